@@ -1,0 +1,27 @@
+# Writes OUT, a C file with the SQL files as strings: `embedded_migrations` (sorted by name) and one
+# `const char sql_NAME[]` for each statement. Run by cmake -P, with MIGRATIONS and SQL as lists of files.
+function(as_c_bytes file out)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  set(${out} "${bytes}0x00" PARENT_SCOPE)
+endfunction()
+
+set(text "/* Made by embed.cmake from the .sql files: do not edit. */\n#include \"jobqd/sql/embedded.h\"\n\n")
+set(rows "")
+set(count 0)
+list(SORT MIGRATIONS)
+foreach(file IN LISTS MIGRATIONS)
+  get_filename_component(name ${file} NAME)
+  as_c_bytes(${file} bytes)
+  string(APPEND text "static const char migration_${count}[] = {${bytes}};\n")
+  string(APPEND rows "    {\"${name}\", migration_${count}},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+string(APPEND text "const struct embedded_file embedded_migrations[] = {\n${rows}};\n"
+  "const unsigned embedded_migrations_count = ${count};\n")
+foreach(file IN LISTS SQL)
+  get_filename_component(name ${file} NAME_WE)
+  as_c_bytes(${file} bytes)
+  string(APPEND text "const char sql_${name}[] = {${bytes}};\n")
+endforeach()
+file(WRITE ${OUT} "${text}")

@@ -1,0 +1,220 @@
+-- jobq, migration 1: the live jobs, the history, the nodes, and the functions that any language calls.
+-- @schema@ is replaced by the schema's name (quoted) before this runs. PostgreSQL 13 to 18.
+
+CREATE SCHEMA IF NOT EXISTS @schema@;
+
+-- The states, in Oban's words. libjobq/state.h holds the same list; a test compares the two.
+CREATE TYPE @schema@.job_state AS ENUM
+    ('scheduled', 'available', 'executing', 'retryable', 'suspended',
+     'completed', 'cancelled', 'discarded');
+
+CREATE SEQUENCE @schema@.jobs_id_seq;
+CREATE SEQUENCE @schema@.jobs_position_seq;
+
+-- A job's place in its line. The transaction's id is assigned before the position is taken, and CASE keeps
+-- that order: so whoever reads the sequence's value and then takes a transaction id of its own knows that
+-- each position up to that value belongs to a smaller transaction id. The claim cursor's safe base rests
+-- on this (jobqd/actors/cursor.h). Without a SET clause, so that the planner can inline it.
+CREATE FUNCTION @schema@.next_position() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT CASE WHEN pg_catalog.pg_current_xact_id() IS NOT NULL
+                THEN pg_catalog.nextval('@schema@.jobs_position_seq'::pg_catalog.regclass) END
+$$;
+
+-- Live jobs alone. No index's column or predicate is one that a claim changes (state, attempt, attempted_at,
+-- attempted_by), so that a claim is a HOT update; the fillfactor leaves room on the page for the claimed
+-- version of each row. Fixed-width columns come first: no padding.
+CREATE TABLE @schema@.jobs (
+    id           bigint NOT NULL DEFAULT nextval('@schema@.jobs_id_seq'),
+    position     bigint DEFAULT @schema@.next_position(),
+    inserted_at  timestamptz NOT NULL DEFAULT now(),
+    scheduled_at timestamptz NOT NULL DEFAULT now(),
+    attempted_at timestamptz,
+    attempted_by bigint,
+    state        @schema@.job_state NOT NULL DEFAULT 'available',
+    attempt      int NOT NULL DEFAULT 0,
+    max_attempts int NOT NULL DEFAULT 20,
+    timeout_ms   int,
+    priority     smallint NOT NULL DEFAULT 0,
+    queue        text NOT NULL DEFAULT 'default',
+    kind         text NOT NULL,
+    args         jsonb NOT NULL DEFAULT '{}',
+    meta         jsonb NOT NULL DEFAULT '{}',
+    tags         text[] NOT NULL DEFAULT '{}',
+    errors       jsonb NOT NULL DEFAULT '[]',
+    key          text,
+    unique_key   text,
+    CONSTRAINT jobs_pkey PRIMARY KEY (id),
+    CONSTRAINT jobs_priority_is_0_to_9 CHECK (priority BETWEEN 0 AND 9),
+    CONSTRAINT jobs_attempt_is_not_negative CHECK (attempt >= 0),
+    CONSTRAINT jobs_max_attempts_is_1_to_1000 CHECK (max_attempts BETWEEN 1 AND 1000),
+    CONSTRAINT jobs_timeout_ms_is_positive CHECK (timeout_ms > 0),
+    CONSTRAINT jobs_queue_is_1_to_128_bytes CHECK (octet_length(queue) BETWEEN 1 AND 128),
+    CONSTRAINT jobs_kind_is_1_to_128_bytes CHECK (octet_length(kind) BETWEEN 1 AND 128),
+    CONSTRAINT jobs_is_live CHECK (state < 'completed'),
+    -- A claimable job without a position would never be found, so it cannot exist.
+    CONSTRAINT jobs_position_belongs_to_state
+        CHECK ((position IS NOT NULL) = (state IN ('available', 'executing')))
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+ALTER SEQUENCE @schema@.jobs_id_seq OWNED BY @schema@.jobs.id;
+ALTER SEQUENCE @schema@.jobs_position_seq OWNED BY @schema@.jobs.position;
+
+CREATE INDEX jobs_claim ON @schema@.jobs (queue, priority, position) WHERE position IS NOT NULL;
+CREATE INDEX jobs_due ON @schema@.jobs (scheduled_at) WHERE position IS NULL;
+CREATE UNIQUE INDEX jobs_unique_key ON @schema@.jobs (unique_key) WHERE unique_key IS NOT NULL;
+
+-- Ended jobs, by class of state and by day (UTC): pruning is DROP TABLE of a day. The default partitions
+-- catch what comes while no day's partition exists yet, so that an ack never fails for want of one.
+CREATE TABLE @schema@.finished_jobs (
+    id           bigint NOT NULL,
+    position     bigint,
+    inserted_at  timestamptz NOT NULL,
+    scheduled_at timestamptz NOT NULL,
+    attempted_at timestamptz,
+    attempted_by bigint,
+    finished_at  timestamptz NOT NULL,
+    run_us       bigint,            -- the last attempt's run time, where it was measured
+    cpu_us       bigint,            -- its processor time, user and system
+    max_rss_kb   bigint,            -- its peak resident memory
+    state        @schema@.job_state NOT NULL,
+    attempt      int NOT NULL,
+    max_attempts int NOT NULL,
+    timeout_ms   int,
+    priority     smallint NOT NULL,
+    queue        text NOT NULL,
+    kind         text NOT NULL,
+    args         jsonb NOT NULL,
+    meta         jsonb NOT NULL,
+    tags         text[] NOT NULL,
+    errors       jsonb NOT NULL,
+    key          text,
+    unique_key   text,
+    result       jsonb
+) PARTITION BY LIST (state);
+
+CREATE TABLE @schema@.finished_completed PARTITION OF @schema@.finished_jobs
+    FOR VALUES IN ('completed') PARTITION BY RANGE (finished_at);
+CREATE TABLE @schema@.finished_failed PARTITION OF @schema@.finished_jobs
+    FOR VALUES IN ('cancelled', 'discarded') PARTITION BY RANGE (finished_at);
+CREATE TABLE @schema@.finished_completed_default PARTITION OF @schema@.finished_completed DEFAULT;
+CREATE TABLE @schema@.finished_failed_default PARTITION OF @schema@.finished_failed DEFAULT;
+CREATE INDEX finished_jobs_id ON @schema@.finished_jobs USING brin (id)
+    WITH (pages_per_range = 32, autosummarize = on);
+
+CREATE VIEW @schema@.all_jobs AS
+    SELECT id, state, queue, kind, args, meta, tags, priority, position, attempt, max_attempts, errors,
+           key, unique_key, timeout_ms, inserted_at, scheduled_at, attempted_at, attempted_by,
+           NULL::timestamptz AS finished_at, NULL::jsonb AS result,
+           NULL::bigint AS run_us, NULL::bigint AS cpu_us, NULL::bigint AS max_rss_kb
+      FROM @schema@.jobs
+    UNION ALL
+    SELECT id, state, queue, kind, args, meta, tags, priority, position, attempt, max_attempts, errors,
+           key, unique_key, timeout_ms, inserted_at, scheduled_at, attempted_at, attempted_by,
+           finished_at, result, run_us, cpu_us, max_rss_kb
+      FROM @schema@.finished_jobs;
+
+-- One row a running jobqd. expires_at is its lease, by this clock. session counts its work connections and is
+-- part of a unique key on purpose: a claim holds FOR KEY SHARE on (id, session), so a new session (or the
+-- row's deletion by the lifeline) waits for a claim in flight and shuts out any later one.
+CREATE TABLE @schema@.nodes (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    session    bigint NOT NULL DEFAULT 0,
+    name       text NOT NULL UNIQUE,
+    host       text NOT NULL,       -- machine, boot and pid namespace: where pid means something
+    pid        int NOT NULL,
+    pid_start  bigint NOT NULL,     -- the process's start, clock ticks after boot: tells a pid from its reuse
+    version    text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    renewed_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    queues     jsonb NOT NULL DEFAULT '{}',     -- per queue: workers, busy, restarts, back-off
+    UNIQUE (id, session)
+) WITH (fillfactor = 50);
+
+-- A queue's settings for the whole cluster, over what the configuration files say.
+CREATE TABLE @schema@.queues (
+    name        text PRIMARY KEY,
+    paused      boolean NOT NULL DEFAULT false,
+    concurrency int CHECK (concurrency >= 0),
+    updated_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE @schema@.crons (
+    name        text PRIMARY KEY,
+    schedule    text NOT NULL,
+    timezone    text NOT NULL DEFAULT 'UTC',
+    kind        text NOT NULL,
+    args        jsonb NOT NULL DEFAULT '{}',
+    queue       text NOT NULL DEFAULT 'default',
+    paused      boolean NOT NULL DEFAULT false,
+    updated_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- The one node that keeps house, by a leased row (a session lock would not survive a pooler).
+CREATE TABLE @schema@.leader (
+    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    node_id    bigint NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- Which node waits idle for which queue: an insert notifies only for these. Unlogged, because it is a hint:
+-- lost in a crash, and then the nodes' polling covers it until they say it again.
+CREATE UNLOGGED TABLE @schema@.idle (
+    queue   text NOT NULL,
+    node_id bigint NOT NULL,
+    PRIMARY KEY (queue, node_id)
+);
+
+-- Wakes the nodes that wait idle for these queues. NOTIFY takes a lock for the whole server at commit,
+-- so nobody is notified who does not wait.
+CREATE FUNCTION @schema@.wake(queues text[]) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_catalog.pg_notify('@channel@', 'queue ' || q.queue)
+      FROM (SELECT DISTINCT i.queue FROM @schema@.idle i WHERE i.queue = ANY ($1)) q
+$$;
+
+-- A plain INSERT may leave out state and position: they follow from scheduled_at.
+CREATE FUNCTION @schema@.jobs_before_insert() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.state NOT IN ('available', 'scheduled', 'suspended') THEN
+        RAISE EXCEPTION 'jobq: state of a new job must be available, scheduled or suspended, got %', NEW.state
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NEW.state = 'suspended' THEN
+        NEW.position := NULL;
+    ELSIF NEW.scheduled_at > now() THEN
+        NEW.state := 'scheduled';
+        NEW.position := NULL;
+    ELSE
+        NEW.state := 'available';
+        NEW.position := coalesce(NEW.position, @schema@.next_position());
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
+    WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL)
+    EXECUTE FUNCTION @schema@.jobs_before_insert();
+
+-- Wakes nodes that wait for these jobs' queues, and the stager for what is due sooner than it looks again.
+CREATE FUNCTION @schema@.jobs_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM @schema@.idle) THEN
+        PERFORM pg_notify('@channel@', 'queue ' || i.queue)
+           FROM (SELECT DISTINCT n.queue FROM inserted n WHERE n.position IS NOT NULL) i
+          WHERE EXISTS (SELECT FROM @schema@.idle w WHERE w.queue = i.queue);
+    END IF;
+    IF EXISTS (SELECT FROM inserted n
+                WHERE n.position IS NULL AND n.scheduled_at < now() + interval '2 seconds') THEN
+        PERFORM pg_notify('@channel@', 'stage');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER jobs_after_insert AFTER INSERT ON @schema@.jobs
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT
+    EXECUTE FUNCTION @schema@.jobs_after_insert();

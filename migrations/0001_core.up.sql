@@ -152,7 +152,7 @@ CREATE TABLE @schema@.crons (
 
 -- The one node that keeps house, by a leased row (a session lock would not survive a pooler).
 CREATE TABLE @schema@.leader (
-    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     node_id    bigint NOT NULL,
     expires_at timestamptz NOT NULL
 );

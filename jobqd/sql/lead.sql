@@ -1,0 +1,9 @@
+-- Takes or keeps the lead. A row comes back to the one node that has it until the lease ends.
+--   $1 node  $2 lease in ms
+INSERT INTO @schema@.leader AS l (singleton, node_id, expires_at)
+VALUES (true, $1, clock_timestamp() + $2 * interval '1 millisecond')
+ON CONFLICT (singleton) DO UPDATE
+   SET node_id = excluded.node_id, expires_at = excluded.expires_at
+ WHERE l.node_id = excluded.node_id OR l.expires_at < clock_timestamp()
+    OR NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.id = l.node_id)
+RETURNING l.node_id

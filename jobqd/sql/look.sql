@@ -1,0 +1,11 @@
+-- The first available job of each priority beyond its safe base, as a plain read: a job that another
+-- transaction has locked, but not taken for good, is seen here although a claim skips it.
+--   $1 queue  $2 bases: for priorities 0 to 9, the position after which to look
+SELECT (SELECT j.position
+          FROM @schema@.jobs j
+         WHERE j.queue = $1 AND j.priority = (bases.nth - 1)::smallint
+           AND j.position > bases.after AND j.state = 'available'
+         ORDER BY j.position
+         LIMIT 1) AS first
+  FROM unnest($2::bigint[]) WITH ORDINALITY AS bases (after, nth)
+ ORDER BY bases.nth

@@ -1,0 +1,66 @@
+-- Settles attempts that ended in any other way than a plain ok: with a result or measured use, failed, crashed,
+-- discarded, cancelled, snoozed, released. Fenced like ack.sql. One row comes back for each accepted one.
+--   $1 ids  $2 attempts  $3 outcomes: completed, failed, crashed, discarded, cancelled, snoozed, released
+--   $4 delays in ms  $5 error entries  $6 results  $7 run_us  $8 cpu_us  $9 max_rss_kb
+--   $10 node  $11 max_crashes (0: no limit)  $12 whether completed jobs are kept
+--
+-- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do
+-- not count. A failed job without attempts left, and one that crashed max_crashes workers, is discarded.
+WITH a AS MATERIALIZED (
+    SELECT *
+      FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[], $5::jsonb[], $6::jsonb[],
+                  $7::bigint[], $8::bigint[], $9::bigint[])
+           AS u (id, attempt, outcome, delay_ms, entry, result, run_us, cpu_us, max_rss_kb)
+), v AS MATERIALIZED (
+    SELECT a.*, j.queue,
+           jsonb_build_object('attempt', a.attempt, 'at', now()) || a.entry
+           || CASE WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
+                   ELSE '{}' END AS noted,
+           CASE WHEN a.outcome IN ('completed', 'cancelled', 'discarded') THEN a.outcome
+                WHEN a.outcome IN ('failed', 'crashed') AND (j.attempt >= j.max_attempts OR poison.yes)
+                THEN 'discarded'
+                WHEN a.outcome = 'released' OR a.delay_ms <= 0 THEN 'available'
+                WHEN a.outcome = 'snoozed' THEN 'scheduled'
+                ELSE 'retryable' END::@schema@.job_state AS next
+      FROM a
+      JOIN @schema@.jobs j
+        ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
+     CROSS JOIN LATERAL (
+            SELECT a.outcome = 'crashed' AND $11 > 0 AND
+                   1 + (SELECT count(*) FROM jsonb_array_elements(j.errors) e
+                         WHERE e ->> 'kind' = 'crash') >= $11 AS yes) poison
+       FOR UPDATE OF j
+), again AS (
+    UPDATE @schema@.jobs j
+       SET state = v.next,
+           position = CASE WHEN v.next = 'available' THEN @schema@.next_position() END,
+           attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
+           scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
+                               ELSE now() + v.delay_ms * interval '1 millisecond' END,
+           errors = CASE WHEN v.entry IS NULL THEN j.errors ELSE j.errors || v.noted END
+      FROM v
+     WHERE j.id = v.id AND v.next IN ('available', 'scheduled', 'retryable')
+), ended AS (
+    DELETE FROM @schema@.jobs j
+     USING v
+     WHERE j.id = v.id AND v.next IN ('completed', 'cancelled', 'discarded')
+    RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
+              v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
+              j.meta, j.tags, CASE WHEN v.entry IS NULL THEN j.errors ELSE j.errors || v.noted END AS errors,
+              j.key, j.unique_key, v.result
+), kept AS (
+    INSERT INTO @schema@.finished_jobs
+           (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, run_us, cpu_us,
+            max_rss_kb, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
+            meta, tags, errors, key, unique_key, result)
+    SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), run_us, cpu_us,
+           max_rss_kb, next, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
+           meta, tags, errors, key, unique_key, result
+      FROM ended
+     WHERE $12 OR next <> 'completed'
+)
+SELECT v.id, v.next::text,
+       CASE WHEN v.next = 'available' THEN @schema@.wake(ARRAY[v.queue]) END,
+       CASE WHEN v.next IN ('scheduled', 'retryable') AND v.delay_ms < 2000
+            THEN pg_notify('@channel@', 'stage') END
+  FROM v

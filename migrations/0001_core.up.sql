@@ -14,7 +14,7 @@ CREATE SEQUENCE @schema@.jobs_position_seq;
 -- A job's place in its line. The transaction's id is assigned before the position is taken, and CASE keeps
 -- that order: so whoever reads the sequence's value and then takes a transaction id of its own knows that
 -- each position up to that value belongs to a smaller transaction id. The claim cursor's safe base rests
--- on this (jobqd/actors/cursor.h). Without a SET clause, so that the planner can inline it.
+-- on this (jobqd/pure/cursor.h). Without a SET clause, so that the planner can inline it.
 CREATE FUNCTION @schema@.next_position() RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT CASE WHEN pg_catalog.pg_current_xact_id() IS NOT NULL
                 THEN pg_catalog.nextval('@schema@.jobs_position_seq'::pg_catalog.regclass) END

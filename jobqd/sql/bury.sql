@@ -1,9 +1,7 @@
--- The lifeline: ends the nodes whose lease has run out (and those named), and gives their jobs back, in one
--- statement: deleting the node's row waits for its claims in flight and shuts out later ones.
---   $1 ids of nodes known to be dead, whatever their lease says
+-- The lifeline, second step: removes the nodes that bury_mark.sql marked and gives their jobs back.
 WITH dead AS (
     DELETE FROM @schema@.nodes n
-     WHERE n.expires_at < clock_timestamp() OR n.id = ANY ($1::bigint[])
+     WHERE n.session = -1
     RETURNING n.id, n.name
 ), orphans AS MATERIALIZED (
     SELECT j.id, j.queue, j.attempt < j.max_attempts AS again,

@@ -1,8 +1,10 @@
-/* wire.h (internal): the frames of the worker protocol, version 1. One JSON object a line, both ways.
+/* wire.h (internal): the frames of the worker protocol, version 1. One JSON object a
+ * line, both ways.
  *
- * Both ends use this file: the daemon writes job/cancel/stop and reads the rest, the worker library the other
- * way round. A job's args, meta and result are carried as the bytes that they are, never parsed into numbers
- * and printed again: they are spans into the line. Knows no sockets and allocates nothing while parsing.
+ * Both ends use this file: the daemon writes job/cancel/stop and reads the rest, the
+ * worker library the other way round. A job's args, meta and result are carried as the
+ * bytes that they are, never parsed into numbers and printed again: they are spans into
+ * the line. Knows no sockets and allocates nothing while parsing.
  */
 #ifndef JOBQ__WIRE_H
 #define JOBQ__WIRE_H
@@ -17,22 +19,23 @@
 #define JOBQ__PROTOCOL_VERSION 1
 #define JOBQ__MAX_FRAME_DEFAULT ((size_t)4 * 1024 * 1024)
 
-/* Bytes inside a line, lent until the line's buffer changes. at is NULL when the member was absent. */
+/* Bytes inside a line, lent until the line's buffer changes. at is NULL when the member
+ * was absent. */
 struct jobq__span {
     const char *at;
     size_t len;
 };
 
 /* X(enumerator, wire name) */
-#define JOBQ__FRAMES(X)                                                                            \
-    X(FRAME_JOB, "job")                                                                            \
-    X(FRAME_CANCEL, "cancel")                                                                      \
-    X(FRAME_STOP, "stop")                                                                          \
-    X(FRAME_HELLO, "hello")                                                                        \
-    X(FRAME_OK, "ok")                                                                              \
-    X(FRAME_ERROR, "error")                                                                        \
-    X(FRAME_SNOOZE, "snooze")                                                                      \
-    X(FRAME_DISCARD, "discard")                                                                    \
+#define JOBQ__FRAMES(X)                                                                  \
+    X(FRAME_JOB, "job")                                                                  \
+    X(FRAME_CANCEL, "cancel")                                                            \
+    X(FRAME_STOP, "stop")                                                                \
+    X(FRAME_HELLO, "hello")                                                              \
+    X(FRAME_OK, "ok")                                                                    \
+    X(FRAME_ERROR, "error")                                                              \
+    X(FRAME_SNOOZE, "snooze")                                                            \
+    X(FRAME_DISCARD, "discard")                                                          \
     X(FRAME_PROGRESS, "progress")
 
 enum jobq__frame_type {
@@ -41,13 +44,14 @@ enum jobq__frame_type {
 #undef X
 };
 
-/* One parsed line. Which members count depends on the type; a member that the type needs and the line lacks
- * is a parse error, an unknown member is ignored (so that version 1 can grow). Text spans (queue, kind, error,
- * detail, reason, note) are decoded in place, UTF-8, without quotes; raw spans (args, meta, result, kinds)
- * are JSON text as received. */
+/* One parsed line. Which members count depends on the type; a member that the type needs
+ * and the line lacks is a parse error, an unknown member is ignored (so that version 1
+ * can grow). Text spans (queue, kind, error, detail, reason, note) are decoded in place,
+ * UTF-8, without quotes; raw spans (args, meta, result, kinds) are JSON text as received.
+ */
 struct jobq__frame {
     enum jobq__frame_type type;
-    int64_t id;               /* job, cancel, ok, error, snooze, discard, progress: required, > 0 */
+    int64_t id; /* job, cancel, ok, error, snooze, discard, progress: required, > 0 */
     int32_t attempt;          /* job */
     int32_t max_attempts;     /* job */
     int64_t timeout_ms;       /* job: 0 when absent or null (no deadline) */
@@ -60,34 +64,39 @@ struct jobq__frame {
     struct jobq__span detail; /* error: text */
     struct jobq__span reason; /* discard, cancel (from a worker): text */
     struct jobq__span note;   /* progress: text */
-    int64_t delay_ms;         /* error: retry_in_ms, -1 when absent; snooze: in_ms, required, >= 0 */
-    double done;              /* progress: 0 … 1 */
-    int32_t protocol;         /* hello: required */
-    struct jobq__span kinds;  /* hello: raw array of strings; at NULL: takes every kind */
+    int64_t
+        delay_ms; /* error: retry_in_ms, -1 when absent; snooze: in_ms, required, >= 0 */
+    double done;  /* progress: 0 … 1 */
+    int32_t protocol;        /* hello: required */
+    struct jobq__span kinds; /* hello: raw array of strings; at NULL: takes every kind */
 };
 
 /* Parses one line (without its newline). Decodes strings in place, so line is changed.
- * The whole line is checked: JSON grammar, UTF-8, nesting to 128 levels, exactly one object. On failure returns
- * JOBQ_EPROTO with a message that says what was found and where (byte), and leaves *out undefined. */
+ * The whole line is checked: JSON grammar, UTF-8, nesting to 128 levels, exactly one
+ * object. On failure returns JOBQ_EPROTO with a message that says what was found and
+ * where (byte), and leaves *out undefined. */
 int jobq__frame_parse(char *line, size_t len, struct jobq__frame *out, jobq_error *err);
 
-/* The next string of a raw "kinds" array: *text is set to the decoded string (in place) and *rest advances.
- * Returns true while there was one. The array has been checked by jobq__frame_parse. */
+/* The next string of a raw "kinds" array: *text is set to the decoded string (in place)
+ * and *rest advances. Returns true while there was one. The array has been checked by
+ * jobq__frame_parse. */
 bool jobq__frame_next_kind(struct jobq__span *rest, struct jobq__span *text);
 
-/* Writers: append one line with its newline to buf. Raw spans are copied byte for byte; a newline cannot occur in
- * them outside strings once they come from jsonb or jobq__json_check (which see). */
+/* Writers: append one line with its newline to buf. Raw spans are copied byte for byte; a
+ * newline cannot occur in them outside strings once they come from jsonb or
+ * jobq__json_check (which see). */
 void jobq__frame_put_job(struct jobq__buf *buf, const struct jobq__frame *job);
 void jobq__frame_put_cancel(struct jobq__buf *buf, int64_t id);
 void jobq__frame_put_stop(struct jobq__buf *buf);
 /* kinds: n names, or NULL for every kind */
 void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n);
 void jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result);
-void jobq__frame_put_error(struct jobq__buf *buf, int64_t id, const char *error, const char *detail,
-                           int64_t retry_in_ms);
+void jobq__frame_put_error(struct jobq__buf *buf, int64_t id, const char *error,
+                           const char *detail, int64_t retry_in_ms);
 void jobq__frame_put_snooze(struct jobq__buf *buf, int64_t id, int64_t in_ms);
 void jobq__frame_put_discard(struct jobq__buf *buf, int64_t id, const char *reason);
 void jobq__frame_put_cancelled(struct jobq__buf *buf, int64_t id, const char *reason);
-void jobq__frame_put_progress(struct jobq__buf *buf, int64_t id, double done, const char *note);
+void jobq__frame_put_progress(struct jobq__buf *buf, int64_t id, double done,
+                              const char *note);
 
 #endif

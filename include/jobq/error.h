@@ -1,8 +1,8 @@
 /* jobq/error.h: error codes and the error object that every fallible function fills in.
  *
- * Functions return 0 or a negative JOBQ_E… code. Results leave through out parameters, which are untouched on
- * failure. The last parameter is an optional jobq_error * (NULL: only the code is wanted). There is no
- * thread-local last error.
+ * Functions return 0 or a negative JOBQ_E… code. Results leave through out parameters,
+ * which are untouched on failure. The last parameter is an optional jobq_error * (NULL:
+ * only the code is wanted). There is no thread-local last error.
  */
 #ifndef JOBQ_ERROR_H
 #define JOBQ_ERROR_H
@@ -15,21 +15,26 @@ extern "C" {
 
 enum jobq_code {
     JOBQ_OK = 0,
-    JOBQ_EINVAL = -1,    /* an argument is wrong; the message names it and what is allowed */
-    JOBQ_ENOMEM = -2,    /* memory ran out; nothing was done */
-    JOBQ_ECONN = -3,     /* the database is away or the connection broke: outcome unknown if in flight */
-    JOBQ_EDB = -4,       /* the database refused; see sqlstate */
+    JOBQ_EINVAL = -1, /* an argument is wrong; the message names it and what is allowed */
+    JOBQ_ENOMEM = -2, /* memory ran out; nothing was done */
+    JOBQ_ECONN = -3,  /* the database is away or the connection broke: outcome unknown if
+                         in flight */
+    JOBQ_EDB = -4,    /* the database refused; see sqlstate */
     JOBQ_ENOTFOUND = -5, /* no job has that id */
-    JOBQ_ESTATE = -6,    /* the job or the transaction is in a state that does not allow it */
-    JOBQ_EPROTO = -7,    /* the peer on the worker socket broke the protocol */
-    JOBQ_EIO = -8,       /* a read, write or system call failed */
-    JOBQ_ESCHEMA = -9    /* the jobq schema is missing, older or newer than this library knows */
+    JOBQ_ESTATE =
+        -6, /* the job or the transaction is in a state that does not allow it */
+    JOBQ_EPROTO = -7, /* the peer on the worker socket broke the protocol */
+    JOBQ_EIO = -8,    /* a read, write or system call failed */
+    JOBQ_ESCHEMA =
+        -9 /* the jobq schema is missing, older or newer than this library knows */
 };
 
-/* What went wrong. Owned by the caller, usually on the stack; holds no pointers, needs no clean-up. */
+/* What went wrong. Owned by the caller, usually on the stack; holds no pointers, needs no
+ * clean-up. */
 typedef struct jobq_error {
-    int code;         /* the JOBQ_E… code also returned */
-    char sqlstate[6]; /* five characters and a NUL, or "" when the database was not the cause */
+    int code;          /* the JOBQ_E… code also returned */
+    char sqlstate[6];  /* five characters and a NUL, or "" when the database was not the
+                          cause */
     char message[512]; /* one line, UTF-8, names what was wrong and what is allowed */
 } jobq_error;
 

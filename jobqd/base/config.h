@@ -1,7 +1,9 @@
-/* config.h: what jobqd was told: file, then JOBQ_* environment, then flags, merged and checked.
+/* config.h: what jobqd was told: file, then JOBQ_* environment, then flags, merged and
+ * checked.
  *
- * Each option is one row of the tables in options.h (name, type, default, range, help). This struct is the
- * outcome: complete, valid, owned by one `struct config`. Nothing here connects, forks or looks at a clock.
+ * Each option is one row of the tables in options.h (name, type, default, range, help).
+ * This struct is the outcome: complete, valid, owned by one `struct config`. Nothing here
+ * connects, forks or looks at a clock.
  */
 #ifndef JOBQD_CONFIG_H
 #define JOBQD_CONFIG_H
@@ -23,55 +25,62 @@ enum queue_mode {
 struct queue_config {
     char *name;
     enum queue_mode mode;
-    char **argv;       /* NULL-terminated; argv[0] is an existing executable, absolute path. The value is split like
-                          a shell splits words (quotes, backslash), but never given to a shell. A relative
-                          program is looked up from the configuration file's folder, a bare name on PATH. */
-    int concurrency;   /* worker processes, 1 … 1000, default 4 */
-    int mailbox;       /* jobs a worker may hold: 0 adaptive (1 … 64, the default), else 1 … 1000; exec: always 1 */
+    char **argv; /* NULL-terminated; argv[0] is an existing executable, absolute path. The
+                    value is split like a shell splits words (quotes, backslash), but
+                    never given to a shell. A relative program is looked up from the
+                    configuration file's folder, a bare name on PATH. */
+    int concurrency; /* worker processes, 1 … 1000, default 4 */
+    int mailbox; /* jobs a worker may hold: 0 adaptive (1 … 64, the default), else 1 …
+                    1000; exec: always 1 */
     int64_t timeout_ms;      /* a job's deadline, default 30m; 0: none */
-    int64_t stop_grace_ms;   /* from the cancel message to TERM, and from TERM to KILL, default 5s */
+    int64_t stop_grace_ms;   /* from the cancel message to TERM, and from TERM to KILL,
+                                default 5s */
     int64_t boot_timeout_ms; /* fork to hello, default 10s */
     int max_restarts;        /* restart intensity: more than this … default 5 */
-    int64_t max_seconds_ms;  /* … within this puts the pool into back-off, default 10s */
-    int max_crashes;         /* a job with this many crashes is discarded as poison, default 3; 0: never */
+    int64_t max_seconds_ms; /* … within this puts the pool into back-off, default 10s */
+    int max_crashes; /* a job with this many crashes is discarded as poison, default 3; 0:
+                        never */
     struct jobq__backoff backoff; /* default oban */
-    bool keep;               /* keep = all | none: whether completed jobs go to the history, default all */
+    bool keep; /* keep = all | none: whether completed jobs go to the history, default all
+                */
 };
 
 struct config {
-    char *file;        /* the configuration file, or NULL */
-    char *database;    /* a libpq connection string; NULL: libpq's own PG* environment */
-    char *embedded;    /* data directory of the embedded cluster, or NULL; excludes database */
-    char *schema;      /* default "jobq"; [a-z_][a-z0-9_]{0,62} */
-    char *node;        /* default: host name */
-    int64_t lease_ms;         /* default 15s, 1s … 10m */
-    int64_t poll_interval_ms; /* default 1s, 10ms … 1h */
-    bool notify;              /* default on */
+    char *file;     /* the configuration file, or NULL */
+    char *database; /* a libpq connection string; NULL: libpq's own PG* environment */
+    char *
+        embedded; /* data directory of the embedded cluster, or NULL; excludes database */
+    char *schema; /* default "jobq"; [a-z_][a-z0-9_]{0,62} */
+    char *node;   /* default: host name */
+    int64_t lease_ms;          /* default 15s, 1s … 10m */
+    int64_t poll_interval_ms;  /* default 1s, 10ms … 1h */
+    bool notify;               /* default on */
     int64_t shutdown_grace_ms; /* default 30s */
-    int64_t keep_completed_ms; /* history: completed, default 7d, at least 1d; days, rounded up */
+    int64_t keep_completed_ms; /* history: completed, default 7d, at least 1d; days,
+                                  rounded up */
     int64_t keep_failed_ms;    /* history: cancelled and discarded, default 30d */
-    size_t max_frame;          /* bytes a protocol line, default 4 MiB, 1 KiB … 64 MiB */
+    size_t max_frame; /* bytes a protocol line, default 4 MiB, 1 KiB … 64 MiB */
     struct log_options log;
     struct queue_config *queues;
     size_t n_queues;
 };
 
-/* One `--name value` (or `--name=value`) that a command line gave; `--queue.NAME.option` is not a thing: flags
- * set [jobqd] options alone. */
+/* One `--name value` (or `--name=value`) that a command line gave; `--queue.NAME.option`
+ * is not a thing: flags set [jobqd] options alone. */
 struct config_flag {
     const char *name; /* without the dashes, with '-' for '_' */
     const char *value;
 };
 
-/* Reads file (NULL: none), then the environment, then the flags. On JOBQ_EINVAL err says `FILE:LINE: section, key:
- * what was found, what is allowed`; *out is untouched.
+/* Reads file (NULL: none), then the environment, then the flags. On JOBQ_EINVAL err says
+ * `FILE:LINE: section, key: what was found, what is allowed`; *out is untouched.
  * environment: `environ`-shaped, so that a test can give its own. */
 int config_load(struct config **out, const char *file, char *const *environment,
                 const struct config_flag *flags, size_t n_flags, jobq_error *err);
 void config_free(struct config *config);
 
-/* The merged configuration as an INI file that config_load would read to the same effect; the password of
- * a database URI is shown as ****. To stdout. */
+/* The merged configuration as an INI file that config_load would read to the same effect;
+ * the password of a database URI is shown as ****. To stdout. */
 void config_print(const struct config *config);
 
 #endif

@@ -1,12 +1,14 @@
-/* pgconn.h: one asynchronous, pipelined connection to Postgres. A state machine with two FIFOs; knows no jobs.
+/* pgconn.h: one asynchronous, pipelined connection to Postgres. A state machine with two
+ * FIFOs; knows no jobs.
  *
- * A batch is a list of statements that run in one implicit transaction (ended by one pipeline sync). Batches are
- * sent in the order in which they were queued, without waiting for each other's results. Each batch completes
- * exactly once: with its results, with the database's error, or with JOBQ_ECONN when the connection was lost
- * (then it is unknown whether it was committed, unless it was never sent: see `sent`).
+ * A batch is a list of statements that run in one implicit transaction (ended by one
+ * pipeline sync). Batches are sent in the order in which they were queued, without
+ * waiting for each other's results. Each batch completes exactly once: with its results,
+ * with the database's error, or with JOBQ_ECONN when the connection was lost (then it is
+ * unknown whether it was committed, unless it was never sent: see `sent`).
  *
- * The connection reconnects by itself, with capped and jittered exponential back-off, until it is closed. A batch
- * queued while it is away fails at once with JOBQ_ECONN.
+ * The connection reconnects by itself, with capped and jittered exponential back-off,
+ * until it is closed. A batch queued while it is away fails at once with JOBQ_ECONN.
  */
 #ifndef JOBQD_PGCONN_H
 #define JOBQD_PGCONN_H
@@ -19,12 +21,12 @@
 #include <uv.h>
 
 /* X(enumerator, what we are waiting for) */
-#define PGCONN_STATES(X)                                                                           \
-    X(PGCONN_AWAY, "the back-off to pass before the next try")                                     \
-    X(PGCONN_CONNECTING, "the server to accept us")                                                \
-    X(PGCONN_SETTING_UP, "the session's set-up statements")                                        \
-    X(PGCONN_READY, "something to send or to receive")                                             \
-    X(PGCONN_CLOSING, "the handles to close")                                                      \
+#define PGCONN_STATES(X)                                                                 \
+    X(PGCONN_AWAY, "the back-off to pass before the next try")                           \
+    X(PGCONN_CONNECTING, "the server to accept us")                                      \
+    X(PGCONN_SETTING_UP, "the session's set-up statements")                              \
+    X(PGCONN_READY, "something to send or to receive")                                   \
+    X(PGCONN_CLOSING, "the handles to close")                                            \
     X(PGCONN_CLOSED, "nothing")
 
 enum pgconn_state {
@@ -37,8 +39,9 @@ struct pgconn;
 
 /* A statement with its parameters, as PQexecParams takes them. */
 struct pgconn_statement {
-    const char *name; /* unique to this text on this connection; prepared on first use. Ignored (the text is sent
-                         each time, unnamed) when a pooler stands between: pgconn_pooled */
+    const char *name; /* unique to this text on this connection; prepared on first use.
+                         Ignored (the text is sent each time, unnamed) when a pooler
+                         stands between: pgconn_pooled */
     const char *sql;
     int n_params;     /* at most PGCONN_MAX_PARAMS */
     const Oid *types; /* n_params of them */
@@ -50,11 +53,13 @@ struct pgconn_statement {
 
 #define PGCONN_MAX_PARAMS 16
 
-/* The outcome of a batch, lent for the call. On success code is 0 and results[i] is statement i's PGresult
- * (PGRES_TUPLES_OK or PGRES_COMMAND_OK). Otherwise results is NULL and error says why. */
+/* The outcome of a batch, lent for the call. On success code is 0 and results[i] is
+ * statement i's PGresult (PGRES_TUPLES_OK or PGRES_COMMAND_OK). Otherwise results is NULL
+ * and error says why. */
 struct pgconn_outcome {
-    int code; /* 0, JOBQ_ECONN, JOBQ_EDB (error.sqlstate is set), JOBQ_ENOMEM */
-    bool sent; /* with JOBQ_ECONN: false when not a byte went out, so it is certain that nothing was done */
+    int code;  /* 0, JOBQ_ECONN, JOBQ_EDB (error.sqlstate is set), JOBQ_ENOMEM */
+    bool sent; /* with JOBQ_ECONN: false when not a byte went out, so it is certain that
+                  nothing was done */
     PGresult *const *results;
     size_t n_results;
     jobq_error error;
@@ -63,37 +68,49 @@ struct pgconn_outcome {
 typedef void (*pgconn_done)(void *data, const struct pgconn_outcome *outcome);
 
 struct pgconn_options {
-    const char *conninfo;    /* libpq's; lent for pgconn_new alone. connect_timeout counts here too, default 10 s */
-    const char *name;        /* for log lines and application_name: "work", "listen", "control" */
-    const char *setup;       /* SQL run once a connection, before anything else (simple protocol, may hold several
-                                statements); NULL: none. Skipped behind a pooler */
-    const char *batch_setup; /* behind a pooler: sent as the first statement of each batch instead; NULL: none */
-    int64_t dead_after_ms;   /* a batch without an answer for so long means that the connection is dead (the database
-                                or the network hangs): it is dropped and rebuilt; 0: never */
-    void (*on_ready)(void *owner); /* connected and set up; called again after each reconnect */
-    void (*on_lost)(void *owner, const jobq_error *why); /* after every queued batch was completed; also once for
-                                each failed try to connect */
+    const char *conninfo; /* libpq's; lent for pgconn_new alone. connect_timeout counts
+                             here too, default 10 s */
+    const char
+        *name; /* for log lines and application_name: "work", "listen", "control" */
+    const char
+        *setup; /* SQL run once a connection, before anything else (simple protocol, may
+                   hold several statements); NULL: none. Skipped behind a pooler */
+    const char *batch_setup; /* behind a pooler: sent as the first statement of each batch
+                                instead; NULL: none */
+    int64_t dead_after_ms;   /* a batch without an answer for so long means that the
+                                connection is dead (the database   or the network hangs): it
+                                is dropped and rebuilt; 0: never */
+    void (*on_ready)(
+        void *owner); /* connected and set up; called again after each reconnect */
+    void (*on_lost)(void *owner, const jobq_error *why); /* after every queued batch was
+                                completed; also once for each failed try to connect */
     void (*on_notify)(void *owner, const char *channel, const char *payload);
     void *owner;
 };
 
-/* Starts to connect. Returns 0 or a negative JOBQ_E…; a database that is away is not an error. */
-int pgconn_new(struct pgconn **out, uv_loop_t *loop, const struct pgconn_options *options);
+/* Starts to connect. Returns 0 or a negative JOBQ_E…; a database that is away is not an
+ * error. */
+int pgconn_new(struct pgconn **out, uv_loop_t *loop,
+               const struct pgconn_options *options);
 
-/* Queues a batch. Everything that statements point to is copied before it returns. done is never called from inside
- * pgconn_batch itself. Returns 0, or JOBQ_ENOMEM (then done is not called). */
+/* Queues a batch. Everything that statements point to is copied before it returns. done
+ * is never called from inside pgconn_batch itself. Returns 0, or JOBQ_ENOMEM (then done
+ * is not called). */
 int pgconn_batch(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
                  pgconn_done done, void *data);
 
 enum pgconn_state pgconn_state(const struct pgconn *conn);
-bool pgconn_pooled(const struct pgconn *conn); /* the server's pid is not the one that the connection was told */
+bool pgconn_pooled(const struct pgconn *conn); /* the server's pid is not the one that the
+                                                  connection was told */
 int pgconn_server_version(const struct pgconn *conn); /* 150020; 0 while away */
 
-/* Drops the connection and connects anew, at once. For tests and for a conninfo that has changed. */
+/* Drops the connection and connects anew, at once. For tests and for a conninfo that has
+ * changed. */
 void pgconn_reset(struct pgconn *conn);
 
-/* Completes what is queued with JOBQ_ECONN, closes, frees itself; on_closed is the last thing heard of it.
- * flush: first wait (up to dead_after_ms) until what is queued has completed. */
+/* Completes what is queued with JOBQ_ECONN, closes, frees itself; on_closed is the last
+ * thing heard of it. flush: first wait (up to dead_after_ms) until what is queued has
+ * completed. */
 void pgconn_close(struct pgconn *conn, bool flush, void (*on_closed)(void *owner));
 
 #endif

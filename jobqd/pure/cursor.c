@@ -22,13 +22,15 @@ settle_notes(struct cursor *cursor, int64_t oldest)
         return;
     cursor->safe = cursor->notes[done - 1].position;
     cursor->n_notes -= done;
-    memmove(cursor->notes, cursor->notes + done, cursor->n_notes * sizeof cursor->notes[0]);
+    memmove(cursor->notes, cursor->notes + done,
+            cursor->n_notes * sizeof cursor->notes[0]);
 }
 
 void
 cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t oldest)
 {
-    /* First the old notes: the new one's own transaction is still running in its snapshot's eyes. */
+    /* First the old notes: the new one's own transaction is still running in its
+     * snapshot's eyes. */
     settle_notes(cursor, oldest);
     if (upto <= 0)
         return;
@@ -39,7 +41,8 @@ cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t olde
     }
     if (cursor->n_notes == CURSOR_NOTES)
         cursor->n_notes--;
-    cursor->notes[cursor->n_notes++] = (struct cursor_note){.position = position, .upto = upto};
+    cursor->notes[cursor->n_notes++] =
+        (struct cursor_note){.position = position, .upto = upto};
 }
 
 bool

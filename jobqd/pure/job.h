@@ -1,7 +1,8 @@
 /* job.h: a claimed job in jobqd's memory, and what became of its attempt.
  *
- * A job is owned by exactly one part at a time: the producer (claimed, waiting), the pool (given to a worker),
- * the producer again (settled, until the database has confirmed). Whoever holds it links it by `link`.
+ * A job is owned by exactly one part at a time: the producer (claimed, waiting), the pool
+ * (given to a worker), the producer again (settled, until the database has confirmed).
+ * Whoever holds it links it by `link`.
  */
 #ifndef JOBQD_JOB_H
 #define JOBQD_JOB_H
@@ -14,30 +15,37 @@
 
 struct job {
     struct list link; /* the holder's list */
+    struct list
+        held; /* the producer's list of all jobs that its node holds, wherever they are */
     int64_t id;
-    int32_t attempt; /* 1 … : the attempt that holds the job; with the id and the node it fences acks */
+    int32_t attempt; /* 1 … : the attempt that holds the job; with the id and the node it
+                        fences acks */
     int32_t max_attempts;
-    int64_t timeout_ms;  /* the job's own; 0: the queue's */
-    uint64_t started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
-    const char *kind;    /* NUL-terminated; the strings lie behind the struct, in the same allocation */
-    const char *args;    /* JSON text as Postgres gave it */
+    int64_t timeout_ms; /* the job's own; 0: the queue's */
+    uint64_t
+        started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
+    const char *kind; /* NUL-terminated; the strings lie behind the struct, in the same
+                         allocation */
+    const char *args; /* JSON text as Postgres gave it */
     const char *meta;
     size_t args_len;
     size_t meta_len;
 };
 
-/* How an attempt ended, as the pool reports it. X(enumerator, the error entry's kind or NULL) */
-#define VERDICTS(X)                                                                                \
-    X(VERDICT_OK, NULL)              /* the handler answered ok; result kept if given */           \
-    X(VERDICT_ERROR, "error")        /* the handler said so; retried by policy or delay_ms */      \
-    X(VERDICT_SNOOZE, NULL)          /* again in delay_ms, not counted as an attempt */            \
-    X(VERDICT_DISCARD, "error")      /* the handler's word: never again */                         \
-    X(VERDICT_CANCELLED, NULL)       /* the handler's word, or told to: ends as cancelled */       \
-    X(VERDICT_RELEASED, NULL)        /* never started, or drained: not counted as an attempt */    \
-    X(VERDICT_CRASH, "crash")        /* a signal, or an exit while it held the job */              \
-    X(VERDICT_TIMEOUT, "timeout")    /* past its deadline, stopped or killed */                    \
-    X(VERDICT_MEMORY, "memory")      /* killed for its memory */                                   \
-    X(VERDICT_PROTOCOL, "protocol")  /* the worker sent what the protocol does not know */         \
+/* How an attempt ended, as the pool reports it. X(enumerator, the error entry's kind or
+ * NULL) */
+#define VERDICTS(X)                                                                      \
+    X(VERDICT_OK, NULL)         /* the handler answered ok; result kept if given */      \
+    X(VERDICT_ERROR, "error")   /* the handler said so; retried by policy or delay_ms */ \
+    X(VERDICT_SNOOZE, NULL)     /* again in delay_ms, not counted as an attempt */       \
+    X(VERDICT_DISCARD, "error") /* the handler's word: never again */                    \
+    X(VERDICT_CANCELLED, NULL)  /* the handler's word, or told to: ends as cancelled */  \
+    X(VERDICT_RELEASED, NULL) /* never started, or drained: not counted as an attempt */ \
+    X(VERDICT_CRASH, "crash") /* a signal, or an exit while it held the job */           \
+    X(VERDICT_TIMEOUT, "timeout") /* past its deadline, stopped or killed */             \
+    X(VERDICT_MEMORY, "memory")   /* killed for its memory */                            \
+    X(VERDICT_PROTOCOL,                                                                  \
+      "protocol") /* the worker sent what the protocol does not know */                  \
     X(VERDICT_UNHANDLED, "unhandled") /* no handler for this kind */
 
 enum verdict_kind {
@@ -54,16 +62,19 @@ struct verdict {
     const char *error;  /* one line, or NULL */
     const char *detail; /* a trace, or NULL */
     int64_t delay_ms;   /* SNOOZE, ERROR with the handler's own delay; -1: by policy */
-    int exit_code;      /* CRASH and exec's ERROR: what the process exited with; -1: not known */
-    int signal;         /* what killed the process; 0: none */
-    const char *output; /* the end of the worker's stderr and stdout, at most 2 KiB, or NULL */
+    int exit_code; /* CRASH and exec's ERROR: what the process exited with; -1: not known
+                    */
+    int signal;    /* what killed the process; 0: none */
+    const char
+        *output; /* the end of the worker's stderr and stdout, at most 2 KiB, or NULL */
     int64_t run_us;     /* wall time since the start; -1: never started */
     int64_t cpu_us;     /* of the process, exec workers and crashes; -1: not measured */
     int64_t max_rss_kb; /* peak memory of the process; -1: not measured */
 };
 
 const char *verdict_name(enum verdict_kind kind); /* "OK", "ERROR", … for logs */
-/* The `kind` of the error entry that this verdict leaves in jobs.errors; NULL: it leaves none. */
+/* The `kind` of the error entry that this verdict leaves in jobs.errors; NULL: it leaves
+ * none. */
 const char *verdict_error_kind(enum verdict_kind kind);
 
 #endif

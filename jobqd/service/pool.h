@@ -1,13 +1,15 @@
 /* pool.h: the supervised workers of one queue. Give it jobs, it gives back verdicts.
  *
- * The pool starts `wanted` worker processes, one-for-one: each that ends is classified (pure/outcome.h) and replaced
- * at once, unless more than max_restarts ended badly within max_seconds: then the pool backs off (exponential,
- * capped, jittered), and no other pool is touched. It knows jobs and processes, never Postgres.
+ * The pool starts `wanted` worker processes, one-for-one: each that ends is classified
+ * (pure/outcome.h) and replaced at once, unless more than max_restarts ended badly within
+ * max_seconds: then the pool backs off (exponential, capped, jittered), and no other pool
+ * is touched. It knows jobs and processes, never Postgres.
  *
- * The promise: each job given comes back exactly once, through on_verdict, whatever happens to the processes. A
- * crash is charged to the job at the head of that worker's mailbox alone; the rest come back as RELEASED or are
- * given to another worker by the pool itself. No callback is made from inside pool_give, pool_stop or
- * pool_kill: verdicts arrive from the event loop.
+ * The promise: each job given comes back exactly once, through on_verdict, whatever
+ * happens to the processes. A crash is charged to the job at the head of that worker's
+ * mailbox alone; the rest come back as RELEASED or are given to another worker by the
+ * pool itself. No callback is made from inside pool_give, pool_stop or pool_kill:
+ * verdicts arrive from the event loop.
  */
 #ifndef JOBQD_POOL_H
 #define JOBQD_POOL_H
@@ -23,20 +25,22 @@
 struct pool; /* private to supervisor.c */
 
 struct pool_events {
-    /* The job has left the pool and is the owner's again (unlinked). verdict is lent for the call. */
+    /* The job has left the pool and is the owner's again (unlinked). verdict is lent for
+     * the call. */
     void (*on_verdict)(void *owner, struct job *job, const struct verdict *verdict);
-    /* pool_room may have grown: a worker said hello, or jobs were answered. Called once after a batch of verdicts,
-     * not once a job. */
+    /* pool_room may have grown: a worker said hello, or jobs were answered. Called once
+     * after a batch of verdicts, not once a job. */
     void (*on_room)(void *owner);
-    /* pool_stop or pool_kill is complete: no process of this pool is left, every job has come back. */
+    /* pool_stop or pool_kill is complete: no process of this pool is left, every job has
+     * come back. */
     void (*on_stopped)(void *owner);
 };
 
 struct pool_status {
-    int wanted;       /* configured workers */
-    int booting;      /* forked, no hello yet */
-    int ready;        /* said hello (exec: idle slots) */
-    int busy;         /* hold at least one job */
+    int wanted;  /* configured workers */
+    int booting; /* forked, no hello yet */
+    int ready;   /* said hello (exec: idle slots) */
+    int busy;    /* hold at least one job */
     int stopping;
     uint64_t restarts; /* processes started in place of one that ended badly */
     uint64_t crashes;
@@ -44,27 +48,30 @@ struct pool_status {
     int64_t backoff_ms_left;
 };
 
-/* Starts the workers. queue and events outlive the pool. Returns 0 or a negative JOBQ_E… (memory). A program that
- * cannot be executed is not an error here: it is a boot failure, and backs off. */
+/* Starts the workers. queue and events outlive the pool. Returns 0 or a negative JOBQ_E…
+ * (memory). A program that cannot be executed is not an error here: it is a boot failure,
+ * and backs off. */
 int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
              size_t max_frame, const struct pool_events *events, void *owner);
 
-/* How many more jobs the pool takes at this moment: free places in the mailboxes of the workers that are up (an
- * adaptive mailbox is as deep as keeps a worker busy for some 20 ms, 1 … 64), less what waits unassigned. */
+/* How many more jobs the pool takes at this moment: free places in the mailboxes of the
+ * workers that are up (an adaptive mailbox is as deep as keeps a worker busy for some 20
+ * ms, 1 … 64), less what waits unassigned. */
 size_t pool_room(const struct pool *pool);
 /* How many workers hold no job. */
 size_t pool_idle_workers(const struct pool *pool);
 
-/* Hands a job over; the pool's until on_verdict. More than pool_room is allowed (they wait in the pool).
- * Frames to one worker are gathered and written once a loop turn. */
+/* Hands a job over; the pool's until on_verdict. More than pool_room is allowed (they
+ * wait in the pool). Frames to one worker are gathered and written once a loop turn. */
 void pool_give(struct pool *pool, struct job *job);
 
-/* Graceful: nothing new is started, jobs that have not begun come back as RELEASED at once; each worker is told
- * to stop and finishes the job that it runs; after grace_ms what is left is stopped as pool_kill does. May be
- * called again with a smaller grace. */
+/* Graceful: nothing new is started, jobs that have not begun come back as RELEASED at
+ * once; each worker is told to stop and finishes the job that it runs; after grace_ms
+ * what is left is stopped as pool_kill does. May be called again with a smaller grace. */
 void pool_stop(struct pool *pool, int64_t grace_ms);
 
-/* At once: SIGKILL to every worker's process group. Running jobs come back as RELEASED too. */
+/* At once: SIGKILL to every worker's process group. Running jobs come back as RELEASED
+ * too. */
 void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);

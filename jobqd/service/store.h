@@ -1,9 +1,11 @@
-/* store.h: what jobqd asks of the database, as typed requests. The one place of the daemon that knows SQL.
+/* store.h: what jobqd asks of the database, as typed requests. The one place of the
+ * daemon that knows SQL.
  *
- * Two connections: `work` carries the queues' cycles, `control` everything rare (lease, leader, stager, lifeline,
- * pruner, idle marks), so that a lease is never renewed behind a long cycle. Callbacks receive decoded values,
- * never a PGresult, and are never made from inside the request. Every request completes exactly once; code is
- * 0, JOBQ_ECONN (unknown whether it was done) or JOBQ_EDB.
+ * Two connections: `work` carries the queues' cycles, `control` everything rare (lease,
+ * leader, stager, lifeline, pruner, idle marks), so that a lease is never renewed behind
+ * a long cycle. Callbacks receive decoded values, never a PGresult, and are never made
+ * from inside the request. Every request completes exactly once; code is 0, JOBQ_ECONN
+ * (unknown whether it was done) or JOBQ_EDB.
  */
 #ifndef JOBQD_STORE_H
 #define JOBQD_STORE_H
@@ -14,7 +16,6 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/io/pgarray.h"
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/job.h"
 
@@ -25,7 +26,8 @@ enum { STORE_MAX_CLAIM = 1024 };
 struct store_options {
     const char *conninfo;
     const char *schema;
-    int64_t dead_after_ms; /* a request without an answer for so long: the connection is rebuilt */
+    int64_t dead_after_ms; /* a request without an answer for so long: the connection is
+                              rebuilt */
     void (*on_control_ready)(void *owner);
     void (*on_control_lost)(void *owner, const jobq_error *why);
     void (*on_work_ready)(void *owner); /* before the first cycle: store_session */
@@ -35,18 +37,20 @@ struct store_options {
 
 int store_new(struct store **out, uv_loop_t *loop, const struct store_options *options,
               jobq_error *err);
-/* flush: wait until what was asked has been answered, as long as the connections live. Frees itself. */
+/* flush: wait until what was asked has been answered, as long as the connections live.
+ * Frees itself. */
 void store_close(struct store *store, bool flush, void (*on_closed)(void *owner));
-bool store_pooled(const struct store *store); /* a pooler stands between: LISTEN is of no use */
+bool store_pooled(
+    const struct store *store); /* a pooler stands between: LISTEN is of no use */
 
 /* X(enumerator, settle.sql's word) */
-#define SETTLEMENTS(X)                                                                             \
-    X(SETTLE_COMPLETED, "completed")                                                               \
-    X(SETTLE_FAILED, "failed")                                                                     \
-    X(SETTLE_CRASHED, "crashed")                                                                   \
-    X(SETTLE_DISCARDED, "discarded")                                                               \
-    X(SETTLE_CANCELLED, "cancelled")                                                               \
-    X(SETTLE_SNOOZED, "snoozed")                                                                   \
+#define SETTLEMENTS(X)                                                                   \
+    X(SETTLE_COMPLETED, "completed")                                                     \
+    X(SETTLE_FAILED, "failed")                                                           \
+    X(SETTLE_CRASHED, "crashed")                                                         \
+    X(SETTLE_DISCARDED, "discarded")                                                     \
+    X(SETTLE_CANCELLED, "cancelled")                                                     \
+    X(SETTLE_SNOOZED, "snoozed")                                                         \
     X(SETTLE_RELEASED, "released")
 
 enum settlement_kind {
@@ -55,36 +59,39 @@ enum settlement_kind {
 #undef X
 };
 
-/* An attempt that ended otherwise than by a plain ok. Strings are lent for store_cycle. */
+/* An attempt that ended otherwise than by a plain ok. Strings are lent for store_cycle.
+ */
 struct settlement {
     int64_t id;
     int32_t attempt;
     enum settlement_kind kind;
     int64_t delay_ms;
-    const char *entry;  /* JSON object for jobs.errors (attempt and time are added), or NULL */
+    const char
+        *entry; /* JSON object for jobs.errors (attempt and time are added), or NULL */
     const char *result; /* JSON, or NULL */
     int64_t run_us;     /* -1: not measured, as the next two */
     int64_t cpu_us;
     int64_t max_rss_kb;
 };
 
-/* One round trip for one queue: note, acks, settlements, look, claim; each part optional; one transaction. */
+/* One round trip for one queue: note, acks, settlements, look, claim; each part optional;
+ * one transaction. */
 struct store_cycle {
     const char *queue;
     int64_t node;
     int64_t session;
-    bool keep;       /* completed jobs go to the history */
+    bool keep; /* completed jobs go to the history */
     int max_crashes;
     bool note;
-    int64_t noted;   /* the position noted last */
-    size_t n_acks;   /* plain completions */
+    int64_t noted; /* the position noted last */
+    size_t n_acks; /* plain completions */
     const int64_t *ack_ids;
     const int32_t *ack_attempts;
     size_t n_settlements;
     const struct settlement *settlements;
     bool look;
-    const int64_t *bases;   /* CURSOR_PRIORITIES of them */
-    size_t claim;           /* at most so many jobs; rounded down to a prepared size; 0: none */
+    const int64_t *bases; /* CURSOR_PRIORITIES of them */
+    size_t claim; /* at most so many jobs; rounded down to a prepared size; 0: none */
     const int64_t *cursors; /* CURSOR_PRIORITIES of them */
 };
 
@@ -110,12 +117,13 @@ struct store_cycle_result {
 };
 
 typedef void (*store_cycle_done)(void *data, const struct store_cycle_result *result);
-/* Returns 0, or JOBQ_ENOMEM (then done is not called). Everything that cycle points to is copied. */
-int store_cycle(struct store *store, const struct store_cycle *cycle, store_cycle_done done,
-                void *data);
+/* Returns 0, or JOBQ_ENOMEM (then done is not called). Everything that cycle points to is
+ * copied. */
+int store_cycle(struct store *store, const struct store_cycle *cycle,
+                store_cycle_done done, void *data);
 
-/* The outcome of the rare requests. rows: how many came back or were changed; values: up to four numbers of the
- * first row, by position, 0 where NULL. */
+/* The outcome of the rare requests. rows: how many came back or were changed; values: up
+ * to four numbers of the first row, by position, 0 where NULL. */
 struct store_answer {
     int code;
     const jobq_error *error;
@@ -125,8 +133,9 @@ struct store_answer {
 };
 typedef void (*store_done)(void *data, const struct store_answer *answer);
 
-/* On the work connection: a new session for the node, then the release of what it holds without knowing.
- * values[0]: the session; rows 0: the node is not registered any more. held: ids, copied. */
+/* On the work connection: a new session for the node, then the release of what it holds
+ * without knowing. values[0]: the session; rows 0: the node is not registered any more.
+ * held: ids, copied. */
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
 
@@ -138,21 +147,23 @@ int store_node_find(struct store *store, const char *name, store_done done, void
 int store_node_insert(struct store *store, const char *name, const char *host, int pid,
                       int64_t pid_start, int64_t lease_ms, store_done done, void *data);
 /* rows 0: declared dead */
-int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms, const char *queues_json,
-                    store_done done, void *data);
-/* rows: nodes buried; values: again, discarded (sums over nodes); text: the first one's name. id 0: expired ones only */
+int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
+                    const char *queues_json, store_done done, void *data);
+/* rows: nodes buried; values: again, discarded (sums over nodes); text: the first one's
+ * name. id 0: expired ones only */
 int store_bury(struct store *store, int64_t also, store_done done, void *data);
 int store_goodbye(struct store *store, int64_t node, store_done done, void *data);
-int store_idle(struct store *store, const char *queue, int64_t node, bool idle, store_done done,
-               void *data);
+int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
+               store_done done, void *data);
 /* rows 1: we lead */
-int store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done, void *data);
+int store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
+               void *data);
 /* values[0]: staged; values[1]: ms until the next is due, -1: none */
 int store_stage(struct store *store, store_done done, void *data);
-/* History partitions: creates those of the coming days; drops one that is out of its time (values[0] 1: more is
- * left to drop). */
+/* History partitions: creates those of the coming days; drops one that is out of its time
+ * (values[0] 1: more is left to drop). */
 int store_partitions_create(struct store *store, store_done done, void *data);
-int store_partitions_drop(struct store *store, int64_t keep_completed_ms, int64_t keep_failed_ms,
-                          store_done done, void *data);
+int store_partitions_drop(struct store *store, int64_t keep_completed_ms,
+                          int64_t keep_failed_ms, store_done done, void *data);
 
 #endif

@@ -1,0 +1,627 @@
+/* producer.c: see producer.h. All it does is in step(): look at what is, do the next
+ * thing. Callbacks record what happened and call step. */
+#include "jobqd/actors/producer.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/actors/outbox.h"
+#include "jobqd/base/log.h"
+#include "jobqd/pure/cursor.h"
+#include "jobqd/pure/list.h"
+#include "jobqd/pure/tempo.h"
+
+/* What is known about the queue's line of available jobs. */
+enum line {
+    LINE_UNKNOWN, /* somebody said that there may be something: claim to see */
+    LINE_MORE,    /* the last claim came back full, or a look found something */
+    LINE_SHORT,   /* the last claim came back short: a look will tell */
+    LINE_EMPTY    /* a look found nothing: poll, and wait to be woken */
+};
+
+/* Whether inserters notify us for this queue (jobq.idle). */
+enum mark { MARK_OFF, MARK_SETTING, MARK_ON, MARK_CLEARING };
+
+enum { NOTE_EVERY_MS = 50, RETRY_FIRST_MS = 100, RETRY_MOST_MS = 5000 };
+
+struct producer {
+    struct producer_options options;
+    char subject[160]; /* for the log: "queue NAME" */
+    enum producer_state state;
+    int64_t node;
+    int64_t session;
+    bool attached;
+    bool held_back;    /* TSTP: finish, but claim nothing new */
+    bool in_flight;    /* a cycle is under way */
+    struct pool *pool; /* NULL once it has stopped and was freed */
+    bool pool_stopped;
+    struct list ready; /* claimed, not handed over */
+    size_t n_ready;
+    struct list all; /* every job in memory, by `held` */
+    size_t n_all;
+    struct list unsaid; /* ended when there was no memory to record it: released later */
+    struct outbox outbox;
+    struct cursor cursor;
+    int64_t sent_cursors[CURSOR_PRIORITIES];
+    struct tempo tempo;
+    enum line line;
+    enum mark mark;
+    uint64_t noted_ns;
+    uint64_t retry_at_ns; /* after a database error: nothing is sent before */
+    int64_t retry_ms;
+    uint32_t random;
+    uv_timer_t timer;
+    struct producer_stats stats;
+    uint64_t refused_logged_ns;
+};
+
+static void step(struct producer *p);
+static void on_timer(uv_timer_t *timer);
+static void set_idle(struct producer *p, bool idle);
+
+static void
+set_state(struct producer *p, enum producer_state state)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        PRODUCER_STATES(X)
+#undef X
+    };
+    if (p->state == state)
+        return;
+    assert(p->state != PRODUCER_STOPPED);
+    assert(p->state != PRODUCER_ABANDONING || state == PRODUCER_STOPPED);
+    p->state = state;
+    log_debug(p->options.queue ? p->subject : "queue", "waits for %s", meanings[state]);
+}
+
+/* Runs step soon, from the loop: for entry points that must not call back. */
+static void
+step_soon(struct producer *p)
+{
+    uv_timer_start(&p->timer, on_timer, 0, 0);
+}
+
+/* xorshift: jitter needs no better. */
+static uint32_t
+next_random(struct producer *p)
+{
+    p->random ^= p->random << 13;
+    p->random ^= p->random >> 17;
+    p->random ^= p->random << 5;
+    return p->random;
+}
+
+static void
+forget_job(struct producer *p, struct job *job)
+{
+    list_remove(&job->held);
+    p->n_all--;
+    free(job);
+}
+
+/* ---- what the pool says ---- */
+
+static void
+settle(struct producer *p, struct job *job, const struct verdict *verdict)
+{
+    if (outbox_add(&p->outbox, p->options.queue, job, verdict, next_random(p)) == 0) {
+        forget_job(p, job);
+        return;
+    }
+    log_error(p->subject, "no memory to record how job %lld ended: it will be released",
+              (long long)job->id);
+    list_push(&p->unsaid, &job->link);
+}
+
+static void
+on_verdict(void *owner, struct job *job, const struct verdict *verdict)
+{
+    struct producer *p = owner;
+    if (p->state == PRODUCER_ABANDONING) {
+        forget_job(p, job);
+        return;
+    }
+    tempo_ended(&p->tempo, 1);
+    settle(p, job, verdict);
+}
+
+static void
+on_room(void *owner)
+{
+    step(owner);
+}
+
+static void
+on_pool_stopped(void *owner)
+{
+    struct producer *p = owner;
+    p->pool_stopped = true;
+    step_soon(p);
+}
+
+static const struct pool_events pool_events = {
+    .on_verdict = on_verdict,
+    .on_room = on_room,
+    .on_stopped = on_pool_stopped,
+};
+
+/* ---- jobs that never start ---- */
+
+static const struct verdict released = {.kind = VERDICT_RELEASED,
+                                        .delay_ms = -1,
+                                        .exit_code = -1,
+                                        .run_us = -1,
+                                        .cpu_us = -1,
+                                        .max_rss_kb = -1};
+
+static void
+release_ready(struct producer *p)
+{
+    struct list *link;
+    while ((link = list_pop(&p->ready)) != NULL) {
+        p->n_ready--;
+        settle(p, list_entry(link, struct job, link), &released);
+    }
+}
+
+static void
+release_unsaid(struct producer *p)
+{
+    struct list again;
+    list_init(&again);
+    struct list *link;
+    while ((link = list_pop(&p->unsaid)) != NULL)
+        list_push(&again, link);
+    while ((link = list_pop(&again)) != NULL)
+        settle(p, list_entry(link, struct job, link), &released);
+}
+
+static void
+drop_list(struct producer *p, struct list *list)
+{
+    struct list *link;
+    while ((link = list_pop(list)) != NULL)
+        forget_job(p, list_entry(link, struct job, link));
+}
+
+/* ---- the cycle ---- */
+
+static void
+hand_over(struct producer *p)
+{
+    if (!p->pool)
+        return;
+    size_t room = pool_room(p->pool);
+    while (p->n_ready > 0 && room > 0) {
+        struct job *job = list_entry(list_pop(&p->ready), struct job, link);
+        p->n_ready--;
+        room--;
+        pool_give(p->pool, job);
+    }
+}
+
+static size_t
+want(const struct producer *p)
+{
+    if (p->state != PRODUCER_CLAIMING || p->held_back || !p->pool)
+        return 0;
+    size_t n = tempo_want(&p->tempo, pool_room(p->pool), p->n_ready);
+    return n < STORE_MAX_CLAIM ? n : STORE_MAX_CLAIM;
+}
+
+static void
+take_claimed(struct producer *p, const struct store_cycle_result *result)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < result->n_claimed; i++) {
+        struct job *job = result->claimed[i].job;
+        cursor_claimed(&p->cursor, p->sent_cursors, result->claimed[i].priority,
+                       result->claimed[i].position);
+        bytes += job->args_len + job->meta_len;
+        list_push(&p->all, &job->held);
+        p->n_all++;
+        list_push(&p->ready, &job->link);
+        p->n_ready++;
+    }
+    p->stats.claimed += result->n_claimed;
+    tempo_came_back(&p->tempo, uv_hrtime(), result->claim_limit, result->n_claimed, bytes,
+                    result->looked);
+}
+
+static void
+note_refused(struct producer *p, size_t refused)
+{
+    if (refused == 0)
+        return;
+    p->stats.refused += refused;
+    uint64_t now = uv_hrtime();
+    if (p->refused_logged_ns && now - p->refused_logged_ns < 60000000000u)
+        return;
+    p->refused_logged_ns = now;
+    log_info(
+        p->subject,
+        "%llu answers so far were not accepted: those attempts had ended already (by "
+        "jobq.complete in the handler's own transaction, or taken back from this node)",
+        (unsigned long long)p->stats.refused);
+}
+
+static void
+learn(struct producer *p, const struct store_cycle_result *result)
+{
+    if (result->noted)
+        cursor_noted(&p->cursor, result->note_position, result->note_upto,
+                     result->note_oldest);
+    bool found = result->looked && cursor_looked(&p->cursor, result->first);
+    take_claimed(p, result);
+    if (result->claim_limit > 0)
+        p->line = result->n_claimed == result->claim_limit ? LINE_MORE : LINE_SHORT;
+    if (result->looked && found && result->n_claimed == 0)
+        p->line = LINE_MORE;
+    if (result->looked && !found && result->n_claimed == 0) {
+        p->line = LINE_EMPTY;
+        tempo_empty(&p->tempo);
+    }
+}
+
+static void
+cycle_failed(struct producer *p, const struct store_cycle_result *result)
+{
+    outbox_returned(&p->outbox);
+    if (result->code == JOBQ_ECONN)
+        return; /* the node detaches us, and attaches us again with a new session */
+    const char *state = result->error->sqlstate;
+    if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0)
+        outbox_suspect(&p->outbox, result->error->message);
+    p->retry_ms = p->retry_ms ? p->retry_ms * 2 : RETRY_FIRST_MS;
+    if (p->retry_ms > RETRY_MOST_MS)
+        p->retry_ms = RETRY_MOST_MS;
+    p->retry_at_ns = uv_hrtime() + (uint64_t)p->retry_ms * 1000000u;
+    log_warning(p->subject, "the database refused a cycle, again in %lld ms: %s",
+                (long long)p->retry_ms, result->error->message);
+}
+
+static void
+on_cycle(void *data, const struct store_cycle_result *result)
+{
+    struct producer *p = data;
+    p->in_flight = false;
+    if (p->state == PRODUCER_ABANDONING) {
+        for (size_t i = 0; i < result->n_claimed; i++)
+            free(result->claimed[i].job);
+        step(p);
+        return;
+    }
+    if (result->code < 0) {
+        cycle_failed(p, result);
+        step(p);
+        return;
+    }
+    p->retry_ms = 0;
+    size_t sent = p->outbox.sent.n + p->outbox.n_settled_sent;
+    p->stats.acked += result->acked + result->settled;
+    note_refused(p, sent - result->acked - result->settled);
+    outbox_confirmed(&p->outbox);
+    learn(p, result);
+    if (p->state != PRODUCER_CLAIMING)
+        release_ready(p);
+    step(p);
+}
+
+/* poll: only look, so that an idle queue costs the database no write. */
+static void
+send_cycle(struct producer *p, size_t claim, bool poll)
+{
+    uint64_t now = uv_hrtime();
+    struct store_cycle cycle = {
+        .queue = p->options.queue->name,
+        .node = p->node,
+        .session = p->session,
+        .keep = p->options.queue->keep,
+        .max_crashes = p->options.queue->max_crashes,
+        .note = now - p->noted_ns >= NOTE_EVERY_MS * 1000000u,
+        .noted = p->cursor.noted,
+        .look = poll || tempo_look_due(&p->tempo, now),
+        .bases = p->cursor.base,
+        .claim = poll ? 0 : claim,
+        .cursors = p->sent_cursors,
+    };
+    if (p->state != PRODUCER_CLAIMING)
+        cycle.look = cycle.note = false;
+    int rc = outbox_take(&p->outbox, &cycle);
+    memcpy(p->sent_cursors, p->cursor.after, sizeof p->sent_cursors);
+    if (rc == 0)
+        rc = store_cycle(p->options.store, &cycle, on_cycle, p);
+    if (rc < 0) {
+        outbox_returned(&p->outbox);
+        p->retry_at_ns = now + RETRY_FIRST_MS * 1000000u;
+        log_error(p->subject, "no memory for a cycle, again in %d ms", RETRY_FIRST_MS);
+        return;
+    }
+    p->in_flight = true;
+    if (cycle.note)
+        p->noted_ns = now;
+    tempo_sent(&p->tempo, now, cycle.look);
+}
+
+/* ---- what to do next ---- */
+
+static bool
+stopping_is_done(const struct producer *p)
+{
+    if (!p->pool_stopped || p->in_flight)
+        return false;
+    if (p->state == PRODUCER_ABANDONING)
+        return true;
+    return p->state == PRODUCER_DRAINING && outbox_is_empty(&p->outbox) &&
+           list_empty(&p->unsaid);
+}
+
+static void
+wake_me_in(struct producer *p, int64_t ms)
+{
+    uv_timer_start(&p->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
+}
+
+/* The line is empty (or may be): say that we wait, and look again by ourselves. */
+static void
+wait_for_jobs(struct producer *p)
+{
+    if (p->line == LINE_EMPTY && !tempo_busy(&p->tempo, uv_hrtime()))
+        set_idle(p, true);
+    wake_me_in(p, p->tempo.poll_ms);
+}
+
+static void
+step(struct producer *p)
+{
+    if (p->state == PRODUCER_STOPPED)
+        return;
+    if (stopping_is_done(p)) {
+        step_soon(
+            p); /* finishes there: on_stopped may free what is below us on the stack */
+        return;
+    }
+    if (!list_empty(&p->unsaid))
+        release_unsaid(p);
+    hand_over(p);
+    if (!p->attached || p->in_flight || p->state == PRODUCER_ABANDONING)
+        return;
+    uint64_t now = uv_hrtime();
+    if (now < p->retry_at_ns) {
+        wake_me_in(p, (int64_t)((p->retry_at_ns - now) / 1000000u) + 1);
+        return;
+    }
+    if (p->mark == MARK_ON && tempo_busy(&p->tempo, now))
+        set_idle(p, false);
+    size_t claim = want(p);
+    bool more = claim > 0 && (p->line == LINE_MORE || p->line == LINE_UNKNOWN);
+    if (outbox_pending(&p->outbox) > 0 || more)
+        send_cycle(p, claim, false);
+    else if (claim > 0)
+        wait_for_jobs(p);
+}
+
+static void
+finish(struct producer *p)
+{
+    set_state(p, PRODUCER_STOPPED);
+    pool_free(p->pool);
+    p->pool = NULL;
+    p->options.on_stopped(p->options.owner);
+}
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    struct producer *p = timer->data;
+    if (p->state == PRODUCER_STOPPED)
+        return;
+    if (stopping_is_done(p)) {
+        finish(p);
+        return;
+    }
+    bool idle = p->line == LINE_SHORT || p->line == LINE_EMPTY;
+    bool may_send = p->attached && !p->in_flight && uv_hrtime() >= p->retry_at_ns;
+    if (may_send && idle && outbox_pending(&p->outbox) == 0 && want(p) > 0)
+        send_cycle(p, 0, true);
+    else
+        step(p);
+}
+
+/* ---- idle marks ---- */
+
+static void
+on_marked(void *data, const struct store_answer *answer)
+{
+    struct producer *p = data;
+    if (p->mark == MARK_SETTING)
+        p->mark = answer->code == 0 ? MARK_ON : MARK_OFF;
+    else if (p->mark == MARK_CLEARING)
+        p->mark = answer->code == 0 ? MARK_OFF : MARK_ON;
+    if (p->mark != MARK_ON || p->state != PRODUCER_CLAIMING)
+        return;
+    /* Whoever inserted just before the mark did not notify: look once more, at once. */
+    p->tempo.poll_ms = 1;
+    if (!p->in_flight)
+        wake_me_in(p, 0);
+}
+
+static void
+set_idle(struct producer *p, bool idle)
+{
+    if (!p->options.notify || p->mark != (idle ? MARK_OFF : MARK_ON))
+        return;
+    enum mark before = p->mark;
+    p->mark = idle ? MARK_SETTING : MARK_CLEARING;
+    if (store_idle(p->options.store, p->options.queue->name, p->node, idle, on_marked,
+                   p) < 0)
+        p->mark = before;
+}
+
+/* ---- the public face ---- */
+
+int
+producer_new(struct producer **out, const struct producer_options *options)
+{
+    struct producer *p = calloc(1, sizeof *p);
+    if (!p)
+        return JOBQ_ENOMEM;
+    p->options = *options;
+    snprintf(p->subject, sizeof p->subject, "queue %s", options->queue->name);
+    p->state = PRODUCER_DETACHED;
+    p->random = (uint32_t)uv_hrtime() | 1u;
+    list_init(&p->ready);
+    list_init(&p->all);
+    list_init(&p->unsaid);
+    outbox_init(&p->outbox);
+    cursor_init(&p->cursor, options->unsafe_base);
+    tempo_init(&p->tempo, options->poll_interval_ms);
+    int rc = pool_new(&p->pool, options->loop, options->queue, options->max_frame,
+                      &pool_events, p);
+    if (rc < 0) {
+        free(p);
+        return rc;
+    }
+    uv_timer_init(options->loop, &p->timer);
+    p->timer.data = p;
+    *out = p;
+    return 0;
+}
+
+static void
+on_timer_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void
+producer_free(struct producer *p)
+{
+    assert(p->state == PRODUCER_STOPPED);
+    drop_list(p, &p->ready);
+    drop_list(p, &p->unsaid);
+    assert(p->n_all == 0);
+    outbox_clear(&p->outbox);
+    uv_close((uv_handle_t *)&p->timer, on_timer_closed);
+}
+
+void
+producer_attach(struct producer *p, int64_t node, int64_t session)
+{
+    if (p->state == PRODUCER_STOPPED || p->state == PRODUCER_ABANDONING)
+        return;
+    p->node = node;
+    p->session = session;
+    p->attached = true;
+    p->retry_at_ns = 0;
+    p->retry_ms = 0;
+    p->line = LINE_UNKNOWN;
+    p->mark = MARK_OFF; /* after a crash of the database the marks are gone; setting one
+                           twice does no harm */
+    cursor_init(&p->cursor, p->options.unsafe_base);
+    tempo_init(&p->tempo, p->options.poll_interval_ms);
+    if (p->state == PRODUCER_DETACHED)
+        set_state(p, PRODUCER_CLAIMING);
+    step_soon(p);
+}
+
+void
+producer_detach(struct producer *p)
+{
+    p->attached = false;
+    if (p->state == PRODUCER_CLAIMING)
+        set_state(p, PRODUCER_DETACHED);
+}
+
+void
+producer_poke(struct producer *p)
+{
+    if (p->state != PRODUCER_CLAIMING)
+        return;
+    if (p->line == LINE_EMPTY || p->line == LINE_SHORT)
+        p->line = LINE_UNKNOWN;
+    step(p);
+}
+
+void
+producer_hold(struct producer *p, bool paused)
+{
+    p->held_back = paused;
+    if (!paused)
+        producer_poke(p);
+}
+
+void
+producer_drain(struct producer *p, int64_t grace_ms)
+{
+    if (p->state == PRODUCER_STOPPED || p->state == PRODUCER_ABANDONING)
+        return;
+    set_state(p, PRODUCER_DRAINING);
+    release_ready(p);
+    if (grace_ms > 0)
+        pool_stop(p->pool, grace_ms);
+    else
+        pool_kill(p->pool);
+    step_soon(p);
+}
+
+void
+producer_abandon(struct producer *p)
+{
+    if (p->state == PRODUCER_STOPPED || p->state == PRODUCER_ABANDONING)
+        return;
+    set_state(p, PRODUCER_ABANDONING);
+    p->attached = false;
+    drop_list(p, &p->ready);
+    p->n_ready = 0;
+    drop_list(p, &p->unsaid);
+    /* What is under way points into the outbox no more (store_cycle copied it). */
+    outbox_clear(&p->outbox);
+    pool_kill(p->pool);
+    step_soon(p);
+}
+
+enum producer_state
+producer_state(const struct producer *p)
+{
+    return p->state;
+}
+
+const char *
+producer_queue(const struct producer *p)
+{
+    return p->options.queue->name;
+}
+
+void
+producer_stats(const struct producer *p, struct producer_stats *out)
+{
+    *out = p->stats;
+    out->held = producer_held(p);
+}
+
+void
+producer_pool_status(const struct producer *p, struct pool_status *out)
+{
+    if (p->pool)
+        pool_status(p->pool, out);
+    else
+        memset(out, 0, sizeof *out);
+}
+
+size_t
+producer_held(const struct producer *p)
+{
+    return p->n_all + outbox_count(&p->outbox);
+}
+
+size_t
+producer_held_ids(const struct producer *p, int64_t *ids)
+{
+    size_t n = 0;
+    for (struct list *l = p->all.next; l != &p->all; l = l->next)
+        ids[n++] = list_entry(l, struct job, held)->id;
+    return n + outbox_ids(&p->outbox, ids + n);
+}

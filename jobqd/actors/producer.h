@@ -1,0 +1,93 @@
+/* producer.h: the actor that keeps one queue's workers fed: claims, hands over,
+ * acknowledges.
+ *
+ * One cycle is under way at a time: what was gathered while the last one was out (acks,
+ * settlements) and the next claim go together. No timer drives a busy queue; an idle one
+ * is woken by a notification, and by polls that slow down to poll_interval, which alone
+ * would do.
+ *
+ * It owns the queue's pool, cursor and outbox. It does not know leases: the node tells it
+ * when it may claim (producer_attach), when the work connection is away
+ * (producer_detach), and when all is lost (producer_abandon).
+ */
+#ifndef JOBQD_PRODUCER_H
+#define JOBQD_PRODUCER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/service/pool.h"
+#include "jobqd/service/store.h"
+
+struct producer;
+
+/* X(enumerator, what we are waiting for) */
+#define PRODUCER_STATES(X)                                                               \
+    X(PRODUCER_DETACHED, "a registered node and a work connection")                      \
+    X(PRODUCER_CLAIMING, "jobs, answers and room")                                       \
+    X(PRODUCER_DRAINING, "running jobs to end and their acks to be confirmed")           \
+    X(PRODUCER_ABANDONING, "killed workers to be gone, their jobs no longer ours")       \
+    X(PRODUCER_STOPPED, "nothing")
+
+enum producer_state {
+#define X(name, meaning) name,
+    PRODUCER_STATES(X)
+#undef X
+};
+
+struct producer_options {
+    uv_loop_t *loop;
+    struct store *store;
+    const struct queue_config *queue; /* outlives the producer */
+    size_t max_frame;
+    int64_t poll_interval_ms;
+    bool notify;      /* idle marks may be set: somebody listens */
+    bool unsafe_base; /* test seam: see cursor.h */
+    /* The workers are gone and nothing waits to be confirmed (after producer_drain), or
+     * the workers are gone (after producer_abandon). */
+    void (*on_stopped)(void *owner);
+    void *owner;
+};
+
+/* Counters since the start, for the log, jobqd queues and tests. */
+struct producer_stats {
+    uint64_t claimed;
+    uint64_t acked;
+    uint64_t refused; /* acks that the database no longer wanted from this node */
+    size_t held;      /* claimed and not yet confirmed */
+};
+
+/* Starts the workers; claims nothing before producer_attach. */
+int producer_new(struct producer **out, const struct producer_options *options);
+void producer_free(struct producer *producer); /* only when stopped */
+
+/* The node is registered and its work session is open: claims begin, what is in the
+ * outbox is sent. */
+void producer_attach(struct producer *producer, int64_t node, int64_t session);
+/* The work connection is away: running jobs go on, their acks are kept. */
+void producer_detach(struct producer *producer);
+/* Some job may be there for this queue. Cheap; safe in any state. */
+void producer_poke(struct producer *producer);
+/* paused: claims nothing new (TSTP); false: goes on. */
+void producer_hold(struct producer *producer, bool paused);
+/* Graceful end: gives back what has not begun, lets the rest finish for grace_ms;
+ * on_stopped when all is confirmed. May be called again with a smaller grace. */
+void producer_drain(struct producer *producer, int64_t grace_ms);
+/* The lease is lost: kills the workers, forgets jobs and acks (the lifeline gives them to
+ * others); on_stopped. */
+void producer_abandon(struct producer *producer);
+
+enum producer_state producer_state(const struct producer *producer);
+const char *producer_queue(const struct producer *producer);
+void producer_stats(const struct producer *producer, struct producer_stats *out);
+void producer_pool_status(const struct producer *producer, struct pool_status *out);
+
+/* The ids of all jobs that this producer holds, waiting, running or unconfirmed; ids has
+ * room for producer_held. */
+size_t producer_held(const struct producer *producer);
+size_t producer_held_ids(const struct producer *producer, int64_t *ids);
+
+#endif

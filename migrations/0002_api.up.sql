@@ -67,6 +67,15 @@ CREATE FUNCTION @schema@.json_is_no_int(value jsonb) RETURNS boolean LANGUAGE sq
                 ELSE value::numeric NOT BETWEEN -2147483648 AND 2147483647 OR value::numeric % 1 <> 0 END
 $$;
 
+-- Which key of a job is none of enqueue's arguments.
+CREATE FUNCTION @schema@.json_unknown_key_text(job jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ' has an unknown key ' || to_json(min(unknown.key)) || ': allowed are kind, args, queue, priority,'
+           ' scheduled_at, max_attempts, key, unique_key, tags, meta and timeout_ms'
+      FROM jsonb_object_keys(job
+           - '{kind,args,queue,priority,scheduled_at,max_attempts,key,unique_key,tags,meta,timeout_ms}'::text[]) AS unknown (key)
+$$;
+
 -- The first fault of one element of enqueue_many's array, to be put behind `jobs[i]`; NULL when there is none.
 -- A scheduled_at that is no time at all is not found here: the cast itself raises.
 CREATE FUNCTION @schema@.json_job_fault(job jsonb) RETURNS text LANGUAGE sql STABLE AS $$
@@ -75,10 +84,7 @@ CREATE FUNCTION @schema@.json_job_fault(job jsonb) RETURNS text LANGUAGE sql STA
             THEN ' must be a JSON object, got ' || pg_catalog.left(job::text, 60)
         WHEN job - '{kind,args,queue,priority,scheduled_at,max_attempts,key,unique_key,tags,meta,timeout_ms}'::text[]
              <> '{}'
-            THEN ' has an unknown key ' || pg_catalog.to_json((SELECT pg_catalog.min(k) FROM pg_catalog.jsonb_object_keys(job
-                 - '{kind,args,queue,priority,scheduled_at,max_attempts,key,unique_key,tags,meta,timeout_ms}'::text[]) k))
-                 || ': allowed are kind, args, queue, priority, scheduled_at, max_attempts, key, unique_key, tags,'
-                    ' meta and timeout_ms'
+            THEN @schema@.json_unknown_key_text(job)
         WHEN NOT job ? 'kind' THEN '.kind is missing'
         WHEN pg_catalog.jsonb_typeof(job -> 'kind') <> 'string'
             THEN '.' || @schema@.job_fault_text('kind', job -> 'kind')

@@ -350,7 +350,8 @@ send_cycle(struct producer *p, size_t claim, bool poll)
 static bool
 stopping_is_done(const struct producer *p)
 {
-    if (!p->pool_stopped || p->in_flight)
+    bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
+    if (!p->pool_stopped || p->in_flight || asked)
         return false;
     if (p->state == PRODUCER_ABANDONING)
         return true;
@@ -440,7 +441,11 @@ on_marked(void *data, const struct store_answer *answer)
         p->mark = answer->code == 0 ? MARK_ON : MARK_OFF;
     else if (p->mark == MARK_CLEARING)
         p->mark = answer->code == 0 ? MARK_OFF : MARK_ON;
-    if (p->mark != MARK_ON || p->state != PRODUCER_CLAIMING)
+    if (p->state != PRODUCER_CLAIMING) {
+        step(p);
+        return;
+    }
+    if (p->mark != MARK_ON)
         return;
     /* Whoever inserted just before the mark did not notify: look once more, at once. */
     p->tempo.poll_ms = 1;

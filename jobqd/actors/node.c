@@ -1,0 +1,458 @@
+/* node.c: see node.h. */
+#include "jobqd/actors/node.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "jobqd/base/log.h"
+#include "jobqd/pure/hostid.h"
+
+struct node {
+    struct node_options options;
+    enum node_state state;
+    int64_t id;
+    int64_t deadline_ns; /* CLOCK_BOOTTIME: the lease's end as far as we know it */
+    int64_t sent_ns;     /* when the renewal or registration under way was sent */
+    bool beating;        /* a renewal is under way */
+    bool reachable;      /* the control connection is up */
+    int64_t
+        rival_left_ms; /* NODE_WAITING: how long the other's lease ran when last seen */
+    int64_t rival_id;
+    uv_timer_t beat;  /* the next renewal, or the next try */
+    uv_timer_t lease; /* the end of the lease */
+    char host[160];
+    int handles;
+};
+
+static void find(struct node *node);
+static void on_beat(uv_timer_t *timer);
+
+static int64_t
+boottime_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void
+set_state(struct node *node, enum node_state state)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        NODE_STATES(X)
+#undef X
+    };
+    assert(node->state != NODE_GONE);
+    if (node->state == state)
+        return;
+    node->state = state;
+    log_debug("node", "%s waits for %s", node->options.name, meanings[state]);
+}
+
+static void
+try_again_in(struct node *node, int64_t ms)
+{
+    uv_timer_start(&node->beat, on_beat, (uint64_t)ms, 0);
+}
+
+/* ---- the lease ---- */
+
+static int64_t
+margin_ms(const struct node *node)
+{
+    return node->options.lease_ms / 10;
+}
+
+static void
+lose(struct node *node, const char *why)
+{
+    set_state(node, NODE_LOST);
+    uv_timer_stop(&node->beat);
+    uv_timer_stop(&node->lease);
+    log_error("node",
+              "%s is lost: %s; its workers are killed, their jobs go to other nodes",
+              node->options.name, why);
+    node->options.on_lost(node->options.owner, why);
+}
+
+static void
+on_lease(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    if (node->state != NODE_LIVE && node->state != NODE_LEAVING)
+        return;
+    int64_t left_ms = (node->deadline_ns - boottime_ns()) / 1000000 - margin_ms(node);
+    if (left_ms > 0) {
+        uv_timer_start(&node->lease, on_lease, (uint64_t)left_ms, 0);
+        return;
+    }
+    if (node->state == NODE_LIVE)
+        lose(node, "the lease could not be renewed in time");
+}
+
+static void
+renewed(struct node *node)
+{
+    node->deadline_ns = node->sent_ns + node->options.lease_ms * 1000000;
+    on_lease(&node->lease);
+}
+
+static void
+on_renewed(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    node->beating = false;
+    if (node->state != NODE_LIVE)
+        return;
+    if (answer->code < 0) {
+        if (answer->code != JOBQ_ECONN)
+            log_warning("node", "%s could not renew its lease: %s", node->options.name,
+                        answer->error->message);
+        try_again_in(node, node->options.lease_ms / 20);
+        return;
+    }
+    if (answer->rows == 0) {
+        lose(node, "the lifeline of another node has declared it dead");
+        return;
+    }
+    renewed(node);
+    try_again_in(node, node->options.lease_ms / 3);
+}
+
+static void
+renew(struct node *node)
+{
+    if (node->beating || !node->reachable)
+        return;
+    struct jobq__buf queues = {0};
+    node->options.describe(node->options.owner, &queues);
+    const char *json = jobq__buf_cstr(&queues);
+    node->sent_ns = boottime_ns();
+    node->beating =
+        json && store_heartbeat(node->options.store, node->id, node->options.lease_ms,
+                                json, on_renewed, node) == 0;
+    jobq__buf_clear(&queues);
+    if (!node->beating)
+        try_again_in(node, node->options.lease_ms / 20);
+}
+
+/* ---- registration ---- */
+
+static bool
+failed(struct node *node, const struct store_answer *answer, const char *what)
+{
+    if (answer->code == 0)
+        return false;
+    if (answer->code != JOBQ_ECONN)
+        log_warning("node", "%s: %s: %s", node->options.name, what,
+                    answer->error->message);
+    set_state(node, NODE_AWAY);
+    try_again_in(node, 1000);
+    return true;
+}
+
+static void
+on_registered(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    if (node->state != NODE_REGISTERING ||
+        failed(node, answer, "could not be registered"))
+        return;
+    if (answer->rows == 0) {
+        find(node);
+        return;
+    }
+    node->id = answer->values[0];
+    set_state(node, NODE_LIVE);
+    renewed(node);
+    try_again_in(node, node->options.lease_ms / 3);
+    log_info("node", "%s is registered as node %lld, lease %lld ms", node->options.name,
+             (long long)node->id, (long long)node->options.lease_ms);
+    node->options.on_live(node->options.owner, node->id);
+}
+
+static void
+enter(struct node *node)
+{
+    set_state(node, NODE_REGISTERING);
+    int pid = (int)getpid();
+    node->sent_ns = boottime_ns();
+    if (store_node_insert(node->options.store, node->options.name, node->host, pid,
+                          hostid_pid_start(pid), node->options.lease_ms, on_registered,
+                          node) < 0) {
+        set_state(node, NODE_AWAY);
+        try_again_in(node, 1000);
+    }
+}
+
+static void
+on_buried(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    if (node->state != NODE_BURYING ||
+        failed(node, answer, "its predecessor could not be ended"))
+        return;
+    if (answer->rows > 0)
+        log_warning("node",
+                    "%s took back %lld jobs of its dead predecessor, %lld were discarded",
+                    node->options.name, (long long)answer->values[0],
+                    (long long)answer->values[1]);
+    enter(node);
+}
+
+static void
+bury(struct node *node, int64_t id)
+{
+    set_state(node, NODE_BURYING);
+    if (store_bury(node->options.store, id, on_buried, node) < 0) {
+        set_state(node, NODE_AWAY);
+        try_again_in(node, 1000);
+    }
+}
+
+/* Another row has our name and its process is not known to be dead: it has until its
+ * lease ends. One that renews its lease while we wait lives, and two nodes cannot have
+ * one name. */
+static void
+wait_for_rival(struct node *node, const struct store_answer *answer)
+{
+    int64_t left_ms = answer->values[4];
+    bool renews =
+        node->rival_id == answer->values[0] && left_ms > node->rival_left_ms + 50;
+    if (renews) {
+        char why[400];
+        snprintf(why, sizeof why,
+                 "the name %s belongs to a living node (pid %lld, host %s): give this "
+                 "one another "
+                 "name with node = NAME in [jobqd]",
+                 node->options.name, (long long)answer->values[1], answer->text);
+        node->options.on_refused(node->options.owner, JOBQ_ESTATE, why);
+        return;
+    }
+    if (node->rival_id != answer->values[0])
+        log_warning(
+            "node",
+            "%s: a node of this name (pid %lld, host %s) holds a lease for another %lld "
+            "ms: waiting for it to end",
+            node->options.name, (long long)answer->values[1], answer->text,
+            (long long)left_ms);
+    node->rival_id = answer->values[0];
+    node->rival_left_ms = left_ms;
+    set_state(node, NODE_WAITING);
+    try_again_in(node, left_ms < 250 ? left_ms + 10 : 250);
+}
+
+static void
+on_found(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    if (node->state != NODE_FINDING ||
+        failed(node, answer, "could not look for its name"))
+        return;
+    if (answer->rows == 0)
+        enter(node);
+    else if (answer->values[3] ||
+             hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
+        bury(node, answer->values[0]);
+    else
+        wait_for_rival(node, answer);
+}
+
+static void
+find(struct node *node)
+{
+    set_state(node, NODE_FINDING);
+    if (store_node_find(node->options.store, node->options.name, on_found, node) < 0) {
+        set_state(node, NODE_AWAY);
+        try_again_in(node, 1000);
+    }
+}
+
+static void
+refuse_schema(struct node *node, const char *what)
+{
+    char why[300];
+    snprintf(
+        why, sizeof why, "the schema %s %s; this jobqd knows version %d: %s",
+        node->options.schema, what, node->options.schema_version,
+        "run `jobqd migrate up` of the newer program, or start the program that fits");
+    node->options.on_refused(node->options.owner, JOBQ_ESCHEMA, why);
+}
+
+static void
+on_version(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    if (node->state != NODE_CHECKING)
+        return;
+    bool missing =
+        answer->code == JOBQ_EDB && (strcmp(answer->error->sqlstate, "42P01") == 0 ||
+                                     strcmp(answer->error->sqlstate, "3F000") == 0);
+    if (missing || (answer->code == 0 && answer->values[0] == 0)) {
+        refuse_schema(node, "is not there");
+        return;
+    }
+    if (failed(node, answer, "could not read the schema's version"))
+        return;
+    if (answer->values[0] != node->options.schema_version) {
+        char what[64];
+        snprintf(what, sizeof what, "has version %lld", (long long)answer->values[0]);
+        refuse_schema(node, what);
+        return;
+    }
+    find(node);
+}
+
+static void
+check(struct node *node)
+{
+    set_state(node, NODE_CHECKING);
+    if (store_version(node->options.store, on_version, node) < 0) {
+        set_state(node, NODE_AWAY);
+        try_again_in(node, 1000);
+    }
+}
+
+/* ---- leaving ---- */
+
+static void
+gone(struct node *node)
+{
+    set_state(node, NODE_GONE);
+    uv_timer_stop(&node->beat);
+    uv_timer_stop(&node->lease);
+    node->options.on_gone(node->options.owner);
+}
+
+static void
+on_goodbye(void *data, const struct store_answer *answer)
+{
+    struct node *node = data;
+    if (answer->code < 0)
+        log_warning("node", "%s could not say goodbye, its lease will run out: %s",
+                    node->options.name, answer->error->message);
+    gone(node);
+}
+
+static void
+leave(struct node *node)
+{
+    if (node->id == 0 || !node->reachable ||
+        store_goodbye(node->options.store, node->id, on_goodbye, node) < 0)
+        gone(node);
+}
+
+static void
+on_beat(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    switch (node->state) {
+    case NODE_AWAY:
+        if (node->reachable)
+            check(node);
+        break;
+    case NODE_WAITING:
+        find(node);
+        break;
+    case NODE_LIVE:
+        renew(node);
+        break;
+    case NODE_LEAVING:
+        leave(node);
+        break;
+    case NODE_CHECKING:
+    case NODE_FINDING:
+    case NODE_BURYING:
+    case NODE_REGISTERING:
+    case NODE_LOST:
+    case NODE_GONE:
+        break;
+    }
+}
+
+/* ---- the public face ---- */
+
+int
+node_new(struct node **out, const struct node_options *options)
+{
+    struct node *node = calloc(1, sizeof *node);
+    if (!node)
+        return JOBQ_ENOMEM;
+    node->options = *options;
+    hostid_read(node->host, sizeof node->host);
+    uv_timer_init(options->loop, &node->beat);
+    uv_timer_init(options->loop, &node->lease);
+    node->beat.data = node;
+    node->lease.data = node;
+    node->handles = 2;
+    *out = node;
+    return 0;
+}
+
+void
+node_control_ready(struct node *node)
+{
+    node->reachable = true;
+    if (node->state == NODE_AWAY)
+        check(node);
+    else if (node->state == NODE_LIVE)
+        renew(node);
+}
+
+void
+node_control_lost(struct node *node)
+{
+    node->reachable = false;
+}
+
+void
+node_clean(struct node *node)
+{
+    if (node->state != NODE_LOST)
+        return;
+    node->id = 0;
+    node->rival_id = 0;
+    set_state(node, NODE_AWAY);
+    try_again_in(node, 0);
+}
+
+void
+node_leave(struct node *node)
+{
+    if (node->state == NODE_GONE)
+        return;
+    set_state(node, NODE_LEAVING);
+    try_again_in(node, 0);
+}
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    struct node *node = handle->data;
+    if (--node->handles == 0)
+        free(node);
+}
+
+void
+node_close(struct node *node)
+{
+    uv_close((uv_handle_t *)&node->beat, on_closed);
+    uv_close((uv_handle_t *)&node->lease, on_closed);
+}
+
+enum node_state
+node_state(const struct node *node)
+{
+    return node->state;
+}
+
+int64_t
+node_id(const struct node *node)
+{
+    return node->id;
+}

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/pure/hostid.h"
+#include "jobqd/base/hostid.h"
 
 struct node {
     struct node_options options;

@@ -1,5 +1,5 @@
 /* hostid.c: see hostid.h. */
-#include "jobqd/pure/hostid.h"
+#include "jobqd/base/hostid.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,127 @@
+/* leader.c: see leader.h. */
+#include "jobqd/actors/leader.h"
+
+#include <stdlib.h>
+
+#include "jobqd/base/log.h"
+
+enum leader_state {
+    LEADER_OFF,       /* not a candidate */
+    LEADER_CANDIDATE, /* waits for the lead to be free */
+    LEADER_LEADS      /* renews it */
+};
+
+struct leader {
+    struct leader_options options;
+    enum leader_state state;
+    int64_t node;
+    bool asked;       /* a try is under way */
+    uint64_t sent_ns; /* when it was sent */
+    uint64_t ends_ns; /* when the lead ends unless renewed */
+    uv_timer_t timer;
+};
+
+static void try_to_lead(struct leader *leader);
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    try_to_lead(timer->data);
+}
+
+static void
+change(struct leader *leader, enum leader_state state)
+{
+    if (leader->state == state)
+        return;
+    leader->state = state;
+    log_info("leader", state == LEADER_LEADS ? "this node keeps house now"
+                                             : "this node no longer keeps house");
+    leader->options.on_change(leader->options.owner, state == LEADER_LEADS);
+}
+
+static void
+on_answer(void *data, const struct store_answer *answer)
+{
+    struct leader *leader = data;
+    leader->asked = false;
+    if (leader->state == LEADER_OFF)
+        return;
+    if (answer->code == 0) {
+        if (answer->rows > 0)
+            leader->ends_ns =
+                leader->sent_ns + (uint64_t)leader->options.lease_ms * 1000000u;
+        change(leader, answer->rows > 0 ? LEADER_LEADS : LEADER_CANDIDATE);
+        return;
+    }
+    if (answer->code != JOBQ_ECONN)
+        log_warning("leader", "%s", answer->error->message);
+    if (leader->state == LEADER_LEADS && uv_hrtime() >= leader->ends_ns)
+        change(leader, LEADER_CANDIDATE);
+}
+
+static void
+try_to_lead(struct leader *leader)
+{
+    if (leader->state == LEADER_OFF)
+        return;
+    uv_timer_start(&leader->timer, on_timer, (uint64_t)leader->options.lease_ms / 3, 0);
+    if (leader->asked)
+        return;
+    leader->sent_ns = uv_hrtime();
+    leader->asked = store_lead(leader->options.store, leader->node,
+                               leader->options.lease_ms, on_answer, leader) == 0;
+}
+
+int
+leader_new(struct leader **out, const struct leader_options *options)
+{
+    struct leader *leader = calloc(1, sizeof *leader);
+    if (!leader)
+        return JOBQ_ENOMEM;
+    leader->options = *options;
+    uv_timer_init(options->loop, &leader->timer);
+    leader->timer.data = leader;
+    *out = leader;
+    return 0;
+}
+
+void
+leader_start(struct leader *leader, int64_t node)
+{
+    leader->node = node;
+    leader->state = LEADER_CANDIDATE;
+    try_to_lead(leader);
+}
+
+void
+leader_stop(struct leader *leader)
+{
+    leader->state = LEADER_OFF;
+    uv_timer_stop(&leader->timer);
+}
+
+void
+leader_poke(struct leader *leader)
+{
+    if (leader->state == LEADER_CANDIDATE)
+        try_to_lead(leader);
+}
+
+bool
+leader_leads(const struct leader *leader)
+{
+    return leader->state == LEADER_LEADS;
+}
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void
+leader_close(struct leader *leader)
+{
+    uv_close((uv_handle_t *)&leader->timer, on_closed);
+}

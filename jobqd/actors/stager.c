@@ -1,0 +1,137 @@
+/* stager.c: see stager.h. */
+#include "jobqd/actors/stager.h"
+
+#include <stdlib.h>
+
+#include "jobqd/base/log.h"
+
+enum stager_state {
+    STAGER_OFF,        /* this node does not lead */
+    STAGER_SLEEPING,   /* until the next due time */
+    STAGER_ASKING,     /* a request is under way */
+    STAGER_ASKED_AGAIN /* likewise, and somebody poked: another follows at once */
+};
+
+/* Due rows that are locked by somebody else are due at once, again and again: not faster
+ * than this. */
+enum { SHORTEST_SLEEP_MS = 10 };
+
+struct stager {
+    struct stager_options options;
+    enum stager_state state;
+    bool stopped; /* while a request is under way: do not go on after it */
+    uv_timer_t timer;
+};
+
+static void ask(struct stager *stager);
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    ask(timer->data);
+}
+
+static void
+sleep_for(struct stager *stager, int64_t ms)
+{
+    stager->state = STAGER_SLEEPING;
+    if (ms > stager->options.poll_interval_ms)
+        ms = stager->options.poll_interval_ms;
+    uv_timer_start(&stager->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
+}
+
+static int64_t
+next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
+{
+    int64_t staged = answer->values[0];
+    int64_t next_ms = answer->values[1];
+    if (stager->state == STAGER_ASKED_AGAIN ||
+        (staged > 0 && next_ms <= 0 && next_ms != -1))
+        return 0;
+    if (next_ms < 0)
+        return stager->options.poll_interval_ms;
+    return next_ms > 0 ? next_ms : SHORTEST_SLEEP_MS;
+}
+
+static void
+on_answer(void *data, const struct store_answer *answer)
+{
+    struct stager *stager = data;
+    if (stager->stopped) {
+        stager->stopped = false;
+        stager->state = STAGER_OFF;
+        return;
+    }
+    if (answer->code < 0) {
+        if (answer->code != JOBQ_ECONN)
+            log_warning("stager", "%s", answer->error->message);
+        sleep_for(stager, stager->options.poll_interval_ms);
+        return;
+    }
+    int64_t ms = next_sleep_ms(stager, answer);
+    sleep_for(stager, ms);
+    if (answer->values[0] > 0)
+        stager->options.on_staged(stager->options.owner);
+}
+
+static void
+ask(struct stager *stager)
+{
+    if (stager->state != STAGER_SLEEPING)
+        return;
+    stager->state = STAGER_ASKING;
+    if (store_stage(stager->options.store, on_answer, stager) < 0)
+        sleep_for(stager, stager->options.poll_interval_ms);
+}
+
+int
+stager_new(struct stager **out, const struct stager_options *options)
+{
+    struct stager *stager = calloc(1, sizeof *stager);
+    if (!stager)
+        return JOBQ_ENOMEM;
+    stager->options = *options;
+    uv_timer_init(options->loop, &stager->timer);
+    stager->timer.data = stager;
+    *out = stager;
+    return 0;
+}
+
+void
+stager_start(struct stager *stager)
+{
+    stager->stopped = false;
+    if (stager->state == STAGER_OFF)
+        sleep_for(stager, 0);
+}
+
+void
+stager_stop(struct stager *stager)
+{
+    uv_timer_stop(&stager->timer);
+    if (stager->state == STAGER_ASKING || stager->state == STAGER_ASKED_AGAIN)
+        stager->stopped = true;
+    else
+        stager->state = STAGER_OFF;
+}
+
+void
+stager_poke(struct stager *stager)
+{
+    if (stager->state == STAGER_SLEEPING)
+        ask(stager);
+    else if (stager->state == STAGER_ASKING)
+        stager->state = STAGER_ASKED_AGAIN;
+}
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void
+stager_close(struct stager *stager)
+{
+    uv_close((uv_handle_t *)&stager->timer, on_closed);
+}

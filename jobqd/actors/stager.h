@@ -1,0 +1,31 @@
+/* stager.h: the actor that makes due jobs available (scheduled and retryable ones whose
+ * time has come).
+ *
+ * It sleeps until the next due time, which it asks for each time, and at most a poll
+ * interval: a job that is inserted with a nearer time than that is announced by a
+ * notification (stager_poke). */
+#ifndef JOBQD_STAGER_H
+#define JOBQD_STAGER_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "jobqd/service/store.h"
+
+struct stager;
+
+struct stager_options {
+    uv_loop_t *loop;
+    struct store *store;
+    int64_t poll_interval_ms;
+    void (*on_staged)(void *owner); /* jobs of some queue became available */
+    void *owner;
+};
+
+int stager_new(struct stager **out, const struct stager_options *options);
+void stager_start(struct stager *stager);
+void stager_stop(struct stager *stager);
+void stager_poke(struct stager *stager);  /* something may be due soon: look at once */
+void stager_close(struct stager *stager); /* frees it, once the store has closed */
+
+#endif

@@ -1,0 +1,189 @@
+"""A private Postgres: its own data directory, a unix socket alone, gone when the tests are gone."""
+
+import glob
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import urllib.parse
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from .waiting import wait_for
+
+SUPERUSER = "jobq"
+
+
+def bindir():
+    """The newest installed server's programs, or JOBQ_PG_BINDIR's."""
+    named = os.environ.get("JOBQ_PG_BINDIR")
+    if named:
+        return pathlib.Path(named)
+    installed = [p for p in glob.glob("/usr/lib/postgresql/*/bin") if os.path.exists(p + "/initdb")]
+    if installed:
+        return pathlib.Path(max(installed, key=lambda p: int(re.search(r"/(\d+)/bin$", p).group(1))))
+    return pathlib.Path(subprocess.check_output(["pg_config", "--bindir"], text=True).strip())
+
+
+def unprivileged_user():
+    """Whom the server runs as: Postgres refuses root. None: as we are."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            pass
+    raise RuntimeError("running as root, and there is neither a user postgres nor nobody for the server")
+
+
+class Cluster:
+    """start, stop(mode), kill: as often as a test likes. fsync is off unless a test is about crashes."""
+
+    def __init__(self, fsync=False, settings=None):
+        self.user = unprivileged_user()
+        # Short, because a unix socket's path has 107 bytes.
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jobq-pg-", dir="/tmp"))
+        if self.user:
+            os.chown(self.dir, self.user.pw_uid, self.user.pw_gid)
+        self.data = self.dir / "data"
+        self.logfile = self.dir / "server.log"
+        self.settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.dir),
+            "fsync": "on" if fsync else "off",
+            "max_connections": "150",
+            "log_line_prefix": "%m [%p] %q%a ",
+            "jit": "off",
+            **(settings or {}),
+        }
+        self.process = None
+        self._run("initdb", "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8",
+                  "--auth=trust", *([] if fsync else ["--no-sync"]))
+
+    def _command(self, program, *args):
+        # PDEATHSIG: a fast shutdown when we are killed. After the change of user, which would clear it.
+        drop = [f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--init-groups"] if self.user else []
+        return ["setpriv", *drop, "--pdeathsig", "INT", str(bindir() / program), *args]
+
+    def _run(self, program, *args):
+        done = subprocess.run(self._command(program, *args), cwd="/", capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{program} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def start(self):
+        """Returns when the server takes connections. After a kill it may refuse for a while, until the last old
+        backend is gone: so it is started again until it stays."""
+        options = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
+
+        def is_up():
+            if self.process is None or self.process.poll() is not None:
+                with open(self.logfile, "ab") as log:
+                    self.process = subprocess.Popen(self._command("postgres", "-D", str(self.data), *options),
+                                                    cwd="/", stdin=subprocess.DEVNULL, stdout=log,
+                                                    stderr=subprocess.STDOUT)
+            try:
+                with self.connect("postgres") as conn:
+                    return not conn.execute("SELECT pg_is_in_recovery()").fetchone()[0]
+            except psycopg.OperationalError:
+                return False
+
+        wait_for(is_up, what=lambda: f"the server to start:\n{self.log()}")
+        return self
+
+    def stop(self, mode="fast"):
+        """mode: smart, fast or immediate, as pg_ctl's."""
+        number = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
+        self._end(number)
+
+    def kill(self):
+        """SIGKILL to the postmaster alone; its children notice by themselves."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(60)
+        self.process = None
+
+    def remove(self):
+        self.stop("immediate")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def log(self):
+        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
+
+    def conninfo(self, dbname, **more):
+        return make_conninfo(host=str(self.dir), user=SUPERUSER, dbname=dbname, **more)
+
+    def uri(self, dbname):
+        return f"postgresql://{SUPERUSER}@/{dbname}?host={urllib.parse.quote(str(self.dir), safe='')}"
+
+    def connect(self, dbname, autocommit=True, **more):
+        return psycopg.connect(self.conninfo(dbname, **more), autocommit=autocommit)
+
+    def create_database(self, name, template="template1"):
+        with self.connect("postgres") as conn:
+            conn.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return Database(self, name)
+
+
+class Database:
+    """One database of a cluster. `query` is for looking; `connect` for everything else."""
+
+    def __init__(self, cluster, name, schema="jobq"):
+        self.cluster = cluster
+        self.name = name
+        self.schema = schema
+        self.uri = cluster.uri(name)
+        self.conninfo = cluster.conninfo(name)
+        self._looker = None
+
+    def connect(self, autocommit=True, **more):
+        """A psycopg 3 connection, to be closed (or used with `with`) by the caller."""
+        return self.cluster.connect(self.name, autocommit=autocommit, **more)
+
+    def query(self, sql, params=None):
+        """The rows of one statement, on an autocommit connection kept for looking; made anew when it broke."""
+        if self._looker is None or self._looker.closed:
+            self._looker = self.connect()
+        return self._fetch(sql, params)
+
+    def _fetch(self, sql, params):
+        cursor = self._looker.execute(sql, params)
+        return cursor.fetchall() if cursor.description else []
+
+    def value(self, sql, params=None):
+        """The first column of the first row, None when there is no row."""
+        rows = self.query(sql, params)
+        return rows[0][0] if rows else None
+
+    def enqueue(self, kind, args="{}", **options):
+        """jobq.enqueue with options by name (queue, priority, scheduled_at, …); returns the id."""
+        names = "".join(f", {name} => %({name})s" for name in options)
+        return self.value(f"SELECT {self.schema}.enqueue(%(kind)s, %(args)s::jsonb{names})",
+                          {"kind": kind, "args": args, **options})
+
+    def states(self):
+        """{state: count} over live and finished jobs."""
+        return dict(self.query(f"SELECT state::text, count(*) FROM {self.schema}.all_jobs GROUP BY 1"))
+
+    def wait_for_states(self, expected, timeout=60):
+        """Waits until states() is exactly `expected`."""
+        wait_for(lambda: self.states() == expected, timeout,
+                 what=lambda: f"jobs in the states {expected}, they are {self.states()}")
+
+    def drop(self):
+        self.close()
+        with self.cluster.connect("postgres") as conn:
+            conn.execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
+
+    def close(self):
+        if self._looker is not None:
+            self._looker.close()
+            self._looker = None

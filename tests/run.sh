@@ -1,0 +1,149 @@
+#!/bin/sh
+# Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
+#
+#   sh tests/run.sh [unit|integration|fault|all] [-k EXPRESSION]
+#
+#   unit         the C units in both trees, the rules of the source, and the consumer project
+#   integration  a real Postgres and, where they are needed, real daemons; in both trees
+#   fault        the same with crashes of everything; in the -Werror tree
+#   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
+#
+# The last line is `N passed, M failed`; the exit code is not 0 when M is not 0 or anything did not run. Runs as
+# root or not. Everything is on unix sockets and in temporary directories.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+python=/usr/bin/python3
+
+part=all
+match=
+while [ $# -gt 0 ]; do
+    case $1 in
+    unit | integration | fault | all) part=$1 ;;
+    -k)
+        [ $# -ge 2 ] || { echo "run.sh: -k needs an expression" >&2; exit 64; }
+        match=$2
+        shift
+        ;;
+    -h | --help)
+        sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'
+        exit 0
+        ;;
+    *)
+        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, all and -k EXPRESSION" >&2
+        exit 64
+        ;;
+    esac
+    shift
+done
+
+work=$(mktemp -d /tmp/jobq-tests.XXXXXX) || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
+
+reports=    # JUnit files, in the order of the run
+not_run=    # one line for each step that could not even run
+step() { printf '\n== %s\n' "$1"; }
+failed() { not_run="$not_run$1
+"; }
+
+finish() {
+    set -- $reports
+    while IFS= read -r line; do
+        [ -n "$line" ] && set -- "$@" --failed "$line"
+    done <<END
+$not_run
+END
+    echo
+    "$python" "$here/harness/tally.py" "$@"
+    exit $?
+}
+
+install_missing() {
+    missing=
+    for package in $(grep -v '^#' "$here/packages.txt"); do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+            missing="$missing $package"
+    done
+    [ -z "$missing" ] && return 0
+    step "installing$missing"
+    sudo=
+    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    $sudo apt-get update -q &&
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+}
+
+# build TREE OPTION...
+build() {
+    tree=$1
+    shift
+    step "building $tree"
+    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON "-DPython3_EXECUTABLE=$python" "$@" \
+        >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; return 1; }
+    cmake --build "$root/$tree"
+}
+
+# unit_tests TREE
+unit_tests() {
+    if [ -n "$match" ] && ctest --test-dir "$root/$1" -N -R "$match" | grep -q '^Total Tests: 0$'; then
+        return 0
+    fi
+    step "unit tests in $1"
+    timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" --timeout 300 \
+        --output-on-failure --output-junit "$work/unit-$1.xml" --test-output-size-passed 1000000 \
+        --test-output-size-failed 1000000 ${match:+-R "$match"}
+    reports="$reports $work/unit-$1.xml"
+}
+
+# python_tests TREE FOLDER...
+python_tests() {
+    tree=$1
+    shift
+    for folder; do
+        # Nothing to run is not a failure where a folder is empty or -k leaves it out.
+        ls "$here/$folder"/test_*.py >/dev/null 2>&1 || continue
+        step "$folder tests on $tree"
+        (cd "$here" && PYTHONDONTWRITEBYTECODE=1 JOBQ_BUILD_DIR="$root/$tree" timeout 7200 "$python" -m pytest \
+            "$folder" --junitxml "$work/$folder-$tree.xml" ${match:+-k "$match"})
+        code=$?
+        [ "$code" -eq 5 ] && [ -n "$match" ] && continue
+        reports="$reports $work/$folder-$tree.xml"
+    done
+}
+
+consumer() {
+    [ -f "$here/consumer/run.sh" ] || return 0
+    step "the consumer project"
+    if JOBQ_BUILD_DIR="$root/build-test" timeout 1800 sh "$here/consumer/run.sh"; then
+        cat >"$work/consumer.xml" <<'END'
+<testsuite name="consumer"><testcase name="consumer/run.sh"/></testsuite>
+END
+        reports="$reports $work/consumer.xml"
+    else
+        failed "the consumer project (tests/consumer/run.sh)"
+    fi
+}
+
+install_missing || { failed "installing packages"; finish; }
+build build-test -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF || { failed "building build-test"; finish; }
+build build-test-san -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=ON ||
+    { failed "building build-test-san"; finish; }
+
+case $part in unit | all)
+    unit_tests build-test
+    unit_tests build-test-san
+    python_tests build-test static
+    [ -n "$match" ] || consumer
+    ;;
+esac
+case $part in integration | all)
+    python_tests build-test integration
+    python_tests build-test-san integration
+    ;;
+esac
+case $part in fault | all)
+    python_tests build-test fault
+    ;;
+esac
+finish

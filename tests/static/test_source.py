@@ -1,0 +1,90 @@
+"""Rules of the source that a compiler does not check: who may include what, and the house format."""
+
+import pathlib
+import re
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAYERS = ["pure", "base", "io", "service", "actors", "app"]
+INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
+
+
+def sources(*folders, suffixes=(".c", ".h")):
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*"))
+            if file.suffix in suffixes and not any(part.startswith("build") for part in file.parts)]
+
+
+def includes(file):
+    return INCLUDE.findall(file.read_text())
+
+
+def violations(files, forbidden):
+    """`file: include` of each include for which forbidden(file, include) is true."""
+    return [f"{file.relative_to(ROOT)} includes {name}" for file in files for name in includes(file)
+            if forbidden(file, name)]
+
+
+def test_each_layer_of_jobqd_includes_lower_ones_alone():
+    def goes_up(file, name):
+        mine = file.relative_to(ROOT / "jobqd").parts[0]
+        target = re.match(r"jobqd/(\w+)/", name)
+        return (mine in LAYERS and target is not None and target[1] in LAYERS
+                and LAYERS.index(target[1]) > LAYERS.index(mine))
+    assert violations(sources("jobqd"), goes_up) == []
+
+
+def test_the_library_knows_nothing_of_the_daemon():
+    assert violations(sources("libjobq", "include"), lambda file, name: name.startswith(("jobqd/", "uv"))) == []
+
+
+def test_the_pure_layer_knows_neither_the_loop_nor_the_database():
+    assert violations(sources("jobqd/pure"), lambda file, name: name in ("uv.h", "libpq-fe.h")) == []
+
+
+def test_only_json_c_includes_cjson():
+    def wrong(file, name):
+        return "cjson" in name.lower() and file != ROOT / "libjobq" / "json.c"
+    assert violations(sources("libjobq", "include", "jobqd"), wrong) == []
+
+
+def test_only_the_client_row_and_connection_layers_include_libpq():
+    allowed = {"libjobq/" + name for name in ("client.c", "client.h", "row.c", "row.h", "sql.c", "sql.h", "job.c")}
+
+    def wrong(file, name):
+        where = str(file.relative_to(ROOT))
+        return name == "libpq-fe.h" and where not in allowed and not where.startswith(
+            ("jobqd/io/", "jobqd/service/store", "jobqd/app/"))
+    assert violations(sources("libjobq", "include", "jobqd"), wrong) == []
+
+
+def test_public_headers_include_public_headers_alone():
+    def wrong(file, name):
+        return not name.startswith("jobq/") and name not in ("stdint.h", "stddef.h", "stdbool.h")
+    assert violations(sources("include"), wrong) == []
+
+
+def test_house_format():
+    files = sources("libjobq", "include", "jobqd", "tests", suffixes=(".c", ".h"))
+    done = subprocess.run(["clang-format", "--dry-run", "-Werror", *map(str, files)], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_functions_are_at_most_80_lines():
+    long = []
+    for file in sources("libjobq", "jobqd", "tests", suffixes=(".c",)):
+        start = name = None
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            if re.match(r"[a-z_].*\(", line) and not line.rstrip().endswith(";"):
+                start, name = number, line
+            elif line == "}" and start:
+                if number - start > 80:
+                    long.append(f"{file.relative_to(ROOT)}:{start}: {number - start} lines: {name}")
+                start = None
+    assert long == []
+
+
+def test_every_folder_tells_what_it_is():
+    folders = {file.parent for file in sources("libjobq", "include", "jobqd", "tests")} | {ROOT / "migrations", ROOT / "tests"}
+    tops = {ROOT / folder.relative_to(ROOT).parts[0] for folder in folders}
+    assert [str(folder.relative_to(ROOT)) for folder in sorted(tops) if not (folder / "README.md").exists()] == []

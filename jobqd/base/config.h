@@ -72,8 +72,9 @@ struct config_flag {
     const char *value;
 };
 
-/* Reads file (NULL: none), then the environment, then the flags. On JOBQ_EINVAL err says
- * `FILE:LINE: section, key: what was found, what is allowed`; *out is untouched.
+/* Reads file (NULL: none), then the environment, then the flags; DATABASE_URL counts where none of them names a
+ * database. Relative paths in the file count from its folder. On JOBQ_EINVAL err says `FILE:LINE: [section] key:
+ * what was found, what is allowed`; *out is untouched.
  * environment: `environ`-shaped, so that a test can give its own. */
 int config_load(struct config **out, const char *file, char *const *environment,
                 const struct config_flag *flags, size_t n_flags, jobq_error *err);
@@ -82,5 +83,8 @@ void config_free(struct config *config);
 /* The merged configuration as an INI file that config_load would read to the same effect;
  * the password of a database URI is shown as ****. To stdout. */
 void config_print(const struct config *config);
+
+/* The same as one JSON object: {"jobqd":{option: text, …},"queues":{NAME:{option: text, …}}}. */
+void config_print_json(const struct config *config);
 
 #endif

@@ -1,0 +1,514 @@
+/* config.c: merges the file, the environment and the flags into one checked
+ * configuration.
+ *
+ * Later sources win: the defaults, the file, JOBQ_* variables, flags. DATABASE_URL, which
+ * other programs of the host may have been given, counts only where none of these names a
+ * database. An empty variable is none.
+ */
+#include "jobqd/base/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "jobqd/base/inifile.h"
+#include "jobqd/base/options.h"
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+
+#define MAX_OPTIONS 32 /* rows of either table */
+#define MAX_QUEUES 1000
+#define MAX_QUEUE_NAME 128 /* bytes; the jobs table has the same limit */
+
+enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE };
+
+/* Where a value came from: a later one wins. */
+enum source { SOURCE_NONE, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
+
+struct loader {
+    struct config *config;
+    const char *file;
+    char *folder; /* the file's, absolute */
+    char *cwd;
+    const char *path;
+    enum section section;
+    int section_line;
+    int jobqd_line;        /* of the [jobqd] section; 0: none yet */
+    int seen[MAX_OPTIONS]; /* lines of the current section's options; 0: not set */
+    enum source database_from;
+    enum source embedded_from;
+};
+
+static int
+out_of_memory(jobq_error *err)
+{
+    return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+}
+
+/* ---- The file ---- */
+
+static struct queue_config *
+current_queue(const struct loader *l)
+{
+    return &l->config->queues[l->config->n_queues - 1];
+}
+
+/* `FILE:LINE: [section] key: WHY`; key may be NULL. */
+static int
+refuse_at(const struct loader *l, int code, int line, const char *key, const char *why,
+          jobq_error *err)
+{
+    bool queue = l->section == SECTION_QUEUE;
+    return jobq__error(err, code, "%s:%d: [%s%s]%s%s: %s", l->file, line,
+                       queue ? "queue " : "jobqd", queue ? current_queue(l)->name : "",
+                       key != NULL ? " " : "", key != NULL ? key : "", why);
+}
+
+/* A queue can be checked once its section has ended. */
+static int
+end_section(struct loader *l, jobq_error *err)
+{
+    if (l->section != SECTION_QUEUE)
+        return 0;
+    struct queue_config *queue = current_queue(l);
+    if (queue->argv == NULL)
+        return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL,
+                         "needs command = PROGRAM or exec = PROGRAM", err);
+    if (queue->mode == QUEUE_COMMAND)
+        return 0;
+    static const char *const worker_only[] = {"mailbox", "boot_timeout"};
+    for (size_t i = 0; i < sizeof worker_only / sizeof worker_only[0]; i++) {
+        const struct option_row *row =
+            option_find(queue_options, queue_options_count, worker_only[i]);
+        if (l->seen[row - queue_options] != 0)
+            return refuse_at(l, JOBQ_EINVAL, l->seen[row - queue_options], row->name,
+                             "belongs to command; an exec queue runs one process a job",
+                             err);
+    }
+    queue->mailbox = 1;
+    return 0;
+}
+
+static int
+set_defaults(const struct option_row *rows, size_t n, void *base, jobq_error *err)
+{
+    for (const struct option_row *row = rows; row < rows + n; row++) {
+        if (row->fallback == NULL)
+            continue;
+        int rc = option_set(row, base, row->fallback, NULL, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int
+add_queue(struct loader *l, const char *name, jobq_error *err)
+{
+    struct config *config = l->config;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < config->n_queues; i++) {
+        if (strcmp(config->queues[i].name, name) == 0)
+            return jobq__error(err, JOBQ_EINVAL, "%s:%d: [queue %s]: there already",
+                               l->file, l->section_line, name);
+    }
+    if (len < 1 || len > MAX_QUEUE_NAME)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%s:%d: [queue %s]: a queue's name has 1 to %d bytes", l->file,
+                           l->section_line, name, MAX_QUEUE_NAME);
+    for (size_t i = 0; i < len; i++) {
+        if (iscntrl((unsigned char)name[i]))
+            return jobq__error(err, JOBQ_EINVAL,
+                               "%s:%d: [queue …]: a control character in the name",
+                               l->file, l->section_line);
+    }
+    if (config->n_queues == MAX_QUEUES)
+        return jobq__error(err, JOBQ_EINVAL, "%s:%d: more than %d queues", l->file,
+                           l->section_line, MAX_QUEUES);
+    struct queue_config *queues =
+        realloc(config->queues, (config->n_queues + 1) * sizeof *queues);
+    if (queues == NULL)
+        return out_of_memory(err);
+    config->queues = queues;
+    struct queue_config *queue = &queues[config->n_queues];
+    memset(queue, 0, sizeof *queue);
+    queue->name = strdup(name);
+    if (queue->name == NULL)
+        return out_of_memory(err);
+    config->n_queues++; /* from here on config_free frees it */
+    return set_defaults(queue_options, queue_options_count, queue, err);
+}
+
+static int
+on_section(void *data, const char *section, int line, jobq_error *err)
+{
+    struct loader *l = data;
+    int rc = end_section(l, err);
+    if (rc != 0)
+        return rc;
+    memset(l->seen, 0, sizeof l->seen);
+    l->section_line = line;
+    if (strcmp(section, "jobqd") == 0) {
+        if (l->jobqd_line != 0)
+            return jobq__error(err, JOBQ_EINVAL,
+                               "%s:%d: [jobqd]: there already, in line %d", l->file, line,
+                               l->jobqd_line);
+        l->section = SECTION_JOBQD;
+        l->jobqd_line = line;
+        return 0;
+    }
+    if (strncmp(section, "queue", 5) == 0 &&
+        (section[5] == '\0' || isblank(section[5]))) {
+        const char *name = section + 5 + strspn(section + 5, " \t");
+        rc = add_queue(l, name, err);
+        l->section = SECTION_QUEUE;
+        return rc;
+    }
+    return jobq__error(
+        err, JOBQ_EINVAL,
+        "%s:%d: [%s]: no such section; [jobqd] and [queue NAME] are allowed", l->file,
+        line, section);
+}
+
+static int
+refuse_unknown(const struct loader *l, const struct option_row *rows, size_t n,
+               const char *key, int line, jobq_error *err)
+{
+    struct jobq__buf why = {0};
+    jobq__buf_adds(&why, "no such option; allowed are ");
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            jobq__buf_adds(&why, i + 1 < n ? ", " : " and ");
+        jobq__buf_adds(&why, rows[i].name);
+    }
+    const char *text = jobq__buf_cstr(&why);
+    int rc = text == NULL ? out_of_memory(err)
+                          : refuse_at(l, JOBQ_EINVAL, line, key, text, err);
+    jobq__buf_clear(&why);
+    return rc;
+}
+
+static void
+note_source(struct loader *l, const struct option_row *row, enum source source)
+{
+    if (row->type == OPTION_CONNINFO)
+        l->database_from = source;
+    else if (row->type == OPTION_DIR)
+        l->embedded_from = source;
+}
+
+static int
+on_value(void *data, const char *key, const char *value, int line, jobq_error *err)
+{
+    struct loader *l = data;
+    if (l->section == SECTION_NONE)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%s:%d: %s stands before any section; begin with [jobqd]",
+                           l->file, line, key);
+    bool queue = l->section == SECTION_QUEUE;
+    const struct option_row *rows = queue ? queue_options : jobqd_options;
+    size_t n = queue ? queue_options_count : jobqd_options_count;
+    void *base = queue ? (void *)current_queue(l) : (void *)l->config;
+    const struct option_row *row = option_find(rows, n, key);
+    if (row == NULL || strcmp(row->name, key) != 0)
+        return refuse_unknown(l, rows, n, key, line, err);
+    if (l->seen[row - rows] != 0) {
+        char why[64];
+        snprintf(why, sizeof why, "there already, in line %d", l->seen[row - rows]);
+        return refuse_at(l, JOBQ_EINVAL, line, key, why, err);
+    }
+    if ((row->type == OPTION_COMMAND || row->type == OPTION_EXEC) &&
+        option_is_set(row, base))
+        return refuse_at(l, JOBQ_EINVAL, line, key,
+                         "a queue has either command or exec, not both", err);
+    jobq_error why = {0};
+    struct option_origin origin = {.folder = l->folder, .path = l->path};
+    int rc = option_set(row, base, value, &origin, &why);
+    if (rc != 0)
+        return refuse_at(l, rc, line, key, why.message, err);
+    l->seen[row - rows] = line;
+    if (row->type == OPTION_EXEC)
+        current_queue(l)->mode = QUEUE_EXEC;
+    if (!queue)
+        note_source(l, row, SOURCE_FILE);
+    return 0;
+}
+
+static int
+load_file(struct loader *l, jobq_error *err)
+{
+    static const struct inifile_events events = {.on_section = on_section,
+                                                 .on_value = on_value};
+    const char *slash = strrchr(l->file, '/');
+    char *folder = slash == NULL      ? strdup(".")
+                   : slash == l->file ? strdup("/")
+                                      : strndup(l->file, (size_t)(slash - l->file));
+    if (folder == NULL)
+        return out_of_memory(err);
+    l->folder = realpath(folder, NULL);
+    free(folder);
+    if (l->folder == NULL)
+        return jobq__error(err, JOBQ_EIO, "%s: %s", l->file, strerror(errno));
+    int rc = inifile_read(l->file, &events, l, err);
+    return rc != 0 ? rc : end_section(l, err);
+}
+
+/* ---- The environment and the flags ---- */
+
+static const char *
+environment_get(char *const *environment, const char *name)
+{
+    size_t len = strlen(name);
+    for (; environment != NULL && *environment != NULL; environment++) {
+        if (strncmp(*environment, name, len) == 0 && (*environment)[len] == '=')
+            return *environment + len + 1;
+    }
+    return NULL;
+}
+
+/* label: how the user wrote the option, for the message. */
+static int
+set_from(struct loader *l, const struct option_row *row, const char *label,
+         const char *value, enum source source, jobq_error *err)
+{
+    jobq_error why = {0};
+    struct option_origin origin = {.folder = l->cwd, .path = l->path};
+    int rc = option_set(row, l->config, value, &origin, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "%s: %s", label, why.message);
+    note_source(l, row, source);
+    return 0;
+}
+
+static int
+load_environment(struct loader *l, char *const *environment, jobq_error *err)
+{
+    for (size_t i = 0; i < jobqd_options_count; i++) {
+        char name[64] = "JOBQ_";
+        size_t len = strlen(name);
+        for (const char *at = jobqd_options[i].name; *at != '\0' && len < sizeof name - 1;
+             at++)
+            name[len++] = (char)toupper((unsigned char)*at);
+        name[len] = '\0';
+        const char *value = environment_get(environment, name);
+        if (value == NULL || *value == '\0')
+            continue;
+        int rc = set_from(l, &jobqd_options[i], name, value, SOURCE_ENVIRONMENT, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int
+load_flags(struct loader *l, const struct config_flag *flags, size_t n, jobq_error *err)
+{
+    for (const struct config_flag *flag = flags; flag < flags + n; flag++) {
+        char label[80];
+        snprintf(label, sizeof label, "--%s", flag->name);
+        const struct option_row *row =
+            option_find(jobqd_options, jobqd_options_count, flag->name);
+        if (row == NULL)
+            return jobq__error(err, JOBQ_EINVAL, "%s: no such option", label);
+        int rc = set_from(l, row, label, flag->value, SOURCE_FLAG, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Of database and embedded, the one from the later source counts; from one source there
+ * may be only one. */
+static int
+choose_database(struct loader *l, char *const *environment, jobq_error *err)
+{
+    static const char *const where[] = {"", "the configuration file", "the environment",
+                                        "the command line"};
+    const struct option_row *database =
+        option_find(jobqd_options, jobqd_options_count, "database");
+    const struct option_row *embedded =
+        option_find(jobqd_options, jobqd_options_count, "embedded");
+    if (l->database_from == SOURCE_NONE && l->embedded_from == SOURCE_NONE) {
+        const char *url = environment_get(environment, "DATABASE_URL");
+        if (url != NULL && *url != '\0')
+            return set_from(l, database, "DATABASE_URL", url, SOURCE_ENVIRONMENT, err);
+        return 0;
+    }
+    if (l->database_from == l->embedded_from)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "database and embedded are both set by %s; give one of them",
+                           where[l->database_from]);
+    option_clear(l->database_from > l->embedded_from ? embedded : database, l->config);
+    return 0;
+}
+
+static int
+name_node(struct config *config, jobq_error *err)
+{
+    char host[HOST_NAME_MAX + 1] = "";
+    if (config->node != NULL)
+        return 0;
+    if (gethostname(host, sizeof host) != 0)
+        return jobq__error(err, JOBQ_EIO, "the host's name: %s; set node",
+                           strerror(errno));
+    host[sizeof host - 1] = '\0';
+    jobq_error why = {0};
+    int rc = option_set(option_find(jobqd_options, jobqd_options_count, "node"), config,
+                        host, NULL, &why);
+    return rc == 0 ? 0
+                   : jobq__error(err, rc, "the host's name: %s; set node", why.message);
+}
+
+int
+config_load(struct config **out, const char *file, char *const *environment,
+            const struct config_flag *flags, size_t n_flags, jobq_error *err)
+{
+    struct loader l = {.file = file, .config = calloc(1, sizeof *l.config)};
+    int rc = 0;
+    l.cwd = getcwd(NULL, 0);
+    l.path = environment_get(environment, "PATH");
+    if (l.config == NULL) {
+        rc = out_of_memory(err);
+        goto done;
+    }
+    if (l.cwd == NULL) {
+        rc = jobq__error(err, JOBQ_EIO, "the current folder: %s", strerror(errno));
+        goto done;
+    }
+    if (file != NULL && (l.config->file = strdup(file)) == NULL) {
+        rc = out_of_memory(err);
+        goto done;
+    }
+    rc = set_defaults(jobqd_options, jobqd_options_count, l.config, err);
+    if (rc == 0 && file != NULL)
+        rc = load_file(&l, err);
+    if (rc == 0)
+        rc = load_environment(&l, environment, err);
+    if (rc == 0)
+        rc = load_flags(&l, flags, n_flags, err);
+    if (rc == 0)
+        rc = choose_database(&l, environment, err);
+    if (rc == 0)
+        rc = name_node(l.config, err);
+    if (rc == 0) {
+        *out = l.config;
+        l.config = NULL; /* the caller's */
+    }
+done:
+    config_free(l.config);
+    free(l.folder);
+    free(l.cwd);
+    return rc;
+}
+
+void
+config_free(struct config *config)
+{
+    if (config == NULL)
+        return;
+    for (size_t i = 0; i < config->n_queues; i++) {
+        for (size_t row = 0; row < queue_options_count; row++)
+            option_clear(&queue_options[row], &config->queues[i]);
+        free(config->queues[i].name);
+    }
+    free(config->queues);
+    for (size_t row = 0; row < jobqd_options_count; row++)
+        option_clear(&jobqd_options[row], config);
+    free(config->file);
+    free(config);
+}
+
+/* ---- Printing ---- */
+
+/* The options of a queue that its mode does not know. */
+static bool
+is_shown(const struct option_row *row, const void *base, const struct queue_config *queue)
+{
+    if (!option_is_set(row, base))
+        return false;
+    if (queue == NULL)
+        return true;
+    if (row->type == OPTION_EXEC)
+        return queue->mode == QUEUE_EXEC;
+    if (row->type == OPTION_COMMAND)
+        return queue->mode == QUEUE_COMMAND;
+    return queue->mode == QUEUE_COMMAND ||
+           (strcmp(row->name, "mailbox") != 0 && strcmp(row->name, "boot_timeout") != 0);
+}
+
+static void
+put_options(struct jobq__buf *out, const struct option_row *rows, size_t n,
+            const void *base, const struct queue_config *queue, bool json)
+{
+    struct jobq__buf value = {0};
+    bool first = true;
+    for (const struct option_row *row = rows; row < rows + n; row++) {
+        if (!is_shown(row, base, queue))
+            continue;
+        jobq__buf_reset(&value);
+        option_put(row, base, &value);
+        out->failed = out->failed || value.failed;
+        if (json) {
+            jobq__buf_adds(out, first ? "" : ",");
+            jobq__buf_add_json_string(out, row->name, strlen(row->name));
+            jobq__buf_addc(out, ':');
+            jobq__buf_add_json_string(out, value.data, value.len);
+        } else {
+            jobq__buf_adds(out, row->name);
+            jobq__buf_adds(out, " = ");
+            jobq__buf_add(out, value.data, value.len);
+            jobq__buf_addc(out, '\n');
+        }
+        first = false;
+    }
+    jobq__buf_clear(&value);
+}
+
+static void
+put_config(struct jobq__buf *out, const struct config *config, bool json)
+{
+    jobq__buf_adds(out, json ? "{\"jobqd\":{" : "[jobqd]\n");
+    put_options(out, jobqd_options, jobqd_options_count, config, NULL, json);
+    jobq__buf_adds(out, json ? "},\"queues\":{" : "");
+    for (size_t i = 0; i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        if (json) {
+            jobq__buf_adds(out, i == 0 ? "" : ",");
+            jobq__buf_add_json_string(out, queue->name, strlen(queue->name));
+            jobq__buf_adds(out, ":{");
+        } else {
+            jobq__buf_adds(out, "\n[queue ");
+            jobq__buf_adds(out, queue->name);
+            jobq__buf_adds(out, "]\n");
+        }
+        put_options(out, queue_options, queue_options_count, queue, queue, json);
+        jobq__buf_adds(out, json ? "}" : "");
+    }
+    jobq__buf_adds(out, json ? "}}\n" : "");
+}
+
+static void
+print(const struct config *config, bool json)
+{
+    struct jobq__buf out = {0};
+    put_config(&out, config, json);
+    if (jobq__buf_cstr(&out) != NULL)
+        fputs(out.data, stdout);
+    jobq__buf_clear(&out);
+}
+
+void
+config_print(const struct config *config)
+{
+    print(config, false);
+}
+
+void
+config_print_json(const struct config *config)
+{
+    print(config, true);
+}

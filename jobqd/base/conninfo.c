@@ -1,0 +1,111 @@
+/* conninfo.c: see conninfo.h. Reads both of libpq's forms just well enough to find the
+ * passwords; libpq itself judges whether the string is right. When in doubt it hides
+ * more.
+ */
+#include "jobqd/base/conninfo.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+#define HIDDEN "****"
+
+static bool
+is_secret(const char *name, size_t len)
+{
+    return (len == 8 && strncasecmp(name, "password", 8) == 0) ||
+           (len == 11 && strncasecmp(name, "sslpassword", 11) == 0);
+}
+
+/* scheme://user:password@host/db?name=value&…; a password may hold an unescaped @ by
+ * mistake, so the last @ before the path's end counts. */
+static void
+redact_uri(struct jobq__buf *buf, const char *uri)
+{
+    const char *authority = strstr(uri, "://") + 3;
+    const char *query = strchr(authority, '?');
+    const char *end = query != NULL ? query : authority + strlen(authority);
+    const char *at = NULL;
+    for (const char *p = authority; p < end; p++) {
+        if (*p == '@')
+            at = p;
+    }
+    const char *colon =
+        at == NULL ? NULL : memchr(authority, ':', (size_t)(at - authority));
+    if (colon != NULL) {
+        jobq__buf_add(buf, uri, (size_t)(colon + 1 - uri));
+        jobq__buf_adds(buf, HIDDEN);
+        jobq__buf_add(buf, at, (size_t)(end - at));
+    } else {
+        jobq__buf_add(buf, uri, (size_t)(end - uri));
+    }
+    while (*end != '\0') { /* at '?' or '&' */
+        jobq__buf_addc(buf, *end++);
+        size_t len = strcspn(end, "&");
+        size_t name = strcspn(end, "=&");
+        if (end[name] == '=' && is_secret(end, name)) {
+            jobq__buf_add(buf, end, name + 1);
+            jobq__buf_adds(buf, HIDDEN);
+        } else {
+            jobq__buf_add(buf, end, len);
+        }
+        end += len;
+    }
+}
+
+/* The end of the value at text: quoted by '…' with \', or up to a blank. */
+static const char *
+value_end(const char *text)
+{
+    bool quoted = *text == '\'';
+    if (quoted)
+        text++;
+    for (; *text != '\0'; text++) {
+        if (*text == '\\' && text[1] != '\0')
+            text++;
+        else if (quoted && *text == '\'')
+            return text + 1;
+        else if (!quoted && strchr(" \t\n\r", *text) != NULL)
+            break;
+    }
+    return text;
+}
+
+static void
+redact_keywords(struct jobq__buf *buf, const char *text)
+{
+    while (*text != '\0') {
+        size_t blank = strspn(text, " \t\n\r");
+        jobq__buf_add(buf, text, blank);
+        text += blank;
+        size_t name = strcspn(text, "= \t\n\r");
+        size_t equals = name + strspn(text + name, " \t\n\r");
+        if (text[equals] != '=') { /* no keyword: libpq will refuse it, and it may be part
+                                      of a password */
+            if (*text != '\0')
+                jobq__buf_adds(buf, HIDDEN);
+            return;
+        }
+        equals += 1 + strspn(text + equals + 1, " \t\n\r");
+        const char *end = value_end(text + equals);
+        if (is_secret(text, name)) {
+            jobq__buf_add(buf, text, equals);
+            jobq__buf_adds(buf, HIDDEN);
+        } else {
+            jobq__buf_add(buf, text, (size_t)(end - text));
+        }
+        text = end;
+    }
+}
+
+void
+conninfo_redact(struct jobq__buf *buf, const char *conninfo)
+{
+    if (strncmp(conninfo, "postgresql://", 13) == 0 ||
+        strncmp(conninfo, "postgres://", 11) == 0)
+        redact_uri(buf, conninfo);
+    else if (strpbrk(conninfo, "= \t") == NULL && strchr(conninfo, '@') == NULL)
+        jobq__buf_adds(buf, conninfo); /* a bare database name */
+    else
+        redact_keywords(buf, conninfo);
+}

@@ -1,0 +1,12 @@
+/* conninfo.h: a connection string without its secrets, for output and logs. */
+#ifndef JOBQD_CONNINFO_H
+#define JOBQD_CONNINFO_H
+
+#include "libjobq/buf.h"
+
+/* Appends conninfo (URI or keyword = value form) with **** for the value of each password
+ * and sslpassword. A string that libpq would not understand is hidden as far as it might
+ * hold a password. */
+void conninfo_redact(struct jobq__buf *buf, const char *conninfo);
+
+#endif

@@ -1,0 +1,606 @@
+/* options.c: the table of options, and how each type of option is read and shown. Where
+ * the values come from, and which source wins, is config.c's business.
+ */
+#include "jobqd/base/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/base/conninfo.h"
+#include "jobqd/base/sqltext.h"
+#include "jobqd/base/words.h"
+#include "libjobq/backoff.h"
+#include "libjobq/error.h"
+
+#define SECOND ((int64_t)1000)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define KIB ((int64_t)1024)
+#define MIB (1024 * KIB)
+
+#define C(field) offsetof(struct config, field)
+#define Q(field) offsetof(struct queue_config, field)
+
+/* clang-format off */
+const struct option_row jobqd_options[] = {
+    {"database", OPTION_CONNINFO, C(database), NULL, "DATABASE_URL, else libpq's PG* environment", 0, 0, NULL,
+     "the database: a libpq URI or keyword string; excludes embedded"},
+    {"embedded", OPTION_DIR, C(embedded), NULL, "no embedded database", 0, 0, NULL,
+     "run a private Postgres with its data in this folder; excludes database"},
+    {"schema", OPTION_SCHEMA, C(schema), "jobq", NULL, 0, 0, NULL,
+     "the schema that holds jobq's tables and functions"},
+    {"node", OPTION_NAME, C(node), NULL, "the host's name", 0, 0, NULL,
+     "this node's name, unique among the nodes of one database"},
+    {"lease", OPTION_DURATION, C(lease_ms), "15s", NULL, 1 * SECOND, 10 * MINUTE, NULL,
+     "how long a node that is not heard of keeps its jobs; renewed every third of it"},
+    {"poll_interval", OPTION_DURATION, C(poll_interval_ms), "1s", NULL, 10, 1 * HOUR, NULL,
+     "how often an idle queue is looked at, whatever notifications say"},
+    {"notify", OPTION_SWITCH, C(notify), "on", NULL, 0, 0, "off|on",
+     "listen for wake-ups; off: by polling alone"},
+    {"shutdown_grace", OPTION_DURATION, C(shutdown_grace_ms), "30s", NULL, 0, 1 * DAY, NULL,
+     "how long running jobs may go on after TERM or INT"},
+    {"keep_completed", OPTION_DAYS, C(keep_completed_ms), "7d", NULL, 1 * DAY, 3650 * DAY, NULL,
+     "how long completed jobs stay in the history, in whole days"},
+    {"keep_failed", OPTION_DAYS, C(keep_failed_ms), "30d", NULL, 1 * DAY, 3650 * DAY, NULL,
+     "how long cancelled and discarded jobs stay in the history, in whole days"},
+    {"max_frame", OPTION_BYTES, C(max_frame), "4MiB", NULL, 1 * KIB, 64 * MIB, NULL,
+     "the longest line of the worker protocol"},
+    {"log_level", OPTION_LEVEL, C(log.level), "info", NULL, 0, 0, "debug|info|warning|error",
+     "log lines of a lower level are dropped"},
+    {"log_format", OPTION_SWITCH, C(log.json), "text", NULL, 0, 0, "text|json",
+     "how a log line looks"},
+};
+const size_t jobqd_options_count = sizeof jobqd_options / sizeof jobqd_options[0];
+
+const struct option_row queue_options[] = {
+    {"command", OPTION_COMMAND, Q(argv), NULL, "one of command and exec is needed", 0, 0, NULL,
+     "a worker that takes job after job over its socket"},
+    {"exec", OPTION_EXEC, Q(argv), NULL, "one of command and exec is needed", 0, 0, NULL,
+     "a program started for each job, its args on stdin"},
+    {"concurrency", OPTION_INT, Q(concurrency), "4", NULL, 1, 1000, NULL,
+     "how many worker processes"},
+    {"mailbox", OPTION_INT, Q(mailbox), "0", NULL, 0, 1000, NULL,
+     "jobs that a worker may hold; 0: 1 to 64, as many as keep it busy (command only)"},
+    {"timeout", OPTION_DURATION, Q(timeout_ms), "30m", NULL, 0, 24 * DAY, NULL,
+     "a job's deadline where the job names none; 0: no deadline"},
+    {"stop_grace", OPTION_DURATION, Q(stop_grace_ms), "5s", NULL, 0, 1 * HOUR, NULL,
+     "from the request to stop to SIGTERM, and from there to SIGKILL"},
+    {"boot_timeout", OPTION_DURATION, Q(boot_timeout_ms), "10s", NULL, 100, 1 * HOUR, NULL,
+     "how soon after its start a worker must say hello (command only)"},
+    {"max_restarts", OPTION_INT, Q(max_restarts), "5", NULL, 0, 1000, NULL,
+     "more restarts than this within max_seconds make the queue back off"},
+    {"max_seconds", OPTION_DURATION, Q(max_seconds_ms), "10s", NULL, 1 * SECOND, 1 * HOUR, NULL,
+     "the window in which restarts are counted"},
+    {"max_crashes", OPTION_INT, Q(max_crashes), "3", NULL, 0, 1000, NULL,
+     "a job that crashed so many workers is discarded; 0: never"},
+    {"backoff", OPTION_BACKOFF, Q(backoff), "oban", NULL, 0, 0, NULL,
+     "the wait before a failed job's next attempt"},
+    {"keep", OPTION_SWITCH, Q(keep), "all", NULL, 0, 0, "none|all",
+     "whether completed jobs go to the history"},
+};
+const size_t queue_options_count = sizeof queue_options / sizeof queue_options[0];
+/* clang-format on */
+
+static int
+out_of_memory(jobq_error *err)
+{
+    return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+}
+
+/* ---- Reading ---- */
+
+static void
+put_duration(struct jobq__buf *buf, int64_t ms)
+{
+    static const struct {
+        int64_t ms;
+        const char *unit;
+    } units[] = {{DAY, "d"}, {HOUR, "h"}, {MINUTE, "m"}, {SECOND, "s"}, {1, "ms"}};
+    if (ms == 0)
+        jobq__buf_addc(buf, '0');
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (ms < units[i].ms)
+            continue;
+        jobq__buf_add_i64(buf, ms / units[i].ms);
+        jobq__buf_adds(buf, units[i].unit);
+        ms %= units[i].ms;
+    }
+}
+
+static void
+put_bytes(struct jobq__buf *buf, int64_t bytes)
+{
+    int64_t unit = bytes % MIB == 0 ? MIB : bytes % KIB == 0 ? KIB : 1;
+    jobq__buf_add_i64(buf, bytes / unit);
+    jobq__buf_adds(buf, unit == MIB ? "MiB" : unit == KIB ? "KiB" : "");
+}
+
+/* `"WHAT" is not allowed: ALLOWED` */
+static int
+refuse(const struct option_row *row, const char *value, jobq_error *err)
+{
+    struct jobq__buf allowed = {0};
+    option_put_allowed(row, &allowed);
+    const char *text = jobq__buf_cstr(&allowed);
+    int rc = text == NULL ? out_of_memory(err)
+                          : jobq__error(err, JOBQ_EINVAL, "\"%s\" is not allowed: %s",
+                                        value, text);
+    jobq__buf_clear(&allowed);
+    return rc;
+}
+
+/* A decimal number, optionally with a sign; false on anything else and on overflow. *rest
+ * is what follows it. */
+static bool
+take_number(const char *text, int64_t *out, const char **rest)
+{
+    char *end = NULL;
+    if (!isdigit((unsigned char)text[0]) &&
+        !(text[0] == '-' && isdigit((unsigned char)text[1])))
+        return false;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    *rest = end;
+    return errno == 0;
+}
+
+static int
+parse_int(const struct option_row *row, const char *value, int *out, jobq_error *err)
+{
+    int64_t number = 0;
+    const char *rest = "";
+    if (!take_number(value, &number, &rest) || *rest != '\0' || number < row->min ||
+        number > row->max)
+        return refuse(row, value, err);
+    *out = (int)number;
+    return 0;
+}
+
+static int
+parse_bytes(const struct option_row *row, const char *value, size_t *out, jobq_error *err)
+{
+    int64_t number = 0;
+    int64_t unit = 0;
+    const char *rest = "";
+    bool ok = take_number(value, &number, &rest);
+    rest += strspn(rest, " ");
+    if (*rest == '\0')
+        unit = 1;
+    else if (strcmp(rest, "KiB") == 0)
+        unit = KIB;
+    else if (strcmp(rest, "MiB") == 0)
+        unit = MIB;
+    if (!ok || unit == 0 || number < 0 || number > row->max / unit ||
+        number * unit < row->min)
+        return refuse(row, value, err);
+    *out = (size_t)(number * unit);
+    return 0;
+}
+
+static int
+parse_duration(const struct option_row *row, const char *value, int64_t *out,
+               jobq_error *err)
+{
+    int64_t ms = 0;
+    int rc = jobq__duration_parse(value, &ms, err);
+    if (rc == JOBQ_ENOMEM)
+        return rc;
+    if (rc != 0 || ms < row->min || ms > row->max)
+        return refuse(row, value, err);
+    if (row->type == OPTION_DAYS)
+        ms = (ms + DAY - 1) / DAY * DAY;
+    *out = ms;
+    return 0;
+}
+
+/* Which of the row's choices value is; -1: none of them. */
+static int
+find_choice(const struct option_row *row, const char *value)
+{
+    int nth = 0;
+    size_t len = strlen(value);
+    for (const char *at = row->choices; *at != '\0'; nth++) {
+        size_t choice = strcspn(at, "|");
+        if (choice == len && strncmp(at, value, len) == 0)
+            return nth;
+        at += choice + (at[choice] == '|' ? 1 : 0);
+    }
+    return -1;
+}
+
+static bool
+is_name(const char *value)
+{
+    size_t len = strlen(value);
+    return len >= 1 && len <= 128 &&
+           strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                         "._-:@") == len;
+}
+
+static int
+set_text(char **field, char *text, jobq_error *err)
+{
+    if (text == NULL)
+        return out_of_memory(err);
+    free(*field);
+    *field = text; /* the field's */
+    return 0;
+}
+
+static int
+set_dir(char **field, const char *value, const struct option_origin *origin,
+        jobq_error *err)
+{
+    struct jobq__buf path = {0};
+    if (value[0] != '/') {
+        jobq__buf_adds(&path, origin->folder);
+        jobq__buf_addc(&path, '/');
+        while (value[0] == '.' && value[1] == '/')
+            value += 2;
+    }
+    jobq__buf_adds(&path, value);
+    while (path.len > 1 && path.data[path.len - 1] == '/')
+        path.len--;
+    if (jobq__buf_cstr(&path) == NULL)
+        jobq__buf_clear(&path);
+    return set_text(field, path.data, err);
+}
+
+static int
+set_program(char ***field, const char *value, const struct option_origin *origin,
+            jobq_error *err)
+{
+    char **words = NULL;
+    int rc = words_split(value, &words, err);
+    if (rc == 0)
+        rc = words_find_program(words, origin->folder, origin->path, err);
+    if (rc != 0) {
+        words_free(words);
+        return rc;
+    }
+    words_free(*field);
+    *field = words; /* the field's */
+    return 0;
+}
+
+int
+option_set(const struct option_row *row, void *base, const char *value,
+           const struct option_origin *origin, jobq_error *err)
+{
+    void *field = (char *)base + row->offset;
+    int nth, rc;
+    if (*value == '\0')
+        return refuse(row, value, err);
+    switch (row->type) {
+    case OPTION_CONNINFO:
+        return set_text(field, strdup(value), err);
+    case OPTION_DIR:
+        return set_dir(field, value, origin, err);
+    case OPTION_NAME:
+        return is_name(value) ? set_text(field, strdup(value), err)
+                              : refuse(row, value, err);
+    case OPTION_SCHEMA:
+        return sqltext_is_schema(value) ? set_text(field, strdup(value), err)
+                                        : refuse(row, value, err);
+    case OPTION_DURATION:
+    case OPTION_DAYS:
+        return parse_duration(row, value, field, err);
+    case OPTION_INT:
+        return parse_int(row, value, field, err);
+    case OPTION_BYTES:
+        return parse_bytes(row, value, field, err);
+    case OPTION_LEVEL:
+        if ((nth = find_choice(row, value)) < 0)
+            return refuse(row, value, err);
+        *(enum log_level *)field = (enum log_level)nth;
+        return 0;
+    case OPTION_SWITCH:
+        if ((nth = find_choice(row, value)) < 0)
+            return refuse(row, value, err);
+        *(bool *)field = nth == 1;
+        return 0;
+    case OPTION_COMMAND:
+    case OPTION_EXEC:
+        return set_program(field, value, origin, err);
+    case OPTION_BACKOFF:
+        rc = jobq__backoff_parse(value, field, err);
+        return rc == JOBQ_EINVAL ? refuse(row, value, err) : rc;
+    }
+    return jobq__error(err, JOBQ_EINVAL, "unknown type of option");
+}
+
+void
+option_clear(const struct option_row *row, void *base)
+{
+    void *field = (char *)base + row->offset;
+    switch (row->type) {
+    case OPTION_CONNINFO:
+    case OPTION_DIR:
+    case OPTION_NAME:
+    case OPTION_SCHEMA:
+        free(*(char **)field);
+        *(char **)field = NULL;
+        break;
+    case OPTION_COMMAND:
+    case OPTION_EXEC:
+        words_free(*(char ***)field);
+        *(char ***)field = NULL;
+        break;
+    case OPTION_DURATION:
+    case OPTION_DAYS:
+    case OPTION_INT:
+    case OPTION_BYTES:
+    case OPTION_LEVEL:
+    case OPTION_SWITCH:
+    case OPTION_BACKOFF:
+        break; /* own nothing */
+    }
+}
+
+/* ---- Showing ---- */
+
+bool
+option_is_set(const struct option_row *row, const void *base)
+{
+    const void *field = (const char *)base + row->offset;
+    if (row->type == OPTION_CONNINFO || row->type == OPTION_DIR ||
+        row->type == OPTION_NAME || row->type == OPTION_SCHEMA)
+        return *(char *const *)field != NULL;
+    if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC)
+        return *(char **const *)field != NULL;
+    return true;
+}
+
+static void
+put_backoff(struct jobq__buf *buf, const struct jobq__backoff *backoff)
+{
+    switch (backoff->formula) {
+    case JOBQ__BACKOFF_OBAN:
+        jobq__buf_adds(buf, "oban(");
+        break;
+    case JOBQ__BACKOFF_EXPONENTIAL:
+        jobq__buf_adds(buf, "exponential(base=");
+        break;
+    case JOBQ__BACKOFF_LINEAR:
+        jobq__buf_adds(buf, "linear(base=");
+        break;
+    case JOBQ__BACKOFF_CONSTANT:
+        jobq__buf_adds(buf, "constant(");
+        break;
+    }
+    if (backoff->formula != JOBQ__BACKOFF_OBAN)
+        put_duration(buf, backoff->base_ms);
+    if (backoff->formula == JOBQ__BACKOFF_LINEAR) {
+        jobq__buf_adds(buf, ", step=");
+        put_duration(buf, backoff->step_ms);
+    }
+    if (backoff->formula == JOBQ__BACKOFF_EXPONENTIAL ||
+        backoff->formula == JOBQ__BACKOFF_LINEAR) {
+        jobq__buf_adds(buf, ", cap=");
+        put_duration(buf, backoff->cap_ms);
+    }
+    jobq__buf_adds(buf, backoff->formula == JOBQ__BACKOFF_OBAN ? "jitter=" : ", jitter=");
+    jobq__buf_add_i64(buf, backoff->jitter_percent);
+    jobq__buf_adds(buf, "%)");
+}
+
+static void
+put_choice(struct jobq__buf *buf, const char *choices, int nth)
+{
+    for (; nth > 0; nth--)
+        choices += strcspn(choices, "|") + 1;
+    jobq__buf_add(buf, choices, strcspn(choices, "|"));
+}
+
+void
+option_put(const struct option_row *row, const void *base, struct jobq__buf *buf)
+{
+    const void *field = (const char *)base + row->offset;
+    switch (row->type) {
+    case OPTION_CONNINFO:
+        conninfo_redact(buf, *(char *const *)field);
+        break;
+    case OPTION_DIR:
+    case OPTION_NAME:
+    case OPTION_SCHEMA:
+        jobq__buf_adds(buf, *(char *const *)field);
+        break;
+    case OPTION_DURATION:
+    case OPTION_DAYS:
+        put_duration(buf, *(const int64_t *)field);
+        break;
+    case OPTION_INT:
+        jobq__buf_add_i64(buf, *(const int *)field);
+        break;
+    case OPTION_BYTES:
+        put_bytes(buf, (int64_t) * (const size_t *)field);
+        break;
+    case OPTION_LEVEL:
+        put_choice(buf, row->choices, (int)*(const enum log_level *)field);
+        break;
+    case OPTION_SWITCH:
+        put_choice(buf, row->choices, *(const bool *)field ? 1 : 0);
+        break;
+    case OPTION_COMMAND:
+    case OPTION_EXEC:
+        words_join(buf, *(char **const *)field);
+        break;
+    case OPTION_BACKOFF:
+        put_backoff(buf, field);
+        break;
+    }
+}
+
+const char *
+option_placeholder(enum option_type type)
+{
+    static const char *const placeholders[] = {
+#define X(name, placeholder) placeholder,
+        OPTION_TYPES(X)
+#undef X
+    };
+    return placeholders[type];
+}
+
+static void
+put_range(struct jobq__buf *buf, const struct option_row *row,
+          void (*put)(struct jobq__buf *, int64_t))
+{
+    put(buf, row->min);
+    jobq__buf_adds(buf, " to ");
+    put(buf, row->max);
+}
+
+void
+option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
+{
+    switch (row->type) {
+    case OPTION_CONNINFO:
+        jobq__buf_adds(buf, "a libpq URI or keyword string, such as postgresql:///app");
+        break;
+    case OPTION_DIR:
+        jobq__buf_adds(buf, "the path of a folder");
+        break;
+    case OPTION_NAME:
+        jobq__buf_adds(buf, "1 to 128 letters, digits and . _ - : @");
+        break;
+    case OPTION_SCHEMA:
+        jobq__buf_adds(buf,
+                       "lower-case letters, digits and _, not beginning with a digit "
+                       "or pg_, at most 63");
+        break;
+    case OPTION_DURATION:
+        put_range(buf, row, put_duration);
+        jobq__buf_adds(buf, ", with a unit (ms, s, m, h, d)");
+        break;
+    case OPTION_DAYS:
+        put_range(buf, row, put_duration);
+        break;
+    case OPTION_INT:
+        put_range(buf, row, jobq__buf_add_i64);
+        break;
+    case OPTION_BYTES:
+        put_range(buf, row, put_bytes);
+        break;
+    case OPTION_LEVEL:
+    case OPTION_SWITCH:
+        for (const char *at = row->choices; *at != '\0'; at++) {
+            if (*at != '|')
+                jobq__buf_addc(buf, *at);
+            else
+                jobq__buf_adds(buf, strchr(at + 1, '|') != NULL ? ", " : " or ");
+        }
+        break;
+    case OPTION_COMMAND:
+    case OPTION_EXEC:
+        jobq__buf_adds(buf, "a program and its arguments");
+        break;
+    case OPTION_BACKOFF:
+        jobq__buf_adds(buf,
+                       "oban, exponential(base=15s, cap=24h), linear(base=15s, step=15s, "
+                       "cap=1h) or constant(30s), each also with jitter=N%");
+        break;
+    }
+}
+
+/* lease and LEASE-like spellings are one option: a flag has '-' where the file has '_'.
+ */
+static bool
+same_name(const char *a, const char *b)
+{
+    for (; *a != '\0' && *b != '\0'; a++, b++) {
+        if ((*a == '-' ? '_' : *a) != (*b == '-' ? '_' : *b))
+            return false;
+    }
+    return *a == *b;
+}
+
+const struct option_row *
+option_find(const struct option_row *rows, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (same_name(rows[i].name, name))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+/* "1s to 10m; default 15s" */
+static void
+put_facts(struct jobq__buf *buf, const struct option_row *row)
+{
+    option_put_allowed(row, buf);
+    jobq__buf_adds(buf, "; default: ");
+    jobq__buf_adds(buf, row->fallback != NULL ? row->fallback : row->absent);
+}
+
+static int
+write_out(FILE *out, struct jobq__buf *buf)
+{
+    const char *text = jobq__buf_cstr(buf);
+    if (text != NULL)
+        fputs(text, out);
+    jobq__buf_clear(buf);
+    return text != NULL ? 0 : JOBQ_ENOMEM;
+}
+
+int
+options_print_flags(FILE *out, const struct option_row *rows, size_t n)
+{
+    struct jobq__buf buf = {0};
+    for (const struct option_row *row = rows; row < rows + n; row++) {
+        jobq__buf_adds(&buf, "      --");
+        for (const char *at = row->name; *at != '\0'; at++)
+            jobq__buf_addc(&buf, *at == '_' ? '-' : *at);
+        jobq__buf_addc(&buf, ' ');
+        jobq__buf_adds(&buf, option_placeholder(row->type));
+        jobq__buf_adds(&buf, "\n          ");
+        jobq__buf_adds(&buf, row->help);
+        jobq__buf_adds(&buf, "\n          (");
+        put_facts(&buf, row);
+        jobq__buf_adds(&buf, ")\n");
+    }
+    return write_out(out, &buf);
+}
+
+/* scdoc gives a meaning to these at least. */
+static void
+put_scdoc(struct jobq__buf *buf, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (strchr("\\*_", *text) != NULL)
+            jobq__buf_addc(buf, '\\');
+        jobq__buf_addc(buf, *text);
+    }
+}
+
+int
+options_print_man(FILE *out, const struct option_row *rows, size_t n)
+{
+    struct jobq__buf buf = {0};
+    struct jobq__buf facts = {0};
+    for (const struct option_row *row = rows; row < rows + n; row++) {
+        jobq__buf_reset(&facts);
+        put_facts(&facts, row);
+        const char *text = jobq__buf_cstr(&facts);
+        jobq__buf_addc(&buf, '*');
+        put_scdoc(&buf, row->name);
+        jobq__buf_adds(&buf, "* = _");
+        put_scdoc(&buf, option_placeholder(row->type));
+        jobq__buf_adds(&buf, "_\n\t");
+        put_scdoc(&buf, row->help);
+        jobq__buf_adds(&buf, ".\n\t");
+        if (text != NULL)
+            put_scdoc(&buf, text);
+        else
+            buf.failed = true;
+        jobq__buf_adds(&buf, ".\n\n");
+    }
+    jobq__buf_clear(&facts);
+    return write_out(out, &buf);
+}

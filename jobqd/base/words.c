@@ -1,0 +1,202 @@
+/* words.c: see words.h. Looks at the file system only to find the program; starts
+ * nothing. */
+#include "jobqd/base/words.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libjobq/error.h"
+
+static bool
+is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Decodes the word at *text into word (grown by the caller's guarantee that it holds
+ * strlen(text) + 1). */
+static int
+take_word(const char **text, char *word, jobq_error *err)
+{
+    const char *at = *text;
+    char quote = '\0';
+    size_t len = 0;
+    for (; *at != '\0' && (quote != '\0' || !is_blank(*at)); at++) {
+        if (quote == '\0' && (*at == '\'' || *at == '"')) {
+            quote = *at;
+        } else if (quote != '\0' && *at == quote) {
+            quote = '\0';
+        } else if (*at == '\\' &&
+                   (quote == '\0' || (quote == '"' && (at[1] == '"' || at[1] == '\\')))) {
+            if (*++at == '\0')
+                return jobq__error(err, JOBQ_EINVAL, "a backslash at the end");
+            word[len++] = *at;
+        } else {
+            word[len++] = *at;
+        }
+    }
+    if (quote != '\0')
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "a quote %c that is not closed (mind that \" ;\" begins a comment)", quote);
+    word[len] = '\0';
+    *text = at;
+    return 0;
+}
+
+int
+words_split(const char *text, char ***out, jobq_error *err)
+{
+    size_t n = 0;
+    int rc = 0;
+    /* At most every second byte begins a word. */
+    char **words = calloc(strlen(text) / 2 + 2, sizeof *words);
+    char *word = malloc(strlen(text) + 1);
+    if (words == NULL || word == NULL) {
+        rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
+        goto done;
+    }
+    for (;;) {
+        while (is_blank(*text))
+            text++;
+        if (*text == '\0')
+            break;
+        rc = take_word(&text, word, err);
+        if (rc != 0)
+            goto done;
+        words[n] = strdup(word);
+        if (words[n++] == NULL) {
+            rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
+            goto done;
+        }
+    }
+    if (n == 0 || words[0][0] == '\0') {
+        rc = jobq__error(err, JOBQ_EINVAL, "names no program");
+        goto done;
+    }
+    *out = words;
+    words = NULL; /* the caller's */
+done:
+    free(word);
+    words_free(words);
+    return rc;
+}
+
+void
+words_free(char **words)
+{
+    if (words == NULL)
+        return;
+    for (char **word = words; *word != NULL; word++)
+        free(*word);
+    free(words);
+}
+
+void
+words_join(struct jobq__buf *buf, char *const *words)
+{
+    for (char *const *word = words; *word != NULL; word++) {
+        if (word != words)
+            jobq__buf_addc(buf, ' ');
+        if (**word == '\0')
+            jobq__buf_adds(buf, "''");
+        for (const char *at = *word; *at != '\0'; at++) {
+            if (is_blank(*at)) { /* quoted, not escaped: a value's last blank would be
+                                    trimmed */
+                jobq__buf_addc(buf, '\'');
+                jobq__buf_addc(buf, *at);
+                jobq__buf_addc(buf, '\'');
+                continue;
+            }
+            if (strchr("'\"\\;", *at) != NULL)
+                jobq__buf_addc(buf, '\\');
+            jobq__buf_addc(buf, *at);
+        }
+    }
+}
+
+/* Why path cannot be executed; NULL when it can. */
+static const char *
+why_not_executable(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return strerror(errno);
+    if (!S_ISREG(info.st_mode))
+        return "it is not a file";
+    if (access(path, X_OK) != 0)
+        return "it is not executable (chmod +x)";
+    return NULL;
+}
+
+static char *
+join_path(const char *folder, size_t folder_len, const char *name)
+{
+    struct jobq__buf buf = {0};
+    while (name[0] == '.' && name[1] == '/')
+        name += 2;
+    jobq__buf_add(&buf, folder, folder_len);
+    if (folder_len > 0 && folder[folder_len - 1] != '/')
+        jobq__buf_addc(&buf, '/');
+    jobq__buf_adds(&buf, name);
+    if (jobq__buf_cstr(&buf) == NULL)
+        jobq__buf_clear(&buf);
+    return buf.data;
+}
+
+/* The first executable called name in a PATH. *out stays NULL when there is none. */
+static int
+find_on_path(const char *name, const char *path, char **out, jobq_error *err)
+{
+    for (const char *at = path; at != NULL;) {
+        size_t len = strcspn(at, ":");
+        /* An empty or relative entry means the current folder, which is not the same at
+         * the next reload. */
+        if (len > 0 && at[0] == '/') {
+            char *candidate = join_path(at, len, name);
+            if (candidate == NULL)
+                return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+            if (why_not_executable(candidate) == NULL) {
+                *out = candidate; /* the caller's */
+                return 0;
+            }
+            free(candidate);
+        }
+        at = at[len] == ':' ? at + len + 1 : NULL;
+    }
+    return 0;
+}
+
+int
+words_find_program(char **words, const char *folder, const char *path, jobq_error *err)
+{
+    char *found = NULL;
+    if (strchr(words[0], '/') == NULL) {
+        int rc = find_on_path(words[0], path, &found, err);
+        if (rc != 0)
+            return rc;
+        if (found == NULL)
+            return jobq__error(
+                err, JOBQ_EINVAL,
+                "no program \"%s\" on PATH (a program beside this file is ./%s)",
+                words[0], words[0]);
+    } else {
+        found = words[0][0] == '/' ? strdup(words[0])
+                                   : join_path(folder, strlen(folder), words[0]);
+        if (found == NULL)
+            return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+        const char *why = why_not_executable(found);
+        if (why != NULL) {
+            int rc = jobq__error(err, JOBQ_EINVAL, "cannot run %s: %s", found, why);
+            free(found);
+            return rc;
+        }
+    }
+    free(words[0]);
+    words[0] = found; /* the array's */
+    return 0;
+}

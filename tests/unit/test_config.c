@@ -1,0 +1,499 @@
+/* test_config.c: the configuration: what it reads, which source wins, and what a user is
+ * told who wrote it wrongly. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/base/conninfo.h"
+#include "jobqd/base/options.h"
+#include "jobqd/base/sqltext.h"
+#include "jobqd/base/words.h"
+
+static char folder[] = "/tmp/jobq-test-config-XXXXXX";
+static char *const no_environment[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};
+
+static void
+write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int
+enter_folder(void **state)
+{
+    (void)state;
+    if (mkdtemp(folder) == NULL || chdir(folder) != 0)
+        return -1;
+    write_file("worker", "#!/bin/sh\n");
+    write_file("plain", "not a program\n");
+    return chmod("worker", 0755) != 0 || chmod("plain", 0644) != 0 ||
+           mkdir("dir", 0755) != 0;
+}
+
+static int
+leave_folder(void **state)
+{
+    (void)state;
+    unlink("worker");
+    unlink("plain");
+    unlink("t.conf");
+    rmdir("dir");
+    return chdir("/") != 0 || rmdir(folder) != 0;
+}
+
+static struct config *
+load(const char *text, char *const *environment)
+{
+    struct config *config = NULL;
+    jobq_error err = {0};
+    write_file("t.conf", text);
+    int rc = config_load(&config, "t.conf", environment, NULL, 0, &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(rc, 0);
+    return config;
+}
+
+static void
+defaults_without_a_file(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    jobq_error err;
+    assert_int_equal(config_load(&config, NULL, no_environment, NULL, 0, &err), 0);
+    assert_null(config->database);
+    assert_null(config->embedded);
+    assert_string_equal(config->schema, "jobq");
+    assert_true(strlen(config->node) > 0);
+    assert_int_equal(config->lease_ms, 15000);
+    assert_int_equal(config->poll_interval_ms, 1000);
+    assert_true(config->notify);
+    assert_int_equal(config->shutdown_grace_ms, 30000);
+    assert_int_equal(config->keep_completed_ms, INT64_C(7) * 24 * 3600 * 1000);
+    assert_int_equal(config->keep_failed_ms, INT64_C(30) * 24 * 3600 * 1000);
+    assert_int_equal(config->max_frame, 4 * 1024 * 1024);
+    assert_int_equal(config->log.level, LOG_LEVEL_INFO);
+    assert_false(config->log.json);
+    assert_int_equal(config->n_queues, 0);
+    config_free(config);
+}
+
+static void
+every_option_of_the_file_counts(void **state)
+{
+    (void)state;
+    struct config *config = load(
+        "\xef\xbb\xbf; a comment\n"
+        "  [jobqd]\n"
+        "    database = postgresql:///app   ; an inline one\n"
+        "    node=web-1\nschema = jobs\nlease = 1m\npoll_interval = 250ms\n"
+        "notify = off\nshutdown_grace = 1h30m\nkeep_completed = 25h\nkeep_failed = 2d\n"
+        "max_frame = 64 KiB\nlog_level = warning\nlog_format = json\n"
+        "[queue mail]\nexec = ./worker 'a b' \"c \\\"d\\\"\" e\\ f ''\nconcurrency = 10\n"
+        "timeout = 0\nstop_grace = 1s\nmax_restarts = 0\nmax_seconds = 1m\n"
+        "max_crashes = 0\nbackoff = linear(base=1s, step=2s, cap=1m)\nkeep = none\n"
+        "[queue quick]\ncommand = true\nmailbox = 16\nboot_timeout = 3s\n",
+        no_environment);
+    assert_string_equal(config->database, "postgresql:///app");
+    assert_string_equal(config->node, "web-1");
+    assert_string_equal(config->schema, "jobs");
+    assert_int_equal(config->lease_ms, 60000);
+    assert_int_equal(config->poll_interval_ms, 250);
+    assert_false(config->notify);
+    assert_int_equal(config->shutdown_grace_ms, 5400000);
+    assert_int_equal(config->keep_completed_ms, INT64_C(2) * 24 * 3600 * 1000);
+    assert_int_equal(config->max_frame, 65536);
+    assert_int_equal(config->log.level, LOG_LEVEL_WARNING);
+    assert_true(config->log.json);
+    assert_int_equal(config->n_queues, 2);
+
+    const struct queue_config *mail = &config->queues[0];
+    char program[200];
+    snprintf(program, sizeof program, "%s/worker", folder);
+    assert_string_equal(mail->name, "mail");
+    assert_int_equal(mail->mode, QUEUE_EXEC);
+    assert_string_equal(mail->argv[0], program);
+    assert_string_equal(mail->argv[1], "a b");
+    assert_string_equal(mail->argv[2], "c \"d\"");
+    assert_string_equal(mail->argv[3], "e f");
+    assert_string_equal(mail->argv[4], "");
+    assert_null(mail->argv[5]);
+    assert_int_equal(mail->concurrency, 10);
+    assert_int_equal(mail->mailbox, 1);
+    assert_int_equal(mail->timeout_ms, 0);
+    assert_int_equal(mail->stop_grace_ms, 1000);
+    assert_int_equal(mail->max_restarts, 0);
+    assert_int_equal(mail->max_seconds_ms, 60000);
+    assert_int_equal(mail->max_crashes, 0);
+    assert_int_equal(mail->backoff.formula, JOBQ__BACKOFF_LINEAR);
+    assert_false(mail->keep);
+
+    const struct queue_config *quick = &config->queues[1];
+    assert_int_equal(quick->mode, QUEUE_COMMAND);
+    assert_int_equal(quick->argv[0][0], '/');
+    assert_int_equal(quick->mailbox, 16);
+    assert_int_equal(quick->boot_timeout_ms, 3000);
+    assert_int_equal(quick->timeout_ms, 1800000);
+    assert_true(quick->keep);
+    config_free(config);
+}
+
+static void
+a_line_longer_than_inih_takes_is_read_whole(void **state)
+{
+    (void)state;
+    char text[1024] = "[queue ";
+    char name[129] = {0};
+    memset(name, 'q', sizeof name - 1);
+    strcat(text, name);
+    strcat(text, "]\ncommand = true ");
+    memset(text + strlen(text), 'x', 500);
+    strcat(text, "   ; a comment\n");
+    struct config *config = load(text, no_environment);
+    assert_string_equal(config->queues[0].name, name);
+    assert_int_equal(strlen(config->queues[0].argv[1]), 500);
+    config_free(config);
+}
+
+static void
+later_sources_win(void **state)
+{
+    (void)state;
+    static const char file[] = "[jobqd]\nembedded = data\nlease = 20s\nnode = file\n";
+    char *const environment[] = {(char[]){"JOBQ_LEASE=30s"},
+                                 (char[]){"JOBQ_NODE=env"},
+                                 (char[]){"JOBQ_SCHEMA="},
+                                 (char[]){"JOBQ_TEST_THING=1"},
+                                 (char[]){"DATABASE_URL=postgresql:///other"},
+                                 NULL};
+    static const struct config_flag flags[] = {{"node", "flag"}, {"poll-interval", "2s"}};
+    struct config *config = NULL;
+    jobq_error err = {0};
+    char data[200];
+    write_file("t.conf", file);
+    assert_int_equal(config_load(&config, "t.conf", environment, flags, 2, &err), 0);
+    snprintf(data, sizeof data, "%s/data", folder);
+    assert_string_equal(config->embedded, data);
+    assert_null(config->database); /* DATABASE_URL does not outdo a file that names one */
+    assert_int_equal(config->lease_ms, 30000);
+    assert_string_equal(config->node, "flag");
+    assert_int_equal(config->poll_interval_ms, 2000);
+    assert_string_equal(config->schema, "jobq");
+    config_free(config);
+
+    static const struct config_flag other[] = {{"database", "dbname=x"}};
+    assert_int_equal(config_load(&config, "t.conf", environment, other, 1, &err), 0);
+    assert_string_equal(config->database, "dbname=x");
+    assert_null(config->embedded);
+    config_free(config);
+
+    assert_int_equal(config_load(&config, NULL, environment, NULL, 0, &err), 0);
+    assert_string_equal(config->database, "postgresql:///other");
+    config_free(config);
+}
+
+/* What is printed reads back to the same: compared by printing it again. */
+static void
+print_to(const char *name, const struct config *config)
+{
+    int saved = dup(STDOUT_FILENO);
+    fflush(stdout);
+    assert_non_null(freopen(name, "w", stdout));
+    config_print(config);
+    fflush(stdout);
+    assert_true(dup2(saved, STDOUT_FILENO) >= 0);
+    close(saved);
+}
+
+static void
+read_file(const char *name, char *text, size_t size)
+{
+    FILE *file = fopen(name, "r");
+    assert_non_null(file);
+    text[fread(text, 1, size - 1, file)] = '\0';
+    fclose(file);
+}
+
+static void
+what_is_printed_reads_back(void **state)
+{
+    (void)state;
+    char first[8192], second[8192];
+    jobq_error err = {0};
+    struct config *config =
+        load("[jobqd]\ndatabase = host=/run user=u\nmax_frame = 1025\nlease = 1m1ms\n"
+             "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last '\n"
+             "backoff = exponential(base=1s, cap=0, jitter=0%)\n"
+             "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n",
+             no_environment);
+    print_to("t.conf", config);
+    config_free(config);
+    read_file("t.conf", first, sizeof first);
+    assert_int_equal(config_load(&config, "t.conf", no_environment, NULL, 0, &err), 0);
+    assert_string_equal(config->queues[0].argv[1], ";");
+    assert_string_equal(config->queues[0].argv[2], "x ; y");
+    assert_string_equal(config->queues[0].argv[3], "it's");
+    assert_string_equal(config->queues[0].argv[4], "");
+    assert_string_equal(config->queues[0].argv[5], "last ");
+    assert_string_equal(config->queues[1].argv[1], "a\\b");
+    assert_int_equal(config->queues[0].backoff.cap_ms, 0);
+    print_to("t.conf", config);
+    config_free(config);
+    read_file("t.conf", second, sizeof second);
+    assert_string_equal(first, second);
+    assert_non_null(strstr(first, "max_frame = 1025\n"));
+    assert_non_null(strstr(first, "lease = 1m1ms\n"));
+}
+
+static const struct {
+    const char *text;
+    const char *message;
+} bad_files[] = {
+    {"[jobqd]\nlese = 15s\n", "t.conf:2: [jobqd] lese: no such option; allowed are "
+                              "database, embedded, schema, node, lease, "
+                              "poll_interval, notify, shutdown_grace, keep_completed, "
+                              "keep_failed, max_frame, log_level and "
+                              "log_format"},
+    {"[jobqd]\nlease = 15\n", "t.conf:2: [jobqd] lease: \"15\" is not allowed: 1s to "
+                              "10m, with a unit (ms, s, m, h, d)"},
+    {"[jobqd]\n\nlease = 11m\n", "t.conf:3: [jobqd] lease: \"11m\" is not allowed: 1s to "
+                                 "10m, with a unit (ms, s, m, h, d)"},
+    {"[jobqd]\nlease =\n", "t.conf:2: [jobqd] lease: \"\" is not allowed: 1s to 10m, "
+                           "with a unit (ms, s, m, h, d)"},
+    {"[jobqd]\nlease = 2s\nlease = 3s\n",
+     "t.conf:3: [jobqd] lease: there already, in line 2"},
+    {"[jobqd]\nnotify = yes\n",
+     "t.conf:2: [jobqd] notify: \"yes\" is not allowed: off or on"},
+    {"[jobqd]\nlog_level = verbose\n", "t.conf:2: [jobqd] log_level: \"verbose\" is not "
+                                       "allowed: debug, info, warning or error"},
+    {"[jobqd]\nmax_frame = 4 MB\n",
+     "t.conf:2: [jobqd] max_frame: \"4 MB\" is not allowed: 1KiB to 64MiB"},
+    {"[jobqd]\nmax_frame = 99999999999999999999\n",
+     "t.conf:2: [jobqd] max_frame: \"99999999999999999999\" is not allowed: 1KiB to "
+     "64MiB"},
+    {"[jobqd]\nkeep_completed = 1h\n",
+     "t.conf:2: [jobqd] keep_completed: \"1h\" is not allowed: 1d to 3650d"},
+    {"[jobqd]\nschema = Jobs\n", "t.conf:2: [jobqd] schema: \"Jobs\" is not allowed: "
+                                 "lower-case letters, digits and _, not "
+                                 "beginning with a digit or pg_, at most 63"},
+    {"[jobqd]\nnode = my node\n", "t.conf:2: [jobqd] node: \"my node\" is not allowed: 1 "
+                                  "to 128 letters, digits and . _ - : @"},
+    {"[jobqd]\ndatabase = postgresql:///a\nembedded = d\n",
+     "database and embedded are both set by the configuration file; give one of them"},
+    {"lease = 15s\n", "t.conf:1: lease stands before any section; begin with [jobqd]"},
+    {"[jobqd]\n[jobqd]\n", "t.conf:2: [jobqd]: there already, in line 1"},
+    {"[cron nightly]\nschedule = 0 3 * * *\n",
+     "t.conf:1: [cron nightly]: no such section; [jobqd] and [queue NAME] are allowed"},
+    {"[queue]\ncommand = true\n",
+     "t.conf:1: [queue ]: a queue's name has 1 to 128 bytes"},
+    {"[queue a]\ncommand = true\n[queue a]\n", "t.conf:3: [queue a]: there already"},
+    {"[queue a]\nconcurrency = 4\n",
+     "t.conf:1: [queue a]: needs command = PROGRAM or exec = PROGRAM"},
+    {"[queue a]\n[queue b]\nexec = true\n",
+     "t.conf:1: [queue a]: needs command = PROGRAM or exec = PROGRAM"},
+    {"[queue a]\ncommand = true\nexec = true\n",
+     "t.conf:3: [queue a] exec: a queue has either command or exec, not both"},
+    {"[queue a]\ncommand = no-such-program-anywhere\n",
+     "t.conf:2: [queue a] command: no program \"no-such-program-anywhere\" on PATH (a "
+     "program beside "
+     "this file is ./no-such-program-anywhere)"},
+    {"[queue a]\ncommand = /no/such/program -x\n",
+     "t.conf:2: [queue a] command: cannot run /no/such/program: No such file or "
+     "directory"},
+    {"[queue a]\nexec = /usr\n",
+     "t.conf:2: [queue a] exec: cannot run /usr: it is not a file"},
+    {"[queue a]\nexec = /etc/passwd\n",
+     "t.conf:2: [queue a] exec: cannot run /etc/passwd: it is not executable (chmod +x)"},
+    {"[queue a]\nexec = true 'x ; y'\n",
+     "t.conf:2: [queue a] exec: a quote ' that is not closed (mind that \" ;\" begins a "
+     "comment)"},
+    {"[queue a]\nexec = true x\\\n", "t.conf:2: [queue a] exec: a backslash at the end"},
+    {"[queue a]\nexec = ''\n", "t.conf:2: [queue a] exec: names no program"},
+    {"[queue a]\nexec = true\nmailbox = 4\n",
+     "t.conf:3: [queue a] mailbox: belongs to command; an exec queue runs one process a "
+     "job"},
+    {"[queue a]\nexec = true\nconcurrency = 0\n",
+     "t.conf:3: [queue a] concurrency: \"0\" is not allowed: 1 to 1000"},
+    {"[queue a]\nexec = true\nconcurrency = 4x\n",
+     "t.conf:3: [queue a] concurrency: \"4x\" is not allowed: 1 to 1000"},
+    {"[queue a]\nexec = true\nkeep = some\n",
+     "t.conf:3: [queue a] keep: \"some\" is not allowed: none or all"},
+    {"[queue a]\nexec = true\nbackoff = cubic\n",
+     "t.conf:3: [queue a] backoff: \"cubic\" is not allowed: oban, exponential(base=15s, "
+     "cap=24h), "
+     "linear(base=15s, step=15s, cap=1h) or constant(30s), each also with jitter=N%"},
+    {"[queue a]\nexec = true\ndatabase = x\n",
+     "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
+     "concurrency, mailbox, "
+     "timeout, stop_grace, boot_timeout, max_restarts, max_seconds, max_crashes, backoff "
+     "and keep"},
+    {"[jobqd]\njust words\n", "t.conf:2: neither `[section]` nor `key = value`"},
+    {"[jobqd\nlease = 1s\n", "t.conf:1: a section needs a closing ]"},
+    {"[queue a] exec = true\n", "t.conf:1: nothing may follow a section's ]"},
+};
+
+static void
+a_wrong_file_is_told_by_line(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_files / sizeof bad_files[0]; i++) {
+        struct config *config = NULL;
+        jobq_error err = {0};
+        write_file("t.conf", bad_files[i].text);
+        int rc = config_load(&config, "t.conf", no_environment, NULL, 0, &err);
+        assert_string_equal(err.message, bad_files[i].message);
+        assert_int_equal(rc, JOBQ_EINVAL);
+        assert_null(config);
+    }
+}
+
+static void
+a_wrong_environment_or_flag_is_told_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *variable;
+        struct config_flag flag;
+        const char *message;
+    } rows[] = {
+        {"JOBQ_LEASE=soon",
+         {0},
+         "JOBQ_LEASE: \"soon\" is not allowed: 1s to 10m, with a unit (ms, s, m, h, d)"},
+        {"JOBQ_LOG_FORMAT=xml",
+         {0},
+         "JOBQ_LOG_FORMAT: \"xml\" is not allowed: text or json"},
+        {"JOBQ_POLL_INTERVAL=1ms",
+         {0},
+         "JOBQ_POLL_INTERVAL: \"1ms\" is not allowed: 10ms to 1h, with a unit (ms, s, m, "
+         "h, d)"},
+        {NULL, {"lese", "1s"}, "--lese: no such option"},
+        {NULL,
+         {"schema", "pg_mine"},
+         "--schema: \"pg_mine\" is not allowed: lower-case letters, digits and _, not "
+         "beginning "
+         "with a digit or pg_, at most 63"},
+        {NULL, {"keep-failed", ""}, "--keep-failed: \"\" is not allowed: 1d to 3650d"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct config *config = NULL;
+        jobq_error err = {0};
+        char variable[100];
+        snprintf(variable, sizeof variable, "%s",
+                 rows[i].variable ? rows[i].variable : "X=");
+        char *const environment[] = {variable, NULL};
+        int rc = config_load(&config, NULL, environment, &rows[i].flag,
+                             rows[i].flag.name != NULL, &err);
+        assert_string_equal(err.message, rows[i].message);
+        assert_int_equal(rc, JOBQ_EINVAL);
+        assert_null(config);
+    }
+}
+
+static void
+a_file_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    jobq_error err = {0};
+    assert_int_equal(config_load(&config, "none.conf", no_environment, NULL, 0, &err),
+                     JOBQ_EIO);
+    assert_string_equal(err.message, "none.conf: No such file or directory");
+    assert_int_equal(
+        config_load(&config, "nowhere/x.conf", no_environment, NULL, 0, &err), JOBQ_EIO);
+    assert_string_equal(err.message, "nowhere/x.conf: No such file or directory");
+    assert_int_equal(config_load(&config, "dir", no_environment, NULL, 0, &err),
+                     JOBQ_EIO);
+    assert_string_equal(err.message, "dir: Is a directory");
+}
+
+static void
+passwords_are_hidden(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        {"postgresql:///app", "postgresql:///app"},
+        {"postgresql://u:secret@h:5432/app?sslmode=require",
+         "postgresql://u:****@h:5432/app?sslmode=require"},
+        {"postgres://u:se@cr:et@h/app", "postgres://u:****@h/app"},
+        {"postgresql://u@h/app?password=secret&host=/run",
+         "postgresql://u@h/app?password=****&host=/run"},
+        {"postgresql://h/app?sslpassword=secret", "postgresql://h/app?sslpassword=****"},
+        {"host=/run dbname=app", "host=/run dbname=app"},
+        {"host=/run password=secret dbname=app", "host=/run password=**** dbname=app"},
+        {"password = 'se cr\\'et' dbname=app", "password = **** dbname=app"},
+        {"PASSWORD=secret", "PASSWORD=****"},
+        {"password=se cret", "password=**** ****"},
+        {"app", "app"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct jobq__buf buf = {0};
+        conninfo_redact(&buf, rows[i][0]);
+        assert_string_equal(jobq__buf_cstr(&buf), rows[i][1]);
+        jobq__buf_clear(&buf);
+    }
+}
+
+static void
+the_schema_is_filled_in(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    jobq_error err = {0};
+    assert_int_equal(sqltext_expand("@schema@.jobs '@channel@' @limit@ a@b @schema",
+                                    "user", &text, &err),
+                     0);
+    assert_string_equal(text, "\"user\".jobs 'user' @limit@ a@b @schema");
+    free(text);
+    assert_int_equal(sqltext_expand("", "jobq\"; DROP", &text, &err), JOBQ_EINVAL);
+    assert_false(sqltext_is_schema(""));
+    assert_false(sqltext_is_schema("9a"));
+    assert_false(sqltext_is_schema("pg_x"));
+    assert_true(sqltext_is_schema("_a9"));
+}
+
+/* Each default must be within its own range, or set_defaults would fail; and each row
+ * must be documented. */
+static void
+the_tables_are_complete(void **state)
+{
+    (void)state;
+    const struct option_row *tables[] = {jobqd_options, queue_options};
+    const size_t counts[] = {jobqd_options_count, queue_options_count};
+    for (size_t t = 0; t < 2; t++) {
+        for (size_t i = 0; i < counts[t]; i++) {
+            const struct option_row *row = &tables[t][i];
+            assert_true((row->fallback != NULL) != (row->absent != NULL));
+            assert_true(strlen(row->help) > 0);
+            assert_ptr_equal(option_find(tables[t], counts[t], row->name), row);
+        }
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_without_a_file),
+        cmocka_unit_test(every_option_of_the_file_counts),
+        cmocka_unit_test(a_line_longer_than_inih_takes_is_read_whole),
+        cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(what_is_printed_reads_back),
+        cmocka_unit_test(a_wrong_file_is_told_by_line),
+        cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),
+        cmocka_unit_test(a_file_that_cannot_be_read),
+        cmocka_unit_test(passwords_are_hidden),
+        cmocka_unit_test(the_schema_is_filled_in),
+        cmocka_unit_test(the_tables_are_complete),
+    };
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}

@@ -32,6 +32,7 @@ struct producer {
     int64_t node;
     int64_t session;
     bool attached;
+    bool listening;    /* notifications are heard */
     bool held_back;    /* TSTP: finish, but claim nothing new */
     bool in_flight;    /* a cycle is under way */
     struct pool *pool; /* NULL once it has stopped and was freed */
@@ -456,7 +457,7 @@ on_marked(void *data, const struct store_answer *answer)
 static void
 set_idle(struct producer *p, bool idle)
 {
-    if (!p->options.notify || p->mark != (idle ? MARK_OFF : MARK_ON))
+    if ((idle && !p->listening) || p->mark != (idle ? MARK_OFF : MARK_ON))
         return;
     enum mark before = p->mark;
     p->mark = idle ? MARK_SETTING : MARK_CLEARING;
@@ -548,6 +549,12 @@ producer_poke(struct producer *p)
     if (p->line == LINE_EMPTY || p->line == LINE_SHORT)
         p->line = LINE_UNKNOWN;
     step(p);
+}
+
+void
+producer_listening(struct producer *p, bool listening)
+{
+    p->listening = listening;
 }
 
 void

@@ -44,7 +44,6 @@ struct producer_options {
     const struct queue_config *queue; /* outlives the producer */
     size_t max_frame;
     int64_t poll_interval_ms;
-    bool notify;      /* idle marks may be set: somebody listens */
     bool unsafe_base; /* test seam: see cursor.h */
     /* The workers are gone and nothing waits to be confirmed (after producer_drain), or
      * the workers are gone (after producer_abandon). */
@@ -71,6 +70,8 @@ void producer_attach(struct producer *producer, int64_t node, int64_t session);
 void producer_detach(struct producer *producer);
 /* Some job may be there for this queue. Cheap; safe in any state. */
 void producer_poke(struct producer *producer);
+/* Whether notifications are heard: only then is an idle mark of use. Off until told. */
+void producer_listening(struct producer *producer, bool listening);
 /* paused: claims nothing new (TSTP); false: goes on. */
 void producer_hold(struct producer *producer, bool paused);
 /* Graceful end: gives back what has not begun, lets the rest finish for grace_ms;

@@ -45,8 +45,7 @@ next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
 {
     int64_t staged = answer->values[0];
     int64_t next_ms = answer->values[1];
-    if (stager->state == STAGER_ASKED_AGAIN ||
-        (staged > 0 && next_ms == 0))
+    if (stager->state == STAGER_ASKED_AGAIN || (staged > 0 && next_ms == 0))
         return 0;
     if (next_ms < 0)
         return stager->options.poll_interval_ms;

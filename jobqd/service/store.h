@@ -134,8 +134,8 @@ struct store_answer {
 typedef void (*store_done)(void *data, const struct store_answer *answer);
 
 /* On the work connection: a new session for the node, then the release of what it holds
- * without knowing. values[0]: the session; rows 0: the node is not registered any more.
- * held: ids, copied. */
+ * without knowing. values[0]: the session, 0: the node is not registered any more; rows:
+ * how many jobs were released. held: ids, copied. */
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
 

@@ -1,0 +1,386 @@
+/* store.c: the store's two connections, and the requests that are rare. The cycle is in
+ * store_cycle.c. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/base/log.h"
+#include "jobqd/service/store_private.h"
+
+/* Planner settings of the claim and the acks: a generic plan, made once, that walks the
+ * indexes at every table size (a plan made while the table was empty would read it in
+ * sequence ever after). The time-outs keep one stuck lock from holding up a queue for
+ * ever, and let the server notice that we are gone. */
+static const char work_setup[] =
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_sort "
+    "= off;"
+    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
+    "SET jit = off; SET lock_timeout = '10s'; SET tcp_keepalives_idle = 5;"
+    "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+
+/* The same for one transaction: behind a pooler, where a session is not ours. */
+static const char work_batch_setup[] =
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
+    " set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),"
+    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', "
+    "true),"
+    " set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),"
+    " set_config('lock_timeout', '10s', true)";
+
+static const char control_setup[] =
+    "SET jit = off; SET lock_timeout = '5s'; SET tcp_keepalives_idle = 5;"
+    "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+
+static const char control_batch_setup[] =
+    "SELECT set_config('jit', 'off', true), set_config('lock_timeout', '5s', true)";
+
+/* ---- the connections ---- */
+
+static void
+on_work_ready(void *owner)
+{
+    struct store *store = owner;
+    store->options.on_work_ready(store->options.owner);
+}
+
+static void
+on_work_lost(void *owner, const jobq_error *why)
+{
+    struct store *store = owner;
+    store->options.on_work_lost(store->options.owner, why);
+}
+
+static void
+on_control_ready(void *owner)
+{
+    struct store *store = owner;
+    store->options.on_control_ready(store->options.owner);
+}
+
+static void
+on_control_lost(void *owner, const jobq_error *why)
+{
+    struct store *store = owner;
+    store->options.on_control_lost(store->options.owner, why);
+}
+
+static void
+free_store(struct store *store)
+{
+    for (size_t i = 0; i < PGCONN_MAX_PARAMS; i++)
+        pgarray_clear(&store->arrays[i]);
+    store_sql_clear(&store->sql);
+    free(store);
+}
+
+static void
+closed_one(struct store *store)
+{
+    if (store->work || store->control)
+        return;
+    void (*on_closed)(void *) = store->on_closed;
+    void *owner = store->options.owner;
+    free_store(store);
+    if (on_closed)
+        on_closed(owner);
+}
+
+static void
+on_work_closed(void *owner)
+{
+    struct store *store = owner;
+    store->work = NULL;
+    closed_one(store);
+}
+
+static void
+on_control_closed(void *owner)
+{
+    struct store *store = owner;
+    store->control = NULL;
+    closed_one(store);
+}
+
+static int
+connect_both(struct store *store, uv_loop_t *loop)
+{
+    struct pgconn_options work = {
+        .conninfo = store->options.conninfo,
+        .name = "work",
+        .setup = work_setup,
+        .batch_setup = work_batch_setup,
+        .dead_after_ms = store->options.dead_after_ms,
+        .on_ready = on_work_ready,
+        .on_lost = on_work_lost,
+        .owner = store,
+    };
+    struct pgconn_options control = work;
+    control.name = "control";
+    control.setup = control_setup;
+    control.batch_setup = control_batch_setup;
+    control.on_ready = on_control_ready;
+    control.on_lost = on_control_lost;
+    int rc = pgconn_new(&store->control, loop, &control);
+    if (rc < 0)
+        return rc;
+    return pgconn_new(&store->work, loop, &work);
+}
+
+int
+store_new(struct store **out, uv_loop_t *loop, const struct store_options *options,
+          jobq_error *err)
+{
+    struct store *store = calloc(1, sizeof *store);
+    if (!store)
+        return JOBQ_ENOMEM;
+    store->options = *options;
+    int rc = store_sql_init(&store->sql, options->schema, err);
+    if (rc < 0) {
+        free_store(store);
+        return rc;
+    }
+    rc = connect_both(store, loop);
+    if (rc < 0) {
+        if (store->control)
+            pgconn_close(store->control, false, on_control_closed);
+        else
+            free_store(store);
+        return rc;
+    }
+    *out = store;
+    return 0;
+}
+
+void
+store_close(struct store *store, bool flush, void (*on_closed)(void *owner))
+{
+    store->on_closed = on_closed;
+    pgconn_close(store->work, flush, on_work_closed);
+    pgconn_close(store->control, flush, on_control_closed);
+}
+
+bool
+store_pooled(const struct store *store)
+{
+    return pgconn_pooled(store->control);
+}
+
+/* ---- the rare requests ---- */
+
+struct request {
+    store_done done;
+    void *data;
+    bool adds_setting; /* the batch's first statement only sets something: its result does
+                          not count */
+};
+
+/* Numbers of the first row, in the order of their columns; text columns aside, the first
+ * of which is `text`. */
+static void
+read_row(const PGresult *rows, struct store_answer *answer, size_t *n)
+{
+    size_t most = sizeof answer->values / sizeof answer->values[0];
+    for (int column = 0; column < PQnfields(rows) && *n < most; column++) {
+        size_t len;
+        bool truth;
+        switch (PQftype(rows, column)) {
+        case PG_BOOL:
+            if (pgfield_bool(rows, 0, column, &truth))
+                answer->values[*n] = truth;
+            (*n)++;
+            break;
+        case PG_TEXT:
+            if (!answer->text)
+                pgfield_text(rows, 0, column, &answer->text, &len);
+            break;
+        case PG_INT4:
+        case PG_INT8:
+            pgfield_int(rows, 0, column, &answer->values[*n]);
+            (*n)++;
+            break;
+        default: /* void */
+            break;
+        }
+    }
+}
+
+static void
+on_batch(void *data, const struct pgconn_outcome *outcome)
+{
+    struct request *request = data;
+    struct store_answer answer = {.code = outcome->code, .error = &outcome->error};
+    size_t n_values = 0;
+    for (size_t i = request->adds_setting; outcome->code == 0 && i < outcome->n_results;
+         i++) {
+        PGresult *rows = outcome->results[i];
+        if (PQnfields(rows) == 0) {
+            answer.rows = pgresult_affected(rows);
+            continue;
+        }
+        answer.rows = (size_t)PQntuples(rows);
+        if (answer.rows > 0)
+            read_row(rows, &answer, &n_values);
+    }
+    request->done(request->data, &answer);
+    free(request);
+}
+
+static int
+ask(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
+    bool adds_setting, store_done done, void *data)
+{
+    struct request *request = malloc(sizeof *request);
+    if (!request)
+        return JOBQ_ENOMEM;
+    *request = (struct request){.done = done, .data = data, .adds_setting = adds_setting};
+    int rc = pgconn_batch(conn, statements, n, on_batch, request);
+    if (rc < 0)
+        free(request);
+    return rc;
+}
+
+static int
+ask_control(struct store *store, enum statement_id id, const struct params *params,
+            store_done done, void *data)
+{
+    struct pgconn_statement statement = store_statement(store, id, params);
+    return ask(store->control, &statement, 1, false, done, data);
+}
+
+/* A setting for one batch, as its first statement. */
+static struct pgconn_statement
+setting(const char *name, const char *sql)
+{
+    return (struct pgconn_statement){.name = name, .sql = sql, .binary_result = true};
+}
+
+int
+store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
+              store_done done, void *data)
+{
+    struct params session = {0}, audit = {0};
+    params_int8(&session, node);
+    params_int8(&audit, node);
+    params_int8_array(&audit, &store->arrays[0], held, n_held);
+    if (audit.failed)
+        return JOBQ_ENOMEM;
+    /* No index knows who holds a job (a claim must stay a HOT update), so this reads the
+     * table through. The session's row comes last: its number is the answer. */
+    struct pgconn_statement batch[3] = {
+        setting("allow_seqscan", "SELECT set_config('enable_seqscan', 'on', true)"),
+        store_statement(store, STATEMENT_session, &session),
+        store_statement(store, STATEMENT_audit, &audit),
+    };
+    return ask(store->work, batch, 3, true, done, data);
+}
+
+int
+store_version(struct store *store, store_done done, void *data)
+{
+    return ask_control(store, STATEMENT_version, &(struct params){0}, done, data);
+}
+
+int
+store_node_find(struct store *store, const char *name, store_done done, void *data)
+{
+    struct params params = {0};
+    params_text(&params, name);
+    return ask_control(store, STATEMENT_node_find, &params, done, data);
+}
+
+int
+store_node_insert(struct store *store, const char *name, const char *host, int pid,
+                  int64_t pid_start, int64_t lease_ms, store_done done, void *data)
+{
+    struct params params = {0};
+    params_text(&params, name);
+    params_text(&params, host);
+    params_int4(&params, pid);
+    params_int8(&params, pid_start);
+    params_text(&params, JOBQ_VERSION);
+    params_int8(&params, lease_ms);
+    return ask_control(store, STATEMENT_node_insert, &params, done, data);
+}
+
+int
+store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
+                const char *queues_json, store_done done, void *data)
+{
+    struct params params = {0};
+    params_int8(&params, node);
+    params_int8(&params, lease_ms);
+    params_json(&params, queues_json);
+    return ask_control(store, STATEMENT_heartbeat, &params, done, data);
+}
+
+int
+store_bury(struct store *store, int64_t also, store_done done, void *data)
+{
+    struct params mark = {0};
+    params_int8_array(&mark, &store->arrays[0], &also, 1);
+    if (mark.failed)
+        return JOBQ_ENOMEM;
+    struct pgconn_statement batch[2] = {
+        store_statement(store, STATEMENT_bury_mark, &mark),
+        store_statement(store, STATEMENT_bury, &(struct params){0}),
+    };
+    return ask(store->control, batch, 2, false, done, data);
+}
+
+int
+store_goodbye(struct store *store, int64_t node, store_done done, void *data)
+{
+    struct params params = {0};
+    params_int8(&params, node);
+    return ask_control(store, STATEMENT_goodbye, &params, done, data);
+}
+
+int
+store_idle(struct store *store, const char *queue, int64_t node, bool idle,
+           store_done done, void *data)
+{
+    struct params params = {0};
+    params_text(&params, queue);
+    params_int8(&params, node);
+    return ask_control(store, idle ? STATEMENT_idle_set : STATEMENT_idle_clear, &params,
+                       done, data);
+}
+
+int
+store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
+           void *data)
+{
+    struct params params = {0};
+    params_int8(&params, node);
+    params_int8(&params, lease_ms);
+    return ask_control(store, STATEMENT_lead, &params, done, data);
+}
+
+int
+store_stage(struct store *store, store_done done, void *data)
+{
+    struct pgconn_statement batch[3] = {
+        setting("by_index", "SELECT set_config('enable_seqscan', 'off', true),"
+                            " set_config('enable_sort', 'off', true)"),
+        store_statement(store, STATEMENT_stage, &(struct params){0}),
+        store_statement(store, STATEMENT_next_due, &(struct params){0}),
+    };
+    return ask(store->control, batch, 3, true, done, data);
+}
+
+int
+store_partitions_create(struct store *store, store_done done, void *data)
+{
+    return ask_control(store, STATEMENT_partitions_create, &(struct params){0}, done,
+                       data);
+}
+
+int
+store_partitions_drop(struct store *store, int64_t keep_completed_ms,
+                      int64_t keep_failed_ms, store_done done, void *data)
+{
+    struct params params = {0};
+    params_int8(&params, keep_completed_ms);
+    params_int8(&params, keep_failed_ms);
+    return ask_control(store, STATEMENT_partitions_drop, &params, done, data);
+}

@@ -1,0 +1,266 @@
+/* store_cycle.c: a queue's round trip: builds the batch, decodes what comes back. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/base/log.h"
+#include "jobqd/service/store_private.h"
+
+/* The parts of a cycle, in the order in which they are sent. */
+enum part { PART_NOTE, PART_ACK, PART_SETTLE, PART_LOOK, PART_CLAIM, PARTS };
+
+/* What is kept of a request until its answer comes. */
+struct cycle_request {
+    struct store *store;
+    store_cycle_done done;
+    void *data;
+    int at[PARTS]; /* each part's place in the batch; -1: not in it */
+    size_t claim_limit;
+};
+
+/* ---- sending ---- */
+
+static void
+put_settlements(struct store *store, struct params *params,
+                const struct store_cycle *cycle)
+{
+    static const char *const words[] = {
+#define X(name, word) [name] = word,
+        SETTLEMENTS(X)
+#undef X
+    };
+    static const enum pg_type types[] = {PG_INT8,  PG_INT4, PG_TEXT, PG_INT8, PG_JSONB,
+                                         PG_JSONB, PG_INT8, PG_INT8, PG_INT8};
+    struct pgarray *a = store->arrays;
+    for (size_t i = 0; i < 9; i++)
+        pgarray_begin(&a[i], types[i]);
+    for (size_t i = 0; i < cycle->n_settlements; i++) {
+        const struct settlement *s = &cycle->settlements[i];
+        const int64_t use[3] = {s->run_us, s->cpu_us, s->max_rss_kb};
+        pgarray_add_int8(&a[0], s->id);
+        pgarray_add_int4(&a[1], s->attempt);
+        pgarray_add_text(&a[2], words[s->kind], strlen(words[s->kind]));
+        pgarray_add_int8(&a[3], s->delay_ms);
+        if (s->entry)
+            pgarray_add_jsonb(&a[4], s->entry, strlen(s->entry));
+        else
+            pgarray_add_null(&a[4]);
+        if (s->result)
+            pgarray_add_jsonb(&a[5], s->result, strlen(s->result));
+        else
+            pgarray_add_null(&a[5]);
+        for (size_t u = 0; u < 3; u++)
+            if (use[u] >= 0)
+                pgarray_add_int8(&a[6 + u], use[u]);
+            else
+                pgarray_add_null(&a[6 + u]);
+    }
+    static const enum pg_type arrays[] = {PG_INT8_ARRAY, PG_INT4_ARRAY,  PG_TEXT_ARRAY,
+                                          PG_INT8_ARRAY, PG_JSONB_ARRAY, PG_JSONB_ARRAY,
+                                          PG_INT8_ARRAY, PG_INT8_ARRAY,  PG_INT8_ARRAY};
+    for (size_t i = 0; i < 9; i++)
+        params_array(params, arrays[i], &a[i]);
+    params_int8(params, cycle->node);
+    params_int4(params, cycle->max_crashes);
+    params_bool(params, cycle->keep);
+}
+
+/* The builders that settle.sql does not use: the other parts' arrays live here until the
+ * batch is queued. */
+enum { ARRAY_ACK_IDS = 9, ARRAY_ACK_ATTEMPTS, ARRAY_BASES, ARRAY_CURSORS };
+
+static void
+put_acks(struct store *store, struct params *params, const struct store_cycle *cycle)
+{
+    params_int8_array(params, &store->arrays[ARRAY_ACK_IDS], cycle->ack_ids,
+                      cycle->n_acks);
+    struct pgarray *attempts = &store->arrays[ARRAY_ACK_ATTEMPTS];
+    pgarray_begin(attempts, PG_INT4);
+    for (size_t i = 0; i < cycle->n_acks; i++)
+        pgarray_add_int4(attempts, cycle->ack_attempts[i]);
+    params_array(params, PG_INT4_ARRAY, attempts);
+    params_int8(params, cycle->node);
+}
+
+static struct pgconn_statement
+claim_statement(struct store *store, struct params *params,
+                const struct store_cycle *cycle, size_t size)
+{
+    params_text(params, cycle->queue);
+    params_int8_array(params, &store->arrays[ARRAY_CURSORS], cycle->cursors,
+                      CURSOR_PRIORITIES);
+    params_int8(params, cycle->node);
+    params_int8(params, cycle->session);
+    struct pgconn_statement statement = store_statement(store, STATEMENT_note, params);
+    statement.name = store->sql.claim_names[size];
+    statement.sql = store->sql.claims[size];
+    return statement;
+}
+
+/* Fills the batch; returns how many statements it has. */
+static size_t
+build(struct store *store, const struct store_cycle *cycle, struct cycle_request *request,
+      struct pgconn_statement batch[PARTS], struct params params[PARTS])
+{
+    size_t n = 0;
+    memset(params, 0, sizeof *params * PARTS);
+    for (size_t i = 0; i < PARTS; i++)
+        request->at[i] = -1;
+    if (cycle->note) {
+        params_int8(&params[PART_NOTE], cycle->noted);
+        request->at[PART_NOTE] = (int)n;
+        batch[n++] = store_statement(store, STATEMENT_note, &params[PART_NOTE]);
+    }
+    if (cycle->n_acks > 0) {
+        put_acks(store, &params[PART_ACK], cycle);
+        request->at[PART_ACK] = (int)n;
+        batch[n++] = store_statement(
+            store, cycle->keep ? STATEMENT_ack : STATEMENT_ack_drop, &params[PART_ACK]);
+    }
+    if (cycle->n_settlements > 0) {
+        put_settlements(store, &params[PART_SETTLE], cycle);
+        request->at[PART_SETTLE] = (int)n;
+        batch[n++] = store_statement(store, STATEMENT_settle, &params[PART_SETTLE]);
+    }
+    if (cycle->look) {
+        params_text(&params[PART_LOOK], cycle->queue);
+        params_int8_array(&params[PART_LOOK], &store->arrays[ARRAY_BASES], cycle->bases,
+                          CURSOR_PRIORITIES);
+        request->at[PART_LOOK] = (int)n;
+        batch[n++] = store_statement(store, STATEMENT_look, &params[PART_LOOK]);
+    }
+    if (cycle->claim > 0) {
+        size_t size = store_claim_size(cycle->claim);
+        request->claim_limit = (size_t)1 << size;
+        request->at[PART_CLAIM] = (int)n;
+        batch[n++] = claim_statement(store, &params[PART_CLAIM], cycle, size);
+    }
+    return n;
+}
+
+/* ---- receiving ---- */
+
+static char *
+put_string(char *at, const char **where, const char *text, size_t len)
+{
+    memcpy(at, text, len);
+    at[len] = '\0';
+    *where = at;
+    return at + len + 1;
+}
+
+/* One row of claim.sql; NULL when memory ran out or the row is not what we asked for. */
+static struct job *
+decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
+{
+    int64_t id, position, priority, attempt, max_attempts, timeout_ms = 0;
+    const char *kind, *args, *meta;
+    size_t kind_len, args_len, meta_len;
+    if (!pgfield_int(rows, row, 0, &id) || !pgfield_int(rows, row, 1, &position) ||
+        !pgfield_int(rows, row, 2, &priority) || !pgfield_int(rows, row, 3, &attempt) ||
+        !pgfield_int(rows, row, 4, &max_attempts) ||
+        !pgfield_text(rows, row, 6, &kind, &kind_len) ||
+        !pgfield_jsonb(rows, row, 7, &args, &args_len) ||
+        !pgfield_jsonb(rows, row, 8, &meta, &meta_len))
+        return NULL;
+    pgfield_int(rows, row, 5, &timeout_ms); /* null: the queue's */
+    struct job *job = malloc(sizeof *job + kind_len + args_len + meta_len + 3);
+    if (!job)
+        return NULL;
+    memset(job, 0, sizeof *job);
+    list_init(&job->link);
+    list_init(&job->held);
+    job->id = id;
+    job->attempt = (int32_t)attempt;
+    job->max_attempts = (int32_t)max_attempts;
+    job->timeout_ms = timeout_ms;
+    job->args_len = args_len;
+    job->meta_len = meta_len;
+    char *at = put_string((char *)(job + 1), &job->kind, kind, kind_len);
+    at = put_string(at, &job->args, args, args_len);
+    put_string(at, &job->meta, meta, meta_len);
+    claimed->job = job;
+    claimed->position = position;
+    claimed->priority = (int)priority;
+    return job;
+}
+
+static void
+decode_claim(struct store *store, const PGresult *rows, struct store_cycle_result *result)
+{
+    int n = PQntuples(rows);
+    for (int row = 0; row < n; row++) {
+        if (decode_job(rows, row, &store->claimed[result->n_claimed])) {
+            result->n_claimed++;
+            continue;
+        }
+        /* The database believes that we hold this job. A new session gives back what we
+         * do not know of. */
+        log_error("database",
+                  "a claimed job could not be taken in (no memory): giving it back");
+        pgconn_reset(store->work);
+    }
+    result->claimed = store->claimed;
+}
+
+static void
+decode(struct cycle_request *request, const struct pgconn_outcome *outcome,
+       struct store_cycle_result *result)
+{
+    PGresult *const *r = outcome->results;
+    const int *at = request->at;
+    result->claim_limit = request->claim_limit;
+    if (at[PART_NOTE] >= 0) {
+        const PGresult *note = r[at[PART_NOTE]];
+        result->noted = pgfield_int(note, 0, 0, &result->note_position) &&
+                        pgfield_int(note, 0, 2, &result->note_oldest);
+        pgfield_int(note, 0, 1, &result->note_upto); /* null: nothing new */
+    }
+    if (at[PART_ACK] >= 0)
+        result->acked = pgresult_affected(r[at[PART_ACK]]);
+    if (at[PART_SETTLE] >= 0)
+        result->settled = (size_t)PQntuples(r[at[PART_SETTLE]]);
+    if (at[PART_LOOK] >= 0) {
+        result->looked = true;
+        for (int p = 0; p < CURSOR_PRIORITIES; p++)
+            pgfield_int(r[at[PART_LOOK]], p, 0, &result->first[p]);
+    }
+    if (at[PART_CLAIM] >= 0)
+        decode_claim(request->store, r[at[PART_CLAIM]], result);
+}
+
+static void
+on_batch(void *data, const struct pgconn_outcome *outcome)
+{
+    struct cycle_request *request = data;
+    struct store_cycle_result result = {
+        .code = outcome->code, .sent = outcome->sent, .error = &outcome->error};
+    if (outcome->code == 0)
+        decode(request, outcome, &result);
+    request->done(request->data, &result);
+    free(request);
+}
+
+int
+store_cycle(struct store *store, const struct store_cycle *cycle, store_cycle_done done,
+            void *data)
+{
+    struct cycle_request *request = calloc(1, sizeof *request);
+    if (!request)
+        return JOBQ_ENOMEM;
+    request->store = store;
+    request->done = done;
+    request->data = data;
+    struct pgconn_statement batch[PARTS];
+    struct params params[PARTS];
+    size_t n = build(store, cycle, request, batch, params);
+    assert(n > 0);
+    bool failed = false;
+    for (size_t i = 0; i < PARTS; i++)
+        failed = failed || params[i].failed;
+    int rc =
+        failed ? JOBQ_ENOMEM : pgconn_batch(store->work, batch, n, on_batch, request);
+    if (rc < 0)
+        free(request);
+    return rc;
+}

@@ -1,0 +1,76 @@
+/* store_private.h: what the files of the store share. Not for anybody else.
+ *
+ * store.c: the connections and the rare requests; store_cycle.c: the cycle; store_sql.c:
+ * the statements' texts.
+ */
+#ifndef JOBQD_STORE_PRIVATE_H
+#define JOBQD_STORE_PRIVATE_H
+
+#include "jobqd/io/pgarray.h"
+#include "jobqd/io/pgconn.h"
+#include "jobqd/service/store.h"
+
+/* The statements, a file of jobqd/sql each. claim.sql is there once for each prepared
+ * size. */
+#define STATEMENTS(X)                                                                    \
+    X(note)                                                                              \
+    X(look) X(ack) X(ack_drop) X(settle) X(session) X(audit) X(node_find) X(node_insert) \
+        X(heartbeat) X(bury_mark) X(bury) X(idle_set) X(idle_clear) X(goodbye) X(lead)   \
+            X(stage) X(next_due) X(version) X(partitions_create) X(partitions_drop)
+
+enum statement_id {
+#define X(name) STATEMENT_##name,
+    STATEMENTS(X)
+#undef X
+        STATEMENT_COUNT
+};
+
+enum { CLAIM_SIZES = 11 }; /* 1, 2, 4 … 1024 */
+
+struct store_sql {
+    char *texts[STATEMENT_COUNT];
+    char *claims[CLAIM_SIZES];
+    char claim_names[CLAIM_SIZES][16];
+};
+
+int store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err);
+void store_sql_clear(struct store_sql *sql);
+const char *store_sql_name(enum statement_id id); /* the prepared statement's name */
+
+/* Which claim size to use for `want` jobs: the largest that is not larger. want > 0. */
+size_t store_claim_size(size_t want);
+
+struct store {
+    struct store_options options;
+    struct store_sql sql;
+    struct pgconn *work;    /* NULL once closed */
+    struct pgconn *control; /* likewise */
+    void (*on_closed)(void *owner);
+    struct pgarray arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
+    struct store_claimed claimed[STORE_MAX_CLAIM];
+};
+
+/* Parameters of one statement, gathered one by one: all binary, but text. */
+struct params {
+    int n;
+    Oid types[PGCONN_MAX_PARAMS];
+    const char *values[PGCONN_MAX_PARAMS];
+    int lengths[PGCONN_MAX_PARAMS];
+    int formats[PGCONN_MAX_PARAMS];
+    char ints[PGCONN_MAX_PARAMS][8];
+    bool failed; /* an array could not be built: no memory */
+};
+
+void params_int8(struct params *params, int64_t value);
+void params_int4(struct params *params, int32_t value);
+void params_bool(struct params *params, bool value);
+void params_text(struct params *params, const char *text);
+void params_json(struct params *params, const char *json);
+void params_array(struct params *params, enum pg_type type, struct pgarray *array);
+void params_int8_array(struct params *params, struct pgarray *array,
+                       const int64_t *values, size_t n);
+
+struct pgconn_statement store_statement(const struct store *store, enum statement_id id,
+                                        const struct params *params);
+
+#endif

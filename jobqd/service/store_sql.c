@@ -1,0 +1,175 @@
+/* store_sql.c: the texts of the daemon's statements, with the schema filled in, and their
+ * parameters. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/base/sqltext.h"
+#include "jobqd/service/store_private.h"
+
+#define X(name) extern const char sql_##name[];
+STATEMENTS(X)
+#undef X
+extern const char sql_claim[];
+
+static const char *const texts[] = {
+#define X(name) [STATEMENT_##name] = sql_##name,
+    STATEMENTS(X)
+#undef X
+};
+
+const char *
+store_sql_name(enum statement_id id)
+{
+    static const char *const names[] = {
+#define X(name) [STATEMENT_##name] = #name,
+        STATEMENTS(X)
+#undef X
+    };
+    return names[id];
+}
+
+size_t
+store_claim_size(size_t want)
+{
+    size_t size = 0;
+    while (size + 1 < CLAIM_SIZES && ((size_t)2 << size) <= want)
+        size++;
+    return size;
+}
+
+/* Replaces each @limit@ by the number. */
+static char *
+with_limit(const char *text, size_t limit)
+{
+    static const char mark[] = "@limit@";
+    struct jobq__buf out = {0};
+    const char *at;
+    while ((at = strstr(text, mark)) != NULL) {
+        jobq__buf_add(&out, text, (size_t)(at - text));
+        jobq__buf_add_i64(&out, (int64_t)limit);
+        text = at + sizeof mark - 1;
+    }
+    jobq__buf_adds(&out, text);
+    if (!jobq__buf_cstr(&out)) {
+        jobq__buf_clear(&out);
+        return NULL;
+    }
+    return out.data;
+}
+
+int
+store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err)
+{
+    memset(sql, 0, sizeof *sql);
+    for (size_t i = 0; i < STATEMENT_COUNT; i++) {
+        int rc = sqltext_expand(texts[i], schema, &sql->texts[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    char *claim;
+    int rc = sqltext_expand(sql_claim, schema, &claim, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < CLAIM_SIZES; i++) {
+        size_t limit = (size_t)1 << i;
+        snprintf(sql->claim_names[i], sizeof sql->claim_names[i], "claim_%zu", limit);
+        sql->claims[i] = with_limit(claim, limit);
+        if (!sql->claims[i])
+            rc = JOBQ_ENOMEM;
+    }
+    free(claim);
+    return rc;
+}
+
+void
+store_sql_clear(struct store_sql *sql)
+{
+    for (size_t i = 0; i < STATEMENT_COUNT; i++)
+        free(sql->texts[i]);
+    for (size_t i = 0; i < CLAIM_SIZES; i++)
+        free(sql->claims[i]);
+    memset(sql, 0, sizeof *sql);
+}
+
+static void
+add(struct params *params, enum pg_type type, const char *value, int length, int format)
+{
+    params->types[params->n] = (Oid)type;
+    params->values[params->n] = value;
+    params->lengths[params->n] = length;
+    params->formats[params->n] = format;
+    params->n++;
+}
+
+void
+params_int8(struct params *params, int64_t value)
+{
+    char *bytes = params->ints[params->n];
+    pgvalue_int8(bytes, value);
+    add(params, PG_INT8, bytes, 8, 1);
+}
+
+void
+params_int4(struct params *params, int32_t value)
+{
+    char *bytes = params->ints[params->n];
+    pgvalue_int4(bytes, value);
+    add(params, PG_INT4, bytes, 4, 1);
+}
+
+void
+params_bool(struct params *params, bool value)
+{
+    char *byte = params->ints[params->n];
+    byte[0] = value;
+    add(params, PG_BOOL, byte, 1, 1);
+}
+
+void
+params_text(struct params *params, const char *text)
+{
+    add(params, PG_TEXT, text, 0, 0);
+}
+
+void
+params_json(struct params *params, const char *json)
+{
+    add(params, PG_JSONB, json, 0, 0);
+}
+
+void
+params_array(struct params *params, enum pg_type type, struct pgarray *array)
+{
+    const char *value = NULL;
+    int length = 0;
+    if (!pgarray_end(array, &value, &length))
+        params->failed = true;
+    add(params, type, value, length, 1);
+}
+
+void
+params_int8_array(struct params *params, struct pgarray *array, const int64_t *values,
+                  size_t n)
+{
+    pgarray_begin(array, PG_INT8);
+    for (size_t i = 0; i < n; i++)
+        pgarray_add_int8(array, values[i]);
+    params_array(params, PG_INT8_ARRAY, array);
+}
+
+struct pgconn_statement
+store_statement(const struct store *store, enum statement_id id,
+                const struct params *params)
+{
+    return (struct pgconn_statement){
+        .name = store_sql_name(id),
+        .sql = store->sql.texts[id],
+        .n_params = params->n,
+        .types = params->types,
+        .values = params->values,
+        .lengths = params->lengths,
+        .formats = params->formats,
+        .binary_result = true,
+    };
+}

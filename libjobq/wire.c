@@ -1,0 +1,628 @@
+/* wire.c: reads and writes the frames of the worker protocol. A line is skimmed once: the
+ * place of each known member is noted, then the frame's type says which of them count and
+ * what they must be. Knows no sockets, allocates nothing while parsing. */
+#include "libjobq/wire.h"
+
+#include <string.h>
+
+#include "libjobq/error.h"
+#include "libjobq/json.h"
+
+/* The members that the protocol knows. X(enumerator, name, is it text of ours: then
+ * \u0000 is let through and decoded to U+FFFD) */
+#define MEMBERS(X)                                                                       \
+    X(M_T, "t", true)                                                                    \
+    X(M_ID, "id", false)                                                                 \
+    X(M_ATTEMPT, "attempt", false)                                                       \
+    X(M_MAX_ATTEMPTS, "max_attempts", false)                                             \
+    X(M_QUEUE, "queue", true)                                                            \
+    X(M_KIND, "kind", true)                                                              \
+    X(M_ARGS, "args", false)                                                             \
+    X(M_META, "meta", false)                                                             \
+    X(M_TIMEOUT_MS, "timeout_ms", false)                                                 \
+    X(M_RESULT, "result", false)                                                         \
+    X(M_ERROR, "error", true)                                                            \
+    X(M_DETAIL, "detail", true)                                                          \
+    X(M_REASON, "reason", true)                                                          \
+    X(M_NOTE, "note", true)                                                              \
+    X(M_RETRY_IN_MS, "retry_in_ms", false)                                               \
+    X(M_IN_MS, "in_ms", false)                                                           \
+    X(M_DONE, "done", false)                                                             \
+    X(M_PROTOCOL, "protocol", false)                                                     \
+    X(M_KINDS, "kinds", true)
+
+enum member {
+#define X(name, wire, text) name,
+    MEMBERS(X)
+#undef X
+        N_MEMBERS
+};
+
+static const struct {
+    const char *name;
+    size_t len;
+    bool text;
+} MEMBER[N_MEMBERS] = {
+#define X(name, wire, text) {wire, sizeof wire - 1, text},
+    MEMBERS(X)
+#undef X
+};
+
+static const struct {
+    const char *name;
+    size_t len;
+} TYPE[] = {
+#define X(name, wire) {wire, sizeof wire - 1},
+    JOBQ__FRAMES(X)
+#undef X
+};
+enum { N_TYPES = sizeof TYPE / sizeof *TYPE };
+
+#define KNOWN_TYPES "job, cancel, stop, hello, ok, error, snooze, discard and progress"
+
+/* A line under way: where its members' values lie, raw. A member that is null counts as
+ * absent, except args, meta and result, which are carried as they are. */
+struct line {
+    char *text;
+    const char *type; /* for messages; "" until it is known */
+    struct jobq__span value[N_MEMBERS];
+    jobq_error *err;
+};
+
+/* ---- finding the members ---- */
+
+static enum member
+member_named(const char *name, size_t len)
+{
+    for (enum member m = 0; m < N_MEMBERS; m++)
+        if (MEMBER[m].len == len && memcmp(MEMBER[m].name, name, len) == 0)
+            return m;
+    return N_MEMBERS;
+}
+
+/* A name with its colon. Names are compared as they stand: nobody writes "id" as
+ * "\u0069d". */
+static bool
+take_name(struct jobq__json *json, enum member *member)
+{
+    bool escaped;
+    const char *start = json->at;
+    if (!jobq__json_skip_string(json, &escaped))
+        return false;
+    *member = member_named(start + 1, (size_t)(json->at - start) - 2);
+    jobq__json_skip_space(json);
+    if (json->at == json->end || *json->at != ':') {
+        json->fault = "':' after the member's name";
+        return false;
+    }
+    json->at++;
+    jobq__json_skip_space(json);
+    return true;
+}
+
+static bool
+take_member(struct jobq__json *json, struct line *line)
+{
+    enum member member;
+    const char *name = json->at;
+    if (!take_name(json, &member))
+        return false;
+    const char *start = json->at;
+    json->text_only = member < N_MEMBERS && MEMBER[member].text;
+    if (!jobq__json_skip_value(json))
+        return false;
+    json->text_only = false;
+    if (member == N_MEMBERS)
+        return true;
+    if (line->value[member].at) {
+        json->at = name;
+        json->fault = "each member once";
+        return false;
+    }
+    line->value[member] = (struct jobq__span){start, (size_t)(json->at - start)};
+    return true;
+}
+
+static bool
+take_object(struct jobq__json *json, struct line *line)
+{
+    jobq__json_skip_space(json);
+    if (json->at == json->end || *json->at != '{') {
+        json->fault = "an object";
+        return false;
+    }
+    json->at++;
+    jobq__json_skip_space(json);
+    bool first = true;
+    while (json->at < json->end && *json->at != '}') {
+        if (!first && *json->at != ',')
+            break;
+        json->at += !first;
+        jobq__json_skip_space(json);
+        if (!take_member(json, line))
+            return false;
+        jobq__json_skip_space(json);
+        first = false;
+    }
+    if (json->at == json->end || *json->at != '}') {
+        json->fault = "',' or '}'";
+        return false;
+    }
+    json->at++;
+    jobq__json_skip_space(json);
+    if (json->at < json->end)
+        json->fault = "the end of the line";
+    return !json->fault;
+}
+
+/* ---- what a member must be ---- */
+
+/* A raw value that is there and not null. */
+static bool
+has(const struct line *line, enum member member)
+{
+    const struct jobq__span *value = &line->value[member];
+    return value->at && !(value->len == 4 && *value->at == 'n');
+}
+
+static int
+wrong(const struct line *line, enum member member, const char *must)
+{
+    const struct jobq__span *value = &line->value[member];
+    if (!value->at)
+        return jobq__error(line->err, JOBQ_EPROTO, "%s frame: \"%s\" is missing",
+                           line->type, MEMBER[member].name);
+    return jobq__error(line->err, JOBQ_EPROTO,
+                       "%s frame: \"%s\" must be %s, got %.*s at byte %zu", line->type,
+                       MEMBER[member].name, must, value->len > 60 ? 60 : (int)value->len,
+                       value->at, (size_t)(value->at - line->text) + 1);
+}
+
+/* A whole number without fraction or exponent. */
+static bool
+as_i64(struct jobq__span raw, int64_t *out)
+{
+    bool negative = raw.len > 0 && *raw.at == '-';
+    uint64_t value = 0;
+    if (raw.len == negative)
+        return false;
+    for (size_t i = negative; i < raw.len; i++) {
+        unsigned digit = (unsigned)(raw.at[i] - '0');
+        if (digit > 9 || value > ((uint64_t)INT64_MAX - digit) / 10)
+            return false;
+        value = value * 10 + digit;
+    }
+    *out = negative ? -(int64_t)value : (int64_t)value;
+    return true;
+}
+
+static int
+take_i64(const struct line *line, enum member member, int64_t least, int64_t most,
+         const char *must, int64_t *out)
+{
+    int64_t value;
+    if (!line->value[member].at || !as_i64(line->value[member], &value) ||
+        value < least || value > most)
+        return wrong(line, member, must);
+    *out = value;
+    return JOBQ_OK;
+}
+
+static int
+take_i32(const struct line *line, enum member member, int32_t *out)
+{
+    int64_t value = 0;
+    int rc = take_i64(line, member, 1, INT32_MAX, "a whole number from 1 to 2147483647",
+                      &value);
+    if (rc == JOBQ_OK)
+        *out = (int32_t)value;
+    return rc;
+}
+
+static int
+take_id(const struct line *line, int64_t *out)
+{
+    return take_i64(line, M_ID, 1, INT64_MAX,
+                    "a whole number from 1 to 9223372036854775807", out);
+}
+
+/* A duration that may be absent or null: then it stays as it is. */
+static int
+take_ms(const struct line *line, enum member member, int64_t *out)
+{
+    if (!has(line, member))
+        return JOBQ_OK;
+    return take_i64(line, member, 0, INT64_MAX / 1000000,
+                    "a whole number of milliseconds, 0 or more", out);
+}
+
+/* The decoded inside of a string value. Its bytes change, so each is taken once. */
+static struct jobq__span
+decoded(struct line *line, struct jobq__span raw)
+{
+    char *inside = line->text + (raw.at - line->text) + 1;
+    return (struct jobq__span){inside, jobq__json_decode(inside, raw.len - 2)};
+}
+
+static int
+take_text(struct line *line, enum member member, bool required, struct jobq__span *out)
+{
+    if (!has(line, member) && !required)
+        return JOBQ_OK;
+    struct jobq__span raw = line->value[member];
+    if (!raw.at || *raw.at != '"')
+        return wrong(line, member, "a text");
+    *out = decoded(line, raw);
+    return JOBQ_OK;
+}
+
+/* A JSON number as a double: exact enough for a share of 1, and free of the locale. */
+static double
+as_double(struct jobq__span raw)
+{
+    double value = 0;
+    int64_t scale = 0, exponent = 0;
+    bool fraction = false;
+    size_t i = *raw.at == '-';
+    for (; i < raw.len && raw.at[i] != 'e' && raw.at[i] != 'E'; i++) {
+        if (raw.at[i] == '.') {
+            fraction = true;
+            continue;
+        }
+        value = value * 10 + (raw.at[i] - '0');
+        scale -= fraction;
+    }
+    if (i < raw.len) {
+        size_t skip = raw.at[i + 1] == '+' ? 2 : 1;
+        as_i64((struct jobq__span){raw.at + i + skip, raw.len - i - skip}, &exponent);
+    }
+    scale += exponent;
+    for (; scale < 0 && value > 0; scale++)
+        value /= 10;
+    for (; scale > 0 && value > 0 && value < 1e9; scale--)
+        value *= 10;
+    return *raw.at == '-' ? -value : value;
+}
+
+static int
+take_done(const struct line *line, double *out)
+{
+    struct jobq__span raw = line->value[M_DONE];
+    if (!raw.at || !(*raw.at == '-' || (*raw.at >= '0' && *raw.at <= '9')))
+        return wrong(line, M_DONE, "a number from 0 to 1");
+    double value = as_double(raw);
+    if (!(value >= 0 && value <= 1))
+        return wrong(line, M_DONE, "a number from 0 to 1");
+    *out = value;
+    return JOBQ_OK;
+}
+
+/* The next element of a checked array; NULL at its end. rest begins behind the bracket or
+ * an element, and advances behind the element. */
+static const char *
+next_element(struct jobq__json *json)
+{
+    jobq__json_skip_space(json);
+    if (json->at < json->end && *json->at == ',')
+        json->at++;
+    jobq__json_skip_space(json);
+    if (json->at == json->end || *json->at == ']')
+        return NULL;
+    const char *start = json->at;
+    return jobq__json_skip_value(json) ? start : NULL;
+}
+
+static int
+take_kinds(const struct line *line, struct jobq__span *out)
+{
+    const char *must = "an array of one or more texts";
+    if (!has(line, M_KINDS))
+        return JOBQ_OK;
+    struct jobq__span raw = line->value[M_KINDS];
+    if (*raw.at != '[')
+        return wrong(line, M_KINDS, must);
+    struct jobq__json json = {
+        .text = raw.at, .at = raw.at + 1, .end = raw.at + raw.len, .text_only = true};
+    size_t n = 0;
+    for (const char *at; (at = next_element(&json)); n++)
+        if (*at != '"' || json.at - at == 2)
+            return wrong(line, M_KINDS, must);
+    if (n == 0)
+        return wrong(line, M_KINDS, must);
+    *out = raw;
+    return JOBQ_OK;
+}
+
+/* ---- what each type needs ---- */
+
+static int
+take_job(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    if (!rc)
+        rc = take_i32(line, M_ATTEMPT, &out->attempt);
+    if (!rc)
+        rc = take_i32(line, M_MAX_ATTEMPTS, &out->max_attempts);
+    if (!rc)
+        rc = take_text(line, M_QUEUE, true, &out->queue);
+    if (!rc)
+        rc = take_text(line, M_KIND, true, &out->kind);
+    if (!rc)
+        rc = take_ms(line, M_TIMEOUT_MS, &out->timeout_ms);
+    if (!rc && !line->value[M_ARGS].at)
+        rc = wrong(line, M_ARGS, "");
+    out->args = line->value[M_ARGS];
+    out->meta = line->value[M_META];
+    return rc;
+}
+
+static int
+take_error(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    if (!rc)
+        rc = take_text(line, M_ERROR, true, &out->error);
+    if (!rc)
+        rc = take_text(line, M_DETAIL, false, &out->detail);
+    return rc ? rc : take_ms(line, M_RETRY_IN_MS, &out->delay_ms);
+}
+
+static int
+take_members(struct line *line, struct jobq__frame *out)
+{
+    int rc = JOBQ_OK;
+    int64_t protocol = 0;
+    switch (out->type) {
+    case JOBQ__FRAME_JOB:
+        return take_job(line, out);
+    case JOBQ__FRAME_STOP:
+        return JOBQ_OK;
+    case JOBQ__FRAME_HELLO:
+        rc = take_i64(line, M_PROTOCOL, 1, INT32_MAX,
+                      "a whole number from 1 to 2147483647", &protocol);
+        if (rc)
+            return rc;
+        out->protocol = (int32_t)protocol;
+        return take_kinds(line, &out->kinds);
+    case JOBQ__FRAME_OK:
+        rc = take_id(line, &out->id);
+        if (!rc && has(line, M_RESULT))
+            out->result = line->value[M_RESULT];
+        return rc;
+    case JOBQ__FRAME_ERROR:
+        return take_error(line, out);
+    case JOBQ__FRAME_SNOOZE:
+        rc = take_id(line, &out->id);
+        if (!rc && !has(line, M_IN_MS))
+            rc = wrong(line, M_IN_MS, "a whole number of milliseconds, 0 or more");
+        return rc ? rc : take_ms(line, M_IN_MS, &out->delay_ms);
+    case JOBQ__FRAME_CANCEL:
+    case JOBQ__FRAME_DISCARD:
+        rc = take_id(line, &out->id);
+        return rc ? rc : take_text(line, M_REASON, false, &out->reason);
+    case JOBQ__FRAME_PROGRESS:
+        rc = take_id(line, &out->id);
+        if (!rc)
+            rc = take_done(line, &out->done);
+        return rc ? rc : take_text(line, M_NOTE, false, &out->note);
+    }
+    return rc;
+}
+
+static int
+take_type(struct line *line, struct jobq__frame *out)
+{
+    struct jobq__span raw = line->value[M_T];
+    if (!raw.at)
+        return jobq__error(line->err, JOBQ_EPROTO, "frame: \"t\", its type, is missing");
+    if (*raw.at == '"') {
+        for (int i = 0; i < N_TYPES; i++) {
+            if (TYPE[i].len == raw.len - 2 &&
+                memcmp(TYPE[i].name, raw.at + 1, raw.len - 2) == 0) {
+                out->type = (enum jobq__frame_type)i;
+                line->type = TYPE[i].name;
+                return JOBQ_OK;
+            }
+        }
+    }
+    return jobq__error(line->err, JOBQ_EPROTO,
+                       "frame: unknown type %.*s at byte %zu; known are " KNOWN_TYPES,
+                       raw.len > 60 ? 60 : (int)raw.len, raw.at,
+                       (size_t)(raw.at - line->text) + 1);
+}
+
+int
+jobq__frame_parse(char *text, size_t len, struct jobq__frame *out, jobq_error *err)
+{
+    struct line line = {.text = text, .type = "", .err = err};
+    struct jobq__json json = {.text = text, .at = text, .end = text + len};
+    if (!take_object(&json, &line))
+        return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
+    *out = (struct jobq__frame){.delay_ms = -1};
+    int rc = take_type(&line, out);
+    return rc ? rc : take_members(&line, out);
+}
+
+bool
+jobq__frame_next_kind(struct jobq__span *rest, struct jobq__span *text)
+{
+    struct jobq__json json = {
+        .text = rest->at, .at = rest->at, .end = rest->at + rest->len, .text_only = true};
+    if (json.at < json.end && *json.at == '[')
+        json.at++;
+    const char *start = next_element(&json);
+    if (!start)
+        return false;
+    struct jobq__span raw = {start, (size_t)(json.at - start)};
+    /* The array lies in a line that was given to jobq__frame_parse to be changed. */
+    union {
+        const char *lent;
+        char *own;
+    } at = {.lent = start + 1};
+    *text = (struct jobq__span){start + 1, jobq__json_decode(at.own, raw.len - 2)};
+    *rest = (struct jobq__span){json.at, (size_t)(json.end - json.at)};
+    return true;
+}
+
+/* ---- writers ---- */
+
+#define PUT(buf, literal) jobq__buf_add(buf, literal, sizeof(literal) - 1)
+
+static void
+put_text(struct jobq__buf *buf, const char *text)
+{
+    jobq__buf_add_json_string(buf, text, strlen(text));
+}
+
+void
+jobq__frame_put_job(struct jobq__buf *buf, const struct jobq__frame *job)
+{
+    jobq__buf_reserve(buf, job->args.len + job->meta.len + job->kind.len +
+                               job->queue.len + 192);
+    PUT(buf, "{\"t\":\"job\",\"id\":");
+    jobq__buf_add_i64(buf, job->id);
+    PUT(buf, ",\"attempt\":");
+    jobq__buf_add_i64(buf, job->attempt);
+    PUT(buf, ",\"max_attempts\":");
+    jobq__buf_add_i64(buf, job->max_attempts);
+    PUT(buf, ",\"queue\":");
+    jobq__buf_add_json_string(buf, job->queue.at, job->queue.len);
+    PUT(buf, ",\"kind\":");
+    jobq__buf_add_json_string(buf, job->kind.at, job->kind.len);
+    PUT(buf, ",\"args\":");
+    jobq__buf_add(buf, job->args.at, job->args.len);
+    if (job->meta.at) {
+        PUT(buf, ",\"meta\":");
+        jobq__buf_add(buf, job->meta.at, job->meta.len);
+    }
+    if (job->timeout_ms > 0) {
+        PUT(buf, ",\"timeout_ms\":");
+        jobq__buf_add_i64(buf, job->timeout_ms);
+    }
+    PUT(buf, "}\n");
+}
+
+static void
+put_head(struct jobq__buf *buf, const char *type, int64_t id)
+{
+    PUT(buf, "{\"t\":\"");
+    jobq__buf_adds(buf, type);
+    PUT(buf, "\",\"id\":");
+    jobq__buf_add_i64(buf, id);
+}
+
+static void
+put_with_reason(struct jobq__buf *buf, const char *type, int64_t id, const char *reason)
+{
+    put_head(buf, type, id);
+    if (reason) {
+        PUT(buf, ",\"reason\":");
+        put_text(buf, reason);
+    }
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_cancel(struct jobq__buf *buf, int64_t id)
+{
+    put_with_reason(buf, "cancel", id, NULL);
+}
+
+void
+jobq__frame_put_stop(struct jobq__buf *buf)
+{
+    PUT(buf, "{\"t\":\"stop\"}\n");
+}
+
+void
+jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n)
+{
+    PUT(buf, "{\"t\":\"hello\",\"protocol\":");
+    jobq__buf_add_i64(buf, JOBQ__PROTOCOL_VERSION);
+    if (kinds) {
+        PUT(buf, ",\"kinds\":[");
+        for (size_t i = 0; i < n; i++) {
+            if (i > 0)
+                PUT(buf, ",");
+            put_text(buf, kinds[i]);
+        }
+        PUT(buf, "]");
+    }
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result)
+{
+    put_head(buf, "ok", id);
+    if (result.at) {
+        PUT(buf, ",\"result\":");
+        jobq__buf_add(buf, result.at, result.len);
+    }
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_error(struct jobq__buf *buf, int64_t id, const char *error,
+                      const char *detail, int64_t retry_in_ms)
+{
+    put_head(buf, "error", id);
+    PUT(buf, ",\"error\":");
+    put_text(buf, error);
+    if (detail) {
+        PUT(buf, ",\"detail\":");
+        put_text(buf, detail);
+    }
+    if (retry_in_ms >= 0) {
+        PUT(buf, ",\"retry_in_ms\":");
+        jobq__buf_add_i64(buf, retry_in_ms);
+    }
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_snooze(struct jobq__buf *buf, int64_t id, int64_t in_ms)
+{
+    put_head(buf, "snooze", id);
+    PUT(buf, ",\"in_ms\":");
+    jobq__buf_add_i64(buf, in_ms);
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_discard(struct jobq__buf *buf, int64_t id, const char *reason)
+{
+    put_with_reason(buf, "discard", id, reason);
+}
+
+void
+jobq__frame_put_cancelled(struct jobq__buf *buf, int64_t id, const char *reason)
+{
+    put_with_reason(buf, "cancel", id, reason);
+}
+
+/* In millionths, printed as whole numbers: printf's decimal point follows the locale of
+ * the program that the library lives in. */
+void
+jobq__frame_put_progress(struct jobq__buf *buf, int64_t id, double done, const char *note)
+{
+    int64_t millionths = done >= 1 ? 1000000 : done > 0 ? (int64_t)(done * 1e6 + 0.5) : 0;
+    put_head(buf, "progress", id);
+    PUT(buf, ",\"done\":");
+    jobq__buf_add_i64(buf, millionths / 1000000);
+    if (millionths % 1000000) {
+        char digits[7] = "."; /* . and six digits, filled from the right */
+        int64_t rest = millionths % 1000000;
+        for (int i = 6; i > 0; i--, rest /= 10)
+            digits[i] = (char)('0' + rest % 10);
+        size_t len = sizeof digits;
+        while (digits[len - 1] == '0')
+            len--;
+        jobq__buf_add(buf, digits, len);
+    }
+    if (note) {
+        PUT(buf, ",\"note\":");
+        put_text(buf, note);
+    }
+    PUT(buf, "}\n");
+}

@@ -330,9 +330,21 @@ store_bury(struct store *store, int64_t also, store_done done, void *data)
 int
 store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
-    struct params params = {0};
-    params_int8(&params, node);
-    return ask_control(store, STATEMENT_goodbye, &params, done, data);
+    /* All is settled by now, but for a claim whose answer was lost and that no new
+     * session has given back. */
+    struct params mark = {0}, audit = {0}, goodbye = {0};
+    params_int8(&mark, node);
+    params_int8(&audit, node);
+    params_int8_array(&audit, &store->arrays[0], NULL, 0);
+    params_int8(&goodbye, node);
+    if (audit.failed)
+        return JOBQ_ENOMEM;
+    struct pgconn_statement batch[3] = {
+        store_statement(store, STATEMENT_leave_mark, &mark),
+        store_statement(store, STATEMENT_audit, &audit),
+        store_statement(store, STATEMENT_goodbye, &goodbye),
+    };
+    return ask(store->control, batch, 3, false, done, data);
 }
 
 int

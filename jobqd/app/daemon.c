@@ -1,0 +1,771 @@
+/* daemon.c: puts the actors together, and takes them apart again in the right order. It
+ * decides what an event of one means for the others; it does none of the work.
+ *
+ *     embedded database (if any) -> store, notifier -> node -> leader, stager, lifeline,
+ * pruner -> producers
+ *
+ * The way down: producers drain, the node says goodbye, the connections close, the
+ * embedded database stops.
+ */
+#include "jobqd/app/daemon.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+#include "jobqd/actors/leader.h"
+#include "jobqd/actors/lifeline.h"
+#include "jobqd/actors/node.h"
+#include "jobqd/actors/producer.h"
+#include "jobqd/actors/pruner.h"
+#include "jobqd/actors/stager.h"
+#include "jobqd/app/migrate.h"
+#include "jobqd/app/postgres.h"
+#include "jobqd/base/conninfo.h"
+#include "jobqd/base/log.h"
+#include "jobqd/service/notifier.h"
+#include "jobqd/service/store.h"
+
+/* X(enumerator, what we are waiting for) */
+#define DAEMON_STATES(X)                                                                 \
+    X(DAEMON_DATABASE, "the embedded database to come up")                               \
+    X(DAEMON_RUNNING, "events")                                                          \
+    X(DAEMON_DRAINING, "running jobs to end")                                            \
+    X(DAEMON_LEAVING, "the node's goodbye")                                              \
+    X(DAEMON_CLOSING, "connections to close")                                            \
+    X(DAEMON_STOPPING, "the embedded database to stop")                                  \
+    X(DAEMON_DONE, "nothing")
+
+enum daemon_state {
+#define X(name, meaning) name,
+    DAEMON_STATES(X)
+#undef X
+};
+
+enum { SIGNALS = 5 };
+static const int signals[SIGNALS] = {SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGUSR1};
+
+struct slot; /* a queue's producer, and what replaces it after a lost lease */
+
+struct daemon {
+    const struct config *config;
+    enum daemon_state state;
+    int exit_code;
+    uv_loop_t loop;
+    uv_signal_t signals[SIGNALS];
+    struct embedded *embedded;
+    struct store *store;
+    struct notifier *notifier;
+    struct node *node;
+    struct leader *leader;
+    struct stager *stager;
+    struct lifeline *lifeline;
+    struct pruner *pruner;
+    struct slot *slots;
+    size_t n_slots;
+    size_t n_connections; /* store and notifier, as long as they are open */
+    const char *conninfo;
+    bool work_up;       /* the work connection is ready */
+    bool asked;         /* a work session is being opened */
+    bool announced;     /* "ready" was logged */
+    bool database_down; /* said so in the log */
+    bool held_back;     /* TSTP */
+};
+
+struct slot {
+    struct daemon *daemon;
+    const struct queue_config *queue;
+    struct producer *producer; /* NULL once stopped for good */
+    bool stopped;
+};
+
+static void open_session(struct daemon *d);
+static void go_on_stopping(struct daemon *d);
+
+static void
+set_state(struct daemon *d, enum daemon_state state)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        DAEMON_STATES(X)
+#undef X
+    };
+    assert(state > d->state || d->state == DAEMON_DATABASE);
+    d->state = state;
+    log_debug("jobqd", "waits for %s", meanings[state]);
+}
+
+static bool
+is_ending(const struct daemon *d)
+{
+    return d->state >= DAEMON_DRAINING;
+}
+
+/* ---- producers ---- */
+
+static bool
+all_stopped(const struct daemon *d)
+{
+    for (size_t i = 0; i < d->n_slots; i++)
+        if (!d->slots[i].stopped)
+            return false;
+    return true;
+}
+
+static bool new_producer(struct slot *slot);
+
+/* After a lost lease: every worker is gone, so the node may come back under a new id,
+ * with new workers. */
+static void
+come_back(struct daemon *d)
+{
+    for (size_t i = 0; i < d->n_slots; i++) {
+        struct slot *slot = &d->slots[i];
+        producer_free(slot->producer);
+        slot->producer = NULL;
+        if (!new_producer(slot)) {
+            log_error("jobqd", "no memory to start queue %s again", slot->queue->name);
+            abort(); /* let it crash: the lease is lost, nothing is held */
+        }
+    }
+    node_clean(d->node);
+}
+
+static void
+on_producer_stopped(void *owner)
+{
+    struct slot *slot = owner;
+    struct daemon *d = slot->daemon;
+    slot->stopped = true;
+    if (!all_stopped(d))
+        return;
+    if (is_ending(d))
+        go_on_stopping(d);
+    else
+        come_back(d);
+}
+
+static bool
+new_producer(struct slot *slot)
+{
+    struct daemon *d = slot->daemon;
+    struct producer_options options = {
+        .loop = &d->loop,
+        .store = d->store,
+        .queue = slot->queue,
+        .max_frame = d->config->max_frame,
+        .poll_interval_ms = d->config->poll_interval_ms,
+        .unsafe_base = getenv("JOBQ_TEST_UNSAFE_BASE") != NULL,
+        .on_stopped = on_producer_stopped,
+        .owner = slot,
+    };
+    slot->stopped = false;
+    if (producer_new(&slot->producer, &options) < 0)
+        return false;
+    if (d->held_back)
+        producer_hold(slot->producer, true);
+    return true;
+}
+
+static void
+poke_all(void *owner)
+{
+    struct daemon *d = owner;
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_poke(d->slots[i].producer);
+}
+
+/* ---- notifications ---- */
+
+static void
+on_queue(void *owner, const char *queue)
+{
+    struct daemon *d = owner;
+    for (size_t i = 0; i < d->n_slots; i++)
+        if (strcmp(d->slots[i].queue->name, queue) == 0)
+            producer_poke(d->slots[i].producer);
+}
+
+static void
+on_stage(void *owner)
+{
+    struct daemon *d = owner;
+    stager_poke(d->stager);
+}
+
+static void
+on_leader_free(void *owner)
+{
+    struct daemon *d = owner;
+    leader_poke(d->leader);
+}
+
+static void
+on_listening(void *owner, bool listening)
+{
+    struct daemon *d = owner;
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_listening(d->slots[i].producer, listening);
+}
+
+/* ---- the node and its work session ---- */
+
+static void
+announce(struct daemon *d)
+{
+    if (d->announced)
+        return;
+    d->announced = true;
+    struct jobq__buf shown = {0};
+    conninfo_redact(&shown, d->conninfo);
+    const char *text = jobq__buf_cstr(&shown);
+    log_info("jobqd", "%s serves %zu queues, ready database=%s", d->config->node,
+             d->n_slots, text && *text ? text : "(libpq's defaults)");
+    jobq__buf_clear(&shown);
+}
+
+static void
+on_session(void *data, const struct store_answer *answer)
+{
+    struct daemon *d = data;
+    d->asked = false;
+    if (answer->code == JOBQ_ECONN)
+        return; /* on_work_ready comes again */
+    if (answer->code < 0) {
+        log_warning("database", "could not open a work session: %s",
+                    answer->error->message);
+        open_session(d);
+        return;
+    }
+    if (answer->values[0] == 0)
+        return; /* declared dead: the next renewal tells */
+    if (answer->rows > 0)
+        log_warning("node", "%zu claims whose answer was lost were given back",
+                    answer->rows);
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_attach(d->slots[i].producer, node_id(d->node), answer->values[0]);
+    announce(d);
+}
+
+static void
+open_session(struct daemon *d)
+{
+    if (!d->work_up || d->asked || node_state(d->node) != NODE_LIVE)
+        return;
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_slots; i++)
+        n += producer_held(d->slots[i].producer);
+    int64_t *held = malloc((n + 1) * sizeof *held);
+    size_t at = 0;
+    for (size_t i = 0; held && i < d->n_slots; i++)
+        at += producer_held_ids(d->slots[i].producer, held + at);
+    d->asked =
+        held && store_session(d->store, node_id(d->node), held, at, on_session, d) == 0;
+    free(held);
+    if (!d->asked)
+        log_error("database", "no memory to open a work session");
+}
+
+static void
+on_work_ready(void *owner)
+{
+    struct daemon *d = owner;
+    d->work_up = true;
+    open_session(d);
+}
+
+static void
+on_work_lost(void *owner, const jobq_error *why)
+{
+    struct daemon *d = owner;
+    (void)why; /* the control connection says it */
+    d->work_up = false;
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_detach(d->slots[i].producer);
+}
+
+static void
+on_control_ready(void *owner)
+{
+    struct daemon *d = owner;
+    if (d->database_down)
+        log_info("database", "back again");
+    d->database_down = false;
+    node_control_ready(d->node);
+}
+
+static void
+on_control_lost(void *owner, const jobq_error *why)
+{
+    struct daemon *d = owner;
+    if (!d->database_down)
+        log_warning("database", "away, running jobs go on: %s", why->message);
+    d->database_down = true;
+    node_control_lost(d->node);
+}
+
+static void
+on_live(void *owner, int64_t id)
+{
+    struct daemon *d = owner;
+    leader_start(d->leader, id);
+    open_session(d);
+}
+
+static void
+stop_housekeeping(struct daemon *d)
+{
+    leader_stop(d->leader);
+    stager_stop(d->stager);
+    lifeline_stop(d->lifeline);
+    pruner_stop(d->pruner);
+}
+
+static void
+on_lost(void *owner, const char *why)
+{
+    struct daemon *d = owner;
+    (void)why;
+    stop_housekeeping(d);
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_abandon(d->slots[i].producer);
+    if (d->n_slots == 0)
+        node_clean(d->node);
+}
+
+static void
+on_lead(void *owner, bool leads)
+{
+    struct daemon *d = owner;
+    if (!leads) {
+        stager_stop(d->stager);
+        lifeline_stop(d->lifeline);
+        pruner_stop(d->pruner);
+        return;
+    }
+    stager_start(d->stager);
+    lifeline_start(d->lifeline);
+    pruner_start(d->pruner);
+}
+
+static void
+describe_queue(const struct producer *producer, struct jobq__buf *out)
+{
+    struct pool_status pool;
+    struct producer_stats stats;
+    producer_pool_status(producer, &pool);
+    producer_stats(producer, &stats);
+    const char *name = producer_queue(producer);
+    jobq__buf_add_json_string(out, name, strlen(name));
+    const struct {
+        const char *name;
+        int64_t value;
+    } fields[] = {
+        {":{\"wanted\":", pool.wanted},
+        {",\"ready\":", pool.ready},
+        {",\"busy\":", pool.busy},
+        {",\"restarts\":", (int64_t)pool.restarts},
+        {",\"crashes\":", (int64_t)pool.crashes},
+        {",\"backoff_ms\":", pool.backing_off ? pool.backoff_ms_left : 0},
+        {",\"held\":", (int64_t)stats.held},
+        {",\"claimed\":", (int64_t)stats.claimed},
+        {",\"acked\":", (int64_t)stats.acked},
+        {",\"refused\":", (int64_t)stats.refused},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        jobq__buf_adds(out, fields[i].name);
+        jobq__buf_add_i64(out, fields[i].value);
+    }
+    jobq__buf_adds(out, pool.backing_off ? ",\"backing_off\":true}"
+                                         : ",\"backing_off\":false}");
+}
+
+static void
+describe(void *owner, struct jobq__buf *out)
+{
+    struct daemon *d = owner;
+    jobq__buf_addc(out, '{');
+    for (size_t i = 0; i < d->n_slots; i++) {
+        if (i > 0)
+            jobq__buf_addc(out, ',');
+        describe_queue(d->slots[i].producer, out);
+    }
+    jobq__buf_addc(out, '}');
+}
+
+/* ---- the way down ---- */
+
+static void
+begin_drain(struct daemon *d, int64_t grace_ms)
+{
+    if (d->state == DAEMON_RUNNING)
+        set_state(d, DAEMON_DRAINING);
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_drain(d->slots[i].producer, grace_ms);
+    if (all_stopped(d))
+        go_on_stopping(d);
+}
+
+static void
+on_embedded_stopped(void *owner)
+{
+    struct daemon *d = owner;
+    embedded_free(d->embedded);
+    d->embedded = NULL;
+    set_state(d, DAEMON_DONE);
+    for (size_t i = 0; i < SIGNALS; i++)
+        uv_close((uv_handle_t *)&d->signals[i], NULL);
+}
+
+static void
+stop_embedded(struct daemon *d)
+{
+    set_state(d, DAEMON_STOPPING);
+    if (d->embedded)
+        embedded_stop(d->embedded, false);
+    else
+        on_embedded_stopped(d);
+}
+
+static void
+on_connection_closed(void *owner)
+{
+    struct daemon *d = owner;
+    if (--d->n_connections > 0)
+        return;
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_free(d->slots[i].producer);
+    d->n_slots = 0;
+    node_close(d->node);
+    leader_close(d->leader);
+    stager_close(d->stager);
+    lifeline_close(d->lifeline);
+    pruner_close(d->pruner);
+    stop_embedded(d);
+}
+
+static void
+on_gone(void *owner)
+{
+    struct daemon *d = owner;
+    set_state(d, DAEMON_CLOSING);
+    if (d->notifier)
+        notifier_close(d->notifier, on_connection_closed);
+    store_close(d->store, false, on_connection_closed);
+}
+
+static void
+go_on_stopping(struct daemon *d)
+{
+    if (d->state != DAEMON_DRAINING)
+        return;
+    set_state(d, DAEMON_LEAVING);
+    stop_housekeeping(d);
+    node_leave(d->node);
+}
+
+static void
+refuse(struct daemon *d, int exit_code, const char *why)
+{
+    log_error("jobqd", "%s", why);
+    d->exit_code = exit_code;
+    begin_drain(d, 0);
+}
+
+static void
+on_refused(void *owner, int code, const char *why)
+{
+    refuse(owner,
+           code == JOBQ_ESCHEMA || code == JOBQ_ESTATE ? EX_CONFIG : EX_UNAVAILABLE, why);
+}
+
+/* ---- signals ---- */
+
+static void
+on_stop_signal(struct daemon *d)
+{
+    switch (d->state) {
+    case DAEMON_DATABASE:
+        log_info("jobqd", "stops");
+        stop_embedded(d);
+        break;
+    case DAEMON_RUNNING:
+        log_info(
+            "jobqd",
+            "drains: running jobs have %lld ms to end; a second signal stops them now",
+            (long long)d->config->shutdown_grace_ms);
+        begin_drain(d, d->config->shutdown_grace_ms);
+        break;
+    case DAEMON_DRAINING:
+        log_info("jobqd", "stops at once: running jobs are killed and released");
+        begin_drain(d, 0);
+        break;
+    case DAEMON_LEAVING:
+    case DAEMON_CLOSING:
+    case DAEMON_STOPPING:
+    case DAEMON_DONE:
+        break;
+    }
+}
+
+static void
+hold(struct daemon *d, bool paused)
+{
+    if (d->held_back == paused)
+        return;
+    d->held_back = paused;
+    log_info("jobqd", paused ? "claims no more jobs until SIGCONT" : "claims jobs again");
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_hold(d->slots[i].producer, paused);
+}
+
+static void
+dump(struct daemon *d)
+{
+    struct jobq__buf text = {0};
+    describe(d, &text);
+    const char *json = jobq__buf_cstr(&text);
+    log_info("jobqd", "node %lld, state %d, leader %s, queues %s",
+             d->node ? (long long)node_id(d->node) : 0, (int)d->state,
+             d->leader && leader_leads(d->leader) ? "yes" : "no", json ? json : "?");
+    jobq__buf_clear(&text);
+}
+
+static void
+on_signal(uv_signal_t *handle, int signum)
+{
+    struct daemon *d = handle->data;
+    switch (signum) {
+    case SIGTERM:
+    case SIGINT:
+        on_stop_signal(d);
+        break;
+    case SIGTSTP:
+        hold(d, true);
+        break;
+    case SIGCONT:
+        hold(d, false);
+        break;
+    case SIGUSR1:
+        dump(d);
+        break;
+    }
+}
+
+/* ---- the way up ---- */
+
+static int
+new_housekeeping(struct daemon *d)
+{
+    const struct config *c = d->config;
+    int rc = leader_new(&d->leader, &(struct leader_options){.loop = &d->loop,
+                                                             .store = d->store,
+                                                             .lease_ms = c->lease_ms,
+                                                             .on_change = on_lead,
+                                                             .owner = d});
+    if (rc == 0)
+        rc = stager_new(&d->stager,
+                        &(struct stager_options){.loop = &d->loop,
+                                                 .store = d->store,
+                                                 .poll_interval_ms = c->poll_interval_ms,
+                                                 .on_staged = poke_all,
+                                                 .owner = d});
+    if (rc == 0)
+        rc =
+            lifeline_new(&d->lifeline, &(struct lifeline_options){.loop = &d->loop,
+                                                                  .store = d->store,
+                                                                  .lease_ms = c->lease_ms,
+                                                                  .on_rescued = poke_all,
+                                                                  .owner = d});
+    if (rc == 0)
+        rc =
+            pruner_new(&d->pruner,
+                       &(struct pruner_options){.loop = &d->loop,
+                                                .store = d->store,
+                                                .keep_completed_ms = c->keep_completed_ms,
+                                                .keep_failed_ms = c->keep_failed_ms});
+    return rc;
+}
+
+static int
+new_node(struct daemon *d)
+{
+    return node_new(&d->node, &(struct node_options){.loop = &d->loop,
+                                                     .store = d->store,
+                                                     .name = d->config->node,
+                                                     .schema = d->config->schema,
+                                                     .schema_version = migrate_latest(),
+                                                     .lease_ms = d->config->lease_ms,
+                                                     .on_live = on_live,
+                                                     .on_lost = on_lost,
+                                                     .on_refused = on_refused,
+                                                     .on_gone = on_gone,
+                                                     .describe = describe,
+                                                     .owner = d});
+}
+
+static int
+new_connections(struct daemon *d, jobq_error *err)
+{
+    const struct config *c = d->config;
+    struct store_options store = {
+        .conninfo = d->conninfo,
+        .schema = c->schema,
+        /* A database that hangs must be found out well before the lease ends. */
+        .dead_after_ms = c->lease_ms / 3,
+        .on_control_ready = on_control_ready,
+        .on_control_lost = on_control_lost,
+        .on_work_ready = on_work_ready,
+        .on_work_lost = on_work_lost,
+        .owner = d,
+    };
+    int rc = store_new(&d->store, &d->loop, &store, err);
+    d->n_connections = 1;
+    if (rc < 0 || !c->notify)
+        return rc;
+    struct notifier_options notifier = {
+        .conninfo = d->conninfo,
+        .channel = c->schema,
+        .on_queue = on_queue,
+        .on_stage = on_stage,
+        .on_leader = on_leader_free,
+        .on_listening = on_listening,
+        .owner = d,
+    };
+    d->n_connections = 2;
+    return notifier_new(&d->notifier, &d->loop, &notifier);
+}
+
+/* Everything that needs a database, which need not be up yet. Fails only for want of
+ * memory. */
+static int
+start(struct daemon *d, const char *conninfo, jobq_error *err)
+{
+    d->conninfo = conninfo;
+    int rc = new_connections(d, err);
+    if (rc == 0)
+        rc = new_node(d);
+    if (rc == 0)
+        rc = new_housekeeping(d);
+    for (size_t i = 0; rc == 0 && i < d->n_slots; i++)
+        rc = new_producer(&d->slots[i]) ? 0 : JOBQ_ENOMEM;
+    return rc;
+}
+
+/* The embedded database is ours alone, so its schema follows the program. */
+static void
+on_embedded_ready(void *owner, const char *uri)
+{
+    struct daemon *d = owner;
+    if (d->state != DAEMON_DATABASE)
+        return; /* it came back after a crash: the connections find it */
+    jobq_error err = {0};
+    if (migrate_up(uri, d->config->schema, &err) < 0) {
+        log_error("jobqd", "the embedded database could not be migrated: %s",
+                  err.message);
+        d->exit_code = EX_SOFTWARE;
+        stop_embedded(d);
+        return;
+    }
+    if (start(d, uri, &err) < 0) {
+        log_error("jobqd", "could not start: %s", err.message);
+        abort(); /* no memory while starting: nothing is held yet */
+    }
+    set_state(d, DAEMON_RUNNING);
+}
+
+static void
+on_embedded_down(void *owner, const char *why)
+{
+    (void)owner;
+    log_warning("postgres", "went down and is started again: %s", why);
+}
+
+static void
+on_embedded_failed(void *owner, const jobq_error *error)
+{
+    struct daemon *d = owner;
+    if (d->state == DAEMON_DATABASE) {
+        log_error("postgres", "%s", error->message);
+        d->exit_code = EX_UNAVAILABLE;
+        stop_embedded(d);
+        return;
+    }
+    if (d->state == DAEMON_RUNNING)
+        refuse(d, EX_UNAVAILABLE, error->message);
+}
+
+static int
+start_embedded(struct daemon *d, jobq_error *err)
+{
+    static const struct embedded_events events = {
+        .on_ready = on_embedded_ready,
+        .on_down = on_embedded_down,
+        .on_failed = on_embedded_failed,
+        .on_stopped = on_embedded_stopped,
+    };
+    struct embedded_options options = {.dir = d->config->embedded};
+    d->state = DAEMON_DATABASE;
+    return embedded_new(&d->embedded, &d->loop, &options, &events, d, err);
+}
+
+static int
+new_slots(struct daemon *d)
+{
+    d->slots = calloc(d->config->n_queues + 1, sizeof *d->slots);
+    if (!d->slots)
+        return JOBQ_ENOMEM;
+    d->n_slots = d->config->n_queues;
+    for (size_t i = 0; i < d->n_slots; i++)
+        d->slots[i] = (struct slot){.daemon = d, .queue = &d->config->queues[i]};
+    return 0;
+}
+
+static int
+watch_signals(struct daemon *d)
+{
+    for (size_t i = 0; i < SIGNALS; i++) {
+        int rc = uv_signal_init(&d->loop, &d->signals[i]);
+        d->signals[i].data = d;
+        if (rc == 0)
+            rc = uv_signal_start(&d->signals[i], on_signal, signals[i]);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int
+cmd_run(const struct config *config)
+{
+    if (config->n_queues == 0) {
+        log_error("jobqd",
+                  "no queue to serve: the configuration has no [queue NAME] section");
+        return EX_CONFIG;
+    }
+    struct daemon d = {.config = config, .state = DAEMON_RUNNING};
+    jobq_error err = {0};
+    signal(SIGPIPE, SIG_IGN);
+    if (uv_loop_init(&d.loop) < 0 || new_slots(&d) < 0 || watch_signals(&d) < 0) {
+        log_error("jobqd", "no memory or descriptors to start with");
+        return EX_OSERR;
+    }
+    log_info("jobqd", "%s starts, node %s, %zu queues", JOBQ_VERSION, config->node,
+             d.n_slots);
+    int rc = config->embedded ? start_embedded(&d, &err)
+                              : start(&d, config->database ? config->database : "", &err);
+    if (rc < 0) {
+        log_error("jobqd", "could not start: %s", err.message);
+        free(d.slots);
+        return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
+    }
+    uv_run(&d.loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&d.loop) != 0)
+        log_error("jobqd", "handles were left open");
+    free(d.slots);
+    log_info("jobqd", "ended");
+    return d.exit_code;
+}

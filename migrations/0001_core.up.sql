@@ -173,12 +173,74 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
       FROM (SELECT DISTINCT i.queue FROM @schema@.idle i WHERE i.queue = ANY ($1)) q
 $$;
 
--- A plain INSERT may leave out state and position: they follow from scheduled_at.
+-- What an argument of a job must be, and what came instead. `got` is the value as JSON.
+CREATE FUNCTION @schema@.job_fault_text(field text, got jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT field || ' must be ' || CASE field
+               WHEN 'kind' THEN 'text of 1 to 128 bytes'
+               WHEN 'args' THEN 'a JSON object'
+               WHEN 'queue' THEN 'text of 1 to 128 bytes'
+               WHEN 'priority' THEN '0 to 9'
+               WHEN 'scheduled_at' THEN 'null or a finite time'
+               WHEN 'max_attempts' THEN '1 to 1000'
+               WHEN 'key' THEN 'null or text of 1 to 512 bytes'
+               WHEN 'unique_key' THEN 'null or text of 1 to 512 bytes'
+               WHEN 'tags' THEN 'an array of texts without nulls'
+               WHEN 'meta' THEN 'a JSON object'
+               WHEN 'timeout_ms' THEN 'null or 1 to 2147483647'
+           END || ', got ' || CASE
+               WHEN got IS NULL THEN 'null'
+               WHEN octet_length(got::text) <= 100 THEN got::text
+               ELSE left(got::text, 60) || '... (' || octet_length(got #>> '{}') || ' bytes)'
+           END
+$$;
+
+-- The first fault of a job's arguments as text, NULL when there is none. Without a SET clause, so that it is
+-- inlined where it is called: from functions that have set their search_path.
+CREATE FUNCTION @schema@.job_fault(kind text, args jsonb, queue text, priority int,
+    scheduled_at timestamptz, max_attempts int, key text, unique_key text, tags text[], meta jsonb,
+    timeout_ms int) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN kind IS NULL OR pg_catalog.octet_length(kind) NOT BETWEEN 1 AND 128
+            THEN @schema@.job_fault_text('kind', pg_catalog.to_jsonb(kind))
+        WHEN args IS NULL OR pg_catalog.jsonb_typeof(args) <> 'object'
+            THEN @schema@.job_fault_text('args', args)
+        WHEN queue IS NULL OR pg_catalog.octet_length(queue) NOT BETWEEN 1 AND 128
+            THEN @schema@.job_fault_text('queue', pg_catalog.to_jsonb(queue))
+        WHEN priority IS NULL OR priority NOT BETWEEN 0 AND 9
+            THEN @schema@.job_fault_text('priority', pg_catalog.to_jsonb(priority))
+        WHEN NOT pg_catalog.isfinite(scheduled_at)
+            THEN @schema@.job_fault_text('scheduled_at', pg_catalog.to_jsonb(scheduled_at))
+        WHEN max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 1000
+            THEN @schema@.job_fault_text('max_attempts', pg_catalog.to_jsonb(max_attempts))
+        WHEN pg_catalog.octet_length(key) NOT BETWEEN 1 AND 512
+            THEN @schema@.job_fault_text('key', pg_catalog.to_jsonb(key))
+        WHEN pg_catalog.octet_length(unique_key) NOT BETWEEN 1 AND 512
+            THEN @schema@.job_fault_text('unique_key', pg_catalog.to_jsonb(unique_key))
+        WHEN tags IS NULL OR pg_catalog.array_ndims(tags) > 1
+             OR pg_catalog.array_position(tags, NULL) IS NOT NULL
+            THEN @schema@.job_fault_text('tags', pg_catalog.to_jsonb(tags))
+        WHEN meta IS NULL OR pg_catalog.jsonb_typeof(meta) <> 'object'
+            THEN @schema@.job_fault_text('meta', meta)
+        WHEN timeout_ms < 1
+            THEN @schema@.job_fault_text('timeout_ms', pg_catalog.to_jsonb(timeout_ms))
+    END
+$$;
+
+-- A plain INSERT may leave out state and position: they follow from scheduled_at. What a CHECK constraint would look
+-- at again with each claim (or fetch from the toast for it) is looked at here, once. Who inserts something
+-- that is due sooner than the stager looks again tells it so.
 CREATE FUNCTION @schema@.jobs_before_insert() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    fault CONSTANT text := @schema@.job_fault(NEW.kind, NEW.args, NEW.queue, NEW.priority::int, NEW.scheduled_at,
+        NEW.max_attempts, NEW.key, NEW.unique_key, NEW.tags, NEW.meta, NEW.timeout_ms);
 BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'jobq.jobs: %', fault USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF NEW.state NOT IN ('available', 'scheduled', 'suspended') THEN
-        RAISE EXCEPTION 'jobq: state of a new job must be available, scheduled or suspended, got %', NEW.state
+        RAISE EXCEPTION 'jobq.jobs: state of a new job must be available, scheduled or suspended, got %', NEW.state
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NEW.state = 'suspended' THEN
@@ -186,6 +248,9 @@ BEGIN
     ELSIF NEW.scheduled_at > now() THEN
         NEW.state := 'scheduled';
         NEW.position := NULL;
+        IF NEW.scheduled_at < now() + interval '2 seconds' THEN
+            PERFORM pg_notify('@channel@', 'stage');
+        END IF;
     ELSE
         NEW.state := 'available';
         NEW.position := coalesce(NEW.position, @schema@.next_position());
@@ -195,21 +260,17 @@ END
 $$;
 
 CREATE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
-    WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL)
+    WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL
+          OR jsonb_typeof(NEW.args) <> 'object' OR jsonb_typeof(NEW.meta) <> 'object'
+          OR NOT isfinite(NEW.scheduled_at) OR array_position(NEW.tags, NULL) IS NOT NULL)
     EXECUTE FUNCTION @schema@.jobs_before_insert();
 
--- Wakes nodes that wait for these jobs' queues, and the stager for what is due sooner than it looks again.
+-- Wakes nodes that wait idle for these jobs' queues.
 CREATE FUNCTION @schema@.jobs_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM @schema@.idle) THEN
-        PERFORM pg_notify('@channel@', 'queue ' || i.queue)
-           FROM (SELECT DISTINCT n.queue FROM inserted n WHERE n.position IS NOT NULL) i
-          WHERE EXISTS (SELECT FROM @schema@.idle w WHERE w.queue = i.queue);
-    END IF;
-    IF EXISTS (SELECT FROM inserted n
-                WHERE n.position IS NULL AND n.scheduled_at < now() + interval '2 seconds') THEN
-        PERFORM pg_notify('@channel@', 'stage');
+        PERFORM @schema@.wake(ARRAY(SELECT DISTINCT n.queue FROM inserted n WHERE n.position IS NOT NULL));
     END IF;
     RETURN NULL;
 END

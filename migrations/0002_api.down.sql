@@ -12,8 +12,6 @@ DROP FUNCTION @schema@.enqueue(text, jsonb, text, int, timestamptz, int, text, t
 DROP FUNCTION @schema@.json_job_fault(jsonb);
 DROP FUNCTION @schema@.json_unknown_key_text(jsonb);
 DROP FUNCTION @schema@.json_is_no_int(jsonb);
-DROP FUNCTION @schema@.job_fault(text, jsonb, text, int, timestamptz, int, text, text, text[], jsonb, int);
-DROP FUNCTION @schema@.job_fault_text(text, jsonb);
 
 DO $$
 DECLARE

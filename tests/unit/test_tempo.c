@@ -1,0 +1,138 @@
+/* test_tempo.c: how far ahead a queue claims, how often it looks, when it wants to be
+ * woken. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "jobqd/pure/tempo.h"
+
+static const uint64_t MS = 1000000;
+
+static void
+long_jobs_are_not_claimed_ahead(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    for (uint64_t i = 1; i <= 50; i++) {
+        tempo_sent(&t, i * 10 * MS, false);
+        tempo_ended(&t, 1);
+        tempo_came_back(&t, (i * 10 + 1) * MS, 4, 4, 400, false);
+    }
+    assert_int_equal(tempo_want(&t, 3, 0), 3);
+    assert_int_equal(tempo_want(&t, 3, 2), 1);
+    assert_int_equal(tempo_want(&t, 0, 2), 0);
+}
+
+static void
+short_jobs_are_claimed_ahead_within_bounds(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    tempo_sent(&t, 1 * MS, false);
+    tempo_ended(&t, 100);
+    tempo_came_back(&t, 2 * MS, 128, 128, 128 * 50, false);
+    assert_int_equal(tempo_want(&t, 64, 0), 264);
+    tempo_sent(&t, 3 * MS, false);
+    tempo_ended(&t, 100000);
+    tempo_came_back(&t, 4 * MS, 128, 128, 128 * 50, false);
+    assert_int_equal(tempo_want(&t, 0, 0), TEMPO_AHEAD_MOST);
+}
+
+static void
+large_arguments_bound_the_claim(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    tempo_sent(&t, 1 * MS, false);
+    tempo_ended(&t, 1000);
+    tempo_came_back(&t, 2 * MS, 4, 4, (size_t)4 * 1024 * 1024, false);
+    assert_true(tempo_want(&t, 64, 0) <= 8);
+    assert_true(tempo_want(&t, 64, 0) >= 1);
+}
+
+static void
+a_short_claim_asks_for_a_look(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    tempo_sent(&t, 1 * MS, true);
+    tempo_came_back(&t, 2 * MS, 8, 8, 0, true);
+    assert_false(tempo_look_due(&t, 3 * MS)); /* a look of 1 ms pauses for 5 */
+    assert_false(tempo_look_due(&t, 10 * MS));
+    assert_true(tempo_look_due(&t, 1002 * MS)); /* at least every second */
+    tempo_sent(&t, 11 * MS, false);
+    tempo_came_back(&t, 12 * MS, 8, 3, 0, false);
+    assert_true(tempo_look_due(&t, 12 * MS));
+}
+
+static void
+a_slow_look_is_not_repeated_at_once(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    tempo_sent(&t, 1 * MS, true);
+    tempo_came_back(&t, 41 * MS, 8, 3, 0, true);
+    assert_false(tempo_look_due(&t, 200 * MS));
+    assert_true(tempo_look_due(&t, 242 * MS));
+}
+
+static void
+polls_slow_down_to_the_interval(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    assert_int_equal(t.poll_ms, 1);
+    for (int i = 0; i < 5; i++)
+        tempo_empty(&t);
+    assert_int_equal(t.poll_ms, 32);
+    for (int i = 0; i < 20; i++)
+        tempo_empty(&t);
+    assert_int_equal(t.poll_ms, 1000);
+    tempo_sent(&t, 1 * MS, false);
+    tempo_came_back(&t, 2 * MS, 8, 1, 10, false);
+    assert_int_equal(t.poll_ms, 1);
+}
+
+static void
+a_busy_queue_is_not_woken(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    uint64_t now = 1000 * MS;
+    assert_false(tempo_busy(&t, now));
+    for (int i = 0; i < 200; i++) {
+        now += MS;
+        tempo_sent(&t, now, false);
+        tempo_came_back(&t, now, 64, 20, 100, false); /* 20,000 a second */
+    }
+    assert_true(tempo_busy(&t, now));
+    now += 150 * MS;
+    tempo_busy(&t, now);
+    now += 150 * MS;
+    assert_false(tempo_busy(&t, now));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(long_jobs_are_not_claimed_ahead),
+        cmocka_unit_test(short_jobs_are_claimed_ahead_within_bounds),
+        cmocka_unit_test(large_arguments_bound_the_claim),
+        cmocka_unit_test(a_short_claim_asks_for_a_look),
+        cmocka_unit_test(a_slow_look_is_not_repeated_at_once),
+        cmocka_unit_test(polls_slow_down_to_the_interval),
+        cmocka_unit_test(a_busy_queue_is_not_woken),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -427,7 +427,8 @@ node_leave(struct node *node)
     if (node->state == NODE_GONE)
         return;
     if (node->state == NODE_LOST)
-        node->id = 0; /* its row is the lifeline's: without it, nobody would give its jobs back */
+        node->id = 0; /* its row is the lifeline's: without it, nobody would give its jobs
+                         back */
     set_state(node, NODE_LEAVING);
     try_again_in(node, 0);
 }

@@ -23,7 +23,12 @@ enum line {
 /* Whether inserters notify us for this queue (jobq.idle). */
 enum mark { MARK_OFF, MARK_SETTING, MARK_ON, MARK_CLEARING };
 
-enum { NOTE_EVERY_MS = 50, RETRY_FIRST_MS = 100, RETRY_MOST_MS = 5000 };
+enum {
+    NOTE_EVERY_MS = 50,
+    FULL_FOR_MS = 100,
+    RETRY_FIRST_MS = 100,
+    RETRY_MOST_MS = 5000
+};
 
 struct producer {
     struct producer_options options;
@@ -403,6 +408,8 @@ step(struct producer *p)
         send_cycle(p, claim, false);
     else if (claim > 0)
         wait_for_jobs(p);
+    else if (p->mark == MARK_ON)
+        wake_me_in(p, FULL_FOR_MS); /* no room: if that lasts, nobody needs to wake us */
 }
 
 static void
@@ -428,6 +435,8 @@ on_timer(uv_timer_t *timer)
     bool may_send = p->attached && !p->in_flight && uv_hrtime() >= p->retry_at_ns;
     if (may_send && idle && outbox_pending(&p->outbox) == 0 && want(p) > 0)
         send_cycle(p, 0, true);
+    else if (may_send && p->mark == MARK_ON && want(p) == 0)
+        set_idle(p, false);
     else
         step(p);
 }
@@ -461,6 +470,8 @@ set_idle(struct producer *p, bool idle)
         return;
     enum mark before = p->mark;
     p->mark = idle ? MARK_SETTING : MARK_CLEARING;
+    if (!idle)
+        p->line = LINE_UNKNOWN; /* from now on jobs come without a word */
     if (store_idle(p->options.store, p->options.queue->name, p->node, idle, on_marked,
                    p) < 0)
         p->mark = before;

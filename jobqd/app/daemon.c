@@ -45,7 +45,7 @@ enum daemon_state {
 #undef X
 };
 
-enum { SIGNALS = 5 };
+enum { SIGNALS = 5, SESSION_RETRY_MS = 1000 };
 static const int signals[SIGNALS] = {SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGUSR1};
 
 struct slot; /* a queue's producer, and what replaces it after a lost lease */
@@ -73,6 +73,8 @@ struct daemon {
     bool announced;     /* "ready" was logged */
     bool database_down; /* said so in the log */
     bool held_back;     /* TSTP */
+    bool listening;     /* notifications are heard */
+    uv_timer_t session; /* the next try to open a work session */
 };
 
 struct slot {
@@ -165,6 +167,7 @@ new_producer(struct slot *slot)
     slot->stopped = false;
     if (producer_new(&slot->producer, &options) < 0)
         return false;
+    producer_listening(slot->producer, d->listening);
     if (d->held_back)
         producer_hold(slot->producer, true);
     return true;
@@ -207,6 +210,7 @@ static void
 on_listening(void *owner, bool listening)
 {
     struct daemon *d = owner;
+    d->listening = listening;
     for (size_t i = 0; i < d->n_slots; i++)
         producer_listening(d->slots[i].producer, listening);
 }
@@ -225,6 +229,12 @@ announce(struct daemon *d)
     log_info("jobqd", "%s serves %zu queues, ready database=%s", d->config->node,
              d->n_slots, text && *text ? text : "(libpq's defaults)");
     jobq__buf_clear(&shown);
+}
+
+static void
+on_session_timer(uv_timer_t *timer)
+{
+    open_session(timer->data);
 }
 
 static void
@@ -265,8 +275,10 @@ open_session(struct daemon *d)
     d->asked =
         held && store_session(d->store, node_id(d->node), held, at, on_session, d) == 0;
     free(held);
-    if (!d->asked)
-        log_error("database", "no memory to open a work session");
+    if (d->asked)
+        return;
+    log_error("database", "no memory to open a work session");
+    uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
 }
 
 static void
@@ -418,6 +430,7 @@ on_embedded_stopped(void *owner)
     set_state(d, DAEMON_DONE);
     for (size_t i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
+    uv_close((uv_handle_t *)&d->session, NULL);
 }
 
 static void
@@ -725,8 +738,10 @@ new_slots(struct daemon *d)
 }
 
 static int
-watch_signals(struct daemon *d)
+new_handles(struct daemon *d)
 {
+    uv_timer_init(&d->loop, &d->session);
+    d->session.data = d;
     for (size_t i = 0; i < SIGNALS; i++) {
         int rc = uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
@@ -749,7 +764,7 @@ cmd_run(const struct config *config)
     struct daemon d = {.config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
     signal(SIGPIPE, SIG_IGN);
-    if (uv_loop_init(&d.loop) < 0 || new_slots(&d) < 0 || watch_signals(&d) < 0) {
+    if (uv_loop_init(&d.loop) < 0 || new_slots(&d) < 0 || new_handles(&d) < 0) {
         log_error("jobqd", "no memory or descriptors to start with");
         return EX_OSERR;
     }

@@ -72,10 +72,10 @@ struct config_flag {
     const char *value;
 };
 
-/* Reads file (NULL: none), then the environment, then the flags; DATABASE_URL counts where none of them names a
- * database. Relative paths in the file count from its folder. On JOBQ_EINVAL err says `FILE:LINE: [section] key:
- * what was found, what is allowed`; *out is untouched.
- * environment: `environ`-shaped, so that a test can give its own. */
+/* Reads file (NULL: none), then the environment, then the flags; DATABASE_URL counts
+ * where none of them names a database. Relative paths in the file count from its folder.
+ * On JOBQ_EINVAL err says `FILE:LINE: [section] key: what was found, what is allowed`;
+ * *out is untouched. environment: `environ`-shaped, so that a test can give its own. */
 int config_load(struct config **out, const char *file, char *const *environment,
                 const struct config_flag *flags, size_t n_flags, jobq_error *err);
 void config_free(struct config *config);
@@ -84,7 +84,8 @@ void config_free(struct config *config);
  * the password of a database URI is shown as ****. To stdout. */
 void config_print(const struct config *config);
 
-/* The same as one JSON object: {"jobqd":{option: text, …},"queues":{NAME:{option: text, …}}}. */
+/* The same as one JSON object: {"jobqd":{option: text, …},"queues":{NAME:{option: text,
+ * …}}}. */
 void config_print_json(const struct config *config);
 
 #endif

@@ -16,6 +16,7 @@ static const char work_setup[] =
     "= off;"
     "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
     "SET jit = off; SET lock_timeout = '10s'; SET tcp_keepalives_idle = 5;"
+    "SET default_transaction_isolation = 'read committed';"
     "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
 /* The same for one transaction: behind a pooler, where a session is not ours. */
@@ -29,10 +30,15 @@ static const char work_batch_setup[] =
 
 static const char control_setup[] =
     "SET jit = off; SET lock_timeout = '5s'; SET tcp_keepalives_idle = 5;"
+    "SET default_transaction_isolation = 'read committed';"
     "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
 static const char control_batch_setup[] =
     "SELECT set_config('jit', 'off', true), set_config('lock_timeout', '5s', true)";
+
+/* A cycle takes milliseconds, but the audit of a new session reads the table through; so
+ * does the lifeline. */
+enum { WORK_DEAD_AFTER_MS = 60 * 1000, HOUSE_DEAD_AFTER_MS = 600 * 1000 };
 
 /* ---- the connections ---- */
 
@@ -76,7 +82,7 @@ free_store(struct store *store)
 static void
 closed_one(struct store *store)
 {
-    if (store->work || store->control)
+    if (store->work || store->control || store->house)
         return;
     void (*on_closed)(void *) = store->on_closed;
     void *owner = store->options.owner;
@@ -101,15 +107,38 @@ on_control_closed(void *owner)
     closed_one(store);
 }
 
+static void
+on_house_closed(void *owner)
+{
+    struct store *store = owner;
+    store->house = NULL;
+    closed_one(store);
+}
+
+/* The house connection's coming and going changes nothing: its requests fail, and are
+ * made again. */
+static void
+on_house_ready(void *owner)
+{
+    (void)owner;
+}
+
+static void
+on_house_lost(void *owner, const jobq_error *why)
+{
+    (void)owner;
+    (void)why;
+}
+
 static int
-connect_both(struct store *store, uv_loop_t *loop)
+connect_all(struct store *store, uv_loop_t *loop)
 {
     struct pgconn_options work = {
         .conninfo = store->options.conninfo,
         .name = "work",
         .setup = work_setup,
         .batch_setup = work_batch_setup,
-        .dead_after_ms = store->options.dead_after_ms,
+        .dead_after_ms = WORK_DEAD_AFTER_MS,
         .on_ready = on_work_ready,
         .on_lost = on_work_lost,
         .owner = store,
@@ -120,10 +149,31 @@ connect_both(struct store *store, uv_loop_t *loop)
     control.batch_setup = control_batch_setup;
     control.on_ready = on_control_ready;
     control.on_lost = on_control_lost;
+    control.dead_after_ms = store->options.dead_after_ms;
+    struct pgconn_options house = control;
+    house.name = "house";
+    house.on_ready = on_house_ready;
+    house.on_lost = on_house_lost;
+    house.dead_after_ms = HOUSE_DEAD_AFTER_MS;
     int rc = pgconn_new(&store->control, loop, &control);
+    if (rc == 0)
+        rc = pgconn_new(&store->house, loop, &house);
     if (rc < 0)
         return rc;
     return pgconn_new(&store->work, loop, &work);
+}
+
+static void
+close_all(struct store *store, bool flush)
+{
+    if (store->work)
+        pgconn_close(store->work, flush, on_work_closed);
+    if (store->house)
+        pgconn_close(store->house, flush, on_house_closed);
+    if (store->control)
+        pgconn_close(store->control, flush, on_control_closed);
+    else
+        free_store(store); /* not one was opened */
 }
 
 int
@@ -139,12 +189,9 @@ store_new(struct store **out, uv_loop_t *loop, const struct store_options *optio
         free_store(store);
         return rc;
     }
-    rc = connect_both(store, loop);
+    rc = connect_all(store, loop);
     if (rc < 0) {
-        if (store->control)
-            pgconn_close(store->control, false, on_control_closed);
-        else
-            free_store(store);
+        close_all(store, false);
         return rc;
     }
     *out = store;
@@ -155,8 +202,7 @@ void
 store_close(struct store *store, bool flush, void (*on_closed)(void *owner))
 {
     store->on_closed = on_closed;
-    pgconn_close(store->work, flush, on_work_closed);
-    pgconn_close(store->control, flush, on_control_closed);
+    close_all(store, flush);
 }
 
 bool
@@ -240,11 +286,18 @@ ask(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
 }
 
 static int
+ask_one(struct store *store, struct pgconn *conn, enum statement_id id,
+        const struct params *params, store_done done, void *data)
+{
+    struct pgconn_statement statement = store_statement(store, id, params);
+    return ask(conn, &statement, 1, false, done, data);
+}
+
+static int
 ask_control(struct store *store, enum statement_id id, const struct params *params,
             store_done done, void *data)
 {
-    struct pgconn_statement statement = store_statement(store, id, params);
-    return ask(store->control, &statement, 1, false, done, data);
+    return ask_one(store, store->control, id, params, done, data);
 }
 
 /* A setting for one batch, as its first statement. */
@@ -324,7 +377,7 @@ store_bury(struct store *store, int64_t also, store_done done, void *data)
         store_statement(store, STATEMENT_bury_mark, &mark),
         store_statement(store, STATEMENT_bury, &(struct params){0}),
     };
-    return ask(store->control, batch, 2, false, done, data);
+    return ask(store->house, batch, 2, false, done, data);
 }
 
 int
@@ -377,14 +430,14 @@ store_stage(struct store *store, store_done done, void *data)
         store_statement(store, STATEMENT_stage, &(struct params){0}),
         store_statement(store, STATEMENT_next_due, &(struct params){0}),
     };
-    return ask(store->control, batch, 3, true, done, data);
+    return ask(store->house, batch, 3, true, done, data);
 }
 
 int
 store_partitions_create(struct store *store, store_done done, void *data)
 {
-    return ask_control(store, STATEMENT_partitions_create, &(struct params){0}, done,
-                       data);
+    return ask_one(store, store->house, STATEMENT_partitions_create, &(struct params){0},
+                   done, data);
 }
 
 int
@@ -394,5 +447,5 @@ store_partitions_drop(struct store *store, int64_t keep_completed_ms,
     struct params params = {0};
     params_int8(&params, keep_completed_ms);
     params_int8(&params, keep_failed_ms);
-    return ask_control(store, STATEMENT_partitions_drop, &params, done, data);
+    return ask_one(store, store->house, STATEMENT_partitions_drop, &params, done, data);
 }

@@ -1,11 +1,12 @@
 /* store.h: what jobqd asks of the database, as typed requests. The one place of the
  * daemon that knows SQL.
  *
- * Two connections: `work` carries the queues' cycles, `control` everything rare (lease,
- * leader, stager, lifeline, pruner, idle marks), so that a lease is never renewed behind
- * a long cycle. Callbacks receive decoded values, never a PGresult, and are never made
- * from inside the request. Every request completes exactly once; code is 0, JOBQ_ECONN
- * (unknown whether it was done) or JOBQ_EDB.
+ * Three connections: `work` carries the queues' cycles; `control` the lease, the lead and
+ * the idle marks, so that a lease is never renewed behind a long cycle; `house` the
+ * stager, lifeline and pruner, whose statements may read a large table through. Callbacks
+ * receive decoded values, never a PGresult, and are never made from inside the request.
+ * Every request completes exactly once; code is 0, JOBQ_ECONN (unknown whether it was
+ * done) or JOBQ_EDB.
  */
 #ifndef JOBQD_STORE_H
 #define JOBQD_STORE_H
@@ -139,7 +140,7 @@ typedef void (*store_done)(void *data, const struct store_answer *answer);
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
 
-/* On the control connection, each a transaction of its own: */
+/* On the control and house connections, each a transaction of its own: */
 int store_version(struct store *store, store_done done, void *data); /* values[0] */
 /* values: id, pid, pid_start, expired, left_ms; text: host */
 int store_node_find(struct store *store, const char *name, store_done done, void *data);

@@ -15,10 +15,10 @@
 #define STATEMENTS(X)                                                                    \
     X(note)                                                                              \
     X(look)                                                                              \
-    X(ack) X(ack_drop) X(settle) X(session) X(audit) X(node_find) X(node_insert)         \
-        X(heartbeat) X(bury_mark) X(bury) X(idle_set) X(idle_clear) X(leave_mark)        \
-            X(goodbye) X(lead) X(stage) X(next_due) X(version) X(partitions_create)      \
-                X(partitions_drop)
+    X(ack)                                                                               \
+    X(ack_drop) X(settle) X(session) X(audit) X(node_find) X(node_insert) X(heartbeat)   \
+        X(bury_mark) X(bury) X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead)  \
+            X(stage) X(next_due) X(version) X(partitions_create) X(partitions_drop)
 
 enum statement_id {
 #define X(name) STATEMENT_##name,
@@ -47,6 +47,8 @@ struct store {
     struct store_sql sql;
     struct pgconn *work;    /* NULL once closed */
     struct pgconn *control; /* likewise */
+    struct pgconn
+        *house; /* likewise: what may take long, so that no lease waits behind it */
     void (*on_closed)(void *owner);
     struct pgarray arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
     struct store_claimed claimed[STORE_MAX_CLAIM];

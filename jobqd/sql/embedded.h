@@ -1,6 +1,7 @@
 /* embedded.h: the .sql files of migrations/ and jobqd/sql/, compiled in by embed.cmake.
  *
- * The texts hold @schema@ (the schema's name) and @channel@ (the NOTIFY channel): see base/sqltext.h.
+ * The texts hold @schema@ (the schema's name) and @channel@ (the NOTIFY channel): see
+ * base/sqltext.h.
  */
 #ifndef JOBQD_EMBEDDED_H
 #define JOBQD_EMBEDDED_H

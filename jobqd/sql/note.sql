@@ -6,7 +6,7 @@
 -- the oldest running transaction is younger than that, those positions are all visible or void. (The snapshot's
 -- own xmax would not do: it is one past the newest *ended* transaction, and older ids may still run above it.)
 -- Without a new position no transaction id is spent.
-SELECT s.last_value AS position,
-       CASE WHEN s.last_value > $1 THEN pg_current_xact_id()::text::bigint END AS upto,
+SELECT s.last_value - (NOT s.is_called)::int AS position,
+       CASE WHEN s.is_called AND s.last_value > $1 THEN pg_current_xact_id()::text::bigint END AS upto,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
   FROM @schema@.jobs_position_seq s

@@ -8,7 +8,7 @@
  *
  * DIR, the directory that the user names, holds:
  *
- *     jobq.lock         flock'ed by the one jobqd (or command) that runs the cluster;
+ *     jobq.lock         locked by the one jobqd (or command) that runs the cluster;
  * marks DIR as ours data/             PGDATA, owned by the unprivileged user that
  * postgres runs as postgresql.conf   written at each start: initdb's settings, ours, then
  * those of custom.conf custom.conf       the user's own settings; never written by us
@@ -49,11 +49,14 @@ enum embedded_state {
 struct embedded; /* private to postgres.c */
 
 struct embedded_options {
-    const char *dir; /* DIR; created when missing. Relative paths count from the working
-                        directory */
-    const char *const
-        *settings; /* "name=value", as after postgres' -c; NULL-terminated; NULL: none.
-                      For this run alone; they override the files */
+    /* DIR; created when missing. Relative paths count from the working directory. */
+    const char *dir;
+    /* "name=value", as after postgres' -c, for this run alone; they override the files.
+     * NULL-terminated; NULL: none. */
+    const char *const *settings;
+    /* The lock is noted as a command's: a jobqd that starts meanwhile waits a little
+     * instead of being refused. */
+    bool for_command;
 };
 
 /* All are called from the loop, never from inside a function of this header. */

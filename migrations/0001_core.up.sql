@@ -229,9 +229,10 @@ $$;
 
 -- A plain INSERT may leave out state and position: they follow from scheduled_at. What a CHECK constraint would look
 -- at again with each claim (or fetch from the toast for it) is looked at here, once. Who inserts something
--- that is due sooner than the stager looks again tells it so.
+-- that is due sooner than the stager looks again tells it so. SECURITY DEFINER, because who may insert may not
+-- call what is called here.
 CREATE FUNCTION @schema@.jobs_before_insert() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     fault CONSTANT text := @schema@.job_fault(NEW.kind, NEW.args, NEW.queue, NEW.priority::int, NEW.scheduled_at,
         NEW.max_attempts, NEW.key, NEW.unique_key, NEW.tags, NEW.meta, NEW.timeout_ms);

@@ -95,17 +95,19 @@ def template(postgres):
 @pytest.fixture
 def empty_db(request, postgres):
     """A fresh database without the schema."""
-    show_on_failure(request, "postgres log", postgres.log)
-    database = postgres.create_database(f"t_{uuid.uuid4().hex[:12]}")
-    yield database
-    database.drop()
+    yield from fresh_database(request, postgres, "template1")
 
 
 @pytest.fixture
 def db(request, postgres, template):
     """A fresh, migrated database."""
-    show_on_failure(request, "postgres log", postgres.log)
-    database = postgres.create_database(f"t_{uuid.uuid4().hex[:12]}", template.name)
+    yield from fresh_database(request, postgres, template.name)
+
+
+def fresh_database(request, postgres, template):
+    start = postgres.log_size()
+    show_on_failure(request, "postgres log", lambda: postgres.log(start))
+    database = postgres.create_database(f"t_{uuid.uuid4().hex[:12]}", template)
     yield database
     database.drop()
 

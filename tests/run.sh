@@ -127,7 +127,8 @@ END
 
 install_missing || { failed "installing packages"; finish; }
 build build-test -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF || { failed "building build-test"; finish; }
-build build-test-san -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=ON ||
+# Debug: so that assert() is there too.
+build build-test-san -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DJOBQ_SANITIZE=ON ||
     { failed "building build-test-san"; finish; }
 
 case $part in unit | all)

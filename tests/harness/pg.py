@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from .waiting import wait_for
 
-SUPERUSER = "jobq"
+SUPERUSER = "admin"  # not "jobq": that schema would then be on its search_path, and hide what is not qualified
 
 
 def bindir():
@@ -60,6 +60,7 @@ class Cluster:
             "max_connections": "150",
             "log_line_prefix": "%m [%p] %q%a ",
             "jit": "off",
+            "log_checkpoints": "off",
             **(settings or {}),
         }
         self.process = None
@@ -115,11 +116,15 @@ class Cluster:
         self.stop("immediate")
         shutil.rmtree(self.dir, ignore_errors=True)
 
-    def log(self):
-        return self.logfile.read_text(errors="replace") if self.logfile.exists() else ""
+    def log(self, start=0):
+        """What the server has logged, from the byte `start` on (see log_size)."""
+        return self.logfile.read_bytes()[start:].decode(errors="replace") if self.logfile.exists() else ""
+
+    def log_size(self):
+        return self.logfile.stat().st_size if self.logfile.exists() else 0
 
     def conninfo(self, dbname, **more):
-        return make_conninfo(host=str(self.dir), user=SUPERUSER, dbname=dbname, **more)
+        return make_conninfo(**{"host": str(self.dir), "user": SUPERUSER, "dbname": dbname, **more})
 
     def uri(self, dbname):
         return f"postgresql://{SUPERUSER}@/{dbname}?host={urllib.parse.quote(str(self.dir), safe='')}"

@@ -7,8 +7,8 @@ import psycopg
 MIGRATIONS = pathlib.Path(__file__).resolve().parents[2] / "migrations"
 
 
-def migrate(database, schema="jobq"):
-    with database.connect(autocommit=False) as conn:
+def migrate(database, schema="jobq", **connect):
+    with database.connect(autocommit=False, **connect) as conn:
         for file in sorted(MIGRATIONS.glob("*.up.sql")):
             text = file.read_text().replace("@schema@", f'"{schema}"').replace("@channel@", schema)
             # The simple protocol, which takes several statements; psycopg begins the transaction itself.

@@ -63,7 +63,8 @@ enum { N_TYPES = sizeof TYPE / sizeof *TYPE };
 /* A line under way: where its members' values lie, raw. A member that is null counts as
  * absent, except args, meta and result, which are carried as they are. */
 struct line {
-    char *text;
+    const char *text;
+    char *writable;   /* the same, where it may be changed; NULL in a peek */
     const char *type; /* for messages; "" until it is known */
     struct jobq__span value[N_MEMBERS];
     jobq_error *err;
@@ -240,7 +241,7 @@ take_ms(const struct line *line, enum member member, int64_t *out)
 static struct jobq__span
 decoded(struct line *line, struct jobq__span raw)
 {
-    char *inside = line->text + (raw.at - line->text) + 1;
+    char *inside = line->writable + (raw.at - line->text) + 1;
     return (struct jobq__span){inside, jobq__json_decode(inside, raw.len - 2)};
 }
 
@@ -410,7 +411,7 @@ take_members(struct line *line, struct jobq__frame *out)
 }
 
 static int
-take_type(struct line *line, struct jobq__frame *out)
+take_type(struct line *line, enum jobq__frame_type *out)
 {
     struct jobq__span raw = line->value[M_T];
     if (!raw.at)
@@ -419,7 +420,7 @@ take_type(struct line *line, struct jobq__frame *out)
         for (int i = 0; i < N_TYPES; i++) {
             if (TYPE[i].len == raw.len - 2 &&
                 memcmp(TYPE[i].name, raw.at + 1, raw.len - 2) == 0) {
-                out->type = (enum jobq__frame_type)i;
+                *out = (enum jobq__frame_type)i;
                 line->type = TYPE[i].name;
                 return JOBQ_OK;
             }
@@ -434,13 +435,28 @@ take_type(struct line *line, struct jobq__frame *out)
 int
 jobq__frame_parse(char *text, size_t len, struct jobq__frame *out, jobq_error *err)
 {
-    struct line line = {.text = text, .type = "", .err = err};
+    struct line line = {.text = text, .writable = text, .type = "", .err = err};
     struct jobq__json json = {.text = text, .at = text, .end = text + len};
     if (!take_object(&json, &line))
         return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
     *out = (struct jobq__frame){.delay_ms = -1};
-    int rc = take_type(&line, out);
+    int rc = take_type(&line, &out->type);
     return rc ? rc : take_members(&line, out);
+}
+
+int
+jobq__frame_peek(const char *text, size_t len, enum jobq__frame_type *type, int64_t *id,
+                 jobq_error *err)
+{
+    struct line line = {.text = text, .type = "", .err = err};
+    struct jobq__json json = {.text = text, .at = text, .end = text + len};
+    if (!take_object(&json, &line))
+        return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
+    int rc = take_type(&line, type);
+    *id = 0;
+    if (!rc && line.value[M_ID].at)
+        rc = take_id(&line, id);
+    return rc;
 }
 
 bool

@@ -77,6 +77,12 @@ struct jobq__frame {
  * where (byte), and leaves *out undefined. */
 int jobq__frame_parse(char *line, size_t len, struct jobq__frame *out, jobq_error *err);
 
+/* What a line is, without changing it: its type, and the id where it has one (else 0).
+ * The rest of the line is checked only as JSON. For a look at what waits behind a line
+ * that is still being worked on. */
+int jobq__frame_peek(const char *line, size_t len, enum jobq__frame_type *type,
+                     int64_t *id, jobq_error *err);
+
 /* The next string of a raw "kinds" array: *text is set to the decoded string (in place)
  * and *rest advances. Returns true while there was one. The array has been checked by
  * jobq__frame_parse. */

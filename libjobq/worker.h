@@ -1,0 +1,43 @@
+/* worker.h (internal): what the worker's loop (worker.c) and the job under way (work.c)
+ * share. */
+#ifndef JOBQ__WORKER_H
+#define JOBQ__WORKER_H
+
+#include <jobq/worker.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libjobq/buf.h"
+#include "libjobq/inbox.h"
+#include "libjobq/wire.h"
+
+struct jobq__worker {
+    const jobq_worker_kind *kinds;
+    size_t n_kinds;
+    size_t max_frame;
+    struct jobq__inbox inbox;
+    struct jobq__buf outbox; /* answers not yet written */
+    bool draining;      /* a stop frame was seen, maybe behind jobs that still wait */
+    int64_t *cancelled; /* ids named by cancel frames, of jobs that have not ended */
+    size_t n_cancelled;
+    size_t cap_cancelled;
+};
+
+struct jobq_work {
+    struct jobq__worker *worker;
+    struct jobq__frame frame;
+    bool answered;
+    uint64_t progress_ns; /* when the last progress was sent, CLOCK_MONOTONIC; 0: never */
+    jobq_error refused;   /* why the last answer was refused; code 0: none was */
+};
+
+/* Reads what is there without waiting, and notes cancel and stop frames. */
+int jobq__worker_read(struct jobq__worker *worker, jobq_error *err);
+/* Writes the outbox. JOBQ_EIO: the daemon is gone. */
+int jobq__worker_flush(struct jobq__worker *worker, jobq_error *err);
+bool jobq__worker_is_cancelled(const struct jobq__worker *worker, int64_t id);
+/* SIGTERM came. */
+bool jobq__worker_terminated(void);
+
+#endif

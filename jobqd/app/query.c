@@ -9,12 +9,20 @@
 #include "jobqd/base/sqltext.h"
 #include "libjobq/error.h"
 
-/* What the server says beside its answers, such as a migration's notices. */
+/* What the server says beside its answers: warnings, and what our migrations say. The
+ * rest ("does not exist, skipping") is no news. */
 static void
-on_notice(void *data, const char *message)
+on_notice(void *data, const PGresult *notice)
 {
     (void)data;
-    log_info("database", "%.*s", (int)strcspn(message, "\n"), message);
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+    if (severity == NULL || message == NULL)
+        return;
+    if (strcmp(severity, "WARNING") == 0)
+        log_warning("database", "%s", message);
+    else if (strncmp(message, "jobq: ", 6) == 0)
+        log_info("database", "%s", message + 6);
 }
 
 /* libpq quotes what it cannot read, and that may be a piece of a password: then its words
@@ -42,6 +50,18 @@ check_conninfo(const char *conninfo, jobq_error *err)
     return rc;
 }
 
+/* libpq's message, without the line end that it closes with. */
+static int
+fail_lost(PGconn *conn, jobq_error *err)
+{
+    const char *message = PQerrorMessage(conn);
+    size_t len = strlen(message);
+    while (len > 0 && message[len - 1] == '\n')
+        len--;
+    return jobq__error(err, JOBQ_ECONN, "%.*s", len > 0 ? (int)len : 100,
+                       len > 0 ? message : "the connection is gone");
+}
+
 int
 query_connect(const char *conninfo, PGconn **out, jobq_error *err)
 {
@@ -63,11 +83,11 @@ query_connect(const char *conninfo, PGconn **out, jobq_error *err)
     if (conn == NULL)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     if (PQstatus(conn) != CONNECTION_OK) {
-        int rc = jobq__error(err, JOBQ_ECONN, "%s", PQerrorMessage(conn));
+        int rc = fail_lost(conn, err);
         PQfinish(conn);
         return rc;
     }
-    PQsetNoticeProcessor(conn, on_notice, NULL);
+    PQsetNoticeReceiver(conn, on_notice, NULL);
     *out = conn; /* the caller's */
     return 0;
 }
@@ -92,10 +112,17 @@ fail(PGconn *conn, const PGresult *result, jobq_error *err)
     const char *sqlstate =
         result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     if (sqlstate == NULL || PQstatus(conn) == CONNECTION_BAD)
-        return jobq__error(err, JOBQ_ECONN, "%s", PQerrorMessage(conn));
+        return fail_lost(conn, err);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-    int rc = jobq__error(err, code_of(sqlstate), "%s%s%s", primary != NULL ? primary : "",
+    if (primary == NULL)
+        primary = "";
+    /* Our functions begin with their own name ("jobq.cancel: "); the user called a
+     * command. */
+    const char *colon = strncmp(primary, "jobq.", 5) == 0 ? strstr(primary, ": ") : NULL;
+    if (colon != NULL)
+        primary = colon + 2;
+    int rc = jobq__error(err, code_of(sqlstate), "%s%s%s", primary,
                          detail != NULL ? ": " : "", detail != NULL ? detail : "");
     if (err != NULL) {
         strncpy(err->sqlstate, sqlstate, sizeof err->sqlstate - 1);

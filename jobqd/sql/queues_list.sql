@@ -1,0 +1,58 @@
+-- Every queue that holds a job or that a node serves: its jobs by state, its workers over all living nodes. The
+-- three columns before the last count the history, where $1 asks for it; the last is the queue as JSON.
+--   $1 whether to count the history
+WITH live AS (
+    SELECT j.queue,
+           count(*) FILTER (WHERE j.state = 'available') AS available,
+           count(*) FILTER (WHERE j.state = 'executing') AS executing,
+           count(*) FILTER (WHERE j.state = 'scheduled') AS scheduled,
+           count(*) FILTER (WHERE j.state = 'retryable') AS retryable,
+           count(*) FILTER (WHERE j.state = 'suspended') AS suspended
+      FROM @schema@.jobs j
+     GROUP BY j.queue
+), ended AS (
+    SELECT j.queue,
+           count(*) FILTER (WHERE j.state = 'completed') AS completed,
+           count(*) FILTER (WHERE j.state = 'cancelled') AS cancelled,
+           count(*) FILTER (WHERE j.state = 'discarded') AS discarded
+      FROM @schema@.finished_jobs j
+     WHERE $1::boolean
+     GROUP BY j.queue
+), served AS (
+    SELECT s.key AS queue, count(*) AS nodes,
+           sum((s.value ->> 'wanted')::int) AS wanted, sum((s.value ->> 'ready')::int) AS ready,
+           sum((s.value ->> 'busy')::int) AS busy, sum((s.value ->> 'restarts')::bigint) AS restarts,
+           sum((s.value ->> 'crashes')::bigint) AS crashes,
+           max((s.value ->> 'backoff_ms')::bigint) FILTER (WHERE (s.value ->> 'backing_off')::boolean) AS backoff_ms,
+           jsonb_object_agg(n.name, s.value) AS by_node
+      FROM @schema@.nodes n
+     CROSS JOIN LATERAL jsonb_each(n.queues) s
+     WHERE n.expires_at > clock_timestamp()
+     GROUP BY s.key
+), named AS (
+    SELECT queue FROM live UNION SELECT queue FROM ended UNION SELECT queue FROM served
+)
+SELECT q.queue, coalesce(s.nodes, 0) AS nodes, coalesce(s.ready || '/' || s.wanted, '-') AS workers,
+       coalesce(s.busy, 0) AS busy, coalesce(s.restarts, 0) AS restarts, coalesce(s.crashes, 0) AS crashes,
+       coalesce('backs off, ' || round(s.backoff_ms / 1000.0, 1) || ' s', '') AS backoff,
+       coalesce(l.available, 0) AS available, coalesce(l.executing, 0) AS executing,
+       coalesce(l.scheduled, 0) AS scheduled, coalesce(l.retryable, 0) AS retryable,
+       coalesce(l.suspended, 0) AS suspended,
+       coalesce(e.completed, 0) AS completed, coalesce(e.cancelled, 0) AS cancelled,
+       coalesce(e.discarded, 0) AS discarded,
+       jsonb_build_object('queue', q.queue, 'nodes', coalesce(s.by_node, '{}'),
+           'workers', jsonb_build_object('wanted', coalesce(s.wanted, 0), 'ready', coalesce(s.ready, 0),
+               'busy', coalesce(s.busy, 0), 'restarts', coalesce(s.restarts, 0), 'crashes', coalesce(s.crashes, 0),
+               'backing_off', s.backoff_ms IS NOT NULL, 'backoff_ms', coalesce(s.backoff_ms, 0)),
+           'states', jsonb_build_object('available', coalesce(l.available, 0),
+               'executing', coalesce(l.executing, 0), 'scheduled', coalesce(l.scheduled, 0),
+               'retryable', coalesce(l.retryable, 0), 'suspended', coalesce(l.suspended, 0))
+           || CASE WHEN $1::boolean
+                   THEN jsonb_build_object('completed', coalesce(e.completed, 0),
+                       'cancelled', coalesce(e.cancelled, 0), 'discarded', coalesce(e.discarded, 0))
+                   ELSE '{}' END) AS json
+  FROM named q
+  LEFT JOIN live l USING (queue)
+  LEFT JOIN ended e USING (queue)
+  LEFT JOIN served s USING (queue)
+ ORDER BY q.queue

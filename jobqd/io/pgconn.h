@@ -23,6 +23,7 @@
 /* X(enumerator, what we are waiting for) */
 #define PGCONN_STATES(X)                                                                 \
     X(PGCONN_AWAY, "the back-off to pass before the next try")                           \
+    X(PGCONN_RESOLVING, "the addresses of the hosts")                                    \
     X(PGCONN_CONNECTING, "the server to accept us")                                      \
     X(PGCONN_SETTING_UP, "the session's set-up statements")                              \
     X(PGCONN_READY, "something to send or to receive")                                   \
@@ -58,8 +59,7 @@ struct pgconn_statement {
  * and error says why. */
 struct pgconn_outcome {
     int code;  /* 0, JOBQ_ECONN, JOBQ_EDB (error.sqlstate is set), JOBQ_ENOMEM */
-    bool sent; /* with JOBQ_ECONN: false when not a byte went out, so it is certain that
-                  nothing was done */
+    bool sent; /* with JOBQ_ECONN: false when it is certain that nothing was done */
     PGresult *const *results;
     size_t n_results;
     jobq_error error;
@@ -68,17 +68,18 @@ struct pgconn_outcome {
 typedef void (*pgconn_done)(void *data, const struct pgconn_outcome *outcome);
 
 struct pgconn_options {
-    const char *conninfo; /* libpq's; lent for pgconn_new alone. connect_timeout counts
-                             here too, default 10 s */
-    const char
-        *name; /* for log lines and application_name: "work", "listen", "control" */
+    const char *conninfo; /* libpq's; NULL: the environment alone. Lent for pgconn_new
+                             alone, as all strings here. connect_timeout counts here too,
+                             for each host, default 10 s */
+    const char *name;     /* for log lines and application_name: "work", "listen",
+                             "control" */
     const char
         *setup; /* SQL run once a connection, before anything else (simple protocol, may
                    hold several statements); NULL: none. Skipped behind a pooler */
     const char *batch_setup; /* behind a pooler: sent as the first statement of each batch
                                 instead; NULL: none */
-    int64_t dead_after_ms;   /* a batch without an answer for so long means that the
-                                connection is dead (the database   or the network hangs): it
+    int64_t dead_after_ms;   /* a batch under way and no answer for so long means that the
+                                connection is dead (the database or the network hangs): it
                                 is dropped and rebuilt; 0: never */
     void (*on_ready)(
         void *owner); /* connected and set up; called again after each reconnect */
@@ -89,13 +90,13 @@ struct pgconn_options {
 };
 
 /* Starts to connect. Returns 0 or a negative JOBQ_E…; a database that is away is not an
- * error. */
+ * error. JOBQ_EINVAL: libpq cannot read the connection string; the log says why. */
 int pgconn_new(struct pgconn **out, uv_loop_t *loop,
                const struct pgconn_options *options);
 
 /* Queues a batch. Everything that statements point to is copied before it returns. done
- * is never called from inside pgconn_batch itself. Returns 0, or JOBQ_ENOMEM (then done
- * is not called). */
+ * is never called from inside pgconn_batch itself. Returns 0, or JOBQ_ENOMEM, or
+ * JOBQ_ECONN after pgconn_close (then done is not called). */
 int pgconn_batch(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
                  pgconn_done done, void *data);
 
@@ -108,9 +109,10 @@ int pgconn_server_version(const struct pgconn *conn); /* 150020; 0 while away */
  * changed. */
 void pgconn_reset(struct pgconn *conn);
 
-/* Completes what is queued with JOBQ_ECONN, closes, frees itself; on_closed is the last
- * thing heard of it. flush: first wait (up to dead_after_ms) until what is queued has
- * completed. */
+/* Completes what is queued with JOBQ_ECONN, closes, frees itself; on_closed (may be NULL)
+ * is the last thing heard of it, and only what completes batches comes before. flush:
+ * first wait until what is queued has completed (up to dead_after_ms; 10 s if that is 0).
+ * May be called again without flush, to stop waiting. */
 void pgconn_close(struct pgconn *conn, bool flush, void (*on_closed)(void *owner));
 
 #endif

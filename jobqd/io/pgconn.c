@@ -111,7 +111,9 @@ is_legal(enum pgconn_state from, enum pgconn_state to)
 static void
 set_state(struct pgconn *conn, enum pgconn_state state)
 {
-    assert(is_legal(conn->state, state));
+    bool legal = is_legal(conn->state, state);
+    assert(legal);
+    (void)legal;
     conn->state = state;
     log_debug(conn->subject, "%s: waits for %s", state_names[state],
               state_meanings[state]);

@@ -107,7 +107,7 @@ fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
     if (cli_has(cli, "at") && cli_has(cli, "in"))
         return jobq__error(err, JOBQ_EINVAL,
                            "--at and --in say the same thing: give one of them");
-    int rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "JSON", err);
+    int rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "args", err);
     if (rc == 0)
         rc = set_json(params, P_META, cli_get(cli, "meta"), "--meta", err);
     if (rc == 0)

@@ -1,0 +1,193 @@
+/* outcome.c: see outcome.h. The rows are tried in order; the first that fits decides. */
+#include "jobqd/pure/outcome.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *
+outcome_name(enum outcome_kind kind)
+{
+    static const char *const names[] = {
+#define X(name, label) [name] = label,
+        OUTCOMES(X)
+#undef X
+    };
+    return names[kind];
+}
+
+static void __attribute__((format(printf, 2, 3)))
+say(struct outcome *out, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(out->text, sizeof out->text, format, args);
+    va_end(args);
+}
+
+/* "exited with status 3", "was killed by signal 11 (SIGSEGV)". */
+static const char *
+describe_end(const struct ending *ending, char *text, size_t size)
+{
+    if (ending->signal == 0) {
+        snprintf(text, size, "exited with status %d", ending->exit_code);
+        return text;
+    }
+    const char *name = sigabbrev_np(ending->signal);
+    if (name)
+        snprintf(text, size, "was killed by signal %d (SIG%s)", ending->signal, name);
+    else
+        snprintf(text, size, "was killed by signal %d", ending->signal);
+    return text;
+}
+
+/* A signal that we did not send: whatever else was going on, this is the program's own
+ * crash. */
+static bool
+died_by_itself(const struct ending *ending)
+{
+    return ending->signal != 0 && ending->signal != ending->sent_signal;
+}
+
+/* Nothing answers KILL: an exec program that exited had finished before it came. */
+static bool
+answered_by_exit(const struct ending *ending)
+{
+    return ending->program == PROGRAM_EXEC && ending->signal == 0;
+}
+
+static void
+conclude(const struct ending *ending, struct outcome *out, enum outcome_kind kind,
+         bool bad, enum verdict_kind verdict)
+{
+    out->kind = kind;
+    out->bad = bad;
+    out->charged = ending->holds_job;
+    out->verdict = verdict;
+}
+
+static void
+judge_boot_failure(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    /* An exec program's job is not to blame for it: it goes back. */
+    conclude(ending, out, OUTCOME_BOOT_FAILED, true, VERDICT_RELEASED);
+    if (ending->exec_errno)
+        say(out, "cannot execute %s: %s", ending->path, strerror(ending->exec_errno));
+    else if (ending->intent == INTENT_BOOT_TIMEOUT)
+        say(out, "said no hello within %lld ms", (long long)ending->limit_ms);
+    else
+        say(out, "%s before it said hello", describe_end(ending, how, sizeof how));
+}
+
+static void
+judge_timeout(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_TIMEOUT);
+    say(out, "ran longer than its timeout of %lld ms and %s", (long long)ending->limit_ms,
+        describe_end(ending, how, sizeof how));
+}
+
+static void
+judge_bad_protocol(const struct ending *ending, struct outcome *out)
+{
+    conclude(ending, out, OUTCOME_BAD_PROTOCOL, true, VERDICT_PROTOCOL);
+    if (ending->complaint)
+        say(out, "%s", ending->complaint);
+    else
+        say(out, "the connection ended within a line");
+}
+
+static void
+judge_crash(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    /* An exec program is not restarted, so its crash says nothing about restarts. */
+    bool bad = ending->program == PROGRAM_WORKER && ending->intent != INTENT_STOP;
+    conclude(ending, out, OUTCOME_CRASHED, bad, VERDICT_CRASH);
+    say(out, "%s%s", describe_end(ending, how, sizeof how),
+        ending->holds_job ? " while it held the job" : "");
+}
+
+/* An exec program's exit code is its answer. */
+static void
+judge_exit_code(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    conclude(ending, out, OUTCOME_FINISHED, false, VERDICT_ERROR);
+    say(out, "%s", describe_end(ending, how, sizeof how));
+    switch (ending->exit_code) {
+    case EXEC_EXIT_OK:
+        out->verdict = VERDICT_OK;
+        break;
+    case EXEC_EXIT_DISCARD:
+        out->verdict = VERDICT_DISCARD;
+        break;
+    case EXEC_EXIT_SNOOZE:
+        out->verdict = VERDICT_SNOOZE;
+        out->delay_ms = OUTCOME_SNOOZE_MS;
+        break;
+    default:
+        break;
+    }
+}
+
+static void
+judge_worker_exit(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    bool asked = ending->intent == INTENT_STOP;
+    bool clean = ending->exit_code == 0 || ending->sent_signal != 0;
+    if (asked && clean) {
+        /* What it had not begun when it was told to go comes back untouched. */
+        conclude(ending, out, OUTCOME_STOPPED, false, VERDICT_RELEASED);
+        say(out, "stopped as asked");
+        return;
+    }
+    if (ending->holds_job || !clean) {
+        judge_crash(ending, out);
+        return;
+    }
+    /* It may go by itself when it has done some work; one that only comes and goes must
+     * not spin. */
+    conclude(ending, out, OUTCOME_FINISHED, ending->answered == 0, VERDICT_RELEASED);
+    say(out, "%s by itself", describe_end(ending, how, sizeof how));
+}
+
+void
+outcome_judge(const struct ending *ending, struct outcome *out)
+{
+    memset(out, 0, sizeof *out);
+    out->delay_ms = -1;
+    if (ending->exec_errno) {
+        judge_boot_failure(ending, out);
+    } else if (ending->intent == INTENT_KILL && !answered_by_exit(ending)) {
+        conclude(ending, out, OUTCOME_STOPPED, false, VERDICT_RELEASED);
+        say(out, "killed with its pool");
+    } else if (ending->intent == INTENT_TIMEOUT && ending->head_timed_out) {
+        judge_timeout(ending, out);
+    } else if (ending->intent == INTENT_TIMEOUT) {
+        /* The late job was answered at the last moment; what came behind it is not to
+         * blame. */
+        conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_RELEASED);
+        say(out, "ended for a job that had run past its timeout");
+    } else if (ending->intent == INTENT_BOOT_TIMEOUT) {
+        judge_boot_failure(ending, out);
+    } else if (ending->complaint && !died_by_itself(ending)) {
+        judge_bad_protocol(ending, out);
+    } else if (died_by_itself(ending)) {
+        if (ending->said_hello)
+            judge_crash(ending, out);
+        else
+            judge_boot_failure(ending, out);
+    } else if (ending->half_line && ending->signal == 0) {
+        judge_bad_protocol(ending, out);
+    } else if (!ending->said_hello && ending->intent != INTENT_STOP) {
+        judge_boot_failure(ending, out);
+    } else if (ending->program == PROGRAM_EXEC && ending->signal == 0) {
+        judge_exit_code(ending, out);
+    } else {
+        judge_worker_exit(ending, out);
+    }
+}

@@ -1,0 +1,87 @@
+/* outcome.h: what a process's end means. One pure function, so that each way to end is a
+ * row of a test.
+ *
+ * The worker gathers what it knows into a `struct ending`; outcome_judge says what to
+ * call it, whether the pool should count it against the program, and what becomes of the
+ * job that the process held.
+ */
+#ifndef JOBQD_OUTCOME_H
+#define JOBQD_OUTCOME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "jobqd/pure/job.h"
+
+/* X(enumerator, what the log calls it). An end by the kernel's out-of-memory killer is
+ * OUTCOME_CRASHED with SIGKILL: to tell it apart takes evidence that is not among an
+ * ending's members. */
+#define OUTCOMES(X)                                                                      \
+    X(OUTCOME_FINISHED, "finished")                                                      \
+    X(OUTCOME_STOPPED, "stopped as asked")                                               \
+    X(OUTCOME_CRASHED, "crashed")                                                        \
+    X(OUTCOME_TIMED_OUT, "timed out")                                                    \
+    X(OUTCOME_BAD_PROTOCOL, "broke the protocol")                                        \
+    X(OUTCOME_BOOT_FAILED, "did not start")
+
+enum outcome_kind {
+#define X(name, label) name,
+    OUTCOMES(X)
+#undef X
+};
+
+/* How the program is used. */
+enum program {
+    PROGRAM_WORKER, /* long-lived, speaks the protocol */
+    PROGRAM_EXEC    /* one process a job, the exit code is the answer */
+};
+
+/* Why we ended the process ourselves, if we did. The gravest, where there are several. */
+enum intent {
+    INTENT_NONE, /* we did not */
+    INTENT_STOP, /* told to finish what it holds and go (it may have got TERM and KILL for
+                    not going) */
+    INTENT_BOOT_TIMEOUT, /* no hello in time */
+    INTENT_TIMEOUT,      /* a job's deadline has passed */
+    INTENT_PROTOCOL,     /* it broke the protocol; ending.complaint says how */
+    INTENT_KILL          /* the pool is killed: its jobs go back */
+};
+
+struct ending {
+    enum program program;
+    enum intent intent;
+    bool said_hello; /* always true for PROGRAM_EXEC */
+    bool holds_job;  /* a job at the head has no answer, after everything written was read
+                      */
+    bool head_timed_out;   /* it is that job's deadline that has passed */
+    bool half_line;        /* the socket ended within a line */
+    uint64_t answered;     /* jobs in its life */
+    int exec_errno;        /* why the program could not be executed; 0: it was */
+    int exit_code;         /* -1: a signal ended it */
+    int signal;            /* 0: it exited */
+    int sent_signal;       /* the last one that we sent; 0: none */
+    int64_t limit_ms;      /* the timeout that has passed: the job's, or boot_timeout */
+    const char *complaint; /* what broke the protocol, or NULL */
+    const char *path;      /* the program, for messages */
+};
+
+enum { OUTCOME_TEXT = 512, OUTCOME_SNOOZE_MS = 60000 };
+
+struct outcome {
+    enum outcome_kind kind;
+    bool bad;     /* counts against the pool's restart intensity */
+    bool charged; /* the head job gets `verdict`; otherwise it was not held */
+    enum verdict_kind verdict; /* RELEASED where the job is not to blame */
+    int64_t delay_ms;          /* the verdict's: -1, or exec's snooze */
+    char text[OUTCOME_TEXT];   /* one line for the log and the job's error */
+};
+
+const char *outcome_name(enum outcome_kind kind);
+
+/* Exit codes by which an exec program answers, from sysexits.h where it has them. */
+enum { EXEC_EXIT_OK = 0, EXEC_EXIT_DISCARD = 65, EXEC_EXIT_SNOOZE = 75 };
+
+void outcome_judge(const struct ending *ending, struct outcome *out);
+
+#endif

@@ -1,0 +1,204 @@
+/* output.c: see output.h. */
+#include "jobqd/io/output.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "jobqd/io/channel.h"
+
+/* A pipe holds 64 KiB, or up to 1 MiB where the worker has enlarged it. */
+enum { DRAIN_READS = 16 };
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+int
+output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
+            struct output_rate *rate, const struct output_events *events, void *owner)
+{
+    memset(output, 0, sizeof *output);
+    output->fd = fd;
+    output->chunk = chunk;
+    output->rate = rate;
+    output->events = events;
+    output->owner = owner;
+    int rc = uv_poll_init(loop, &output->poll, fd);
+    if (rc < 0) {
+        close(fd);
+        output->fd = -1;
+        output->ended = true;
+        return rc;
+    }
+    output->poll.data = output;
+    uv_poll_start(&output->poll, UV_READABLE, on_poll);
+    return 0;
+}
+
+/* ---- the log ---- */
+
+static void
+tell_dropped(struct output *output)
+{
+    uint64_t dropped = output->rate->dropped;
+    output->rate->dropped = 0;
+    if (dropped > 0)
+        output->events->on_dropped(output->owner, dropped);
+}
+
+static bool
+is_allowed(struct output *output, size_t bytes)
+{
+    struct output_rate *rate = output->rate;
+    uint64_t second = uv_now(output->poll.loop) / 1000;
+    if (second != rate->second) {
+        rate->second = second;
+        rate->lines = rate->bytes = 0;
+        tell_dropped(output);
+    }
+    if (rate->lines >= OUTPUT_LINES_A_SECOND || rate->bytes >= OUTPUT_BYTES_A_SECOND)
+        return false;
+    rate->lines++;
+    rate->bytes += bytes;
+    return true;
+}
+
+static void
+end_line(struct output *output)
+{
+    if (output->line_len > 0 && is_allowed(output, output->line_len)) {
+        output->line[output->line_len] = '\0';
+        output->events->on_line(output->owner, output->line);
+    } else if (output->line_len > 0) {
+        output->rate->dropped++;
+    }
+    output->line_len = 0;
+}
+
+/* NUL bytes would end the line for whoever reads it as a string. */
+static void
+add_without_nul(char *to, const char *from, size_t len)
+{
+    memcpy(to, from, len);
+    for (char *nul = to; (nul = memchr(nul, '\0', len - (size_t)(nul - to))) != NULL;)
+        *nul = '?';
+}
+
+static void
+split(struct output *output, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        const char *newline = memchr(bytes, '\n', len);
+        size_t line = newline ? (size_t)(newline - bytes) : len;
+        size_t room = OUTPUT_LINE - output->line_len;
+        size_t n = line < room ? line : room;
+        add_without_nul(output->line + output->line_len, bytes, n);
+        output->line_len += n;
+        bytes += n;
+        len -= n;
+        if (n < line) {
+            end_line(output); /* a piece of a long line */
+        } else if (newline) {
+            end_line(output);
+            bytes++;
+            len--;
+        }
+    }
+}
+
+/* ---- the tail ---- */
+
+static void
+keep_tail(struct output *output, const char *bytes, size_t len)
+{
+    if (len >= OUTPUT_TAIL) {
+        bytes += len - OUTPUT_TAIL;
+        len = OUTPUT_TAIL;
+        output->tail_len = 0;
+    }
+    size_t keep = OUTPUT_TAIL - len;
+    if (output->tail_len > keep) {
+        memmove(output->tail, output->tail + output->tail_len - keep, keep);
+        output->tail_len = keep;
+    }
+    add_without_nul(output->tail + output->tail_len, bytes, len);
+    output->tail_len += len;
+}
+
+const char *
+output_tail(struct output *output)
+{
+    if (output->tail_len == 0)
+        return NULL;
+    output->tail[output->tail_len] = '\0';
+    const char *tail = output->tail;
+    /* A full buffer may begin within a character: its continuation bytes are 10xxxxxx. */
+    if (output->tail_len == OUTPUT_TAIL) {
+        while (((unsigned char)*tail & 0xC0) == 0x80)
+            tail++;
+    }
+    return tail;
+}
+
+/* ---- reading ---- */
+
+static void
+stop_reading(struct output *output)
+{
+    output->ended = true;
+    uv_poll_stop(&output->poll);
+}
+
+/* One read. Returns false when there is nothing more for now, or for ever. */
+static bool
+read_once(struct output *output)
+{
+    ssize_t n = read(output->fd, output->chunk, IO_CHUNK);
+    if (n > 0) {
+        keep_tail(output, output->chunk, (size_t)n);
+        split(output, output->chunk, (size_t)n);
+        return true;
+    }
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return false;
+    stop_reading(output);
+    return false;
+}
+
+void
+output_drain(struct output *output)
+{
+    for (int i = 0; i < DRAIN_READS && !output->ended; i++) {
+        if (!read_once(output))
+            break;
+    }
+    end_line(output);
+    tell_dropped(output);
+}
+
+static void
+on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct output *output = poll->data;
+    (void)status; /* an error is found out by the read */
+    (void)events;
+    read_once(output);
+}
+
+static void
+on_close(uv_handle_t *handle)
+{
+    struct output *output = handle->data;
+    output->events->on_closed(output->owner);
+}
+
+void
+output_close(struct output *output)
+{
+    assert(output->fd >= 0);
+    uv_close((uv_handle_t *)&output->poll, on_close);
+    close(output->fd);
+    output->fd = -1;
+}

@@ -1,0 +1,71 @@
+/* output.h: what a worker prints. Splits it into lines for the log, and keeps its end for
+ * the error record.
+ *
+ * A worker may print without end: reading is a bounded step at a time, lines above a rate
+ * are counted instead of handed over, and memory is this struct. It never makes the
+ * worker wait for the log.
+ */
+#ifndef JOBQD_OUTPUT_H
+#define JOBQD_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+enum {
+    OUTPUT_TAIL = 2048, /* bytes kept of the end */
+    OUTPUT_LINE = 4096, /* a longer line is handed over in pieces */
+    /* Lines and bytes that are handed over in a second; the rest is only counted. */
+    OUTPUT_LINES_A_SECOND = 500,
+    OUTPUT_BYTES_A_SECOND = 128 * 1024
+};
+
+/* How much of a second's allowance is used up. It outlives a process, so that one process
+ * a job gets no new allowance with each. Starts zeroed. */
+struct output_rate {
+    uint64_t second; /* of the loop's clock */
+    size_t lines;
+    size_t bytes;
+    uint64_t dropped; /* lines since the last notice */
+};
+
+struct output_events {
+    /* A line (or a piece of a long one), NUL-terminated, without its newline; lent. */
+    void (*on_line)(void *owner, const char *line);
+    /* So many lines were not handed over, since there were too many of them. */
+    void (*on_dropped)(void *owner, uint64_t lines);
+    void (*on_closed)(void *owner);
+};
+
+struct output {
+    uv_poll_t poll;
+    int fd; /* -1: closed */
+    bool ended;
+    char *chunk; /* IO_CHUNK bytes, shared (channel.h) */
+    struct output_rate *rate;
+    const struct output_events *events;
+    void *owner;
+    size_t line_len;
+    char line[OUTPUT_LINE + 1];
+    size_t tail_len;
+    char tail[OUTPUT_TAIL + 1];
+};
+
+/* Begins to watch fd (the output's from now on, also on failure). Returns 0, or libuv's
+ * error: then there is no handle to close, fd is -1 and nothing is read. */
+int output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
+                struct output_rate *rate, const struct output_events *events,
+                void *owner);
+
+/* Reads, without blocking, what a dead process has left in the pipe; hands over the
+ * unfinished last line, and the count of dropped lines. Bounded, as channel_drain is. */
+void output_drain(struct output *output);
+
+/* The end of what was printed: at most OUTPUT_TAIL bytes, NUL-terminated, not cut within
+ * a UTF-8 character. NULL when nothing was. Lent until more is read. */
+const char *output_tail(struct output *output);
+
+void output_close(struct output *output);
+
+#endif

@@ -1,0 +1,351 @@
+/* spawn.c: see spawn.h. Between fork and exec only async-signal-safe calls are made:
+ * another library's thread may have held malloc's lock when we forked. */
+#include "jobqd/io/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libjobq/error.h"
+
+/* What the child finds at which number is arranged above this one, so that no dup2
+ * overwrites a source. */
+enum { PARKED_FD = 16 };
+
+/* ---- the environment ---- */
+
+/* A name, or with a trailing '*' the start of names. */
+static const char *const withheld[] = {
+    "PG*",
+    "DATABASE_URL",
+    "JOBQ_DATABASE",
+    "JOBQ_FD",
+    "JOBQ_JOB_ID",
+    "JOBQ_KIND",
+    "JOBQ_QUEUE",
+    "JOBQ_ATTEMPT",
+    "JOBQ_MAX_ATTEMPTS",
+    "JOBQ_DEADLINE_MS",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+};
+
+static bool
+is_withheld(const char *variable)
+{
+    for (size_t i = 0; i < sizeof withheld / sizeof withheld[0]; i++) {
+        size_t len = strlen(withheld[i]);
+        if (withheld[i][len - 1] == '*') {
+            if (strncmp(variable, withheld[i], len - 1) == 0)
+                return true;
+        } else if (strncmp(variable, withheld[i], len) == 0 && variable[len] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+char **
+spawn_environment(char *const *base, const char *const *extra, size_t n_extra)
+{
+    size_t n = n_extra;
+    size_t bytes = 0;
+    for (size_t i = 0; base[i]; i++) {
+        if (!is_withheld(base[i])) {
+            n++;
+            bytes += strlen(base[i]) + 1;
+        }
+    }
+    for (size_t i = 0; i < n_extra; i++)
+        bytes += strlen(extra[i]) + 1;
+
+    char **environment = malloc((n + 1) * sizeof environment[0] + bytes);
+    if (!environment)
+        return NULL;
+    char *text = (char *)(environment + n + 1);
+    size_t at = 0;
+    for (size_t i = 0; base[i]; i++) {
+        if (!is_withheld(base[i])) {
+            environment[at++] = text;
+            text = stpcpy(text, base[i]) + 1;
+        }
+    }
+    for (size_t i = 0; i < n_extra; i++) {
+        environment[at++] = text;
+        text = stpcpy(text, extra[i]) + 1;
+    }
+    environment[at] = NULL;
+    return environment;
+}
+
+/* ---- the child, between fork and exec ---- */
+
+/* What the child needs, found out before the fork. */
+struct plan {
+    const struct spawn_options *options;
+    pid_t parent;
+    int stdin_fd; /* never -1 */
+    int channel_fd;
+    int output_fd;
+    int error_fd;
+};
+
+static void
+reset_signals(void)
+{
+    struct sigaction plain;
+    memset(&plain, 0, sizeof plain);
+    plain.sa_handler = SIG_DFL;
+    sigemptyset(&plain.sa_mask);
+    /* KILL, STOP and the C library's own two refuse; that is as well. */
+    for (int signal = 1; signal < NSIG; signal++)
+        sigaction(signal, &plain, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Moves *fd out of the way of 0 … PARKED_FD. */
+static bool
+park(int *fd)
+{
+    if (*fd < 0)
+        return true;
+    *fd = fcntl(*fd, F_DUPFD_CLOEXEC, PARKED_FD);
+    return *fd >= 0;
+}
+
+static bool
+arrange_descriptors(struct plan *plan)
+{
+    /* error_fd first: a failure of the others must be told through it. */
+    if (!park(&plan->error_fd) || !park(&plan->stdin_fd) || !park(&plan->output_fd) ||
+        !park(&plan->channel_fd))
+        return false;
+    if (dup2(plan->stdin_fd, STDIN_FILENO) < 0 ||
+        dup2(plan->output_fd, STDOUT_FILENO) < 0 ||
+        dup2(plan->output_fd, STDERR_FILENO) < 0)
+        return false;
+    int last = STDERR_FILENO;
+    if (plan->channel_fd >= 0) {
+        last = SPAWN_CHANNEL_FD;
+        if (dup2(plan->channel_fd, SPAWN_CHANNEL_FD) < 0)
+            return false;
+    }
+    /* All our descriptors are close-on-exec; a library's may not be. Where the kernel
+     * cannot do it (before 5.11), that has to do. */
+    close_range((unsigned)last + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+    return true;
+}
+
+static _Noreturn void
+run_child(struct plan *plan)
+{
+    setpgid(0, 0);
+    /* Asked before the check, so that there is no moment in which the parent's death goes
+     * unnoticed. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != plan->parent)
+        _exit(127);
+    if (arrange_descriptors(plan)) {
+        reset_signals();
+        execve(plan->options->argv[0], plan->options->argv, plan->options->environment);
+    }
+    int why = errno;
+    ssize_t ignored = write(plan->error_fd, &why, sizeof why);
+    (void)ignored;
+    _exit(127);
+}
+
+/* ---- the parent ---- */
+
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Were SIGCHLD ignored (a parent of ours may have left it so), the kernel would reap
+ * children by itself, and their pids could be reused while we still mean to signal them.
+ */
+static void
+keep_zombies(void)
+{
+    struct sigaction now;
+    if (sigaction(SIGCHLD, NULL, &now) < 0)
+        return;
+    bool ignored = !(now.sa_flags & SA_SIGINFO) && now.sa_handler == SIG_IGN;
+    if (!ignored && !(now.sa_flags & SA_NOCLDWAIT))
+        return;
+    now.sa_flags &= ~SA_NOCLDWAIT;
+    if (ignored)
+        now.sa_handler = SIG_DFL;
+    sigaction(SIGCHLD, &now, NULL);
+}
+
+/* Forks with every signal blocked, so that no handler of ours runs in the child. */
+static pid_t
+fork_child(struct plan *plan)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(plan);
+    int why = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = why;
+    return pid;
+}
+
+static void
+kill_and_wait(pid_t pid)
+{
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+}
+
+int
+spawn_child(struct child *out, const struct spawn_options *options, jobq_error *err)
+{
+    int channel[2] = {-1, -1};
+    int output[2] = {-1, -1};
+    int error[2] = {-1, -1};
+    int nothing = -1;
+    int pidfd = -1;
+    const char *what = "cannot open /dev/null";
+    int rc = JOBQ_EIO;
+
+    if (options->stdin_fd < 0 && (nothing = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
+        goto fail;
+    what = "cannot make a pipe";
+    /* Only our ends may be non-blocking: the child expects ordinary ones. */
+    if (pipe2(output, O_CLOEXEC) < 0 || pipe2(error, O_CLOEXEC) < 0)
+        goto fail;
+    what = "cannot make a socket pair";
+    if (options->channel &&
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
+        goto fail;
+
+    keep_zombies();
+    struct plan plan = {
+        .options = options,
+        .parent = getpid(),
+        .stdin_fd = options->stdin_fd >= 0 ? options->stdin_fd : nothing,
+        .channel_fd = channel[1],
+        .output_fd = output[1],
+        .error_fd = error[1],
+    };
+    what = "cannot fork";
+    pid_t pid = fork_child(&plan);
+    if (pid < 0)
+        goto fail;
+    /* The child does this too: whoever comes first, the group exists from here on. It
+     * fails with EACCES once the child has executed, that is after its own call. */
+    setpgid(pid, pid);
+    pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0) {
+        int why = errno;
+        kill_and_wait(pid);
+        errno = why;
+        what = "cannot open a pidfd (Linux 5.3 or newer is needed)";
+        goto fail;
+    }
+    fcntl(error[0], F_SETFL, O_NONBLOCK);
+    *out = (struct child){.pid = pid,
+                          .pidfd = pidfd,
+                          .channel_fd = channel[0],
+                          .output_fd = output[0],
+                          .exec_error_fd = error[0]};
+    channel[0] = output[0] = error[0] = -1; /* *out's from here on */
+    rc = 0;
+fail:
+    if (rc < 0)
+        rc = jobq__error(err, JOBQ_EIO, "%s: %s", what, strerror(errno));
+    for (int i = 0; i < 2; i++) {
+        close_fd(&error[i]);
+        close_fd(&output[i]);
+        close_fd(&channel[i]);
+    }
+    close_fd(&nothing);
+    return rc;
+}
+
+int
+child_exec_error(const struct child *child)
+{
+    int why = 0;
+    if (child->exec_error_fd < 0)
+        return 0;
+    ssize_t n = read(child->exec_error_fd, &why, sizeof why);
+    return n == (ssize_t)sizeof why ? why : 0;
+}
+
+void
+child_signal(const struct child *child, int signal)
+{
+    /* The leader through its pidfd too: it may have left its group. It cannot get the
+     * signal twice in a way that matters: TERM and KILL do not queue up. */
+    kill(-child->pid, signal);
+    if (getpgid(child->pid) != child->pid)
+        syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0);
+}
+
+int
+child_reap(const struct child *child, struct child_end *out, jobq_error *err)
+{
+    int status = 0;
+    struct rusage usage;
+    memset(&usage, 0, sizeof usage);
+    /* The zombie still holds the pid, and with it the group's number: nobody else's group
+     * can be hit. */
+    kill(-child->pid, SIGKILL);
+    pid_t pid;
+    while ((pid = wait4(child->pid, &status, WNOHANG, &usage)) < 0 && errno == EINTR)
+        continue;
+    if (pid < 0)
+        return jobq__error(err, JOBQ_EIO, "cannot take the end of process %ld: %s",
+                           (long)child->pid, strerror(errno));
+    if (pid == 0)
+        return jobq__error(err, JOBQ_EIO, "process %ld has not ended", (long)child->pid);
+    out->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    out->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    out->cpu_us = ((int64_t)usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                  usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+    out->max_rss_kb = usage.ru_maxrss;
+    return 0;
+}
+
+void
+child_discard(struct child *child)
+{
+    kill_and_wait(child->pid);
+    child_close(child);
+}
+
+void
+child_close(struct child *child)
+{
+    close_fd(&child->pidfd);
+    close_fd(&child->channel_fd);
+    close_fd(&child->output_fd);
+    close_fd(&child->exec_error_fd);
+}

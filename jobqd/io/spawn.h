@@ -1,0 +1,84 @@
+/* spawn.h: starts one child process and sees it end. Knows neither the protocol nor the
+ * event loop.
+ *
+ * libuv's uv_spawn has neither a parent-death signal nor a process group that is killed
+ * whole, so this is our own fork and exec. A child
+ *   - leads its own process group, and is killed by the kernel when jobqd dies
+ * (PR_SET_PDEATHSIG);
+ *   - has every signal at its default and unblocked;
+ *   - has stdin from /dev/null or from what the caller gives, and stdout and stderr in
+ * one pipe;
+ *   - may have one end of a connected stream socket, whose number is in JOBQ_FD;
+ *   - has no other open file of ours.
+ *
+ * Its end is seen through a pidfd. The pid cannot be reused by another process before
+ * child_reap, so every signal sent through this file reaches this child or nobody.
+ */
+#ifndef JOBQD_SPAWN_H
+#define JOBQD_SPAWN_H
+
+#include <jobq/error.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The descriptor that a child finds its socket at. */
+enum { SPAWN_CHANNEL_FD = 3 };
+
+struct spawn_options {
+    char *const *argv;        /* argv[0]: the executable's path; never given to a shell */
+    char *const *environment; /* complete: see spawn_environment */
+    int stdin_fd;             /* lent; -1: /dev/null */
+    bool channel;             /* connect a socket to it */
+};
+
+/* A started child. The descriptors are close-on-exec and ours to close; -1: none. */
+struct child {
+    pid_t pid;
+    int pidfd;         /* readable when the child has ended */
+    int channel_fd;    /* our end of its socket */
+    int output_fd;     /* the reading end of its stdout and stderr */
+    int exec_error_fd; /* see child_exec_error */
+};
+
+/* How a child ended. */
+struct child_end {
+    int exit_code; /* -1: a signal ended it */
+    int signal;    /* 0: it exited */
+    int64_t cpu_us;
+    int64_t max_rss_kb;
+};
+
+/* The environment of a child: base without what must not reach user code (the database's
+ * address and passwords: PG*, DATABASE_URL, JOBQ_DATABASE) and without what is meant for
+ * jobqd alone (systemd's sockets and watchdog, and JOBQ_FD and its like), then the
+ * n_extra strings "NAME=value". Returns an array in one allocation, for free(); NULL: out
+ * of memory. */
+char **spawn_environment(char *const *base, const char *const *extra, size_t n_extra);
+
+/* Forks and executes. Returns 0, or a negative JOBQ_E… when there is no process (out of
+ * descriptors, memory or processes). That the program cannot be executed is found out
+ * later: child_exec_error. */
+int spawn_child(struct child *out, const struct spawn_options *options, jobq_error *err);
+
+/* Why the program could not be executed, as errno; 0: it was, or it is not known yet.
+ * Does not block. Certain once the child has ended. */
+int child_exec_error(const struct child *child);
+
+/* Sends a signal to the child and its whole process group. Only before child_reap. */
+void child_signal(const struct child *child, int signal);
+
+/* Kills what is left of the process group, then takes the child's end, which must have
+ * come (the pidfd is readable). Returns 0, or JOBQ_EIO. The pid is not ours any more
+ * afterwards. */
+int child_reap(const struct child *child, struct child_end *out, jobq_error *err);
+
+/* Kills a child that cannot be watched, waits for it and closes its descriptors. The one
+ * call here that waits: as long as the kernel takes to end a process. */
+void child_discard(struct child *child);
+
+/* Closes the descriptors that are still in *child and sets them to -1. */
+void child_close(struct child *child);
+
+#endif

@@ -1,0 +1,156 @@
+/* worker.h: one worker process's life, from its fork to its last handle's close.
+ *
+ * The state machine of a process that we expect to lose. It holds the jobs that it was
+ * given, in the order in which they were given; the oldest one without an answer is the
+ * head, and the only one that a crash or a deadline is charged to. Knows its own process
+ * alone: how many there are, which one gets a job, and when another takes its place is
+ * the supervisor's business.
+ *
+ * No callback is made from inside worker_give, worker_flush, worker_stop or worker_kill.
+ */
+#ifndef JOBQD_WORKER_H
+#define JOBQD_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/io/channel.h"
+#include "jobqd/io/output.h"
+#include "jobqd/io/spawn.h"
+#include "jobqd/pure/job.h"
+#include "jobqd/pure/list.h"
+#include "jobqd/pure/outcome.h"
+
+/* X(enumerator, what we are waiting for). An exec program begins as WORKER_BUSY. */
+#define WORKER_STATES(X)                                                                 \
+    X(WORKER_BOOTING, "its hello")                                                       \
+    X(WORKER_IDLE, "a job")                                                              \
+    X(WORKER_BUSY, "an answer")                                                          \
+    X(WORKER_STOPPING, "the last answers, and its exit")                                 \
+    X(WORKER_CANCELLING, "an answer for the job that it was told to stop")               \
+    X(WORKER_LEAVING, "its exit, since it has closed its socket")                        \
+    X(WORKER_TERMINATING, "its exit after SIGTERM")                                      \
+    X(WORKER_KILLING, "its exit after SIGKILL")                                          \
+    X(WORKER_ENDED, "its handles to close")
+
+enum worker_state {
+#define X(name, meaning) name,
+    WORKER_STATES(X)
+#undef X
+};
+
+#define WORKER_NOWHERE SIZE_MAX
+
+enum worker_wanted {
+    WANTED_UP,
+    WANTED_STOPPED, /* finish what it holds, then go */
+    WANTED_GONE     /* at once */
+};
+
+/* What all workers of a pool share. Outlives them. */
+struct worker_program {
+    uv_loop_t *loop;
+    const struct queue_config *queue;
+    size_t max_frame;
+    char **environment; /* spawn_environment's, without what belongs to one job */
+    char *chunk;        /* IO_CHUNK bytes to read through */
+};
+
+struct worker;
+
+struct worker_events {
+    /* Said hello: takes jobs from now on. */
+    void (*on_ready)(void *owner, struct worker *worker);
+    /* The job has left the worker. verdict is lent for the call. */
+    void (*on_verdict)(void *owner, struct worker *worker, struct job *job,
+                       const struct verdict *verdict);
+    /* n answers have come together, for which the worker took elapsed_ns. */
+    void (*on_answers)(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns);
+    /* The process is gone and reaped, its head judged. What jobs it leaves behind, not to
+     * blame for anything and in order, the owner must take off worker->jobs in this call.
+     */
+    void (*on_end)(void *owner, struct worker *worker, const struct outcome *outcome);
+    /* Nothing refers to the worker any more: worker_free. */
+    void (*on_gone)(void *owner, struct worker *worker);
+};
+
+struct worker {
+    enum worker_state state; /* changed by set_state alone */
+    enum worker_wanted wanted;
+    enum intent intent;
+    char subject[192]; /* for the log: "worker QUEUE/wN pid P" */
+    const struct worker_program *program;
+    const struct worker_events *events;
+    void *owner;
+
+    struct child child;
+    int sent_signal;
+    bool said_hello;
+    char **kinds; /* sorted; NULL: takes every kind */
+    size_t n_kinds;
+
+    struct list jobs;   /* sent, oldest first: the first one is the head */
+    struct list unsent; /* given, but not yet put into the channel's buffer */
+    size_t n_jobs;      /* on both lists */
+    int64_t late_id;    /* the job whose deadline has passed; 0: none */
+    int64_t late_ms;    /* what its timeout was */
+    int64_t first_id;   /* the job that was given when it held none … */
+    uint64_t first_end; /* … and where in the stream to the worker its frame ends */
+    int64_t kept_id; /* the head when it was told to stop: the one job that was not asked
+                        back */
+    uint64_t answered;
+    size_t batch;           /* answers in the read that is being handled */
+    uint64_t batch_ns;      /* its time */
+    uint64_t batch_from_ns; /* since when the worker worked for it */
+    char complaint[256];    /* how it broke the protocol, or "" */
+
+    uint64_t entered_ns; /* when the state was entered */
+    uint64_t quiet_ns;   /* when it last held no job */
+    uint64_t armed_ns;   /* for when the timer is set; 0: it is not */
+
+    uv_timer_t timer;
+    uv_poll_t exit_poll;    /* on the pidfd */
+    struct channel channel; /* an exec program's is closed from the start */
+    struct output output;
+    int n_handles; /* not yet closed */
+
+    /* The supervisor's. */
+    int slot;
+    struct list place; /* among the workers of the same load */
+    size_t placed_at;  /* that load, or WORKER_NOWHERE */
+    struct list dirty; /* among those with something to write */
+};
+
+/* Starts a process. job: what an exec program is for (the worker's from now on); NULL in
+ * command mode. Returns 0 or a negative JOBQ_E…: then there is no worker, and the job is
+ * still the caller's. */
+int worker_new(struct worker **out, const struct worker_program *program, int slot,
+               struct output_rate *rate, struct job *job,
+               const struct worker_events *events, void *owner, jobq_error *err);
+void worker_free(struct worker *worker);
+
+/* Whether it may be given a job. */
+bool worker_takes_jobs(const struct worker *worker);
+/* Whether its program lists that kind. */
+bool worker_handles(const struct worker *worker, const char *kind);
+
+/* Hands a job over, at now_ns (uv_hrtime). Its frame goes out with the next worker_flush.
+ */
+void worker_give(struct worker *worker, struct job *job, uint64_t now_ns);
+void worker_flush(struct worker *worker);
+
+/* When its head became the head (uv_hrtime). It must hold a job. */
+uint64_t worker_busy_since(const struct worker *worker);
+
+/* Tells it to finish what it holds and go. Jobs that were not sent are moved to `back`;
+ * returns how many. */
+size_t worker_stop(struct worker *worker, struct list *back);
+/* SIGKILL to its process group, now. */
+void worker_kill(struct worker *worker);
+
+const char *worker_state_meaning(enum worker_state state);
+
+#endif

@@ -1,7 +1,5 @@
 """Fixtures of the integration and fault tests. What they do is in harness/; README.md shows their use."""
 
-import os
-import pathlib
 import signal
 import subprocess
 import uuid
@@ -11,8 +9,6 @@ import pytest
 from harness import schema
 from harness.daemon import SANITIZER_REPORT, Daemon, clean_environment
 from harness.pg import Cluster, Database
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser):
@@ -54,7 +50,7 @@ def time_limit(request):
 @pytest.fixture(scope="session")
 def build():
     """The build tree under test: JOBQ_BUILD_DIR, else build/ of the checkout."""
-    folder = pathlib.Path(os.environ.get("JOBQ_BUILD_DIR", ROOT / "build")).resolve()
+    folder = schema.build_folder()
     assert folder.is_dir(), f"JOBQ_BUILD_DIR: {folder} is no directory"
     return folder
 

@@ -90,7 +90,7 @@ unit_tests() {
         return 0
     fi
     step "unit tests in $1"
-    timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" --timeout 300 \
+    JOBQ_BUILD_DIR="$root/$1" timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" --timeout 300 \
         --output-on-failure --output-junit "$work/unit-$1.xml" --test-output-size-passed 1000000 \
         --test-output-size-failed 1000000 ${match:+-R "$match"}
     reports="$reports $work/unit-$1.xml"

@@ -1,23 +1,23 @@
-"""Brings a database to the current schema, as `jobqd migrate up` does, but without needing jobqd."""
+"""Brings a database to the current schema, as a user would: with `jobqd migrate up`."""
 
+import os
 import pathlib
+import subprocess
 
-import psycopg
+from .daemon import SANITIZER_REPORT, clean_environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MIGRATIONS = ROOT / "migrations"
-VERSIONS = ROOT / "jobqd" / "sql" / "migrate_table.sql"
+
+
+def build_folder():
+    """The build tree under test: JOBQ_BUILD_DIR, else build/ of the checkout."""
+    return pathlib.Path(os.environ.get("JOBQ_BUILD_DIR", ROOT / "build")).resolve()
 
 
 def migrate(database, schema="jobq", **connect):
-    with database.connect(autocommit=False, **connect) as conn:
-        conn.execute(f'CREATE SCHEMA "{schema}"')
-        conn.execute(VERSIONS.read_text().replace("@schema@", f'"{schema}"'))
-        for file in sorted(MIGRATIONS.glob("*.up.sql")):
-            text = file.read_text().replace("@schema@", f'"{schema}"').replace("@channel@", schema)
-            # The simple protocol, which takes several statements.
-            result = conn.pgconn.exec_(text.encode())
-            if result.status not in (psycopg.pq.ExecStatus.COMMAND_OK, psycopg.pq.ExecStatus.TUPLES_OK):
-                raise RuntimeError(f"{file.name}: {result.error_message.decode()}")
-            number, name = file.name.removesuffix(".up.sql").split("_", 1)
-            conn.execute(f'INSERT INTO "{schema}".schema_version (version, name) VALUES (%s, %s)', (int(number), name))
+    """connect: more of the connection string, such as user."""
+    conninfo = database.cluster.conninfo(database.name, **connect)
+    done = subprocess.run([build_folder() / "jobqd" / "jobqd", "migrate", "up", "--database", conninfo, "--schema", schema],
+                          env=clean_environment(), capture_output=True, text=True)
+    if done.returncode or SANITIZER_REPORT.search(done.stderr):
+        raise RuntimeError(f"jobqd migrate up: exit {done.returncode}\n{done.stdout}{done.stderr}")

@@ -1,8 +1,8 @@
 """Runs a command beside a private server with a migrated database, for the unit tests:
 
-    python3 tests/harness/with_database.py -- ctest --test-dir build
+    JOBQ_BUILD_DIR=build python3 tests/harness/with_database.py -- ctest --test-dir build
 
-The database's connection string is in JOBQ_TEST_DATABASE. Exits with the command's exit code.
+The schema is made by that tree's jobqd. The database's connection string is in JOBQ_TEST_DATABASE. Exits with the command's exit code.
 """
 
 import os

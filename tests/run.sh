@@ -79,7 +79,7 @@ build() {
     tree=$1
     shift
     step "building $tree"
-    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON "-DPython3_EXECUTABLE=$python" "$@" \
+    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON "$@" \
         >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; return 1; }
     cmake --build "$root/$tree"
 }

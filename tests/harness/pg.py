@@ -64,6 +64,7 @@ class Cluster:
             **(settings or {}),
         }
         self.process = None
+        self.databases = []
         self._run("initdb", "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8",
                   "--auth=trust", *([] if fsync else ["--no-sync"]))
 
@@ -107,6 +108,8 @@ class Cluster:
         self._end(signal.SIGKILL)
 
     def _end(self, number):
+        for database in self.databases:
+            database.close()  # its connection for looking would be broken
         if self.process and self.process.poll() is None:
             self.process.send_signal(number)
             self.process.wait(60)
@@ -148,18 +151,16 @@ class Database:
         self.uri = cluster.uri(name)
         self.conninfo = cluster.conninfo(name)
         self._looker = None
+        cluster.databases.append(self)
 
     def connect(self, autocommit=True, **more):
         """A psycopg 3 connection, to be closed (or used with `with`) by the caller."""
         return self.cluster.connect(self.name, autocommit=autocommit, **more)
 
     def query(self, sql, params=None):
-        """The rows of one statement, on an autocommit connection kept for looking; made anew when it broke."""
+        """The rows of one statement, on an autocommit connection that is kept for looking."""
         if self._looker is None or self._looker.closed:
             self._looker = self.connect()
-        return self._fetch(sql, params)
-
-    def _fetch(self, sql, params):
         cursor = self._looker.execute(sql, params)
         return cursor.fetchall() if cursor.description else []
 
@@ -185,6 +186,7 @@ class Database:
 
     def drop(self):
         self.close()
+        self.cluster.databases.remove(self)
         with self.cluster.connect("postgres") as conn:
             conn.execute(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE)')
 

@@ -4,6 +4,8 @@ import pathlib
 import re
 import subprocess
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = ["pure", "base", "io", "service", "actors", "app"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
@@ -88,3 +90,15 @@ def test_every_folder_tells_what_it_is():
     folders = {file.parent for file in sources("libjobq", "include", "jobqd", "tests")} | {ROOT / "migrations", ROOT / "tests"}
     tops = {ROOT / folder.relative_to(ROOT).parts[0] for folder in folders}
     assert [str(folder.relative_to(ROOT)) for folder in sorted(tops) if not (folder / "README.md").exists()] == []
+
+
+COMPILERS = {"C99": ["cc", "-std=c99", "-x", "c"], "C++": ["c++", "-std=c++11", "-x", "c++"]}
+
+
+@pytest.mark.parametrize("language", COMPILERS)
+@pytest.mark.parametrize("header", sources("include"), ids=lambda file: file.name)
+def test_a_public_header_compiles_alone(language, header):
+    done = subprocess.run([*COMPILERS[language], "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I",
+                           str(ROOT / "include"), "-"], input=f'#include "{header.relative_to(ROOT / "include")}"\nextern int not_empty;\n',
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -43,7 +43,8 @@
     4                      /* a cluster that never came up is given up after this many   \
                             */
 #define STEADY_MS 10000    /* up for so long: the back-off begins anew */
-#define LOCK_WAIT_MS 10000 /* for a command that holds the directory */
+#define LOCK_WAIT_MS 10000 /* for a command to let go of the directory */
+#define COMMAND_LOCK_WAIT_MS 60000 /* the same, for one of several commands */
 #define BACKOFF_BASE_MS 100U
 #define BACKOFF_CAP_MS 30000U
 
@@ -540,13 +541,9 @@ went_down(struct embedded *embedded, int status)
     char how[80];
     postgres_child_describe(status, how, sizeof how);
     embedded->failures = waited_ms(embedded) >= STEADY_MS ? 0 : embedded->failures + 1;
-    log_error(SUBJECT, "went down by itself: it %s; starting it again", how);
     back_off(embedded);
-    if (embedded->events.on_down) {
-        char why[128];
-        snprintf(why, sizeof why, "postgres %s", how);
-        embedded->events.on_down(embedded->owner, why);
-    }
+    if (embedded->events.on_down)
+        embedded->events.on_down(embedded->owner, how); /* whoever hears it logs it */
 }
 
 static void
@@ -600,7 +597,8 @@ take_lock(struct embedded *embedded, bool for_command, jobq_error *err)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
     enum postgres_holder as = for_command ? HOLDER_COMMAND : HOLDER_DAEMON;
-    uint64_t until = uv_hrtime() + LOCK_WAIT_MS * 1000000ULL;
+    uint64_t wait_ms = for_command ? COMMAND_LOCK_WAIT_MS : LOCK_WAIT_MS;
+    uint64_t until = uv_hrtime() + wait_ms * 1000000ULL;
     for (;;) {
         enum postgres_holder held_by = HOLDER_DAEMON;
         int code = postgres_dir_lock(&embedded->dir, as, &held_by, err);
@@ -608,6 +606,25 @@ take_lock(struct embedded *embedded, bool for_command, jobq_error *err)
             return code;
         nanosleep(&pause, NULL);
     }
+}
+
+/* Finds what is there, and takes it. What is found without the lock may change until it
+ * is held: whoever held it may have made the cluster. So the cluster, and with it the
+ * version, is looked at twice. */
+static int
+take_directory(struct embedded *embedded, const struct embedded_options *options,
+               jobq_error *err)
+{
+    int code = postgres_dir_inspect(&embedded->dir, options->dir, err);
+    if (code == 0)
+        code = postgres_binaries_find(&embedded->binaries, embedded->dir.major, err);
+    if (code == 0)
+        code = take_lock(embedded, options->for_command, err);
+    if (code != 0 || embedded->dir.major == 0 ||
+        embedded->dir.major == embedded->binaries.major)
+        return code;
+    postgres_binaries_clear(&embedded->binaries);
+    return postgres_binaries_find(&embedded->binaries, embedded->dir.major, err);
 }
 
 int
@@ -627,11 +644,7 @@ embedded_new(struct embedded **out, uv_loop_t *loop,
     if (code == 0 && copy_settings(embedded, options->settings) != 0)
         code = jobq__error(err, JOBQ_ENOMEM, "out of memory");
     if (code == 0)
-        code = postgres_dir_inspect(&embedded->dir, options->dir, err);
-    if (code == 0)
-        code = postgres_binaries_find(&embedded->binaries, embedded->dir.major, err);
-    if (code == 0)
-        code = take_lock(embedded, options->for_command, err);
+        code = take_directory(embedded, options, err);
     if (code == 0) {
         int failed = uv_timer_init(loop, &embedded->timer);
         if (failed != 0)

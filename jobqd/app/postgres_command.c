@@ -13,9 +13,7 @@
 #include "jobqd/app/postgres_dir.h"
 #include "libjobq/error.h"
 
-#define READY_WAIT_MS                                                                    \
-    60000 /* for the cluster of a jobqd that is starting up, or another command to end   \
-           */
+#define READY_WAIT_MS 60000 /* for the cluster of a jobqd that is starting up */
 #define PAUSE_MS 20
 
 struct embedded_session {
@@ -134,8 +132,8 @@ start_here(struct embedded_session *session, const char *dir, jobq_error *err)
     return session->error.code;
 }
 
-/* One try: 0, JOBQ_ESTATE with *again set (somebody else has it: wait), or another error.
- */
+/* One try: 0; JOBQ_ESTATE with *again set (a jobqd has it and is not ready yet: wait); or
+ * another error. That another command holds it is waited for in embedded_new. */
 static int
 attempt(struct embedded_session *session, const char *dir, bool *again, jobq_error *err)
 {
@@ -145,14 +143,10 @@ attempt(struct embedded_session *session, const char *dir, bool *again, jobq_err
     if (code == 0 && holder == HOLDER_DAEMON) {
         code = running_uri(&found, &session->uri, err);
         *again = code == JOBQ_ESTATE;
-    } else if (code == 0 && holder == HOLDER_COMMAND) {
-        code = jobq__error(err, JOBQ_ESTATE, "another command uses the database in %s",
-                           found.path);
-        *again = true;
     } else if (code == 0) {
         code = start_here(session, dir, err);
         *again = code == JOBQ_ESTATE && !session->embedded &&
-                 postgres_dir_holder(&found) != HOLDER_NONE;
+                 postgres_dir_holder(&found) == HOLDER_DAEMON;
     }
     postgres_dir_clear(&found);
     return code;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "libjobq/buf.h"
 #include "libjobq/error.h"
 
 #define LOCK_FILE "jobq.lock"
@@ -208,6 +209,15 @@ choose_user(struct postgres_dir *dir, uid_t owner, jobq_error *err)
     return set_user(&dir->user, entry, err);
 }
 
+/* The cluster, if there is one, and whom it runs as. */
+static int
+look_for_user(struct postgres_dir *dir, jobq_error *err)
+{
+    uid_t owner = 0;
+    int code = look_at_cluster(dir, &owner, err);
+    return code == 0 ? choose_user(dir, owner, err) : code;
+}
+
 /* --- where the socket goes --- */
 
 static bool
@@ -218,6 +228,25 @@ is_plain(const char *path)
               (*c >= '0' && *c <= '9') || strchr("/._-+", *c)))
             return false;
     return true;
+}
+
+/* With the socket's directory as an encoded host, so that it can be pasted into a shell
+ * as it stands ("?host=…&port=…" cannot). The port and the user are named because PGPORT
+ * and the login name would be taken otherwise. */
+static char *
+uri_of(const char *sockets)
+{
+    struct jobq__buf uri = {0};
+    jobq__buf_adds(&uri, "postgresql://jobq@");
+    for (const char *c = sockets; *c; c++)
+        if (*c == '/')
+            jobq__buf_adds(&uri, "%2F");
+        else
+            jobq__buf_addc(&uri, *c);
+    jobq__buf_adds(&uri, ":5432/postgres");
+    if (!jobq__buf_cstr(&uri))
+        jobq__buf_clear(&uri);
+    return uri.data; /* the caller's now */
 }
 
 /* DIR/run. If a socket cannot be named so (too long, or letters that the list of
@@ -240,14 +269,8 @@ choose_sockets(struct postgres_dir *dir, jobq_error *err)
         dir->sockets = NULL;
         return no_memory(err);
     }
-    /* The port and the user are named because PGPORT and the login name would be taken
-     * otherwise. */
-    if (asprintf(&dir->uri, "postgresql://jobq@/postgres?host=%s&port=5432",
-                 dir->sockets) < 0) {
-        dir->uri = NULL;
-        return no_memory(err);
-    }
-    return 0;
+    dir->uri = uri_of(dir->sockets);
+    return dir->uri ? 0 : no_memory(err);
 }
 
 int
@@ -263,12 +286,9 @@ postgres_dir_inspect(struct postgres_dir *dir, const char *path, jobq_error *err
         asprintf(&dir->fresh, "%s/data.new", dir->path) < 0 ||
         asprintf(&dir->log, "%s/postgres.log", dir->path) < 0)
         return no_memory(err);
-    uid_t owner = 0;
     code = is_ours(dir, err);
     if (code == 0)
-        code = look_at_cluster(dir, &owner, err);
-    if (code == 0)
-        code = choose_user(dir, owner, err);
+        code = look_for_user(dir, err);
     if (code == 0)
         code = choose_sockets(dir, err);
     return code;
@@ -367,7 +387,7 @@ postgres_dir_lock(struct postgres_dir *dir, enum postgres_holder as,
     struct flock lock = whole_file();
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0 && note_holder(fd, as) == 0) {
         dir->lock = fd;
-        return 0;
+        return dir->cluster ? 0 : look_for_user(dir, err);
     }
     int code =
         errno == EAGAIN || errno == EACCES

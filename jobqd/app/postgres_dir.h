@@ -43,8 +43,9 @@ enum postgres_holder { HOLDER_NONE, HOLDER_DAEMON, HOLDER_COMMAND };
 /* Asks without taking the lock, so that it is in nobody's way. */
 enum postgres_holder postgres_dir_holder(const struct postgres_dir *dir);
 
-/* Makes DIR if it is not there, and takes the lock. JOBQ_ESTATE: somebody holds it:
- * *held_by (may be NULL) says what it is. */
+/* Makes DIR if it is not there, takes the lock, and looks for a cluster again: whoever
+ * held the lock may have made one. JOBQ_ESTATE: somebody holds it: *held_by (may be NULL)
+ * says what it is. */
 int postgres_dir_lock(struct postgres_dir *dir, enum postgres_holder as,
                       enum postgres_holder *held_by, jobq_error *err);
 

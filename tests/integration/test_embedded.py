@@ -1,0 +1,242 @@
+"""The embedded database, as a user meets it: `jobqd run --embedded DIR` and commands with --embedded."""
+
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import psycopg
+import pytest
+
+from harness.daemon import clean_environment
+from harness.waiting import wait_for
+
+QUEUE = {"default": {"exec": "/bin/true"}}
+
+
+@pytest.fixture
+def home():
+    """A short path that the unprivileged user may enter (pytest's own folders are closed to it)."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def embedded(jobqd, home):
+    """Starts jobqd on an embedded database: embedded() → the daemon, with its uri."""
+    def start(folder=home / "db", ready=True, **more):
+        daemon = jobqd(None, QUEUE, args=["--embedded", str(folder)], ready=False, **more)
+        if ready:
+            daemon.uri = daemon.wait_ready()
+        return daemon
+    return start
+
+
+def value(uri, sql):
+    with psycopg.connect(uri, autocommit=True) as conn:
+        return conn.execute(sql).fetchone()[0]
+
+
+def servers(folder):
+    """Pids of the server processes whose working directory is the cluster's."""
+    data = os.path.realpath(folder / "data")
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "cwd") == data:
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+def postmaster(folder):
+    return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def snapshot(folder):
+    """Everything below a folder: what a refused start must not change."""
+    return {str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+            for path in [folder, *sorted(folder.rglob("*"))]}
+
+
+@pytest.fixture
+def refusal(jobqd_program, tmp_path):
+    """What a `jobqd run` that must not start says."""
+    conf = tmp_path / "refused.conf"
+    conf.write_text("[queue default]\nexec = /bin/true\n")
+
+    def run(folder, **env):
+        done = subprocess.run([jobqd_program, "run", "-c", str(conf), "--embedded", str(folder)],
+                              env=clean_environment(**env), capture_output=True, text=True, timeout=60)
+        assert done.returncode > 0, done.stderr
+        return done.stderr
+    return run
+
+
+def test_first_start_makes_a_migrated_database_and_the_second_finds_it_again(embedded, home, cli):
+    daemon = embedded()
+    assert value(daemon.uri, "SELECT jobq.enqueue('noop')") == 1
+    wait_for(lambda: value(daemon.uri, "SELECT state::text FROM jobq.all_jobs") == "completed")
+    assert daemon.stop() == 0
+    assert servers(home / "db") == []
+    again = embedded()
+    assert again.uri == daemon.uri == (home / "db" / "uri").read_text().strip()
+    assert value(again.uri, "SELECT count(*) FROM jobq.all_jobs") == 1
+
+
+def test_psql_takes_the_uri_from_root_and_from_the_clusters_user(embedded, home):
+    daemon = embedded()
+    owner = pwd.getpwuid((home / "db" / "data").stat().st_uid)
+    # Pasted into a shell, in an environment that means to lead libpq elsewhere.
+    command = f"psql {daemon.uri} -Atc 'SELECT current_user'"
+    env = clean_environment(PGPORT="1", PGHOST="/nowhere", PGUSER="nobody", PGDATABASE="none")
+    assert subprocess.check_output(["sh", "-c", command], env=env, text=True, cwd="/") == "jobq\n"
+    if os.geteuid() != 0:
+        return
+    assert owner.pw_uid != 0
+    as_owner = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--init-groups"]
+    assert subprocess.check_output([*as_owner, "sh", "-c", command], env=env, text=True, cwd="/") == "jobq\n"
+    as_other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    other = subprocess.run([*as_other, "sh", "-c", command], env=env, text=True, cwd="/", capture_output=True)
+    assert other.returncode != 0 and "Permission denied" in other.stderr
+
+
+def test_the_environment_of_another_server_does_not_matter(embedded):
+    env = {"PGPORT": "1", "PGDATA": "/nowhere", "PGHOST": "/nowhere", "PGUSER": "nobody", "PGOPTIONS": "-c jit=on"}
+    daemon = embedded(env=env)
+    assert value(daemon.uri, "SELECT 1") == 1
+
+
+def test_a_killed_server_is_started_again_and_no_job_is_lost(embedded, home):
+    daemon = embedded()
+    for jobs in (100, 200, 300):
+        value(daemon.uri, "SELECT count(jobq.enqueue('noop')) FROM generate_series(1, 100)")
+        os.kill(postmaster(home / "db"), signal.SIGKILL)
+        wait_for(lambda: daemon.log().count("takes writes in") == jobs // 100 + 1)
+
+        def all_done():
+            try:
+                return value(daemon.uri, "SELECT count(*) FROM jobq.all_jobs WHERE state = 'completed'") == jobs
+            except psycopg.OperationalError:
+                return False
+        wait_for(all_done, 60)
+    daemon.wait_log(r"was ended by signal 9 \(Killed\)")
+
+
+def test_kill_9_of_jobqd_leaves_no_server_and_the_next_starts_at_once(embedded, home):
+    for count in range(1, 4):
+        daemon = embedded()
+        assert value(daemon.uri, "SELECT jobq.enqueue('noop')") == count
+        assert len(servers(home / "db")) > 1
+        daemon.kill()
+    wait_for(lambda: not servers(home / "db"))
+    last = embedded()
+    wait_for(lambda: value(last.uri, "SELECT count(*) FROM jobq.all_jobs WHERE state = 'completed'") == 3, 60)
+
+
+def test_kill_9_while_it_is_being_made(embedded, home):
+    daemon = embedded(ready=False)
+    daemon.wait_log("making a new PostgreSQL")
+    daemon.kill()
+    assert not (home / "db" / "data").exists()
+    again = embedded()
+    assert value(again.uri, "SELECT 1") == 1
+    assert not (home / "db" / "data.new").exists()
+
+
+def test_a_second_jobqd_on_the_same_directory_is_refused(embedded, home, refusal):
+    daemon = embedded()
+    said = refusal(home / "db")
+    assert f"another jobqd (process {daemon.pid}) runs this database" in said
+    assert value(daemon.uri, "SELECT 1") == 1
+
+
+def test_foreign_directories_are_refused_and_not_touched(home, refusal):
+    folder = home / "photos"
+    folder.mkdir()
+    (folder / "cat.jpg").write_text("meow")
+    before = snapshot(folder)
+    assert "not empty (it holds cat.jpg) and not made by jobqd" in refusal(folder)
+    assert snapshot(folder) == before
+
+    (folder / "PG_VERSION").write_text("15\n")
+    before = snapshot(folder)
+    assert "a Postgres data directory that jobqd did not make" in refusal(folder)
+    assert snapshot(folder) == before
+    assert "not a directory" in refusal(folder / "cat.jpg")
+    assert "the folder above it cannot be used" in refusal(home / "no" / "such")
+
+
+def test_a_broken_cluster_is_refused_and_not_touched(embedded, home, refusal):
+    folder = home / "db"
+    assert embedded().stop() == 0
+    (folder / "data" / "global" / "pg_control").rename(folder / "data" / "global" / "away")
+    before = snapshot(folder)
+    assert "is no whole cluster (no global/pg_control); it was left alone" in refusal(folder)
+    assert snapshot(folder) == before
+    (folder / "data" / "global" / "away").rename(folder / "data" / "global" / "pg_control")
+    assert value(embedded().uri, "SELECT 1") == 1
+
+
+def test_a_cluster_of_another_major_version_is_refused_and_not_touched(embedded, home, refusal):
+    folder = home / "db"
+    assert embedded().stop() == 0
+    (folder / "data" / "PG_VERSION").write_text("12\n")
+    before = snapshot(folder)
+    said = refusal(folder)
+    assert "no server binaries of PostgreSQL 12, which made the cluster" in said
+    assert "install postgresql-12" in said and "never upgrades a cluster by itself" in said
+    assert snapshot(folder) == before
+
+
+def test_without_server_binaries_it_says_what_to_install(home, refusal, tmp_path):
+    said = refusal(home / "db", JOBQ_PG_BINDIR=str(tmp_path))
+    assert f"JOBQ_PG_BINDIR={tmp_path} holds no initdb and postgres" in said
+    assert not (home / "db").exists()
+
+
+def test_a_folder_that_the_unprivileged_user_may_not_enter(home, refusal):
+    if os.geteuid() != 0:
+        pytest.skip("root alone runs the server as somebody else")
+    home.chmod(0o700)
+    assert "are the folders above it open to everyone?" in refusal(home / "db")
+
+
+def test_commands_start_the_database_for_themselves_and_stop_it(cli, home):
+    args = ["--embedded", home / "db"]
+    assert cli("enqueue", "noop", *args).stdout == "1\n"
+    assert servers(home / "db") == []
+    assert "available" in cli("jobs", *args).stdout
+    assert servers(home / "db") == []
+
+
+def test_commands_beside_each_other_take_turns(jobqd_program, home):
+    started = [subprocess.Popen([jobqd_program, "enqueue", "noop", "--embedded", str(home / "db")],
+                                env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+               for _ in range(6)]
+    outcomes = [process.communicate(timeout=120) for process in started]
+    assert sorted(out for out, _ in outcomes) == [f"{n}\n" for n in range(1, 7)], "".join(err for _, err in outcomes)
+    assert servers(home / "db") == []
+
+
+def test_commands_use_the_database_of_a_running_jobqd(embedded, home, cli):
+    daemon = embedded()
+    assert cli("enqueue", "noop", "--embedded", home / "db").stdout == "1\n"
+    assert value(daemon.uri, "SELECT 1") == 1
+    assert daemon.log().count("takes writes in") == 1
+
+
+def test_ctrl_c_in_the_terminal_reaches_jobqd_first(embedded, home):
+    daemon = embedded()
+    group = {os.getpgid(pid) for pid in servers(home / "db")}
+    assert os.getpgid(daemon.pid) not in group
+    daemon.signal(signal.SIGINT)
+    assert daemon.wait() == 0
+    assert not re.search(r"went down", daemon.log())

@@ -1,0 +1,141 @@
+"""A database that is away is a state: not there yet, a backend terminated, a network that hangs."""
+
+import os
+import signal
+
+import pytest
+
+from harness.crowd import check_completed, enqueue_crowd, wait_all_finished, wait_ended, watch_nodes
+from harness.ledger import boottime_ns
+from harness.proxy import Proxy
+from harness.waiting import wait_for
+
+
+@pytest.fixture
+def proxy(postgres):
+    one = Proxy(postgres)
+    yield one
+    one.close()
+
+
+def test_jobqd_may_be_started_before_the_database(cluster, jobqd, programs):
+    cluster.db.enqueue("noop")
+    cluster.db.close()
+    cluster.stop()
+    node = jobqd(cluster.db, {"default": {"command": programs("noop_worker")}}, ready=False)
+    node.wait_log("database: away")
+    cluster.start()
+    node.wait_ready()
+    cluster.db.wait_for_states({"completed": 1})
+    assert "database: back again" in node.log()
+
+
+def test_5000_jobs_while_the_work_connection_is_terminated_50_times(db, jobqd, programs, ledger):
+    watch_nodes(db)
+    node = jobqd(db, {"default": {"command": ledger.command(programs("ledger_worker"), 100, 2000), "concurrency": 4}})
+    ids = enqueue_crowd(db, 5000)
+
+    def terminate():
+        return db.value("SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                        " WHERE application_name ~ 'work' AND datname = current_database()")
+
+    for n in range(1, 51):
+        wait_ended(ledger, n * 80)
+        wait_for(terminate)
+    wait_all_finished(db, 5000)
+    kinds = check_completed(db, ledger, ids)
+    assert not kinds, "the node has lost its lease, or an attempt was counted that never ran"
+    assert node.running
+
+
+def test_every_connection_terminated_again_and_again(db, jobqd, programs, ledger):
+    watch_nodes(db)
+    queue = {"default": {"command": ledger.command(programs("ledger_worker"), 100, 2000), "concurrency": 4}}
+    nodes = [jobqd(db, queue), jobqd(db, queue)]
+    ids = enqueue_crowd(db, 3000)
+    for n in range(1, 11):
+        wait_ended(ledger, n * 250)
+        db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                 " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    wait_all_finished(db, 3000)
+    assert not check_completed(db, ledger, ids)
+    assert all(node.running for node in nodes)
+
+
+LEASE_S = 3
+
+
+def test_a_node_that_cannot_renew_kills_its_workers_before_its_lease_ends(db, proxy, jobqd, programs, ledger):
+    """One node's network hangs, longer than its lease. Its workers must be gone before the other node gets the jobs:
+    the runs are long, so each that went on would be seen."""
+    watch_nodes(db)
+    queue = {"default": {"command": ledger.command(programs("ledger_worker"), 800_000, 900_000), "concurrency": 4}}
+    node = jobqd(proxy.uri(db), queue, lease=f"{LEASE_S}s")
+    ids = enqueue_crowd(db, 40)
+    wait_ended(ledger, 4)
+    proxy.stall()
+    expires = db.value("SELECT extract(epoch FROM expires_at - clock_timestamp())::float FROM jobq.nodes")
+    lease_ends_ns = boottime_ns() + int(expires * 1e9)
+    before = set(node.workers())
+    other = jobqd(db, queue, lease=f"{LEASE_S}s")
+    node.wait_log("lost: the lease could not be renewed")
+    wait_for(lambda: not before & set(node.workers()))
+    assert boottime_ns() < lease_ends_ns, "its workers outlived the lease"
+
+    wait_for(lambda: any(run.worker.parent == other.pid for run in ledger.read().runs))
+    first = min(run.start_ns for run in ledger.runs if run.worker.parent == other.pid and run.attempt > 1)
+    assert first > lease_ends_ns
+    proxy.resume()
+    wait_all_finished(db, 40)
+    kinds = check_completed(db, ledger, ids)
+    assert set(kinds) == {"orphaned"}
+    # The node is back, under a new id, with new workers.
+    wait_for(lambda: db.value("SELECT count(*) FROM public.seen_nodes WHERE name = 'node1'") == 2)
+    assert node.running and other.running
+
+
+def test_the_server_hangs_longer_than_the_lease(cluster, jobqd, programs, ledger):
+    """Every process of the server is stopped: neither node can renew, both must stop their workers."""
+    db = cluster.db
+    watch_nodes(db)
+    queue = {"default": {"command": ledger.command(programs("ledger_worker"), 100_000, 200_000), "concurrency": 2}}
+    nodes = [jobqd(db, queue, lease="2s"), jobqd(db, queue, lease="2s")]
+    ids = enqueue_crowd(db, 100)
+    wait_ended(ledger, 10)
+    processes = server_processes(cluster)
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        for node in nodes:
+            node.wait_log("lost: the lease could not be renewed")
+        held = {worker.pid for worker in ledger.read().workers}
+        wait_for(lambda: not any(held & set(node.workers()) for node in nodes))
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+    wait_all_finished(db, 100)
+    kinds = check_completed(db, ledger, ids)
+    assert set(kinds) <= {"orphaned"}
+    assert all(node.running for node in nodes)
+
+
+def server_processes(cluster):
+    """The postmaster and its children; the postmaster first, so that it starts no more."""
+    postmaster = cluster.process.pid
+    with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as children:
+        return [postmaster, *map(int, children.read().split())]
+
+
+def test_a_hang_shorter_than_the_lease_is_not_noticed_by_the_jobs(db, proxy, jobqd, programs, ledger):
+    watch_nodes(db)
+    node = jobqd(proxy.uri(db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 5000),
+                                             "concurrency": 4}}, lease="6s")
+    ids = enqueue_crowd(db, 4000)
+    wait_ended(ledger, 500)
+    proxy.stall()
+    # The control connection is found dead after a third of the lease: then the hang is over.
+    node.wait_log("database: away")
+    proxy.resume()
+    wait_all_finished(db, 4000)
+    assert not check_completed(db, ledger, ids)
+    assert db.value("SELECT count(*) FROM public.seen_nodes") == 1

@@ -82,9 +82,9 @@ def test_a_node_that_cannot_renew_kills_its_workers_before_its_lease_ends(db, pr
     wait_for(lambda: not before & set(node.workers()))
     assert boottime_ns() < lease_ends_ns, "its workers outlived the lease"
 
-    wait_for(lambda: any(run.worker.parent == other.pid for run in ledger.read().runs))
-    first = min(run.start_ns for run in ledger.runs if run.worker.parent == other.pid and run.attempt > 1)
-    assert first > lease_ends_ns
+    def taken_over():
+        return [run for run in ledger.read().runs if run.worker.parent == other.pid and run.attempt > 1]
+    assert wait_for(taken_over)[0].start_ns > lease_ends_ns
     proxy.resume()
     wait_all_finished(db, 40)
     kinds = check_completed(db, ledger, ids)

@@ -1,6 +1,5 @@
 """Many jobs at once, and what must be true of them when whatever killed this or that is over."""
 
-import os
 from collections import Counter
 
 from .waiting import wait_for
@@ -55,8 +54,3 @@ def check_completed(db, ledger, ids):
         assert [error["attempt"] for error in errors] == list(range(1, attempt)), f"one error an attempt: {told}"
         kinds.update(error["kind"] for error in errors)
     return kinds
-
-
-def full_size(full, short):
-    """What a test costs by default, and with JOBQ_TEST_FULL=1."""
-    return full if os.environ.get("JOBQ_TEST_FULL") == "1" else short

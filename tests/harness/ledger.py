@@ -19,7 +19,7 @@ class Worker:
     pid: int
     parent: int  # the daemon's pid
     started_ns: int
-    runs: list = field(default_factory=list)
+    runs: list = field(default_factory=list, repr=False)
     last_ns: int = 0  # of its last line
 
     @property

@@ -149,6 +149,7 @@ read_once(struct channel *channel)
         return true;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return false;
+    channel->unread = n < 0 && errno == ECONNRESET;
     /* A peer that died with unread lines from us resets the connection. That is its end,
      * no fault. */
     if (n < 0 && errno != ECONNRESET)

@@ -63,6 +63,7 @@ struct channel {
     struct jobq__buf out;  /* append whole lines to it, then channel_flush */
     size_t written;        /* of out */
     uint64_t total;        /* bytes written in its life */
+    bool unread;           /* the peer has closed without reading all of them */
     const struct channel_events *events;
     void *owner;
 };

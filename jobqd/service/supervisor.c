@@ -239,6 +239,18 @@ on_worker_ready(void *owner, struct worker *worker)
 }
 
 static void
+on_worker_withdrawn(void *owner, struct worker *worker)
+{
+    struct pool *pool = owner;
+    struct list unsent;
+    unplace(pool, worker);
+    list_init(&unsent);
+    worker_take_unsent(worker, &unsent);
+    wait_again(pool, &unsent);
+    ask_for_turn(pool);
+}
+
+static void
 on_worker_verdict(void *owner, struct worker *worker, struct job *job,
                   const struct verdict *verdict)
 {
@@ -279,7 +291,6 @@ on_worker_end(void *owner, struct worker *worker, const struct outcome *outcome)
 {
     struct pool *pool = owner;
     struct slot *slot = &pool->slots[worker->slot];
-    unplace(pool, worker);
     list_remove(&worker->dirty);
     wait_again(pool, &worker->jobs);
     slot->worker = NULL;
@@ -304,6 +315,7 @@ on_worker_gone(void *owner, struct worker *worker)
 
 static const struct worker_events worker_events = {
     .on_ready = on_worker_ready,
+    .on_withdrawn = on_worker_withdrawn,
     .on_verdict = on_worker_verdict,
     .on_answers = on_worker_answers,
     .on_end = on_worker_end,
@@ -625,12 +637,8 @@ begin_draining(struct pool *pool)
     set_state(pool, POOL_DRAINING);
     uv_timer_stop(&pool->timer);
     for (int i = 0; i < pool->n_slots; i++) {
-        struct worker *worker = pool->slots[i].worker;
-        if (!worker)
-            continue;
-        unplace(pool, worker);
-        /* What was not sent yet goes back: the line is released in the next turn. */
-        pool->n_waiting += worker_stop(worker, &pool->waiting);
+        if (pool->slots[i].worker)
+            worker_stop(pool->slots[i].worker);
     }
 }
 
@@ -656,11 +664,8 @@ pool_kill(struct pool *pool)
     set_state(pool, POOL_KILLING);
     uv_timer_stop(&pool->timer);
     for (int i = 0; i < pool->n_slots; i++) {
-        struct worker *worker = pool->slots[i].worker;
-        if (worker) {
-            unplace(pool, worker);
-            worker_kill(worker);
-        }
+        if (pool->slots[i].worker)
+            worker_kill(pool->slots[i].worker);
     }
     ask_for_turn(pool);
 }
@@ -682,9 +687,9 @@ pool_status(const struct pool *pool, struct pool_status *out)
         out->busy += worker->n_jobs > 0;
         if (worker->state == WORKER_BOOTING)
             out->booting++;
-        else if (worker_takes_jobs(worker) || worker->state == WORKER_CANCELLING)
-            out->ready += !is_exec(pool);
-        else
+        else if (worker->state > WORKER_BUSY && worker->state != WORKER_CANCELLING)
             out->stopping++;
+        else
+            out->ready += !is_exec(pool);
     }
 }

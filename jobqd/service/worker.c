@@ -1,5 +1,6 @@
-/* worker.c: see worker.h. Every event is written down where it happens (a line, an exit,
- * a deadline), and step moves the process towards what is wanted. */
+/* worker.c: see worker.h. What happens to the process (a line, a deadline, its exit) and
+ * what is wanted of it each move it by one state; nothing here waits, and a move that
+ * is_legal does not list is a bug. */
 #include "jobqd/service/worker.h"
 
 #include <assert.h>
@@ -92,24 +93,34 @@ is_legal(enum worker_state from, enum worker_state to)
     return moves[from] & BIT(to);
 }
 
+static bool
+is_exec(const struct worker *worker)
+{
+    return worker->program->queue->mode == QUEUE_EXEC;
+}
+
+bool
+worker_takes_jobs(const struct worker *worker)
+{
+    return !is_exec(worker) &&
+           (worker->state == WORKER_IDLE || worker->state == WORKER_BUSY);
+}
+
 static void
 set_state(struct worker *worker, enum worker_state state, uint64_t now_ns)
 {
     bool legal = is_legal(worker->state, state);
     assert(legal);
     (void)legal;
+    bool took_jobs = worker_takes_jobs(worker);
     worker->state = state;
     worker->entered_ns = now_ns;
     /* A worker changes between these two with every burst of jobs: that would be all that
      * the log says. */
     if (state != WORKER_IDLE && state != WORKER_BUSY && log_wants(LOG_LEVEL_DEBUG))
         log_debug(worker->subject, "waits for %s", worker_state_meaning(state));
-}
-
-static bool
-is_exec(const struct worker *worker)
-{
-    return worker->program->queue->mode == QUEUE_EXEC;
+    if (took_jobs && !worker_takes_jobs(worker))
+        worker->events->on_withdrawn(worker->owner, worker);
 }
 
 static struct job *
@@ -124,13 +135,6 @@ static int64_t
 timeout_of(const struct worker *worker, const struct job *job)
 {
     return launch_timeout_ms(worker->program->queue, job);
-}
-
-bool
-worker_takes_jobs(const struct worker *worker)
-{
-    return worker->wanted == WANTED_UP &&
-           (worker->state == WORKER_IDLE || worker->state == WORKER_BUSY);
 }
 
 /* ---- deadlines ----
@@ -626,10 +630,11 @@ send_job(struct worker *worker, struct job *job, uint64_t now_ns)
         kill_now(worker, INTENT_KILL, now_ns);
         return;
     }
+    worker->last.id = job->id;
+    worker->last.end = worker->channel.total + channel_backlog(&worker->channel);
     if (first) {
         job->started_ns = now_ns;
-        worker->first_id = job->id;
-        worker->first_end = worker->channel.total + channel_backlog(&worker->channel);
+        worker->first = worker->last;
     }
 }
 
@@ -669,14 +674,6 @@ worker_busy_since(const struct worker *worker)
 
 /* ---- stopping ---- */
 
-static void
-move_all(struct list *to, struct list *from)
-{
-    struct list *link;
-    while ((link = list_pop(from)) != NULL)
-        list_push(to, link);
-}
-
 /* What it was sent but has not begun is asked back: it comes as the answer "cancel", or
  * is done after all. */
 static void
@@ -689,10 +686,22 @@ ask_back(struct worker *worker)
         put_cancel(worker, list_entry(at, struct job, link)->id);
 }
 
-static void
-tell_to_stop(struct worker *worker)
+void
+worker_take_unsent(struct worker *worker, struct list *to)
+{
+    struct list *link;
+    while ((link = list_pop(&worker->unsent)) != NULL) {
+        worker->n_jobs--;
+        list_push(to, link);
+    }
+}
+
+void
+worker_stop(struct worker *worker)
 {
     uint64_t now_ns = uv_hrtime();
+    if (worker->wanted != WANTED_UP)
+        return;
     worker->wanted = WANTED_STOPPED;
     if (is_exec(worker))
         return; /* it ends with its job */
@@ -720,20 +729,6 @@ tell_to_stop(struct worker *worker)
     arm(worker, now_ns);
 }
 
-size_t
-worker_stop(struct worker *worker, struct list *back)
-{
-    size_t n = 0;
-    for (const struct list *at = worker->unsent.next; at != &worker->unsent;
-         at = at->next)
-        n++;
-    move_all(back, &worker->unsent);
-    worker->n_jobs -= n;
-    if (worker->wanted == WANTED_UP)
-        tell_to_stop(worker);
-    return n;
-}
-
 void
 worker_kill(struct worker *worker)
 {
@@ -743,19 +738,30 @@ worker_kill(struct worker *worker)
 
 /* ---- its end ---- */
 
+/* Whether the process can have begun the job. One that it was sent when it was dying it
+ * has not: either its frame was not written whole, or it was the last that was written
+ * and the socket was closed with something unread. */
+static bool
+has_reached(const struct worker *worker, const struct job *job)
+{
+    const struct channel *channel = &worker->channel;
+    if (is_exec(worker))
+        return true;
+    if (job->id == worker->first.id && channel->total < worker->first.end)
+        return false;
+    return !(job->id == worker->last.id && channel->total <= worker->last.end &&
+             channel->unread);
+}
+
 static void
 judge(struct worker *worker, const struct child_end *end, struct outcome *outcome)
 {
     const struct job *job = head(worker);
-    /* A job that was given to a process which was dead by then never reached it. */
-    bool delivered =
-        is_exec(worker) || (job && (job->id != worker->first_id ||
-                                    worker->channel.total >= worker->first_end));
     struct ending ending = {
         .program = is_exec(worker) ? PROGRAM_EXEC : PROGRAM_WORKER,
         .intent = worker->intent,
         .said_hello = worker->said_hello,
-        .holds_job = job && delivered,
+        .holds_job = job && has_reached(worker, job),
         .head_timed_out = job && job->id == worker->late_id,
         .half_line = worker->channel.state == CHANNEL_CUT,
         .answered = worker->answered,
@@ -834,8 +840,6 @@ end_life(struct worker *worker)
     log_end(worker, &outcome);
     if (outcome.charged)
         settle_head(worker, &end, &outcome, now_ns);
-    move_all(&worker->jobs, &worker->unsent);
-    worker->n_jobs = 0;
     worker->events->on_end(worker->owner, worker, &outcome);
     assert(list_empty(&worker->jobs));
     close_all(worker);

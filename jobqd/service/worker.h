@@ -6,7 +6,8 @@
  * alone: how many there are, which one gets a job, and when another takes its place is
  * the supervisor's business.
  *
- * No callback is made from inside worker_give, worker_flush, worker_stop or worker_kill.
+ * Verdicts are never given from inside worker_give, worker_flush, worker_stop or
+ * worker_kill.
  */
 #ifndef JOBQD_WORKER_H
 #define JOBQD_WORKER_H
@@ -64,6 +65,10 @@ struct worker;
 struct worker_events {
     /* Said hello: takes jobs from now on. */
     void (*on_ready)(void *owner, struct worker *worker);
+    /* Takes no more jobs, for now or for ever. What it was given but not sent is on
+     * worker->unsent: the owner's to take, by worker_take_unsent. Comes from inside
+     * worker_stop and worker_kill too. */
+    void (*on_withdrawn)(void *owner, struct worker *worker);
     /* The job has left the worker. verdict is lent for the call. */
     void (*on_verdict)(void *owner, struct worker *worker, struct job *job,
                        const struct verdict *verdict);
@@ -75,6 +80,12 @@ struct worker_events {
     void (*on_end)(void *owner, struct worker *worker, const struct outcome *outcome);
     /* Nothing refers to the worker any more: worker_free. */
     void (*on_gone)(void *owner, struct worker *worker);
+};
+
+/* Where a job's frame ends in the stream of bytes to the worker (channel.total). */
+struct sent_mark {
+    int64_t id;
+    uint64_t end;
 };
 
 struct worker {
@@ -92,13 +103,13 @@ struct worker {
     char **kinds; /* sorted; NULL: takes every kind */
     size_t n_kinds;
 
-    struct list jobs;   /* sent, oldest first: the first one is the head */
-    struct list unsent; /* given, but not yet put into the channel's buffer */
-    size_t n_jobs;      /* on both lists */
-    int64_t late_id;    /* the job whose deadline has passed; 0: none */
-    int64_t late_ms;    /* what its timeout was */
-    int64_t first_id;   /* the job that was given when it held none … */
-    uint64_t first_end; /* … and where in the stream to the worker its frame ends */
+    struct list jobs;       /* sent, oldest first: the first one is the head */
+    struct list unsent;     /* given, but not yet put into the channel's buffer */
+    size_t n_jobs;          /* on both lists */
+    int64_t late_id;        /* the job whose deadline has passed; 0: none */
+    int64_t late_ms;        /* what its timeout was */
+    struct sent_mark first; /* the job that was sent when it held none */
+    struct sent_mark last;  /* the job that was sent last */
     int64_t kept_id; /* the head when it was told to stop: the one job that was not asked
                         back */
     uint64_t answered;
@@ -145,9 +156,11 @@ void worker_flush(struct worker *worker);
 /* When its head became the head (uv_hrtime). It must hold a job. */
 uint64_t worker_busy_since(const struct worker *worker);
 
-/* Tells it to finish what it holds and go. Jobs that were not sent are moved to `back`;
- * returns how many. */
-size_t worker_stop(struct worker *worker, struct list *back);
+/* Moves the jobs that were given but not sent to the end of `to`. */
+void worker_take_unsent(struct worker *worker, struct list *to);
+
+/* Tells it to finish what it holds and go. */
+void worker_stop(struct worker *worker);
 /* SIGKILL to its process group, now. */
 void worker_kill(struct worker *worker);
 

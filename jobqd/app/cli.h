@@ -44,6 +44,9 @@ struct command {
     int min_args;                /* positional ones */
     int max_args;                /* -1: any number */
     int (*run)(struct cli *cli); /* returns the exit code */
+    /* Instead of run and of all that cli_parse reads: the first argument names a command
+     * of its own ("bench drain"). */
+    int (*parts)(int argc, char **argv);
 };
 
 /* A command line, read. Lends everything from argv. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/app/bench.h"
 #include "jobqd/app/daemon.h"
 #include "jobqd/app/session.h"
 #include "jobqd/base/log.h"
@@ -35,7 +36,7 @@ static const struct command command_run = {
 static const struct command *const commands[] = {
     &command_run,    &command_migrate, &command_enqueue, &command_jobs,
     &command_job,    &command_cancel,  &command_retry,   &command_queues,
-    &command_config, &command_version};
+    &command_config, &command_bench,   &command_version};
 
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -74,9 +75,11 @@ find_command(const char *name)
     return NULL;
 }
 
-static int
-run_command(const struct command *command, int argc, char **argv)
+int
+commands_run(const struct command *command, int argc, char **argv)
 {
+    if (command->parts != NULL)
+        return command->parts(argc, argv);
     struct cli cli;
     jobq_error err = {0};
     if (cli_parse(&cli, command, argc, argv, &err) != 0)
@@ -97,12 +100,12 @@ commands_main(int argc, char **argv)
         print_help();
         code = EX_OK;
     } else if (strcmp(first, "--version") == 0) {
-        code = run_command(&command_version, 1, argv);
+        code = commands_run(&command_version, 1, argv);
     } else if (*first == '-' || argc < 2) {
-        code = run_command(&command_run, argc, argv);
+        code = commands_run(&command_run, argc, argv);
     } else {
         const struct command *command = find_command(first);
-        code = command != NULL ? run_command(command, argc - 1, argv + 1)
+        code = command != NULL ? commands_run(command, argc - 1, argv + 1)
                                : refuse_command(first);
     }
     /* A full disk or a closed pipe behind stdout would otherwise lose data in silence. */

@@ -15,6 +15,9 @@
  * Returns the exit code. */
 int commands_main(int argc, char **argv);
 
+/* Reads the command line of one command (argv[0] is its name) and runs it. */
+int commands_run(const struct command *command, int argc, char **argv);
+
 /* One a file: cmd_NAME.c. */
 extern const struct command command_migrate;
 extern const struct command command_enqueue;

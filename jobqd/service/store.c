@@ -7,19 +7,9 @@
 #include "jobqd/base/log.h"
 #include "jobqd/service/store_private.h"
 
-/* Planner settings of the claim and the acks: a generic plan, made once, that walks the
- * indexes at every table size (a plan made while the table was empty would read it in
- * sequence ever after). The time-outs keep one stuck lock from holding up a queue for
- * ever, and let the server notice that we are gone. */
-static const char work_setup[] =
-    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_sort "
-    "= off;"
-    "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_bitmapscan = off;"
-    "SET jit = off; SET lock_timeout = '10s'; SET tcp_keepalives_idle = 5;"
-    "SET default_transaction_isolation = 'read committed';"
-    "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+extern const char sql_work_setup[];
 
-/* The same for one transaction: behind a pooler, where a session is not ours. */
+/* work_setup.sql for one transaction: behind a pooler, where a session is not ours. */
 static const char work_batch_setup[] =
     "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
     " set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),"
@@ -136,7 +126,7 @@ connect_all(struct store *store, uv_loop_t *loop)
     struct pgconn_options work = {
         .conninfo = store->options.conninfo,
         .name = "work",
-        .setup = work_setup,
+        .setup = sql_work_setup,
         .batch_setup = work_batch_setup,
         .dead_after_ms = WORK_DEAD_AFTER_MS,
         .on_ready = on_work_ready,

@@ -1,4 +1,5 @@
-/* store_private.h: what the files of the store share. Not for anybody else.
+/* store_private.h: what the files of the store share. For nobody else, but bench,
+ * which runs the same statements without a loop.
  *
  * store.c: the connections and the rare requests; store_cycle.c: the cycle; store_sql.c:
  * the statements' texts.
@@ -12,13 +13,13 @@
 
 /* The statements, a file of jobqd/sql each. claim.sql is there once for each prepared
  * size. */
-#define STATEMENTS(X)                                                                    \
-    X(note)                                                                              \
-    X(look)                                                                              \
-    X(ack)                                                                               \
-    X(ack_drop) X(settle) X(session) X(audit) X(node_find) X(node_insert) X(heartbeat)   \
-        X(bury_mark) X(bury) X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead)  \
-            X(stage) X(next_due) X(version) X(partitions_create) X(partitions_drop)
+/* clang-format off */
+#define STATEMENTS(X) \
+    X(note) X(look) X(ack) X(ack_drop) X(settle) X(session) \
+    X(audit) X(node_find) X(node_insert) X(heartbeat) X(bury_mark) X(bury) \
+    X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
+    X(next_due) X(version) X(partitions_create) X(partitions_drop)
+/* clang-format on */
 
 enum statement_id {
 #define X(name) STATEMENT_##name,

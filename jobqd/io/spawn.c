@@ -300,6 +300,12 @@ child_exec_error(const struct child *child)
 }
 
 void
+child_started(struct child *child)
+{
+    close_fd(&child->exec_error_fd);
+}
+
+void
 child_signal(const struct child *child, int signal)
 {
     /* The leader through its pidfd too: it may have left its group. It cannot get the

@@ -66,6 +66,10 @@ int spawn_child(struct child *out, const struct spawn_options *options, jobq_err
  * Does not block. Certain once the child has ended. */
 int child_exec_error(const struct child *child);
 
+/* The child has shown that it executes its program: the descriptor behind
+ * child_exec_error is not needed any more. */
+void child_started(struct child *child);
+
 /* Sends a signal to the child and its whole process group. Only before child_reap. */
 void child_signal(const struct child *child, int signal);
 

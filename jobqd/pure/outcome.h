@@ -45,6 +45,7 @@ enum intent {
     INTENT_BOOT_TIMEOUT, /* no hello in time */
     INTENT_TIMEOUT,      /* a job's deadline has passed */
     INTENT_PROTOCOL,     /* it broke the protocol; ending.complaint says how */
+    INTENT_GIVE_UP,      /* memory or a descriptor failed us: we cannot serve it */
     INTENT_KILL          /* the pool is killed: its jobs go back */
 };
 

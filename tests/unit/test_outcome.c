@@ -139,6 +139,14 @@ static const struct row {
      VERDICT_RELEASED,
      "killed with its pool"},
 
+    {"could not be served: that counts, or it would be tried again for ever",
+     {WORKER, .intent = INTENT_GIVE_UP, .holds_job = true, .sent_signal = SIGKILL,
+      KILLED(SIGKILL)},
+     OUTCOME_STOPPED,
+     BAD,
+     VERDICT_RELEASED,
+     "killed, since it could not be served"},
+
     /* ---- workers that go by themselves ---- */
     {"goes after work",
      {WORKER, .answered = 10, EXITED(0)},

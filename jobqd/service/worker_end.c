@@ -1,0 +1,172 @@
+/* worker_end.c: what a worker prints, how it ends, and what that means for the job at its
+ * head. */
+#include "jobqd/service/worker_private.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <signal.h>
+
+#include "jobqd/base/log.h"
+
+/* ---- its output ---- */
+
+static void
+on_output_line(void *owner, const char *line)
+{
+    struct worker *worker = owner;
+    const struct job *job = worker_head(worker);
+    if (job)
+        log_info(worker->subject, "job %" PRId64 " says: %s", job->id, line);
+    else
+        log_info(worker->subject, "says: %s", line);
+}
+
+static void
+on_output_dropped(void *owner, uint64_t lines)
+{
+    struct worker *worker = owner;
+    log_warning(
+        worker->subject,
+        "%" PRIu64
+        " lines of its output are not shown: more than %d lines or %d KiB a second",
+        lines, OUTPUT_LINES_A_SECOND, OUTPUT_BYTES_A_SECOND / 1024);
+}
+
+const struct output_events worker_output_events = {
+    .on_line = on_output_line,
+    .on_dropped = on_output_dropped,
+    .on_closed = worker_part_closed,
+};
+
+/* ---- its end ---- */
+
+/* Whether the process can have begun the job. One that it was sent when it was dying it
+ * has not: either its frame was not written whole, or it was the last that was written
+ * and the socket was closed with something unread. */
+static bool
+has_reached(const struct worker *worker, const struct job *job)
+{
+    const struct channel *channel = &worker->channel;
+    if (worker_is_exec(worker))
+        return true;
+    if (job->id == worker->first.id && channel->total < worker->first.end)
+        return false;
+    return !(job->id == worker->last.id && channel->total <= worker->last.end &&
+             channel->unread);
+}
+
+static void
+judge(struct worker *worker, const struct child_end *end, struct outcome *outcome)
+{
+    const struct job *job = worker_head(worker);
+    struct ending ending = {
+        .program = worker_is_exec(worker) ? PROGRAM_EXEC : PROGRAM_WORKER,
+        .intent = worker->intent,
+        .said_hello = worker->said_hello,
+        .holds_job = job && has_reached(worker, job),
+        .head_timed_out = job && job->id == worker->late_id,
+        .half_line = worker->channel.state == CHANNEL_CUT,
+        .answered = worker->answered,
+        .exec_errno = child_exec_error(&worker->child),
+        .exit_code = end->exit_code,
+        .signal = end->signal,
+        .sent_signal = worker->sent_signal,
+        .limit_ms =
+            worker->late_id ? worker->late_ms : worker->program->queue->boot_timeout_ms,
+        .complaint = worker->complaint[0] ? worker->complaint : NULL,
+        .path = worker->program->queue->argv[0],
+    };
+    outcome_judge(&ending, outcome);
+}
+
+static void
+settle_head(struct worker *worker, const struct child_end *end,
+            const struct outcome *outcome, uint64_t now_ns)
+{
+    struct job *job = worker_head(worker);
+    struct verdict verdict = worker_no_verdict;
+    verdict.kind = outcome->verdict;
+    verdict.delay_ms = outcome->delay_ms;
+    verdict.run_us = worker_run_us(job, now_ns);
+    verdict.cpu_us = end->cpu_us;
+    verdict.max_rss_kb = end->max_rss_kb;
+    verdict.exit_code = end->exit_code;
+    verdict.signal = end->signal;
+    if (verdict.kind != VERDICT_OK && verdict.kind != VERDICT_RELEASED &&
+        verdict.kind != VERDICT_SNOOZE) {
+        verdict.error = outcome->text;
+        verdict.output = output_tail(&worker->output);
+    }
+    worker_settle(worker, job, &verdict, now_ns);
+}
+
+static void
+log_end(const struct worker *worker, const struct outcome *outcome)
+{
+    if (outcome->kind == OUTCOME_FINISHED || outcome->kind == OUTCOME_STOPPED)
+        log_debug(worker->subject, "%s", outcome->text);
+    else
+        log_warning(worker->subject, "%s: %s", outcome_name(outcome->kind),
+                    outcome->text);
+}
+
+void
+worker_part_closed(void *owner)
+{
+    struct worker *worker = owner;
+    if (--worker->n_handles == 0)
+        worker->events->on_gone(worker->owner, worker);
+}
+
+static void
+on_handle_closed(uv_handle_t *handle)
+{
+    worker_part_closed(handle->data);
+}
+
+static void
+close_all(struct worker *worker)
+{
+    if (worker->channel.fd >= 0)
+        channel_close(&worker->channel);
+    if (worker->output.fd >= 0)
+        output_close(&worker->output);
+    uv_close((uv_handle_t *)&worker->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&worker->exit_poll, on_handle_closed);
+    child_close(&worker->child);
+}
+
+static void
+end_life(struct worker *worker)
+{
+    uint64_t now_ns = uv_hrtime();
+    struct child_end end = {.exit_code = -1, .cpu_us = -1, .max_rss_kb = -1};
+    struct outcome outcome;
+    jobq_error err;
+
+    worker_set_state(worker, WORKER_ENDED,
+                     now_ns);              /* from here on nothing is sent to it */
+    child_signal(&worker->child, SIGKILL); /* its group; it is dead itself */
+    /* What it said before it died counts: the answers first, then the judgement. */
+    if (worker->channel.state == CHANNEL_OPEN)
+        channel_drain(&worker->channel);
+    output_drain(&worker->output);
+    if (child_reap(&worker->child, &end, &err) < 0)
+        log_error(worker->subject, "%s", err.message);
+    judge(worker, &end, &outcome);
+    log_end(worker, &outcome);
+    if (outcome.charged)
+        settle_head(worker, &end, &outcome, now_ns);
+    worker->events->on_end(worker->owner, worker, &outcome);
+    assert(list_empty(&worker->jobs));
+    close_all(worker);
+}
+
+void
+worker_exit_seen(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    end_life(poll->data);
+}

@@ -1,0 +1,37 @@
+/* worker_private.h: what the files of a worker share. Not for anybody else.
+ *
+ * worker.c: its states, its deadlines, what it is given and told; worker_says.c: what it
+ * says on its socket; worker_end.c: what it prints, and its end.
+ */
+#ifndef JOBQD_WORKER_PRIVATE_H
+#define JOBQD_WORKER_PRIVATE_H
+
+#include "jobqd/service/worker.h"
+
+bool worker_is_exec(const struct worker *worker);
+/* The oldest job that it was sent and has not answered; NULL: none. */
+struct job *worker_head(const struct worker *worker);
+
+void worker_set_state(struct worker *worker, enum worker_state state, uint64_t now_ns);
+/* Sets the timer for the end of the present state's patience, if it is not set for that
+ * or earlier. */
+void worker_arm(struct worker *worker, uint64_t now_ns);
+/* SIGKILL to the process group, for that reason. Harmless when it was done before, or the
+ * process has ended. */
+void worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns);
+
+/* What a verdict begins as: nothing measured, nothing said. */
+extern const struct verdict worker_no_verdict;
+int64_t worker_run_us(const struct job *job, uint64_t now_ns);
+/* Takes the job off and hands it back. The worker may look different afterwards: the
+ * owner may have told it to stop. */
+void worker_settle(struct worker *worker, struct job *job, const struct verdict *verdict,
+                   uint64_t now_ns);
+
+extern const struct channel_events worker_channel_events;
+extern const struct output_events worker_output_events;
+void worker_part_closed(void *worker);
+/* The pidfd is readable. */
+void worker_exit_seen(uv_poll_t *poll, int status, int events);
+
+#endif

@@ -594,12 +594,12 @@ options_print_man(FILE *out, const struct option_row *rows, size_t n)
         put_scdoc(&buf, option_placeholder(row->type));
         jobq__buf_adds(&buf, "_\n\t");
         put_scdoc(&buf, row->help);
-        jobq__buf_adds(&buf, ".\n\t");
+        jobq__buf_adds(&buf, " (");
         if (text != NULL)
             put_scdoc(&buf, text);
         else
             buf.failed = true;
-        jobq__buf_adds(&buf, ".\n\n");
+        jobq__buf_adds(&buf, ")\n\n");
     }
     jobq__buf_clear(&facts);
     return write_out(out, &buf);

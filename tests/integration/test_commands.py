@@ -424,3 +424,19 @@ def test_a_command_runs_the_embedded_database_for_its_own_duration(cli):
         id = cli("enqueue", "k", "--embedded", data).stdout.strip()
         assert json.loads(cli("job", id, "--embedded", data, "--json").stdout)["state"] == "available"
         assert not (data / "data" / "postmaster.pid").exists()
+
+
+# ---- the man page ----
+
+def test_the_man_page_names_every_command_and_option(cli):
+    page = (pathlib.Path(__file__).resolve().parents[2] / "jobqd" / "jobqd.1.scd").read_text().replace("\\_", "_")
+    for command in COMMANDS:
+        assert f"\n*{command}*" in page
+        for line in cli(command, "--help").stdout.splitlines():
+            option = line.strip().split(" ")[0] if line.startswith("      --") else None
+            if option and command not in ("run", "config"):
+                assert f"*{option}*" in page, f"{command} {option}"
+    options = cli("config", "man").stdout.replace("\\_", "_")
+    printed = cli("config", "print", env={"JOBQ_DATABASE": "x", "JOBQ_NODE": "n"}).stdout
+    for line in printed.splitlines()[1:]:
+        assert f"*{line.split(' = ')[0]}* = " in options

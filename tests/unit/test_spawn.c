@@ -1,0 +1,411 @@
+/* test_spawn.c: what a child finds when it begins, and how its end is seen. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "jobqd/io/spawn.h"
+
+enum { LIMIT_MS = 30000 };
+
+static void
+wait_readable(int fd)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    int n;
+    while ((n = poll(&wait, 1, LIMIT_MS)) < 0 && errno == EINTR)
+        continue;
+    assert_int_equal(n, 1);
+}
+
+static struct child
+spawn_argv(char *const *argv, int stdin_fd, bool channel)
+{
+    static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
+    static char *environment[] = {path, NULL};
+    struct child child;
+    jobq_error err;
+    int rc = spawn_child(&child,
+                         &(struct spawn_options){.argv = argv,
+                                                 .environment = environment,
+                                                 .stdin_fd = stdin_fd,
+                                                 .channel = channel},
+                         &err);
+    if (rc < 0)
+        fail_msg("%s", err.message);
+    return child;
+}
+
+static struct child
+spawn_script(const char *script, int stdin_fd, bool channel)
+{
+    char *argv[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c",
+                    (char *)(uintptr_t)script, NULL};
+    return spawn_argv(argv, stdin_fd, channel);
+}
+
+/* Waits for the end and takes it. */
+static struct child_end
+end_of(struct child *child)
+{
+    struct child_end end;
+    wait_readable(child->pidfd);
+    assert_int_equal(child_reap(child, &end, NULL), 0);
+    child_close(child);
+    return end;
+}
+
+/* Everything that the child prints. */
+static void
+read_output(struct child *child, char *out, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+    while (len < size - 1 && (n = read(child->output_fd, out + len, size - 1 - len)) > 0)
+        len += (size_t)n;
+    out[len] = '\0';
+}
+
+static void
+output_is(const char *script, const char *expected)
+{
+    char out[1024];
+    struct child child = spawn_script(script, -1, false);
+    read_output(&child, out, sizeof out);
+    assert_int_equal(end_of(&child).exit_code, 0);
+    assert_string_equal(out, expected);
+}
+
+static bool
+is_alive(pid_t pid)
+{
+    char path[64];
+    char state = 'X';
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 'X';
+    fclose(file);
+    return state != 'Z' && state != 'X';
+}
+
+static void
+wait_until_dead(pid_t pid)
+{
+    for (int i = 0; i < LIMIT_MS && is_alive(pid); i++)
+        poll(NULL, 0, 1);
+    assert_false(is_alive(pid));
+}
+
+/* ---- ends ---- */
+
+static void
+an_exit_code_is_seen(void **state)
+{
+    (void)state;
+    struct child child = spawn_script("exit 7", -1, false);
+    struct child_end end = end_of(&child);
+    assert_int_equal(end.exit_code, 7);
+    assert_int_equal(end.signal, 0);
+    assert_true(end.cpu_us > 0);
+    assert_true(end.max_rss_kb > 100);
+}
+
+static void
+a_signal_is_seen(void **state)
+{
+    (void)state;
+    struct child child = spawn_script("kill -ABRT $$", -1, false);
+    struct child_end end = end_of(&child);
+    assert_int_equal(end.exit_code, -1);
+    assert_int_equal(end.signal, SIGABRT);
+}
+
+static void
+ignored_sigchld_does_not_lose_the_end(void **state)
+{
+    (void)state;
+    signal(SIGCHLD, SIG_IGN);
+    struct child child = spawn_script("exit 5", -1, false);
+    assert_int_equal(end_of(&child).exit_code, 5);
+}
+
+/* ---- programs that cannot be executed ---- */
+
+static int
+exec_error_of(const char *path)
+{
+    char *argv[] = {(char *)(uintptr_t)path, NULL};
+    struct child child = spawn_argv(argv, -1, true);
+    wait_readable(child.pidfd);
+    int why = child_exec_error(&child);
+    assert_int_equal(end_of(&child).exit_code, 127);
+    return why;
+}
+
+static void
+why_a_program_cannot_be_executed_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(exec_error_of("/nonexistent/program"), ENOENT);
+    assert_int_equal(exec_error_of("/etc/passwd"), EACCES);
+    assert_int_equal(exec_error_of("/tmp"), EACCES);
+    struct child child = spawn_script("exit 127", -1, false);
+    wait_readable(child.pidfd);
+    assert_int_equal(child_exec_error(&child), 0);
+    end_of(&child);
+}
+
+/* ---- what a child finds ---- */
+
+static void
+stdout_and_stderr_are_one_pipe(void **state)
+{
+    (void)state;
+    output_is("echo one; echo two >&2; echo three", "one\ntwo\nthree\n");
+}
+
+static void
+stdin_is_empty_or_what_was_given(void **state)
+{
+    (void)state;
+    output_is("cat", "");
+    output_is("readlink /proc/self/fd/0", "/dev/null\n");
+    char out[64];
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(write(pipe_fds[1], "given", 5), 5);
+    close(pipe_fds[1]);
+    struct child child = spawn_script("cat", pipe_fds[0], false);
+    close(pipe_fds[0]);
+    read_output(&child, out, sizeof out);
+    end_of(&child);
+    assert_string_equal(out, "given");
+}
+
+static void
+no_other_descriptor_is_open(void **state)
+{
+    (void)state;
+    int leaky = open("/dev/null", O_RDONLY); /* not close-on-exec */
+    assert_true(leaky >= 0);
+    assert_true(dup2(leaky, 77) == 77);
+    /* The one that ls opens for itself is the next free one. */
+    output_is("ls /proc/self/fd | tr '\\n' ' '", "0 1 2 3 ");
+    char out[64];
+    struct child child = spawn_script("ls /proc/self/fd | tr '\\n' ' '", -1, true);
+    read_output(&child, out, sizeof out);
+    end_of(&child);
+    assert_string_equal(out, "0 1 2 3 4 ");
+    close(leaky);
+    close(77);
+}
+
+static void
+the_channel_goes_both_ways(void **state)
+{
+    (void)state;
+    char line[16] = "";
+    struct child child = spawn_script("read line <&3; echo \"got $line\" >&3", -1, true);
+    assert_int_equal(send(child.channel_fd, "x\n", 2, 0), 2);
+    wait_readable(child.channel_fd);
+    assert_int_equal(recv(child.channel_fd, line, sizeof line - 1, 0), 6);
+    assert_string_equal(line, "got x\n");
+    assert_int_equal(end_of(&child).exit_code, 0);
+}
+
+/* A daemon may be started with 0, 1 and 2 closed: then our own ends get these numbers. */
+static void
+low_descriptors_of_ours_do_no_harm(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int fd = 0; fd < 10; fd++)
+            close(fd);
+        char answer[8];
+        struct child child = spawn_script("echo out; echo 'yes' >&3", -1, true);
+        struct pollfd wait = {.fd = child.channel_fd, .events = POLLIN};
+        bool fine = poll(&wait, 1, LIMIT_MS) == 1 &&
+                    recv(child.channel_fd, answer, sizeof answer, 0) == 4 &&
+                    memcmp(answer, "yes\n", 4) == 0;
+        wait = (struct pollfd){.fd = child.output_fd, .events = POLLIN};
+        fine = fine && poll(&wait, 1, LIMIT_MS) == 1 &&
+               read(child.output_fd, answer, sizeof answer) == 4;
+        _exit(fine ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
+signals_are_as_if_nobody_had_touched_them(void **state)
+{
+    (void)state;
+    sigset_t some, before;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR1, SIG_IGN);
+    sigemptyset(&some);
+    sigaddset(&some, SIGTERM);
+    sigaddset(&some, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &some, &before);
+    output_is("grep -E 'SigBlk|SigIgn' /proc/self/status",
+              "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    sigset_t now;
+    sigprocmask(SIG_SETMASK, &before, &now);
+    assert_true(sigismember(&now, SIGTERM)); /* ours were not changed by it */
+    assert_false(sigismember(&now, SIGINT));
+    signal(SIGPIPE, SIG_DFL);
+    signal(SIGUSR1, SIG_DFL);
+}
+
+/* ---- nothing is left ---- */
+
+static void
+a_child_leads_its_own_group_which_ends_with_it(void **state)
+{
+    (void)state;
+    char out[32];
+    struct child child =
+        spawn_script("trap '' TERM; sleep 1000 & echo $!; exit 0", -1, false);
+    wait_readable(child.output_fd);
+    ssize_t n = read(child.output_fd, out, sizeof out - 1);
+    assert_true(n > 0);
+    out[n] = '\0';
+    pid_t grandchild = (pid_t)atoi(out);
+    wait_readable(child.pidfd);
+    assert_true(is_alive(grandchild));
+    assert_int_equal(getpgid(grandchild), child.pid);
+    assert_int_equal(end_of(&child).exit_code, 0);
+    wait_until_dead(grandchild);
+}
+
+static void
+a_signal_reaches_the_whole_group(void **state)
+{
+    (void)state;
+    char out[32];
+    struct child child = spawn_script("sleep 1000 & echo $!; wait", -1, false);
+    wait_readable(child.output_fd);
+    ssize_t n = read(child.output_fd, out, sizeof out - 1);
+    assert_true(n > 0);
+    out[n] = '\0';
+    child_signal(&child, SIGTERM);
+    wait_until_dead((pid_t)atoi(out));
+    assert_int_equal(end_of(&child).signal, SIGTERM);
+}
+
+static void
+a_child_dies_with_its_parent(void **state)
+{
+    (void)state;
+    int report[2];
+    assert_int_equal(pipe(report), 0);
+    /* Orphans come to us, so that we see that it has died and not merely gone elsewhere.
+     */
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t parent = fork();
+    if (parent == 0) {
+        struct child child =
+            spawn_script("trap '' TERM HUP INT; exec sleep 1000", -1, true);
+        ssize_t n = write(report[1], &child.pid, sizeof child.pid);
+        (void)n;
+        raise(SIGKILL);
+    }
+    pid_t child;
+    assert_int_equal(read(report[0], &child, sizeof child), sizeof child);
+    assert_int_equal(waitpid(parent, NULL, 0), parent);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    close(report[0]);
+    close(report[1]);
+}
+
+static void
+a_discarded_child_is_gone(void **state)
+{
+    (void)state;
+    struct child child = spawn_script("sleep 1000", -1, true);
+    pid_t pid = child.pid;
+    child_discard(&child);
+    assert_int_equal(kill(pid, 0), -1);
+    assert_int_equal(child.pidfd, -1);
+}
+
+/* ---- the environment ---- */
+
+static void
+an_environment_is_without_what_is_withheld(void **state)
+{
+    (void)state;
+    static const char *const given[] = {
+        "HOME=/root",         "PGPASSWORD=x",        "PGHOST=x",
+        "PGSERVICEFILE=x",    "DATABASE_URL=x",      "JOBQ_DATABASE=x",
+        "JOBQ_FD=9",          "JOBQ_JOB_ID=9",       "NOTIFY_SOCKET=x",
+        "WATCHDOG_USEC=1",    "LISTEN_FDS=1",        "JOBQ_DATABASES=stays",
+        "MYPGPASSWORD=stays", "DATABASE_URL2=stays", "EMPTY=",
+    };
+    char *base[sizeof given / sizeof given[0] + 1];
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++)
+        base[i] = (char *)(uintptr_t)given[i];
+    base[sizeof given / sizeof given[0]] = NULL;
+    const char *extra[] = {"JOBQ_FD=3", "JOBQ_QUEUE=q"};
+    char **environment = spawn_environment(base, extra, 2);
+    static const char *const expected[] = {
+        "HOME=/root",
+        "JOBQ_DATABASES=stays",
+        "MYPGPASSWORD=stays",
+        "DATABASE_URL2=stays",
+        "EMPTY=",
+        "JOBQ_FD=3",
+        "JOBQ_QUEUE=q",
+    };
+    size_t n = sizeof expected / sizeof expected[0];
+    for (size_t i = 0; i < n; i++)
+        assert_string_equal(environment[i], expected[i]);
+    assert_null(environment[n]);
+    free(environment);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_exit_code_is_seen),
+        cmocka_unit_test(a_signal_is_seen),
+        cmocka_unit_test(ignored_sigchld_does_not_lose_the_end),
+        cmocka_unit_test(why_a_program_cannot_be_executed_is_told),
+        cmocka_unit_test(stdout_and_stderr_are_one_pipe),
+        cmocka_unit_test(stdin_is_empty_or_what_was_given),
+        cmocka_unit_test(no_other_descriptor_is_open),
+        cmocka_unit_test(the_channel_goes_both_ways),
+        cmocka_unit_test(low_descriptors_of_ours_do_no_harm),
+        cmocka_unit_test(signals_are_as_if_nobody_had_touched_them),
+        cmocka_unit_test(a_child_leads_its_own_group_which_ends_with_it),
+        cmocka_unit_test(a_signal_reaches_the_whole_group),
+        cmocka_unit_test(a_child_dies_with_its_parent),
+        cmocka_unit_test(a_discarded_child_is_gone),
+        cmocka_unit_test(an_environment_is_without_what_is_withheld),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

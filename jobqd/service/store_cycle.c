@@ -185,6 +185,27 @@ decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
     return job;
 }
 
+/* The order of the line: priority, then position. */
+static int
+in_line(const void *left, const void *right)
+{
+    const struct store_claimed *a = left, *b = right;
+    if (a->priority != b->priority)
+        return a->priority < b->priority ? -1 : 1;
+    return (a->position > b->position) - (a->position < b->position);
+}
+
+/* The rows come in the table's order, which is nearly always the line's. */
+static void
+sort_claimed(struct store_claimed *claimed, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (in_line(&claimed[i - 1], &claimed[i]) > 0) {
+            qsort(claimed, n, sizeof *claimed, in_line);
+            return;
+        }
+}
+
 static void
 decode_claim(struct store *store, const PGresult *rows, struct store_cycle_result *result)
 {
@@ -200,6 +221,7 @@ decode_claim(struct store *store, const PGresult *rows, struct store_cycle_resul
                   "a claimed job could not be taken in (no memory): giving it back");
         pgconn_reset(store->work);
     }
+    sort_claimed(store->claimed, result->n_claimed);
     result->claimed = store->claimed;
 }
 

@@ -151,12 +151,20 @@ interrupted(const struct pgconn *conn)
            conn->wanted == WANT_CLOSED;
 }
 
+/* What libpq or, if it has said goodbye, the server says about the end. */
+static void
+tell_why(const struct pgconn *conn, jobq_error *why)
+{
+    *why = conn->last_words; /* tells more than "closed unexpectedly" */
+    if (why->code == 0)
+        jobq__error(why, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
+}
+
 static void
 lose_pg(struct pgconn *conn)
 {
-    jobq_error why = conn->last_words; /* tells more than "closed unexpectedly" */
-    if (why.code == 0)
-        jobq__error(&why, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
+    jobq_error why;
+    tell_why(conn, &why);
     lose(conn, &why);
 }
 
@@ -263,24 +271,22 @@ set_watchdog(struct pgconn *conn)
         start_timer(conn, deadline > now ? deadline - now : 0);
 }
 
-/* Completes every batch whose results are here. False: the connection was lost. */
+/* Completes every batch whose results are here. False: the connection is of no use any
+ * more. */
 static bool
-drain(struct pgconn *conn)
+drain(struct pgconn *conn, jobq_error *why)
 {
     uint64_t taken = conn->queue.taken;
     while (!interrupted(conn)) {
         struct pgbatch *batch;
         struct pgconn_outcome outcome;
-        jobq_error why;
-        enum pgqueue_found found = pgqueue_take(&conn->queue, &batch, &outcome, &why);
+        enum pgqueue_found found = pgqueue_take(&conn->queue, &batch, &outcome, why);
         if (conn->queue.taken != taken)
             conn->answered_at_ms = uv_now(conn->loop);
         if (found == PGQUEUE_NOTHING)
             return true;
-        if (found == PGQUEUE_LOST) {
-            lose(conn, &why);
+        if (found == PGQUEUE_LOST)
             return false;
-        }
         if (outcome.code == 0)
             conn->failures = 0; /* the connection has proved good */
         complete(batch, &outcome);
@@ -306,17 +312,25 @@ deliver_notifies(struct pgconn *conn)
 static void
 pump(struct pgconn *conn, bool readable)
 {
+    jobq_error end;
+    jobq_error why;
     bool alive = !readable || PQconsumeInput(conn->pg);
     int flushed = 1;
+    if (!alive)
+        tell_why(conn, &end); /* before draining, which libpq has words for as well */
     for (int pass = 0; pass < 2 && flushed == 1; pass++) {
-        if (!drain(conn))
+        if (!drain(conn, &why)) {
+            lose(conn, alive || why.sqlstate[0] != '\0' ? &why : &end);
             return;
+        }
         deliver_notifies(conn);
         if (interrupted(conn))
             return; /* step() goes on from here */
         flushed = alive ? PQflush(conn->pg) : -1;
     }
-    if (flushed < 0)
+    if (!alive)
+        lose(conn, &end);
+    else if (flushed < 0)
         lose_pg(conn);
     else
         arm(conn, flushed > 0 ? UV_READABLE | UV_WRITABLE : UV_READABLE);

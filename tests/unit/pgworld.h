@@ -54,7 +54,10 @@ static struct {
     const char *conninfo;
     PGconn *admin;
     uv_loop_t loop;
-    uv_timer_t tick; /* so that a loop with nothing to do comes back */
+    uv_timer_t tick;   /* so that a loop with nothing to do comes back */
+    uv_prepare_t look; /* sees states that last for less than a turn of the loop */
+    enum pgconn_state awaited;
+    void (*then_in_state)(void);
     struct pgconn *conn;
     struct pgconn_options options;
     int ready;
@@ -242,6 +245,25 @@ on_tick(uv_timer_t *tick)
     (void)tick;
 }
 
+static inline void
+on_look(uv_prepare_t *look)
+{
+    (void)look;
+    void (*then)(void) = world.then_in_state;
+    if (!then || !world.conn || pgconn_state(world.conn) != world.awaited)
+        return;
+    world.then_in_state = NULL;
+    then();
+}
+
+/* Calls then as soon as the connection is in that state. */
+static inline void
+in_state(enum pgconn_state state, void (*then)(void))
+{
+    world.awaited = state;
+    world.then_in_state = then;
+}
+
 static inline int
 begin_world(void **state)
 {
@@ -258,6 +280,8 @@ begin_world(void **state)
     if (uv_loop_init(&world.loop) < 0 || uv_timer_init(&world.loop, &world.tick) < 0)
         return -1;
     uv_timer_start(&world.tick, on_tick, 50, 50);
+    uv_prepare_init(&world.loop, &world.look);
+    uv_prepare_start(&world.look, on_look);
     world.options = (struct pgconn_options){.conninfo = conninfo,
                                             .name = "test",
                                             .dead_after_ms = 30000,
@@ -283,6 +307,7 @@ end_world(void **state)
     if (world.conn)
         close_conn(false);
     uv_close((uv_handle_t *)&world.tick, NULL);
+    uv_close((uv_handle_t *)&world.look, NULL);
     uv_run(&world.loop, UV_RUN_DEFAULT);
     PQfinish(world.admin);
     return uv_loop_close(&world.loop); /* not 0 when a handle was left open */

@@ -132,7 +132,10 @@ migrate_check(PGconn *conn, const char *schema, int *found, jobq_error *err)
 static int
 begin(PGconn *conn, const char *schema, int *version, jobq_error *err)
 {
-    int rc = query(conn, schema, "BEGIN", 0, NULL, NULL, err);
+    /* With a stricter isolation as the database's default we would look with a snapshot
+     * from before the wait. */
+    int rc = query(conn, schema, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0,
+                   NULL, NULL, err);
     if (rc == 0)
         rc = query(conn, schema, sql_migrate_lock, 1, &schema, NULL, err);
     if (rc == 0)

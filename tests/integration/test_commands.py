@@ -1,5 +1,6 @@
 """jobqd's commands: what they print, what they leave in the database, and what a user is told who got one wrong."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -41,6 +42,15 @@ def test_every_step_can_be_taken_back_and_repeated(cli, empty_db):
         cli("migrate", "up", version, db=empty_db)
         cli("migrate", "down", version - 1, db=empty_db)
         cli("migrate", "up", version, db=empty_db)
+
+
+def test_many_that_migrate_at_once_do_each_step_once(cli, empty_db):
+    with empty_db.connect() as conn:
+        conn.execute(f"ALTER DATABASE {empty_db.name} SET default_transaction_isolation = 'serializable'")
+    latest = json.loads(cli("version", "--json").stdout)["schema"]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: json.loads(cli("migrate", "--json", db=empty_db).stdout)["steps"], range(4)))
+    assert sorted(step["version"] for steps in runs for step in steps) == list(range(1, latest + 1))
 
 
 def test_the_printed_script_makes_the_same_schema(cli, empty_db):
@@ -158,6 +168,15 @@ def test_one_wrong_line_and_nothing_is_enqueued(cli, db, line, message):
     assert done.stdout == ""
     assert done.stderr == "jobqd enqueue: " + message
     assert db.value("SELECT count(*) FROM jobq.jobs") == 0
+
+
+def test_input_that_is_no_utf8(cli, db, jobqd_program):
+    done = subprocess.run([jobqd_program, "enqueue", "-", "--database", db.uri], input=b'{"kind": "k\xff"}\n',
+                          capture_output=True)
+    assert done.returncode == 65 and done.stderr.startswith(b"jobqd enqueue: line 1: ")
+    done = subprocess.run([jobqd_program, "enqueue", b"k\xff", "--database", db.uri], capture_output=True)
+    assert done.returncode == 65 and b"invalid byte sequence" in done.stderr
+    assert db.states() == {}
 
 
 def test_a_wrong_line_in_a_later_batch(cli, db):
@@ -290,13 +309,13 @@ def test_a_password_is_never_shown(cli, uri):
     assert "sec" not in done.stdout + done.stderr and done.stderr.startswith("jobqd jobs: ")
 
 
-COMMANDS = ["run", "migrate", "enqueue", "jobs", "job", "cancel", "retry", "queues", "config", "version"]
+COMMANDS = ["run", "migrate", "enqueue", "jobs", "job", "cancel", "retry", "queues", "config", "bench", "version"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(cli, command):
     text = cli(command, "--help").stdout
-    assert text.startswith(f"usage: jobqd {command} [OPTION]...")
+    assert text.startswith(f"usage: jobqd {command} ")
     assert "--help" in text
     assert command in cli("--help").stdout
 

@@ -21,6 +21,21 @@
  * overwrites a source. */
 enum { PARKED_FD = 16 };
 
+/* What spawn_raise_file_limit found, for the children. A property of the process, so
+ * there is one. */
+static struct rlimit files_before;
+static bool files_raised;
+
+void
+spawn_raise_file_limit(void)
+{
+    if (files_raised || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
+        return;
+    struct rlimit most = files_before;
+    most.rlim_cur = most.rlim_max;
+    files_raised = setrlimit(RLIMIT_NOFILE, &most) == 0;
+}
+
 /* ---- the environment ---- */
 
 /* A name, or with a trailing '*' the start of names. */
@@ -161,6 +176,8 @@ run_child(struct plan *plan)
     if (getppid() != plan->parent)
         _exit(127);
     if (arrange_descriptors(plan)) {
+        if (files_raised)
+            setrlimit(RLIMIT_NOFILE, &files_before);
         reset_signals();
         execve(plan->options->argv[0], plan->options->argv, plan->options->environment);
     }

@@ -57,6 +57,12 @@ struct child_end {
  * of memory. */
 char **spawn_environment(char *const *base, const char *const *extra, size_t n_extra);
 
+/* Raises this process's limit of open files as far as it may: a child costs us up to four
+ * descriptors, and the usual soft limit of 1024 would end at some 250 of them. Children
+ * get back the limit that was there before, since programs that use select() break above
+ * 1024. Once is enough; more often does no harm. */
+void spawn_raise_file_limit(void);
+
 /* Forks and executes. Returns 0, or a negative JOBQ_E… when there is no process (out of
  * descriptors, memory or processes). That the program cannot be executed is found out
  * later: child_exec_error. */

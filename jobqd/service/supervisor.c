@@ -576,6 +576,7 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
         free_memory(pool);
         return rc;
     }
+    spawn_raise_file_limit();
     uv_idle_init(loop, &pool->turn_soon);
     uv_timer_init(loop, &pool->timer);
     pool->turn_soon.data = pool->timer.data = pool;

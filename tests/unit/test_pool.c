@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -900,6 +901,29 @@ a_missing_program_is_a_boot_failure(void **state)
     finish(b);
 }
 
+/* No process can be started: the pool pauses, and recovers when there are descriptors
+ * again. */
+static void
+without_descriptors_a_pool_backs_off_and_recovers(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(1, NULL);
+    b->queue.max_restarts = 3;
+    start(b);
+    run_until(b, all_ready);
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    give(b, "segv");
+    run_until(b, is_backing_off);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    run_until(b, all_ready);
+    assert_int_equal(result_of(b, "ok")->kind, VERDICT_OK);
+    finish(b);
+}
+
 static void
 a_worker_that_goes_after_its_job_is_replaced(void **state)
 {
@@ -1240,6 +1264,7 @@ main(void)
         cmocka_unit_test(the_end_of_the_output_is_kept),
         cmocka_unit_test(a_worker_that_cannot_start_puts_its_pool_into_backoff),
         cmocka_unit_test(a_missing_program_is_a_boot_failure),
+        cmocka_unit_test(without_descriptors_a_pool_backs_off_and_recovers),
         cmocka_unit_test(a_worker_that_goes_after_its_job_is_replaced),
         cmocka_unit_test(a_drain_lets_the_running_job_finish),
         cmocka_unit_test(a_drain_ends_with_its_grace),

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -276,6 +277,23 @@ signals_are_as_if_nobody_had_touched_them(void **state)
     signal(SIGUSR1, SIG_DFL);
 }
 
+static void
+the_file_limit_is_raised_for_us_alone(void **state)
+{
+    (void)state;
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 300;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    spawn_raise_file_limit();
+    spawn_raise_file_limit();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(limit.rlim_cur, limit.rlim_max);
+    output_is("ulimit -S -n", "300\n");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 /* ---- nothing is left ---- */
 
 static void
@@ -323,9 +341,11 @@ a_child_dies_with_its_parent(void **state)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t parent = fork();
     if (parent == 0) {
+        char up;
         struct child child =
-            spawn_script("trap '' TERM HUP INT; exec sleep 1000", -1, true);
-        ssize_t n = write(report[1], &child.pid, sizeof child.pid);
+            spawn_script("trap '' TERM HUP INT; echo; exec sleep 1000", -1, true);
+        ssize_t n = read(child.output_fd, &up, 1); /* it executes: see the test below */
+        n = write(report[1], &child.pid, sizeof child.pid);
         (void)n;
         raise(SIGKILL);
     }
@@ -336,6 +356,33 @@ a_child_dies_with_its_parent(void **state)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    close(report[0]);
+    close(report[1]);
+}
+
+/* Dead before it could ask to be told of its parent's death, it asks who its parent is.
+ */
+static void
+a_child_whose_parent_is_gone_does_not_begin(void **state)
+{
+    (void)state;
+    int report[2];
+    assert_int_equal(pipe(report), 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t parent = fork();
+    if (parent == 0) {
+        struct child child = spawn_script("exec sleep 1000", -1, true);
+        ssize_t n = write(report[1], &child.pid, sizeof child.pid);
+        (void)n;
+        raise(SIGKILL);
+    }
+    pid_t child;
+    assert_int_equal(read(report[0], &child, sizeof child), sizeof child);
+    assert_int_equal(waitpid(parent, NULL, 0), parent);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 127);
     prctl(PR_SET_CHILD_SUBREAPER, 0);
     close(report[0]);
     close(report[1]);
@@ -401,9 +448,11 @@ main(void)
         cmocka_unit_test(the_channel_goes_both_ways),
         cmocka_unit_test(low_descriptors_of_ours_do_no_harm),
         cmocka_unit_test(signals_are_as_if_nobody_had_touched_them),
+        cmocka_unit_test(the_file_limit_is_raised_for_us_alone),
         cmocka_unit_test(a_child_leads_its_own_group_which_ends_with_it),
         cmocka_unit_test(a_signal_reaches_the_whole_group),
         cmocka_unit_test(a_child_dies_with_its_parent),
+        cmocka_unit_test(a_child_whose_parent_is_gone_does_not_begin),
         cmocka_unit_test(a_discarded_child_is_gone),
         cmocka_unit_test(an_environment_is_without_what_is_withheld),
     };

@@ -55,6 +55,7 @@ struct embedded {
     struct postgres_dir dir;
     struct postgres_binaries binaries;
     char **settings; /* NULL-terminated copies; NULL: none */
+    bool for_command;
     enum embedded_state state;
     uint64_t since_ms;            /* when this state began, on the loop's clock */
     uint64_t noted_ms;            /* when a long wait was last logged */
@@ -248,9 +249,12 @@ come_up(struct embedded *embedded)
     move(embedded, EMBEDDED_UP);
     embedded->was_up = true;
     wake_in(embedded, TEND_MS, TEND_MS);
-    log_info(SUBJECT, "PostgreSQL %d, process %d, takes writes in %s",
-             embedded->dir.major, (int)postgres_child_pid(embedded->child),
-             embedded->dir.path);
+    /* A command's user has asked for something else. */
+    void (*tell)(const char *subject, const char *format, ...)
+        __attribute__((format(printf, 2, 3))) =
+            embedded->for_command ? log_debug : log_info;
+    tell(SUBJECT, "PostgreSQL %d, process %d, takes writes in %s", embedded->dir.major,
+         (int)postgres_child_pid(embedded->child), embedded->dir.path);
     ask_for_checkpoint(embedded);
     embedded->events.on_ready(embedded->owner, embedded->dir.uri);
 }
@@ -593,11 +597,11 @@ copy_settings(struct embedded *embedded, const char *const *settings)
 
 /* A command holds the lock for moments: that is waited for. Another daemon is not. */
 static int
-take_lock(struct embedded *embedded, bool for_command, jobq_error *err)
+take_lock(struct embedded *embedded, jobq_error *err)
 {
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
-    enum postgres_holder as = for_command ? HOLDER_COMMAND : HOLDER_DAEMON;
-    uint64_t wait_ms = for_command ? COMMAND_LOCK_WAIT_MS : LOCK_WAIT_MS;
+    enum postgres_holder as = embedded->for_command ? HOLDER_COMMAND : HOLDER_DAEMON;
+    uint64_t wait_ms = embedded->for_command ? COMMAND_LOCK_WAIT_MS : LOCK_WAIT_MS;
     uint64_t until = uv_hrtime() + wait_ms * 1000000ULL;
     for (;;) {
         enum postgres_holder held_by = HOLDER_DAEMON;
@@ -612,14 +616,13 @@ take_lock(struct embedded *embedded, bool for_command, jobq_error *err)
  * is held: whoever held it may have made the cluster. So the cluster, and with it the
  * version, is looked at twice. */
 static int
-take_directory(struct embedded *embedded, const struct embedded_options *options,
-               jobq_error *err)
+take_directory(struct embedded *embedded, const char *path, jobq_error *err)
 {
-    int code = postgres_dir_inspect(&embedded->dir, options->dir, err);
+    int code = postgres_dir_inspect(&embedded->dir, path, err);
     if (code == 0)
         code = postgres_binaries_find(&embedded->binaries, embedded->dir.major, err);
     if (code == 0)
-        code = take_lock(embedded, options->for_command, err);
+        code = take_lock(embedded, err);
     if (code != 0 || embedded->dir.major == 0 ||
         embedded->dir.major == embedded->binaries.major)
         return code;
@@ -640,11 +643,12 @@ embedded_new(struct embedded **out, uv_loop_t *loop,
     embedded->events = *events;
     embedded->owner = owner;
     embedded->state = EMBEDDED_IDLE;
+    embedded->for_command = options->for_command;
     int code = postgres_settings_check(options->settings, err);
     if (code == 0 && copy_settings(embedded, options->settings) != 0)
         code = jobq__error(err, JOBQ_ENOMEM, "out of memory");
     if (code == 0)
-        code = take_directory(embedded, options, err);
+        code = take_directory(embedded, options->dir, err);
     if (code == 0) {
         int failed = uv_timer_init(loop, &embedded->timer);
         if (failed != 0)

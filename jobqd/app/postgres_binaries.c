@@ -103,8 +103,11 @@ consider(struct search *search, const char *bindir)
     char absolute[PATH_MAX];
     if (!realpath(bindir, absolute))
         return;
+    /* PATH may lead to the same folder many times. */
+    if (strcmp(search->bindir, absolute) == 0 || strstr(search->others, absolute))
+        return;
     int major = major_version(absolute);
-    if (major == 0 || strcmp(search->bindir, absolute) == 0)
+    if (major == 0)
         return;
     bool fits = search->wanted ? major == search->wanted : major >= POSTGRES_OLDEST_MAJOR;
     if (!fits) {

@@ -96,26 +96,52 @@ words_free(char **words)
     free(words);
 }
 
+/* '…' would do for the word: it holds no ' and nothing that an INI file takes for a
+ * comment. */
+static bool
+can_be_quoted(const char *word)
+{
+    for (const char *at = word; *at != '\0'; at++) {
+        if (*at == '\'' || (is_blank(*at) && at[1] == ';'))
+            return false;
+    }
+    return true;
+}
+
+static void
+join_word(struct jobq__buf *buf, const char *word)
+{
+    if (*word != '\0' && strpbrk(word, " \t\r\n'\"\\;") == NULL) {
+        jobq__buf_adds(buf, word);
+        return;
+    }
+    if (can_be_quoted(word)) {
+        jobq__buf_addc(buf, '\'');
+        jobq__buf_adds(buf, word);
+        jobq__buf_addc(buf, '\'');
+        return;
+    }
+    for (const char *at = word; *at != '\0'; at++) {
+        if (is_blank(
+                *at)) { /* quoted, not escaped: a value's last blank would be trimmed */
+            jobq__buf_addc(buf, '\'');
+            jobq__buf_addc(buf, *at);
+            jobq__buf_addc(buf, '\'');
+            continue;
+        }
+        if (strchr("'\"\\;", *at) != NULL)
+            jobq__buf_addc(buf, '\\');
+        jobq__buf_addc(buf, *at);
+    }
+}
+
 void
 words_join(struct jobq__buf *buf, char *const *words)
 {
     for (char *const *word = words; *word != NULL; word++) {
         if (word != words)
             jobq__buf_addc(buf, ' ');
-        if (**word == '\0')
-            jobq__buf_adds(buf, "''");
-        for (const char *at = *word; *at != '\0'; at++) {
-            if (is_blank(*at)) { /* quoted, not escaped: a value's last blank would be
-                                    trimmed */
-                jobq__buf_addc(buf, '\'');
-                jobq__buf_addc(buf, *at);
-                jobq__buf_addc(buf, '\'');
-                continue;
-            }
-            if (strchr("'\"\\;", *at) != NULL)
-                jobq__buf_addc(buf, '\\');
-            jobq__buf_addc(buf, *at);
-        }
+        join_word(buf, *word);
     }
 }
 

@@ -4,7 +4,7 @@
 SELECT j.id, j.state, j.queue, j.kind, j.attempt || '/' || j.max_attempts AS attempt,
        to_char(coalesce(j.finished_at, CASE WHEN j.state = 'executing' THEN j.attempted_at ELSE j.scheduled_at END)
                AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
-       coalesce(j.errors -> -1 ->> 'kind', '') || coalesce(': ' || left(j.errors -> -1 ->> 'error', 50), '')
+       coalesce(j.errors -> -1 ->> 'kind', '') || coalesce(': ' || left(j.errors -> -1 ->> 'error', 70), '')
            AS last_error,
        to_jsonb(j) AS json
   FROM (SELECT *

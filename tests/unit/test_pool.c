@@ -964,6 +964,30 @@ a_drain_lets_the_running_job_finish(void **state)
     finish(b);
 }
 
+/* A worker of libjobq's gives back what it has not begun, however long that would take.
+ */
+static void
+a_drain_asks_back_what_has_not_begun(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(1, NULL);
+    find_program(b->program, sizeof b->program, "fault_worker");
+    b->queue.mailbox = 5;
+    start(b);
+    run_until(b, all_ready);
+    int64_t running = give_args(b, "sleep", "{\"ms\": 400}");
+    for (int i = 0; i < 4; i++)
+        give_args(b, "sleep", "{\"ms\": 600000}");
+    run_until(b, someone_is_busy);
+    for (int i = 0; i < 5; i++)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    pool_stop(b->pool, 50000);
+    run_until(b, is_stopped);
+    assert_int_equal(b->records[running].kind, VERDICT_OK);
+    assert_int_equal(count_kind(b, VERDICT_RELEASED), 4);
+    finish(b);
+}
+
 static void
 a_drain_ends_with_its_grace(void **state)
 {
@@ -1267,6 +1291,7 @@ main(void)
         cmocka_unit_test(without_descriptors_a_pool_backs_off_and_recovers),
         cmocka_unit_test(a_worker_that_goes_after_its_job_is_replaced),
         cmocka_unit_test(a_drain_lets_the_running_job_finish),
+        cmocka_unit_test(a_drain_asks_back_what_has_not_begun),
         cmocka_unit_test(a_drain_ends_with_its_grace),
         cmocka_unit_test(a_deaf_worker_is_terminated_and_killed_when_it_drains),
         cmocka_unit_test(a_pool_can_stop_while_it_boots),

@@ -170,7 +170,7 @@ on_registered(void *data, const struct store_answer *answer)
     node->id = answer->values[0];
     set_state(node, NODE_LIVE);
     renewed(node);
-    try_again_in(node, node->options.lease_ms / 3);
+    try_again_in(node, 0); /* the first renewal shows the state of the queues */
     log_info("node", "%s is registered as node %lld, lease %lld ms", node->options.name,
              (long long)node->id, (long long)node->options.lease_ms);
     node->options.on_live(node->options.owner, node->id);

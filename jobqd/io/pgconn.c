@@ -151,20 +151,13 @@ interrupted(const struct pgconn *conn)
            conn->wanted == WANT_CLOSED;
 }
 
-/* What libpq or, if it has said goodbye, the server says about the end. */
-static void
-tell_why(const struct pgconn *conn, jobq_error *why)
-{
-    *why = conn->last_words; /* tells more than "closed unexpectedly" */
-    if (why->code == 0)
-        jobq__error(why, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
-}
-
+/* The server's goodbye tells more than libpq's "closed unexpectedly". */
 static void
 lose_pg(struct pgconn *conn)
 {
-    jobq_error why;
-    tell_why(conn, &why);
+    jobq_error why = conn->last_words;
+    if (why.code == 0)
+        jobq__error(&why, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
     lose(conn, &why);
 }
 
@@ -305,6 +298,31 @@ deliver_notifies(struct pgconn *conn)
     }
 }
 
+/* Reads what has come. With TLS one call may leave the rest of a record (16 KB) behind in
+ * the TLS library, where the socket does not turn readable for it: libpq makes room for 8
+ * KB at a time, and cannot be asked whether there is more. */
+static bool
+consume(struct pgconn *conn)
+{
+    int calls = PQsslInUse(conn->pg) ? 4 : 1;
+    bool alive = true;
+    for (int i = 0; i < calls && alive; i++)
+        alive = PQconsumeInput(conn->pg);
+    return alive;
+}
+
+/* Of several accounts of a loss the server's own; then what libpq said first, because the
+ * calls behind that one only find the socket closed. */
+static const jobq_error *
+best_reason(const struct pgconn *conn, const jobq_error *why, const jobq_error *end)
+{
+    if (why->sqlstate[0] != '\0')
+        return why;
+    if (conn->last_words.code != 0)
+        return &conn->last_words;
+    return end->code != 0 ? end : why;
+}
+
 /* The one event function of a ready connection: consume, drain, notifies, flush, arm. A
  * flush that finds the socket full reads from it (so that two full pipes do not wait for
  * each other): what it read must be drained before arming, for nothing would wake us. The
@@ -312,24 +330,23 @@ deliver_notifies(struct pgconn *conn)
 static void
 pump(struct pgconn *conn, bool readable)
 {
-    jobq_error end;
+    jobq_error end = {0}; /* libpq's word on it, code 0: none */
     jobq_error why;
-    bool alive = !readable || PQconsumeInput(conn->pg);
     int flushed = 1;
-    if (!alive)
-        tell_why(conn, &end); /* before draining, which libpq has words for as well */
+    if (readable && !consume(conn))
+        jobq__error(&end, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
     for (int pass = 0; pass < 2 && flushed == 1; pass++) {
         if (!drain(conn, &why)) {
-            lose(conn, alive || why.sqlstate[0] != '\0' ? &why : &end);
+            lose(conn, best_reason(conn, &why, &end));
             return;
         }
         deliver_notifies(conn);
         if (interrupted(conn))
             return; /* step() goes on from here */
-        flushed = alive ? PQflush(conn->pg) : -1;
+        flushed = end.code == 0 ? PQflush(conn->pg) : -1;
     }
-    if (!alive)
-        lose(conn, &end);
+    if (end.code != 0)
+        lose(conn, best_reason(conn, &end, &end));
     else if (flushed < 0)
         lose_pg(conn);
     else
@@ -437,11 +454,8 @@ lose_in_setup(struct pgconn *conn, const PGresult *result)
 static void
 advance_setup(struct pgconn *conn, bool readable)
 {
-    if (readable && !PQconsumeInput(conn->pg)) {
-        lose_pg(conn);
-        return;
-    }
-    while (!PQisBusy(conn->pg)) {
+    bool alive = !readable || consume(conn);
+    while (!PQisBusy(conn->pg)) { /* what came before the end may say why it came */
         PGresult *result = PQgetResult(conn->pg);
         if (!result) {
             if (!next_setup(conn))
@@ -455,7 +469,7 @@ advance_setup(struct pgconn *conn, bool readable)
         if (!good)
             return;
     }
-    int flushed = PQflush(conn->pg);
+    int flushed = alive ? PQflush(conn->pg) : -1;
     if (flushed < 0)
         lose_pg(conn);
     else
@@ -741,10 +755,13 @@ on_soon(uv_idle_t *soon)
 {
     struct pgconn *conn = soon->data;
     uv_idle_stop(soon);
-    complete_refused(conn);
-    if (conn->state == PGCONN_READY && !interrupted(conn))
+    if (!interrupted(conn))
         pump(conn, false);
-    step(conn);
+    step(conn); /* completes what was under way, which was queued before */
+    if (conn->state < PGCONN_CLOSING) {
+        complete_refused(conn);
+        step(conn);
+    }
 }
 
 /* --- what the owner calls --- */

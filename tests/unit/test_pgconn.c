@@ -438,6 +438,8 @@ a_reset_connects_anew(void **state)
     assert_lost(&asked[0], true);
     wait_for(world.ready == 2);
     assert_lost(&asked[1], false);
+    assert_int_equal(asked[0].order, 0); /* in the order in which they were queued */
+    assert_int_equal(asked[1].order, 1);
     pgconn_reset(world.conn);
     in_state(PGCONN_CONNECTING, reset); /* in the middle of a try */
     wait_for(world.ready == 3);

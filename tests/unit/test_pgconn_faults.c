@@ -380,7 +380,7 @@ cut_at_bytes_of_a_beginning(void **state)
         int lost = world.lost;
         pgconn_reset(world.conn);
         wait_for(world.ready == ready + 1);
-        assert_int_equal(world.lost, lost + 2); /* the reset, and the try that was cut */
+        assert_in_range(world.lost, lost + 1, lost + 2); /* the reset, and the cut try */
         ask_sql(&asked, "SELECT current_setting('work_mem')");
         wait_for(asked.calls);
         assert_text(&asked, "7MB");

@@ -16,6 +16,10 @@ enum stager_state {
  * than this. */
 enum { SHORTEST_SLEEP_MS = 10 };
 
+/* Only jobs that are due within two seconds are announced (jobs_after_insert): so it
+ * looks more often than that, whatever the poll interval. */
+enum { LONGEST_SLEEP_MS = 1000 };
+
 struct stager {
     struct stager_options options;
     enum stager_state state;
@@ -35,8 +39,8 @@ static void
 sleep_for(struct stager *stager, int64_t ms)
 {
     stager->state = STAGER_SLEEPING;
-    if (ms > stager->options.poll_interval_ms)
-        ms = stager->options.poll_interval_ms;
+    if (ms > LONGEST_SLEEP_MS)
+        ms = LONGEST_SLEEP_MS;
     uv_timer_start(&stager->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
 }
 
@@ -48,7 +52,7 @@ next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
     if (stager->state == STAGER_ASKED_AGAIN || (staged > 0 && next_ms == 0))
         return 0;
     if (next_ms < 0)
-        return stager->options.poll_interval_ms;
+        return LONGEST_SLEEP_MS;
     return next_ms > 0 ? next_ms : SHORTEST_SLEEP_MS;
 }
 
@@ -64,7 +68,7 @@ on_answer(void *data, const struct store_answer *answer)
     if (answer->code < 0) {
         if (answer->code != JOBQ_ECONN)
             log_warning("stager", "%s", answer->error->message);
-        sleep_for(stager, stager->options.poll_interval_ms);
+        sleep_for(stager, LONGEST_SLEEP_MS);
         return;
     }
     int64_t ms = next_sleep_ms(stager, answer);
@@ -80,7 +84,7 @@ ask(struct stager *stager)
         return;
     stager->state = STAGER_ASKING;
     if (store_stage(stager->options.store, on_answer, stager) < 0)
-        sleep_for(stager, stager->options.poll_interval_ms);
+        sleep_for(stager, LONGEST_SLEEP_MS);
 }
 
 int

@@ -17,7 +17,6 @@ struct stager;
 struct stager_options {
     uv_loop_t *loop;
     struct store *store;
-    int64_t poll_interval_ms;
     void (*on_staged)(void *owner); /* jobs of some queue became available */
     void *owner;
 };

@@ -580,12 +580,10 @@ new_housekeeping(struct daemon *d)
                                                              .on_change = on_lead,
                                                              .owner = d});
     if (rc == 0)
-        rc = stager_new(&d->stager,
-                        &(struct stager_options){.loop = &d->loop,
-                                                 .store = d->store,
-                                                 .poll_interval_ms = c->poll_interval_ms,
-                                                 .on_staged = poke_all,
-                                                 .owner = d});
+        rc = stager_new(&d->stager, &(struct stager_options){.loop = &d->loop,
+                                                             .store = d->store,
+                                                             .on_staged = poke_all,
+                                                             .owner = d});
     if (rc == 0)
         rc =
             lifeline_new(&d->lifeline, &(struct lifeline_options){.loop = &d->loop,

@@ -56,17 +56,43 @@ tempo_ended(struct tempo *tempo, size_t jobs)
     tempo->ended += jobs;
 }
 
+/* A claim of so few jobs takes about as long as an insert: what both wait for is the
+ * disk. */
+enum { SMALL_CLAIM = 16 };
+
+static void
+measure_commit(struct tempo *tempo, uint64_t now_ns, size_t claimed)
+{
+    uint64_t took_ns = now_ns - tempo->sent_ns;
+    if (claimed == 0 || claimed > SMALL_CLAIM)
+        return;
+    tempo->commit_ns =
+        tempo->commit_ns == 0 ? took_ns : (tempo->commit_ns * 7 + took_ns) / 8;
+}
+
+/* How many commits in a window, one after the other, take a third of it. */
+static size_t
+busy_jobs(const struct tempo *tempo)
+{
+    if (tempo->commit_ns == 0)
+        return TEMPO_BUSY_MOST;
+    uint64_t jobs = TEMPO_WINDOW_MS * MS_NS / (3 * tempo->commit_ns);
+    return jobs < TEMPO_BUSY_LEAST  ? TEMPO_BUSY_LEAST
+           : jobs > TEMPO_BUSY_MOST ? TEMPO_BUSY_MOST
+                                    : (size_t)jobs;
+}
+
 static void
 count_window(struct tempo *tempo, uint64_t now_ns, size_t claimed)
 {
     if (now_ns - tempo->window_ns >= TEMPO_WINDOW_MS * MS_NS) {
         bool just_before = now_ns - tempo->window_ns < 2 * TEMPO_WINDOW_MS * MS_NS;
-        tempo->busy = just_before && tempo->window_jobs > TEMPO_BUSY_JOBS;
+        tempo->busy = just_before && tempo->window_jobs > busy_jobs(tempo);
         tempo->window_ns = now_ns;
         tempo->window_jobs = 0;
     }
     tempo->window_jobs += claimed;
-    if (tempo->window_jobs > TEMPO_BUSY_JOBS)
+    if (tempo->window_jobs > busy_jobs(tempo))
         tempo->busy = true;
 }
 
@@ -74,6 +100,7 @@ void
 tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t claimed,
                 size_t bytes, bool looked)
 {
+    measure_commit(tempo, now_ns, claimed);
     count_window(tempo, now_ns, claimed);
     /* Twice what a round trip used, halving slowly: a single odd round trip does not
      * starve the workers. */

@@ -6,8 +6,10 @@
  * jobs are long. Looks: after a claim that came back short, and every second; never so
  * often that looking costs more than a sixth of the time. Polls: 1 ms after the line ran
  * empty, then twice as long each time up to the poll interval. Waking: an idle mark makes
- * each insert notify, which costs the inserters a global lock; so a queue that gets more
- * than some 5,000 jobs a second is not marked: its polls find them anyway.
+ * each insert notify, and a commit that notifies holds a lock of the whole server until
+ * it is on disk, so inserters wait for one another. A queue whose jobs would hold that
+ * lock for more than a third of the time is not marked: its polls find them anyway. How
+ * long a commit takes is seen by our own small claims.
  */
 #ifndef JOBQD_TEMPO_H
 #define JOBQD_TEMPO_H
@@ -19,7 +21,8 @@
 enum {
     TEMPO_AHEAD_MOST = 1024, /* jobs claimed beyond what the workers can take */
     TEMPO_AHEAD_BYTES = 4 * 1024 * 1024, /* of arguments, likewise */
-    TEMPO_BUSY_JOBS = 500,               /* in a window: more than this is busy */
+    TEMPO_BUSY_LEAST = 25, /* jobs in a window: more than this may be busy … */
+    TEMPO_BUSY_MOST = 500, /* … and more than this is, however fast the disk */
     TEMPO_WINDOW_MS = 100
 };
 
@@ -35,7 +38,8 @@ struct tempo {
     uint64_t look_again_ns; /* no look before */
     uint64_t window_ns;     /* when the present window of counting began */
     size_t window_jobs;
-    bool busy; /* the last full window, or this one, had more than TEMPO_BUSY_JOBS */
+    uint64_t commit_ns; /* a small claim's round trip, a moving mean; 0: not known yet */
+    bool busy; /* the last full window, or this one, had more jobs than may be notified */
 };
 
 void tempo_init(struct tempo *tempo, int64_t poll_interval_ms);

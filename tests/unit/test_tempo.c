@@ -122,6 +122,44 @@ a_busy_queue_is_not_woken(void **state)
     assert_false(tempo_busy(&t, now));
 }
 
+/* Jobs come one by one, every `every` ms, and each claim takes `commit_us`. */
+static bool
+is_busy_with(uint64_t every_ms, uint64_t commit_us)
+{
+    struct tempo t;
+    tempo_init(&t, 1000);
+    uint64_t now = 1000 * MS;
+    for (int i = 0; i < 200; i++) {
+        now += every_ms * MS;
+        tempo_sent(&t, now, false);
+        tempo_came_back(&t, now + commit_us * 1000, 1, 1, 10, false);
+    }
+    return tempo_busy(&t, now);
+}
+
+static void
+jobs_whose_commits_would_wait_for_one_another_are_not_notified(void **state)
+{
+    (void)state;
+    assert_false(is_busy_with(3, 300)); /* 330 a second on a fast disk */
+    assert_true(is_busy_with(3, 4000)); /* on a slow one each notifies most of the time */
+    assert_false(is_busy_with(50, 4000));
+    assert_true(is_busy_with(1, 500));
+}
+
+static void
+a_large_claim_does_not_count_as_a_slow_commit(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    tempo_sent(&t, 1 * MS, false);
+    tempo_came_back(&t, 2 * MS, 1, 1, 10, false);
+    tempo_sent(&t, 10 * MS, false);
+    tempo_came_back(&t, 30 * MS, 1024, 1024, 10, false);
+    assert_int_equal(t.commit_ns, MS);
+}
+
 int
 main(void)
 {
@@ -133,6 +171,8 @@ main(void)
         cmocka_unit_test(a_slow_look_is_not_repeated_at_once),
         cmocka_unit_test(polls_slow_down_to_the_interval),
         cmocka_unit_test(a_busy_queue_is_not_woken),
+        cmocka_unit_test(jobs_whose_commits_would_wait_for_one_another_are_not_notified),
+        cmocka_unit_test(a_large_claim_does_not_count_as_a_slow_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

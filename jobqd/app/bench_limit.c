@@ -25,7 +25,7 @@ struct limit {
     int64_t ids[STORE_MAX_CLAIM]; /* claimed, to be acknowledged */
     int64_t attempts[STORE_MAX_CLAIM];
     size_t n;
-    struct pgarray arrays[3];
+    struct jobq__array arrays[3];
 };
 
 static int
@@ -53,12 +53,12 @@ static int
 send_ack(struct limit *limit, jobq_error *err)
 {
     struct params params = {0};
-    struct pgarray *attempts = &limit->arrays[1];
+    struct jobq__array *attempts = &limit->arrays[1];
     params_int8_array(&params, &limit->arrays[0], limit->ids, limit->n);
-    pgarray_begin(attempts, PG_INT4);
+    jobq__array_begin(attempts, JOBQ__INT4);
     for (size_t i = 0; i < limit->n; i++)
-        pgarray_add_int4(attempts, (int32_t)limit->attempts[i]);
-    params_array(&params, PG_INT4_ARRAY, attempts);
+        jobq__array_add_int4(attempts, (int32_t)limit->attempts[i]);
+    params_array(&params, JOBQ__INT4_ARRAY, attempts);
     params_int8(&params, limit->node);
     return send_statement(limit, "ack", &params, err);
 }
@@ -95,7 +95,7 @@ receive_ack(struct limit *limit, jobq_error *err)
     PGresult *result = receive(limit, PGRES_COMMAND_OK, err);
     if (result == NULL)
         return JOBQ_EDB;
-    size_t acked = pgresult_affected(result);
+    size_t acked = jobq__affected(result);
     PQclear(result);
     return acked == limit->n ? 0
                              : jobq__error(err, JOBQ_EDB, "%zu of %zu acks were accepted",
@@ -111,9 +111,9 @@ receive_claim(struct limit *limit, jobq_error *err)
     limit->n = (size_t)PQntuples(rows);
     for (size_t i = 0; i < limit->n; i++) {
         int64_t position = 0;
-        pgfield_int(rows, (int)i, 0, &limit->ids[i]);
-        pgfield_int(rows, (int)i, 1, &position);
-        pgfield_int(rows, (int)i, 3, &limit->attempts[i]);
+        jobq__field_int(rows, (int)i, 0, &limit->ids[i]);
+        jobq__field_int(rows, (int)i, 1, &position);
+        jobq__field_int(rows, (int)i, 3, &limit->attempts[i]);
         if (position > limit->cursors[0])
             limit->cursors[0] = position;
     }
@@ -222,7 +222,7 @@ bench_limit_round(struct bench *bench, const struct bench_limit_options *options
         rc = bench_wal(bench, &wal_after, err);
     out->wal_bytes = (double)(wal_after - wal_before);
     for (size_t i = 0; i < 3; i++)
-        pgarray_clear(&limit->arrays[i]);
+        jobq__array_clear(&limit->arrays[i]);
     store_sql_clear(&limit->sql);
     PQfinish(limit->conn);
     free(limit);

@@ -64,7 +64,7 @@ static void
 free_store(struct store *store)
 {
     for (size_t i = 0; i < PGCONN_MAX_PARAMS; i++)
-        pgarray_clear(&store->arrays[i]);
+        jobq__array_clear(&store->arrays[i]);
     store_sql_clear(&store->sql);
     free(store);
 }
@@ -220,18 +220,18 @@ read_row(const PGresult *rows, struct store_answer *answer, size_t *n)
         size_t len;
         bool truth;
         switch (PQftype(rows, column)) {
-        case PG_BOOL:
-            if (pgfield_bool(rows, 0, column, &truth))
+        case JOBQ__BOOL:
+            if (jobq__field_bool(rows, 0, column, &truth))
                 answer->values[*n] = truth;
             (*n)++;
             break;
-        case PG_TEXT:
+        case JOBQ__TEXT:
             if (!answer->text)
-                pgfield_text(rows, 0, column, &answer->text, &len);
+                jobq__field_text(rows, 0, column, &answer->text, &len);
             break;
-        case PG_INT4:
-        case PG_INT8:
-            pgfield_int(rows, 0, column, &answer->values[*n]);
+        case JOBQ__INT4:
+        case JOBQ__INT8:
+            jobq__field_int(rows, 0, column, &answer->values[*n]);
             (*n)++;
             break;
         default: /* void */
@@ -250,7 +250,7 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
          i++) {
         PGresult *rows = outcome->results[i];
         if (PQnfields(rows) == 0) {
-            answer.rows = pgresult_affected(rows);
+            answer.rows = jobq__affected(rows);
             continue;
         }
         answer.rows = (size_t)PQntuples(rows);

@@ -29,35 +29,37 @@ put_settlements(struct store *store, struct params *params,
         SETTLEMENTS(X)
 #undef X
     };
-    static const enum pg_type types[] = {PG_INT8,  PG_INT4, PG_TEXT, PG_INT8, PG_JSONB,
-                                         PG_JSONB, PG_INT8, PG_INT8, PG_INT8};
-    struct pgarray *a = store->arrays;
+    static const enum jobq__type types[] = {JOBQ__INT8, JOBQ__INT4,  JOBQ__TEXT,
+                                            JOBQ__INT8, JOBQ__JSONB, JOBQ__JSONB,
+                                            JOBQ__INT8, JOBQ__INT8,  JOBQ__INT8};
+    struct jobq__array *a = store->arrays;
     for (size_t i = 0; i < 9; i++)
-        pgarray_begin(&a[i], types[i]);
+        jobq__array_begin(&a[i], types[i]);
     for (size_t i = 0; i < cycle->n_settlements; i++) {
         const struct settlement *s = &cycle->settlements[i];
         const int64_t use[3] = {s->run_us, s->cpu_us, s->max_rss_kb};
-        pgarray_add_int8(&a[0], s->id);
-        pgarray_add_int4(&a[1], s->attempt);
-        pgarray_add_text(&a[2], words[s->kind], strlen(words[s->kind]));
-        pgarray_add_int8(&a[3], s->delay_ms);
+        jobq__array_add_int8(&a[0], s->id);
+        jobq__array_add_int4(&a[1], s->attempt);
+        jobq__array_add_text(&a[2], words[s->kind], strlen(words[s->kind]));
+        jobq__array_add_int8(&a[3], s->delay_ms);
         if (s->entry)
-            pgarray_add_jsonb(&a[4], s->entry, strlen(s->entry));
+            jobq__array_add_jsonb(&a[4], s->entry, strlen(s->entry));
         else
-            pgarray_add_null(&a[4]);
+            jobq__array_add_null(&a[4]);
         if (s->result)
-            pgarray_add_jsonb(&a[5], s->result, strlen(s->result));
+            jobq__array_add_jsonb(&a[5], s->result, strlen(s->result));
         else
-            pgarray_add_null(&a[5]);
+            jobq__array_add_null(&a[5]);
         for (size_t u = 0; u < 3; u++)
             if (use[u] >= 0)
-                pgarray_add_int8(&a[6 + u], use[u]);
+                jobq__array_add_int8(&a[6 + u], use[u]);
             else
-                pgarray_add_null(&a[6 + u]);
+                jobq__array_add_null(&a[6 + u]);
     }
-    static const enum pg_type arrays[] = {PG_INT8_ARRAY, PG_INT4_ARRAY,  PG_TEXT_ARRAY,
-                                          PG_INT8_ARRAY, PG_JSONB_ARRAY, PG_JSONB_ARRAY,
-                                          PG_INT8_ARRAY, PG_INT8_ARRAY,  PG_INT8_ARRAY};
+    static const enum jobq__type arrays[] = {
+        JOBQ__INT8_ARRAY, JOBQ__INT4_ARRAY,  JOBQ__TEXT_ARRAY,
+        JOBQ__INT8_ARRAY, JOBQ__JSONB_ARRAY, JOBQ__JSONB_ARRAY,
+        JOBQ__INT8_ARRAY, JOBQ__INT8_ARRAY,  JOBQ__INT8_ARRAY};
     for (size_t i = 0; i < 9; i++)
         params_array(params, arrays[i], &a[i]);
     params_int8(params, cycle->node);
@@ -74,11 +76,11 @@ put_acks(struct store *store, struct params *params, const struct store_cycle *c
 {
     params_int8_array(params, &store->arrays[ARRAY_ACK_IDS], cycle->ack_ids,
                       cycle->n_acks);
-    struct pgarray *attempts = &store->arrays[ARRAY_ACK_ATTEMPTS];
-    pgarray_begin(attempts, PG_INT4);
+    struct jobq__array *attempts = &store->arrays[ARRAY_ACK_ATTEMPTS];
+    jobq__array_begin(attempts, JOBQ__INT4);
     for (size_t i = 0; i < cycle->n_acks; i++)
-        pgarray_add_int4(attempts, cycle->ack_attempts[i]);
-    params_array(params, PG_INT4_ARRAY, attempts);
+        jobq__array_add_int4(attempts, cycle->ack_attempts[i]);
+    params_array(params, JOBQ__INT4_ARRAY, attempts);
     params_int8(params, cycle->node);
 }
 
@@ -156,14 +158,16 @@ decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
     int64_t id, position, priority, attempt, max_attempts, timeout_ms = 0;
     const char *kind, *args, *meta;
     size_t kind_len, args_len, meta_len;
-    if (!pgfield_int(rows, row, 0, &id) || !pgfield_int(rows, row, 1, &position) ||
-        !pgfield_int(rows, row, 2, &priority) || !pgfield_int(rows, row, 3, &attempt) ||
-        !pgfield_int(rows, row, 4, &max_attempts) ||
-        !pgfield_text(rows, row, 6, &kind, &kind_len) ||
-        !pgfield_jsonb(rows, row, 7, &args, &args_len) ||
-        !pgfield_jsonb(rows, row, 8, &meta, &meta_len))
+    if (!jobq__field_int(rows, row, 0, &id) ||
+        !jobq__field_int(rows, row, 1, &position) ||
+        !jobq__field_int(rows, row, 2, &priority) ||
+        !jobq__field_int(rows, row, 3, &attempt) ||
+        !jobq__field_int(rows, row, 4, &max_attempts) ||
+        !jobq__field_text(rows, row, 6, &kind, &kind_len) ||
+        !jobq__field_jsonb(rows, row, 7, &args, &args_len) ||
+        !jobq__field_jsonb(rows, row, 8, &meta, &meta_len))
         return NULL;
-    pgfield_int(rows, row, 5, &timeout_ms); /* null: the queue's */
+    jobq__field_int(rows, row, 5, &timeout_ms); /* null: the queue's */
     struct job *job = malloc(sizeof *job + kind_len + args_len + meta_len + 3);
     if (!job)
         return NULL;
@@ -234,18 +238,18 @@ decode(struct cycle_request *request, const struct pgconn_outcome *outcome,
     result->claim_limit = request->claim_limit;
     if (at[PART_NOTE] >= 0) {
         const PGresult *note = r[at[PART_NOTE]];
-        result->noted = pgfield_int(note, 0, 0, &result->note_position) &&
-                        pgfield_int(note, 0, 2, &result->note_oldest);
-        pgfield_int(note, 0, 1, &result->note_upto); /* null: nothing new */
+        result->noted = jobq__field_int(note, 0, 0, &result->note_position) &&
+                        jobq__field_int(note, 0, 2, &result->note_oldest);
+        jobq__field_int(note, 0, 1, &result->note_upto); /* null: nothing new */
     }
     if (at[PART_ACK] >= 0)
-        result->acked = pgresult_affected(r[at[PART_ACK]]);
+        result->acked = jobq__affected(r[at[PART_ACK]]);
     if (at[PART_SETTLE] >= 0)
         result->settled = (size_t)PQntuples(r[at[PART_SETTLE]]);
     if (at[PART_LOOK] >= 0) {
         result->looked = true;
         for (int p = 0; p < CURSOR_PRIORITIES; p++)
-            pgfield_int(r[at[PART_LOOK]], p, 0, &result->first[p]);
+            jobq__field_int(r[at[PART_LOOK]], p, 0, &result->first[p]);
     }
     if (at[PART_CLAIM] >= 0)
         decode_claim(request->store, r[at[PART_CLAIM]], result);

@@ -7,7 +7,7 @@
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
 
-#include "jobqd/io/pgarray.h"
+#include "libjobq/array.h"
 #include "jobqd/io/pgconn.h"
 #include "jobqd/service/store.h"
 
@@ -51,7 +51,7 @@ struct store {
     struct pgconn
         *house; /* likewise: what may take long, so that no lease waits behind it */
     void (*on_closed)(void *owner);
-    struct pgarray arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
+    struct jobq__array arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
     struct store_claimed claimed[STORE_MAX_CLAIM];
 };
 
@@ -71,8 +71,8 @@ void params_int4(struct params *params, int32_t value);
 void params_bool(struct params *params, bool value);
 void params_text(struct params *params, const char *text);
 void params_json(struct params *params, const char *json);
-void params_array(struct params *params, enum pg_type type, struct pgarray *array);
-void params_int8_array(struct params *params, struct pgarray *array,
+void params_array(struct params *params, enum jobq__type type, struct jobq__array *array);
+void params_int8_array(struct params *params, struct jobq__array *array,
                        const int64_t *values, size_t n);
 
 struct pgconn_statement store_statement(const struct store *store, enum statement_id id,

@@ -1,6 +1,6 @@
-/* pgarray.c: builds binary array parameters and reads binary result fields; see
+/* array.c: builds binary array parameters and reads binary result fields; see
  * pgarray.h. Everything in these formats is big-endian. */
-#include "jobqd/io/pgarray.h"
+#include "libjobq/array.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -30,7 +30,7 @@ put64(char *at, uint64_t value)
 }
 
 void
-pgarray_begin(struct pgarray *array, enum pg_type element)
+jobq__array_begin(struct jobq__array *array, enum jobq__type element)
 {
     jobq__buf_reset(&array->buf);
     array->n = 0;
@@ -45,7 +45,7 @@ pgarray_begin(struct pgarray *array, enum pg_type element)
 /* Makes room for one element of len bytes behind its length word. Returns where its bytes
  * go, or NULL. */
 static char *
-add_element(struct pgarray *array, size_t len)
+add_element(struct jobq__array *array, size_t len)
 {
     struct jobq__buf *buf = &array->buf;
     if (len > largest)
@@ -62,7 +62,7 @@ add_element(struct pgarray *array, size_t len)
 }
 
 void
-pgarray_add_int8(struct pgarray *array, int64_t value)
+jobq__array_add_int8(struct jobq__array *array, int64_t value)
 {
     char *at = add_element(array, 8);
     if (at)
@@ -70,7 +70,7 @@ pgarray_add_int8(struct pgarray *array, int64_t value)
 }
 
 void
-pgarray_add_int4(struct pgarray *array, int32_t value)
+jobq__array_add_int4(struct jobq__array *array, int32_t value)
 {
     char *at = add_element(array, 4);
     if (at)
@@ -78,7 +78,7 @@ pgarray_add_int4(struct pgarray *array, int32_t value)
 }
 
 void
-pgarray_add_text(struct pgarray *array, const char *text, size_t len)
+jobq__array_add_text(struct jobq__array *array, const char *text, size_t len)
 {
     char *at = add_element(array, len);
     if (at && len > 0)
@@ -86,7 +86,7 @@ pgarray_add_text(struct pgarray *array, const char *text, size_t len)
 }
 
 void
-pgarray_add_jsonb(struct pgarray *array, const char *json, size_t len)
+jobq__array_add_jsonb(struct jobq__array *array, const char *json, size_t len)
 {
     char *at = add_element(array, len < largest ? len + 1 : len);
     if (!at)
@@ -97,7 +97,7 @@ pgarray_add_jsonb(struct pgarray *array, const char *json, size_t len)
 }
 
 void
-pgarray_add_null(struct pgarray *array)
+jobq__array_add_null(struct jobq__array *array)
 {
     jobq__buf_reserve(&array->buf, 4);
     if (array->buf.failed)
@@ -109,7 +109,7 @@ pgarray_add_null(struct pgarray *array)
 }
 
 bool
-pgarray_end(struct pgarray *array, const char **value, int *length)
+jobq__array_end(struct jobq__array *array, const char **value, int *length)
 {
     struct jobq__buf *buf = &array->buf;
     if (buf->failed || buf->len > largest)
@@ -126,20 +126,20 @@ pgarray_end(struct pgarray *array, const char **value, int *length)
 }
 
 void
-pgarray_clear(struct pgarray *array)
+jobq__array_clear(struct jobq__array *array)
 {
     jobq__buf_clear(&array->buf);
-    *array = (struct pgarray){0};
+    *array = (struct jobq__array){0};
 }
 
 void
-pgvalue_int8(char out[8], int64_t value)
+jobq__value_int8(char out[8], int64_t value)
 {
     put64(out, (uint64_t)value);
 }
 
 void
-pgvalue_int4(char out[4], int32_t value)
+jobq__value_int4(char out[4], int32_t value)
 {
     put32(out, (uint32_t)value);
 }
@@ -158,14 +158,14 @@ field(const PGresult *result, int row, int column, size_t *len)
 }
 
 bool
-pgfield_null(const PGresult *result, int row, int column)
+jobq__field_null(const PGresult *result, int row, int column)
 {
     return row >= 0 && column >= 0 && row < PQntuples(result) &&
            column < PQnfields(result) && PQgetisnull(result, row, column);
 }
 
 bool
-pgfield_int(const PGresult *result, int row, int column, int64_t *out)
+jobq__field_int(const PGresult *result, int row, int column, int64_t *out)
 {
     size_t len;
     const char *at = field(result, row, column, &len);
@@ -190,7 +190,7 @@ pgfield_int(const PGresult *result, int row, int column, int64_t *out)
 }
 
 bool
-pgfield_bool(const PGresult *result, int row, int column, bool *out)
+jobq__field_bool(const PGresult *result, int row, int column, bool *out)
 {
     size_t len;
     const char *at = field(result, row, column, &len);
@@ -201,7 +201,8 @@ pgfield_bool(const PGresult *result, int row, int column, bool *out)
 }
 
 bool
-pgfield_text(const PGresult *result, int row, int column, const char **text, size_t *len)
+jobq__field_text(const PGresult *result, int row, int column, const char **text,
+                 size_t *len)
 {
     size_t n;
     const char *at = field(result, row, column, &n);
@@ -213,7 +214,8 @@ pgfield_text(const PGresult *result, int row, int column, const char **text, siz
 }
 
 bool
-pgfield_jsonb(const PGresult *result, int row, int column, const char **json, size_t *len)
+jobq__field_jsonb(const PGresult *result, int row, int column, const char **json,
+                  size_t *len)
 {
     size_t n;
     const char *at = field(result, row, column, &n);
@@ -225,7 +227,7 @@ pgfield_jsonb(const PGresult *result, int row, int column, const char **json, si
 }
 
 size_t
-pgresult_affected(PGresult *result)
+jobq__affected(PGresult *result)
 {
     const char *digits = PQcmdTuples(result);
     return (size_t)strtoull(digits, NULL, 10);

@@ -1,5 +1,5 @@
 /* array.c: builds binary array parameters and reads binary result fields; see
- * pgarray.h. Everything in these formats is big-endian. */
+ * array.h. Everything in these formats is big-endian. */
 #include "libjobq/array.h"
 
 #include <assert.h>

@@ -38,7 +38,7 @@ fail(const struct limit *limit, const PGresult *result, jobq_error *err)
 }
 
 static int
-send_statement(struct limit *limit, const char *name, const struct params *params,
+send_statement(struct limit *limit, const char *name, const struct jobq__params *params,
                jobq_error *err)
 {
     if (params->failed)
@@ -52,25 +52,26 @@ send_statement(struct limit *limit, const char *name, const struct params *param
 static int
 send_ack(struct limit *limit, jobq_error *err)
 {
-    struct params params = {0};
+    struct jobq__params params = {0};
     struct jobq__array *attempts = &limit->arrays[1];
-    params_int8_array(&params, &limit->arrays[0], limit->ids, limit->n);
+    jobq__params_int8_array(&params, &limit->arrays[0], limit->ids, limit->n);
     jobq__array_begin(attempts, JOBQ__INT4);
     for (size_t i = 0; i < limit->n; i++)
         jobq__array_add_int4(attempts, (int32_t)limit->attempts[i]);
-    params_array(&params, JOBQ__INT4_ARRAY, attempts);
-    params_int8(&params, limit->node);
+    jobq__params_array(&params, JOBQ__INT4_ARRAY, attempts);
+    jobq__params_int8(&params, limit->node);
     return send_statement(limit, "ack", &params, err);
 }
 
 static int
 send_claim(struct limit *limit, jobq_error *err)
 {
-    struct params params = {0};
-    params_text(&params, "bench");
-    params_int8_array(&params, &limit->arrays[2], limit->cursors, CURSOR_PRIORITIES);
-    params_int8(&params, limit->node);
-    params_int8(&params, 0);
+    struct jobq__params params = {0};
+    jobq__params_text(&params, "bench");
+    jobq__params_int8_array(&params, &limit->arrays[2], limit->cursors,
+                            CURSOR_PRIORITIES);
+    jobq__params_int8(&params, limit->node);
+    jobq__params_int8(&params, 0);
     return send_statement(limit, limit->claim, &params, err);
 }
 

@@ -277,14 +277,14 @@ ask(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
 
 static int
 ask_one(struct store *store, struct pgconn *conn, enum statement_id id,
-        const struct params *params, store_done done, void *data)
+        const struct jobq__params *params, store_done done, void *data)
 {
     struct pgconn_statement statement = store_statement(store, id, params);
     return ask(conn, &statement, 1, false, done, data);
 }
 
 static int
-ask_control(struct store *store, enum statement_id id, const struct params *params,
+ask_control(struct store *store, enum statement_id id, const struct jobq__params *params,
             store_done done, void *data)
 {
     return ask_one(store, store->control, id, params, done, data);
@@ -301,10 +301,10 @@ int
 store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
               store_done done, void *data)
 {
-    struct params session = {0}, audit = {0};
-    params_int8(&session, node);
-    params_int8(&audit, node);
-    params_int8_array(&audit, &store->arrays[0], held, n_held);
+    struct jobq__params session = {0}, audit = {0};
+    jobq__params_int8(&session, node);
+    jobq__params_int8(&audit, node);
+    jobq__params_int8_array(&audit, &store->arrays[0], held, n_held);
     if (audit.failed)
         return JOBQ_ENOMEM;
     /* No index knows who holds a job (a claim must stay a HOT update), so this reads the
@@ -320,14 +320,14 @@ store_session(struct store *store, int64_t node, const int64_t *held, size_t n_h
 int
 store_version(struct store *store, store_done done, void *data)
 {
-    return ask_control(store, STATEMENT_version, &(struct params){0}, done, data);
+    return ask_control(store, STATEMENT_version, &(struct jobq__params){0}, done, data);
 }
 
 int
 store_node_find(struct store *store, const char *name, store_done done, void *data)
 {
-    struct params params = {0};
-    params_text(&params, name);
+    struct jobq__params params = {0};
+    jobq__params_text(&params, name);
     return ask_control(store, STATEMENT_node_find, &params, done, data);
 }
 
@@ -335,13 +335,13 @@ int
 store_node_insert(struct store *store, const char *name, const char *host, int pid,
                   int64_t pid_start, int64_t lease_ms, store_done done, void *data)
 {
-    struct params params = {0};
-    params_text(&params, name);
-    params_text(&params, host);
-    params_int4(&params, pid);
-    params_int8(&params, pid_start);
-    params_text(&params, JOBQ_VERSION);
-    params_int8(&params, lease_ms);
+    struct jobq__params params = {0};
+    jobq__params_text(&params, name);
+    jobq__params_text(&params, host);
+    jobq__params_int4(&params, pid);
+    jobq__params_int8(&params, pid_start);
+    jobq__params_text(&params, JOBQ_VERSION);
+    jobq__params_int8(&params, lease_ms);
     return ask_control(store, STATEMENT_node_insert, &params, done, data);
 }
 
@@ -349,23 +349,23 @@ int
 store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
                 const char *queues_json, store_done done, void *data)
 {
-    struct params params = {0};
-    params_int8(&params, node);
-    params_int8(&params, lease_ms);
-    params_json(&params, queues_json);
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    jobq__params_int8(&params, lease_ms);
+    jobq__params_json(&params, queues_json);
     return ask_control(store, STATEMENT_heartbeat, &params, done, data);
 }
 
 int
 store_bury(struct store *store, int64_t also, store_done done, void *data)
 {
-    struct params mark = {0};
-    params_int8_array(&mark, &store->arrays[0], &also, 1);
+    struct jobq__params mark = {0};
+    jobq__params_int8_array(&mark, &store->arrays[0], &also, 1);
     if (mark.failed)
         return JOBQ_ENOMEM;
     struct pgconn_statement batch[2] = {
         store_statement(store, STATEMENT_bury_mark, &mark),
-        store_statement(store, STATEMENT_bury, &(struct params){0}),
+        store_statement(store, STATEMENT_bury, &(struct jobq__params){0}),
     };
     return ask(store->house, batch, 2, false, done, data);
 }
@@ -375,11 +375,11 @@ store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
     /* All is settled by now, but for a claim whose answer was lost and that no new
      * session has given back. */
-    struct params mark = {0}, audit = {0}, goodbye = {0};
-    params_int8(&mark, node);
-    params_int8(&audit, node);
-    params_int8_array(&audit, &store->arrays[0], NULL, 0);
-    params_int8(&goodbye, node);
+    struct jobq__params mark = {0}, audit = {0}, goodbye = {0};
+    jobq__params_int8(&mark, node);
+    jobq__params_int8(&audit, node);
+    jobq__params_int8_array(&audit, &store->arrays[0], NULL, 0);
+    jobq__params_int8(&goodbye, node);
     if (audit.failed)
         return JOBQ_ENOMEM;
     struct pgconn_statement batch[3] = {
@@ -394,9 +394,9 @@ int
 store_idle(struct store *store, const char *queue, int64_t node, bool idle,
            store_done done, void *data)
 {
-    struct params params = {0};
-    params_text(&params, queue);
-    params_int8(&params, node);
+    struct jobq__params params = {0};
+    jobq__params_text(&params, queue);
+    jobq__params_int8(&params, node);
     return ask_control(store, idle ? STATEMENT_idle_set : STATEMENT_idle_clear, &params,
                        done, data);
 }
@@ -405,9 +405,9 @@ int
 store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
            void *data)
 {
-    struct params params = {0};
-    params_int8(&params, node);
-    params_int8(&params, lease_ms);
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    jobq__params_int8(&params, lease_ms);
     return ask_control(store, STATEMENT_lead, &params, done, data);
 }
 
@@ -417,8 +417,8 @@ store_stage(struct store *store, store_done done, void *data)
     struct pgconn_statement batch[3] = {
         setting("by_index", "SELECT set_config('enable_seqscan', 'off', true),"
                             " set_config('enable_sort', 'off', true)"),
-        store_statement(store, STATEMENT_stage, &(struct params){0}),
-        store_statement(store, STATEMENT_next_due, &(struct params){0}),
+        store_statement(store, STATEMENT_stage, &(struct jobq__params){0}),
+        store_statement(store, STATEMENT_next_due, &(struct jobq__params){0}),
     };
     return ask(store->house, batch, 3, true, done, data);
 }
@@ -426,16 +426,16 @@ store_stage(struct store *store, store_done done, void *data)
 int
 store_partitions_create(struct store *store, store_done done, void *data)
 {
-    return ask_one(store, store->house, STATEMENT_partitions_create, &(struct params){0},
-                   done, data);
+    return ask_one(store, store->house, STATEMENT_partitions_create,
+                   &(struct jobq__params){0}, done, data);
 }
 
 int
 store_partitions_drop(struct store *store, int64_t keep_completed_ms,
                       int64_t keep_failed_ms, store_done done, void *data)
 {
-    struct params params = {0};
-    params_int8(&params, keep_completed_ms);
-    params_int8(&params, keep_failed_ms);
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, keep_completed_ms);
+    jobq__params_int8(&params, keep_failed_ms);
     return ask_one(store, store->house, STATEMENT_partitions_drop, &params, done, data);
 }

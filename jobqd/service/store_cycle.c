@@ -21,7 +21,7 @@ struct cycle_request {
 /* ---- sending ---- */
 
 static void
-put_settlements(struct store *store, struct params *params,
+put_settlements(struct store *store, struct jobq__params *params,
                 const struct store_cycle *cycle)
 {
     static const char *const words[] = {
@@ -61,10 +61,10 @@ put_settlements(struct store *store, struct params *params,
         JOBQ__INT8_ARRAY, JOBQ__JSONB_ARRAY, JOBQ__JSONB_ARRAY,
         JOBQ__INT8_ARRAY, JOBQ__INT8_ARRAY,  JOBQ__INT8_ARRAY};
     for (size_t i = 0; i < 9; i++)
-        params_array(params, arrays[i], &a[i]);
-    params_int8(params, cycle->node);
-    params_int4(params, cycle->max_crashes);
-    params_bool(params, cycle->keep);
+        jobq__params_array(params, arrays[i], &a[i]);
+    jobq__params_int8(params, cycle->node);
+    jobq__params_int4(params, cycle->max_crashes);
+    jobq__params_bool(params, cycle->keep);
 }
 
 /* The builders that settle.sql does not use: the other parts' arrays live here until the
@@ -72,27 +72,28 @@ put_settlements(struct store *store, struct params *params,
 enum { ARRAY_ACK_IDS = 9, ARRAY_ACK_ATTEMPTS, ARRAY_BASES, ARRAY_CURSORS };
 
 static void
-put_acks(struct store *store, struct params *params, const struct store_cycle *cycle)
+put_acks(struct store *store, struct jobq__params *params,
+         const struct store_cycle *cycle)
 {
-    params_int8_array(params, &store->arrays[ARRAY_ACK_IDS], cycle->ack_ids,
-                      cycle->n_acks);
+    jobq__params_int8_array(params, &store->arrays[ARRAY_ACK_IDS], cycle->ack_ids,
+                            cycle->n_acks);
     struct jobq__array *attempts = &store->arrays[ARRAY_ACK_ATTEMPTS];
     jobq__array_begin(attempts, JOBQ__INT4);
     for (size_t i = 0; i < cycle->n_acks; i++)
         jobq__array_add_int4(attempts, cycle->ack_attempts[i]);
-    params_array(params, JOBQ__INT4_ARRAY, attempts);
-    params_int8(params, cycle->node);
+    jobq__params_array(params, JOBQ__INT4_ARRAY, attempts);
+    jobq__params_int8(params, cycle->node);
 }
 
 static struct pgconn_statement
-claim_statement(struct store *store, struct params *params,
+claim_statement(struct store *store, struct jobq__params *params,
                 const struct store_cycle *cycle, size_t size)
 {
-    params_text(params, cycle->queue);
-    params_int8_array(params, &store->arrays[ARRAY_CURSORS], cycle->cursors,
-                      CURSOR_PRIORITIES);
-    params_int8(params, cycle->node);
-    params_int8(params, cycle->session);
+    jobq__params_text(params, cycle->queue);
+    jobq__params_int8_array(params, &store->arrays[ARRAY_CURSORS], cycle->cursors,
+                            CURSOR_PRIORITIES);
+    jobq__params_int8(params, cycle->node);
+    jobq__params_int8(params, cycle->session);
     struct pgconn_statement statement = store_statement(store, STATEMENT_note, params);
     statement.name = store->sql.claim_names[size];
     statement.sql = store->sql.claims[size];
@@ -102,14 +103,14 @@ claim_statement(struct store *store, struct params *params,
 /* Fills the batch; returns how many statements it has. */
 static size_t
 build(struct store *store, const struct store_cycle *cycle, struct cycle_request *request,
-      struct pgconn_statement batch[PARTS], struct params params[PARTS])
+      struct pgconn_statement batch[PARTS], struct jobq__params params[PARTS])
 {
     size_t n = 0;
     memset(params, 0, sizeof *params * PARTS);
     for (size_t i = 0; i < PARTS; i++)
         request->at[i] = -1;
     if (cycle->note) {
-        params_int8(&params[PART_NOTE], cycle->noted);
+        jobq__params_int8(&params[PART_NOTE], cycle->noted);
         request->at[PART_NOTE] = (int)n;
         batch[n++] = store_statement(store, STATEMENT_note, &params[PART_NOTE]);
     }
@@ -125,9 +126,9 @@ build(struct store *store, const struct store_cycle *cycle, struct cycle_request
         batch[n++] = store_statement(store, STATEMENT_settle, &params[PART_SETTLE]);
     }
     if (cycle->look) {
-        params_text(&params[PART_LOOK], cycle->queue);
-        params_int8_array(&params[PART_LOOK], &store->arrays[ARRAY_BASES], cycle->bases,
-                          CURSOR_PRIORITIES);
+        jobq__params_text(&params[PART_LOOK], cycle->queue);
+        jobq__params_int8_array(&params[PART_LOOK], &store->arrays[ARRAY_BASES],
+                                cycle->bases, CURSOR_PRIORITIES);
         request->at[PART_LOOK] = (int)n;
         batch[n++] = store_statement(store, STATEMENT_look, &params[PART_LOOK]);
     }
@@ -278,7 +279,7 @@ store_cycle(struct store *store, const struct store_cycle *cycle, store_cycle_do
     request->done = done;
     request->data = data;
     struct pgconn_statement batch[PARTS];
-    struct params params[PARTS];
+    struct jobq__params params[PARTS];
     size_t n = build(store, cycle, request, batch, params);
     assert(n > 0);
     bool failed = false;

@@ -7,7 +7,7 @@
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
 
-#include "libjobq/array.h"
+#include "libjobq/params.h"
 #include "jobqd/io/pgconn.h"
 #include "jobqd/service/store.h"
 
@@ -55,27 +55,7 @@ struct store {
     struct store_claimed claimed[STORE_MAX_CLAIM];
 };
 
-/* Parameters of one statement, gathered one by one: all binary, but text. */
-struct params {
-    int n;
-    Oid types[PGCONN_MAX_PARAMS];
-    const char *values[PGCONN_MAX_PARAMS];
-    int lengths[PGCONN_MAX_PARAMS];
-    int formats[PGCONN_MAX_PARAMS];
-    char ints[PGCONN_MAX_PARAMS][8];
-    bool failed; /* an array could not be built: no memory */
-};
-
-void params_int8(struct params *params, int64_t value);
-void params_int4(struct params *params, int32_t value);
-void params_bool(struct params *params, bool value);
-void params_text(struct params *params, const char *text);
-void params_json(struct params *params, const char *json);
-void params_array(struct params *params, enum jobq__type type, struct jobq__array *array);
-void params_int8_array(struct params *params, struct jobq__array *array,
-                       const int64_t *values, size_t n);
-
 struct pgconn_statement store_statement(const struct store *store, enum statement_id id,
-                                        const struct params *params);
+                                        const struct jobq__params *params);
 
 #endif

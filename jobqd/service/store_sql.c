@@ -92,76 +92,9 @@ store_sql_clear(struct store_sql *sql)
     memset(sql, 0, sizeof *sql);
 }
 
-static void
-add(struct params *params, enum jobq__type type, const char *value, int length,
-    int format)
-{
-    params->types[params->n] = (Oid)type;
-    params->values[params->n] = value;
-    params->lengths[params->n] = length;
-    params->formats[params->n] = format;
-    params->n++;
-}
-
-void
-params_int8(struct params *params, int64_t value)
-{
-    char *bytes = params->ints[params->n];
-    jobq__value_int8(bytes, value);
-    add(params, JOBQ__INT8, bytes, 8, 1);
-}
-
-void
-params_int4(struct params *params, int32_t value)
-{
-    char *bytes = params->ints[params->n];
-    jobq__value_int4(bytes, value);
-    add(params, JOBQ__INT4, bytes, 4, 1);
-}
-
-void
-params_bool(struct params *params, bool value)
-{
-    char *byte = params->ints[params->n];
-    byte[0] = value;
-    add(params, JOBQ__BOOL, byte, 1, 1);
-}
-
-void
-params_text(struct params *params, const char *text)
-{
-    add(params, JOBQ__TEXT, text, 0, 0);
-}
-
-void
-params_json(struct params *params, const char *json)
-{
-    add(params, JOBQ__JSONB, json, 0, 0);
-}
-
-void
-params_array(struct params *params, enum jobq__type type, struct jobq__array *array)
-{
-    const char *value = NULL;
-    int length = 0;
-    if (!jobq__array_end(array, &value, &length))
-        params->failed = true;
-    add(params, type, value, length, 1);
-}
-
-void
-params_int8_array(struct params *params, struct jobq__array *array, const int64_t *values,
-                  size_t n)
-{
-    jobq__array_begin(array, JOBQ__INT8);
-    for (size_t i = 0; i < n; i++)
-        jobq__array_add_int8(array, values[i]);
-    params_array(params, JOBQ__INT8_ARRAY, array);
-}
-
 struct pgconn_statement
 store_statement(const struct store *store, enum statement_id id,
-                const struct params *params)
+                const struct jobq__params *params)
 {
     return (struct pgconn_statement){
         .name = store_sql_name(id),

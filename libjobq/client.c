@@ -1,0 +1,197 @@
+/* client.c: the client that owns its connection. All that it adds to job.h: a connection
+ * that was lost is made anew before a call, and what the database asks to be tried again
+ * is tried again. */
+#include <jobq/client.h>
+
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+#include "libjobq/sql.h"
+
+enum { TRIES = 5 }; /* after a serialization failure or a deadlock */
+
+struct jobq_client {
+    PGconn *conn;
+    char *schema; /* NULL: "jobq" */
+};
+
+static int
+check_options(const jobq_client_options *options, jobq_client **out, jobq_error *err)
+{
+    if (!options || !out)
+        return jobq__error(err, JOBQ_EINVAL, "%s must not be NULL",
+                           options ? "out" : "options");
+    if (options->size != sizeof *options)
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "size must be sizeof(jobq_client_options), %zu, got %zu: start from "
+            "JOBQ_CLIENT_OPTIONS_INIT",
+            sizeof *options, options->size);
+    struct jobq__buf quoted = {0};
+    int rc = jobq__sql_put_schema(&quoted, options->schema, err);
+    jobq__buf_clear(&quoted);
+    return rc;
+}
+
+int
+jobq_client_open(const jobq_client_options *options, jobq_client **out, jobq_error *err)
+{
+    int rc = check_options(options, out, err);
+    if (rc < 0)
+        return rc;
+    jobq_client *client = calloc(1, sizeof *client);
+    if (!client)
+        return jobq__error(err, JOBQ_ENOMEM, "no memory");
+    if (options->schema && !(client->schema = strdup(options->schema)))
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory");
+    /* As psql does: a bare name is a database's, anything with '=' or "://" a connection
+     * string. */
+    const char *const keywords[] = {"dbname", "fallback_application_name", NULL};
+    const char *const values[] = {options->database, "jobq", NULL};
+    if (rc == 0 && !(client->conn = PQconnectdbParams(keywords, values, 1)))
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory");
+    if (rc == 0 && PQstatus(client->conn) != CONNECTION_OK)
+        rc = jobq__error(err, JOBQ_ECONN, "%s", PQerrorMessage(client->conn));
+    if (rc < 0) {
+        jobq_client_close(client);
+        return rc;
+    }
+    *out = client;
+    return 0;
+}
+
+void
+jobq_client_close(jobq_client *client)
+{
+    if (!client)
+        return;
+    PQfinish(client->conn);
+    free(client->schema);
+    free(client);
+}
+
+PGconn *
+jobq_client_conn(jobq_client *client)
+{
+    return client->conn;
+}
+
+/* A call, as a value, so that it can be made again. */
+struct call {
+    enum { CALL_ENQUEUE, CALL_MANY, CALL_GET, CALL_CANCEL, CALL_RETRY } kind;
+    const jobq_job *jobs;
+    size_t n;
+    int64_t id;
+    int64_t *ids;
+    jobq_job_info **info;
+    int *done;
+};
+
+static int
+make_call(jobq_client *client, const struct call *call, jobq_error *err)
+{
+    switch (call->kind) {
+    case CALL_ENQUEUE:
+        return jobq_enqueue(client->conn, call->jobs, call->ids, err);
+    case CALL_MANY:
+        return jobq_enqueue_many(client->conn, call->jobs, call->n, call->ids, err);
+    case CALL_GET:
+        return jobq_job_get(client->conn, client->schema, call->id, call->info, err);
+    case CALL_CANCEL:
+        return jobq_cancel(client->conn, client->schema, call->id, call->done, err);
+    case CALL_RETRY:
+        return jobq_retry(client->conn, client->schema, call->id, call->done, err);
+    }
+    return JOBQ_EINVAL;
+}
+
+static bool
+is_worth_a_try(const jobq_error *err)
+{
+    return strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0;
+}
+
+static int
+run(jobq_client *client, const struct call *call, jobq_error *err)
+{
+    jobq_error own = {0};
+    if (!client)
+        return jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
+    if (PQstatus(client->conn) != CONNECTION_OK)
+        PQreset(client->conn);
+    int rc = 0;
+    for (int tries = 0; tries < TRIES; tries++) {
+        rc = make_call(client, call, &own);
+        bool own_transaction = PQtransactionStatus(client->conn) == PQTRANS_IDLE;
+        if (rc == 0 || !own_transaction || !is_worth_a_try(&own))
+            break;
+    }
+    if (rc < 0 && err)
+        *err = own;
+    return rc;
+}
+
+/* The jobs with the client's schema where they name none; NULL when there is no memory.
+ */
+static jobq_job *
+with_schema(const jobq_client *client, const jobq_job *jobs, size_t n)
+{
+    jobq_job *copy = malloc((n + 1) * sizeof *copy);
+    for (size_t i = 0; copy && i < n; i++) {
+        copy[i] = jobs[i];
+        if (copy[i].size == sizeof *copy && !copy[i].schema)
+            copy[i].schema = client->schema;
+    }
+    return copy;
+}
+
+static int
+enqueue(jobq_client *client, struct call call, jobq_error *err)
+{
+    if (!client || !client->schema || !call.jobs)
+        return run(client, &call, err);
+    jobq_job *copy = with_schema(client, call.jobs, call.n);
+    if (!copy)
+        return jobq__error(err, JOBQ_ENOMEM, "no memory");
+    call.jobs = copy;
+    int rc = run(client, &call, err);
+    free(copy);
+    return rc;
+}
+
+int
+jobq_client_enqueue(jobq_client *client, const jobq_job *job, int64_t *id,
+                    jobq_error *err)
+{
+    return enqueue(
+        client, (struct call){.kind = CALL_ENQUEUE, .jobs = job, .n = 1, .ids = id}, err);
+}
+
+int
+jobq_client_enqueue_many(jobq_client *client, const jobq_job *jobs, size_t n,
+                         int64_t *ids, jobq_error *err)
+{
+    return enqueue(
+        client, (struct call){.kind = CALL_MANY, .jobs = jobs, .n = n, .ids = ids}, err);
+}
+
+int
+jobq_client_job_get(jobq_client *client, int64_t id, jobq_job_info **out, jobq_error *err)
+{
+    return run(client, &(struct call){.kind = CALL_GET, .id = id, .info = out}, err);
+}
+
+int
+jobq_client_cancel(jobq_client *client, int64_t id, int *done, jobq_error *err)
+{
+    return run(client, &(struct call){.kind = CALL_CANCEL, .id = id, .done = done}, err);
+}
+
+int
+jobq_client_retry(jobq_client *client, int64_t id, int *done, jobq_error *err)
+{
+    return run(client, &(struct call){.kind = CALL_RETRY, .id = id, .done = done}, err);
+}

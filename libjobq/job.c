@@ -1,0 +1,248 @@
+/* job.c: enqueue, look up, cancel and retry on the caller's connection. */
+#include "libjobq/job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libjobq/array.h"
+#include "libjobq/error.h"
+#include "libjobq/json.h"
+#include "libjobq/params.h"
+#include "libjobq/row.h"
+#include "libjobq/sql.h"
+
+enum { DEFAULT_MAX_ATTEMPTS = 20 };
+
+static const int64_t MAX_DELAY_MS =
+    (int64_t)1000 * 366 * 24 * 3600 * 1000; /* a thousand years */
+
+/* ---- checks ---- */
+
+static int
+check_name(const char *text, size_t most, const char *prefix, const char *member,
+           jobq_error *err)
+{
+    size_t len = strlen(text);
+    if (len >= 1 && len <= most)
+        return 0;
+    return jobq__error(err, JOBQ_EINVAL,
+                       "%s%s must be text of 1 to %zu bytes, got %zu bytes", prefix,
+                       member, most, len);
+}
+
+static int
+check_number(int64_t value, int64_t least, int64_t most, const char *prefix,
+             const char *member, jobq_error *err)
+{
+    if (value >= least && value <= most)
+        return 0;
+    return jobq__error(err, JOBQ_EINVAL, "%s%s must be %lld to %lld, got %lld", prefix,
+                       member, (long long)least, (long long)most, (long long)value);
+}
+
+static int
+check_object(const char *text, const char *prefix, const char *member, jobq_error *err)
+{
+    char what[64];
+    if (!text)
+        return 0;
+    snprintf(what, sizeof what, "%s%s", prefix, member);
+    return jobq__json_check_object(text, strlen(text), what, err);
+}
+
+static int
+check_texts(const jobq_job *job, const char *prefix, jobq_error *err)
+{
+    const struct {
+        const char *text;
+        const char *member;
+        size_t most;
+    } texts[] = {{job->kind, "kind", 128},
+                 {job->queue, "queue", 128},
+                 {job->key, "key", 512},
+                 {job->unique_key, "unique_key", 512}};
+    if (!job->kind)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%skind must be text of 1 to 128 bytes, got NULL", prefix);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        int rc = texts[i].text ? check_name(texts[i].text, texts[i].most, prefix,
+                                            texts[i].member, err)
+                               : 0;
+        if (rc < 0)
+            return rc;
+    }
+    if (job->n_tags > 0 && !job->tags)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%stags must be an array of n_tags strings, got NULL", prefix);
+    for (size_t i = 0; i < job->n_tags; i++)
+        if (!job->tags[i])
+            return jobq__error(err, JOBQ_EINVAL, "%stags[%zu] must be a string, got NULL",
+                               prefix, i);
+    return 0;
+}
+
+int
+jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
+{
+    if (job->size != sizeof *job)
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "%ssize must be sizeof(jobq_job), %zu, got %zu: start from JOBQ_JOB_INIT",
+            prefix, sizeof *job, job->size);
+    const struct {
+        int64_t value;
+        int64_t least, most;
+        const char *member;
+    } numbers[] = {
+        {job->priority, 0, 9, "priority"},
+        {job->max_attempts, 0, 1000, "max_attempts"},
+        {job->timeout_ms, 0, 2147483647, "timeout_ms"},
+        {job->delay_ms, 0, MAX_DELAY_MS, "delay_ms"},
+        {job->scheduled_at_us, 0, (int64_t)253402300799 * 1000000, "scheduled_at_us"},
+    };
+    int rc = check_texts(job, prefix, err);
+    for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof numbers[0]; i++)
+        rc = check_number(numbers[i].value, numbers[i].least, numbers[i].most, prefix,
+                          numbers[i].member, err);
+    if (rc == 0 && job->delay_ms > 0 && job->scheduled_at_us > 0)
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "%sdelay_ms and scheduled_at_us exclude each other", prefix);
+    if (rc == 0)
+        rc = check_object(job->args, prefix, "args", err);
+    if (rc == 0)
+        rc = check_object(job->meta, prefix, "meta", err);
+    return rc;
+}
+
+/* ---- one ---- */
+
+static const char *
+or_else(const char *text, const char *otherwise)
+{
+    return text ? text : otherwise;
+}
+
+static void
+put_tags(struct jobq__array *array, const jobq_job *job)
+{
+    jobq__array_begin(array, JOBQ__TEXT);
+    for (size_t i = 0; i < job->n_tags; i++)
+        jobq__array_add_text(array, job->tags[i], strlen(job->tags[i]));
+}
+
+static void
+put_int8_or_null(struct jobq__params *params, int64_t value)
+{
+    if (value > 0)
+        jobq__params_int8(params, value);
+    else
+        jobq__params_null(params, JOBQ__INT8);
+}
+
+int
+jobq_enqueue(PGconn *conn, const jobq_job *job, int64_t *id, jobq_error *err)
+{
+    if (!job)
+        return jobq__error(err, JOBQ_EINVAL, "job must point to a jobq_job, got NULL");
+    int rc = jobq__job_check(job, "", err);
+    if (rc == 0)
+        rc = jobq__sql_check_conn(conn, err);
+    if (rc < 0)
+        return rc;
+    struct jobq__array tags = {0};
+    struct jobq__params params = {0};
+    PGresult *result;
+    put_tags(&tags, job);
+    jobq__params_text(&params, job->kind);
+    jobq__params_json(&params, or_else(job->args, "{}"));
+    jobq__params_text(&params, or_else(job->queue, "default"));
+    jobq__params_int4(&params, job->priority);
+    put_int8_or_null(&params, job->scheduled_at_us);
+    put_int8_or_null(&params, job->delay_ms);
+    jobq__params_int4(&params,
+                      job->max_attempts ? job->max_attempts : DEFAULT_MAX_ATTEMPTS);
+    jobq__params_text(&params, job->key);
+    jobq__params_text(&params, job->unique_key);
+    jobq__params_array(&params, JOBQ__TEXT_ARRAY, &tags);
+    jobq__params_json(&params, or_else(job->meta, "{}"));
+    if (job->timeout_ms > 0)
+        jobq__params_int4(&params, job->timeout_ms);
+    else
+        jobq__params_null(&params, JOBQ__INT4);
+    rc = jobq__sql_run(conn, job->schema, JOBQ__SQL_ENQUEUE, &params, &result, err);
+    jobq__array_clear(&tags);
+    if (rc < 0)
+        return rc;
+    if (id)
+        jobq__field_int(result, 0, 0, id);
+    PQclear(result);
+    return 0;
+}
+
+/* ---- by id ---- */
+
+static int
+run_on_id(PGconn *conn, const char *schema, int64_t id, enum jobq__statement statement,
+          PGresult **out, jobq_error *err)
+{
+    int rc = jobq__sql_check_conn(conn, err);
+    if (rc < 0)
+        return rc;
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, id);
+    return jobq__sql_run(conn, schema, statement, &params, out, err);
+}
+
+int
+jobq_job_get(PGconn *conn, const char *schema, int64_t id, jobq_job_info **out,
+             jobq_error *err)
+{
+    if (!out)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "out must point to a jobq_job_info *, got NULL");
+    PGresult *result;
+    int rc = run_on_id(conn, schema, id, JOBQ__SQL_GET, &result, err);
+    if (rc < 0)
+        return rc;
+    if (PQntuples(result) == 0)
+        rc = jobq__error(err, JOBQ_ENOTFOUND, "no job has the id %lld", (long long)id);
+    else
+        rc = jobq__row_read(result, 0, out, err);
+    PQclear(result);
+    return rc;
+}
+
+void
+jobq_job_info_free(jobq_job_info *info)
+{
+    free(info);
+}
+
+static int
+change(PGconn *conn, const char *schema, int64_t id, enum jobq__statement statement,
+       int *done, jobq_error *err)
+{
+    PGresult *result;
+    int rc = run_on_id(conn, schema, id, statement, &result, err);
+    if (rc < 0)
+        return rc;
+    bool changed = false;
+    jobq__field_bool(result, 0, 0, &changed);
+    if (done)
+        *done = changed;
+    PQclear(result);
+    return 0;
+}
+
+int
+jobq_cancel(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
+{
+    return change(conn, schema, id, JOBQ__SQL_CANCEL, done, err);
+}
+
+int
+jobq_retry(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
+{
+    return change(conn, schema, id, JOBQ__SQL_RETRY, done, err);
+}

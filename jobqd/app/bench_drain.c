@@ -45,6 +45,7 @@ struct drain_result {
     double daemon_cpu_s;
     double workers_cpu_s;
     double backend_cpu_s; /* of the work connection */
+    int64_t claims;       /* that brought jobs; 0: not known, without a history */
     double tenth_ms[TENTHS];
 };
 
@@ -228,6 +229,10 @@ drain_round(struct bench *bench, const struct drain_options *options,
         rc = check_all(bench, options, err);
     if (rc == 0)
         rc = read_updates(bench, options->jobs, out, err);
+    if (rc == 0 && options->keep)
+        rc = bench_value(
+            bench, "SELECT count(DISTINCT attempted_at) FROM @schema@.finished_jobs",
+            NULL, &out->claims, err);
     if (rc == 0 && options->vacuum_held)
         rc = read_tenths(bench, out, err);
     PQfinish(holder);
@@ -247,6 +252,8 @@ report_result(struct report *report, const struct drain_options *options,
     report_real(report, "enqueue_wal_bytes_per_job", result->preload_wal_bytes / jobs, 0);
     report_int(report, "n_tup_upd", result->updates);
     report_int(report, "n_tup_hot_upd", result->hot_updates);
+    if (result->claims > 0)
+        report_real(report, "jobs_per_claim", jobs / (double)result->claims, 0);
     report_int(report, "jobqd_rss_kb", result->rss_kb);
     report_int(report, "jobqd_peak_rss_kb", result->peak_kb);
     report_real(report, "jobqd_cpu_us_per_job", result->daemon_cpu_s * 1e6 / jobs, 2);
@@ -291,6 +298,8 @@ report_round(struct bench *bench, const struct drain_options *options, double *r
         *limit_rate = jobs / limit.seconds;
         report_real(&bench->report, "limit_jobs_per_s", *limit_rate, 0);
         report_real(&bench->report, "limit_wal_bytes_per_job", limit.wal_bytes / jobs, 0);
+        report_real(&bench->report, "limit_backend_cpu_us_per_job",
+                    limit.backend_cpu_s * 1e6 / jobs, 2);
         report_real(&bench->report, "percent_of_limit", *rate * 100 / *limit_rate, 1);
     }
     report_close(&bench->report);

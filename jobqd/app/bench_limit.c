@@ -221,6 +221,8 @@ bench_limit_round(struct bench *bench, const struct bench_limit_options *options
         rc = drain(limit, options->jobs, &out->seconds, err);
     if (rc == 0)
         rc = bench_wal(bench, &wal_after, err);
+    if (rc == 0)
+        out->backend_cpu_s = bench_cpu_s(PQbackendPID(limit->conn));
     out->wal_bytes = (double)(wal_after - wal_before);
     for (size_t i = 0; i < 3; i++)
         jobq__array_clear(&limit->arrays[i]);
@@ -269,6 +271,8 @@ measure(struct bench *bench, const struct bench_limit_options *options, int64_t 
         report_real(&bench->report, "jobs_per_s", rates[i], 0);
         report_real(&bench->report, "wal_bytes_per_job",
                     result.wal_bytes / (double)options->jobs, 0);
+        report_real(&bench->report, "backend_cpu_us_per_job",
+                    result.backend_cpu_s * 1e6 / (double)options->jobs, 2);
         report_close(&bench->report);
     }
     report_close(&bench->report);

@@ -40,6 +40,7 @@ struct bench_limit_options {
 struct bench_limit_result {
     double seconds;
     double wal_bytes;
+    double backend_cpu_s;
 };
 int bench_limit_round(struct bench *bench, const struct bench_limit_options *options,
                       struct bench_limit_result *out, jobq_error *err);

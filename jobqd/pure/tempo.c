@@ -102,9 +102,10 @@ tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t claim
 {
     measure_commit(tempo, now_ns, claimed);
     count_window(tempo, now_ns, claimed);
-    /* Twice what a round trip used, halving slowly: a single odd round trip does not
-     * starve the workers. */
-    size_t used = 2 * tempo->ended;
+    /* Three times what a round trip used, falling slowly: a single odd round trip does
+     * not starve the workers. With twice, the claims, which come in powers of two, settle
+     * at half of what one can bring, and each costs a round trip and a commit. */
+    size_t used = 3 * tempo->ended;
     size_t decayed = tempo->ahead - (tempo->ahead + 3) / 4;
     tempo->ahead = used > decayed ? used : decayed;
     if (tempo->ended < 2)

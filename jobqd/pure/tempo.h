@@ -1,15 +1,15 @@
 /* tempo.h: how far ahead a queue claims, how often it looks, and whether it wants to be
  * woken. Pure: the caller brings the time.
  *
- * Ahead: as many jobs as the workers ended during a round trip, so that they never wait
- * for the database when jobs are short, and nothing more than their own hands hold when
- * jobs are long. Looks: after a claim that came back short, and every second; never so
- * often that looking costs more than a sixth of the time. Polls: 1 ms after the line ran
- * empty, then twice as long each time up to the poll interval. Waking: an idle mark makes
- * each insert notify, and a commit that notifies holds a lock of the whole server until
- * it is on disk, so inserters wait for one another. A queue whose jobs would hold that
- * lock for more than a third of the time is not marked: its polls find them anyway. How
- * long a commit takes is seen by our own small claims.
+ * Ahead: three times as many jobs as the workers ended during a round trip, so that they
+ * never wait for the database when jobs are short, and nothing more than their own hands
+ * hold when jobs are long. Looks: after a claim that came back short, and every second;
+ * never so often that looking costs more than a sixth of the time. Polls: 1 ms after the
+ * line ran empty, then twice as long each time up to the poll interval. Waking: an idle
+ * mark makes each insert notify, and a commit that notifies holds a lock of the whole
+ * server until it is on disk, so inserters wait for one another. A queue whose jobs would
+ * hold that lock for more than a third of the time is not marked: its polls find them
+ * anyway. How long a commit takes is seen by our own small claims.
  */
 #ifndef JOBQD_TEMPO_H
 #define JOBQD_TEMPO_H
@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-    TEMPO_AHEAD_MOST = 1024, /* jobs claimed beyond what the workers can take */
+    TEMPO_AHEAD_MOST = 2048, /* jobs claimed beyond what the workers can take */
     TEMPO_AHEAD_BYTES = 4 * 1024 * 1024, /* of arguments, likewise */
     TEMPO_BUSY_LEAST = 25, /* jobs in a window: more than this may be busy … */
     TEMPO_BUSY_MOST = 500, /* … and more than this is, however fast the disk */

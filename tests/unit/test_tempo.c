@@ -36,7 +36,7 @@ short_jobs_are_claimed_ahead_within_bounds(void **state)
     tempo_sent(&t, 1 * MS, false);
     tempo_ended(&t, 100);
     tempo_came_back(&t, 2 * MS, 128, 128, 128 * 50, false);
-    assert_int_equal(tempo_want(&t, 64, 0), 264);
+    assert_int_equal(tempo_want(&t, 64, 0), 364);
     tempo_sent(&t, 3 * MS, false);
     tempo_ended(&t, 100000);
     tempo_came_back(&t, 4 * MS, 128, 128, 128 * 50, false);

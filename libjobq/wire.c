@@ -72,12 +72,17 @@ struct line {
 
 /* ---- finding the members ---- */
 
+/* Looks from `first` on and around: our own writers keep the order of the list, so the
+ * first look hits. */
 static enum member
-member_named(const char *name, size_t len)
+member_named(const char *name, size_t len, enum member first)
 {
-    for (enum member m = 0; m < N_MEMBERS; m++)
+    enum member m = first;
+    for (size_t i = 0; i < N_MEMBERS; i++) {
         if (MEMBER[m].len == len && memcmp(MEMBER[m].name, name, len) == 0)
             return m;
+        m = m + 1 == N_MEMBERS ? 0 : m + 1;
+    }
     return N_MEMBERS;
 }
 
@@ -90,7 +95,7 @@ take_name(struct jobq__json *json, enum member *member)
     const char *start = json->at;
     if (!jobq__json_skip_string(json, &escaped))
         return false;
-    *member = member_named(start + 1, (size_t)(json->at - start) - 2);
+    *member = member_named(start + 1, (size_t)(json->at - start) - 2, *member);
     jobq__json_skip_space(json);
     if (json->at == json->end || *json->at != ':') {
         json->fault = "':' after the member's name";
@@ -102,9 +107,9 @@ take_name(struct jobq__json *json, enum member *member)
 }
 
 static bool
-take_member(struct jobq__json *json, struct line *line)
+take_member(struct jobq__json *json, struct line *line, enum member *next)
 {
-    enum member member;
+    enum member member = *next;
     const char *name = json->at;
     if (!take_name(json, &member))
         return false;
@@ -121,6 +126,7 @@ take_member(struct jobq__json *json, struct line *line)
         return false;
     }
     line->value[member] = (struct jobq__span){start, (size_t)(json->at - start)};
+    *next = member + 1 == N_MEMBERS ? 0 : member + 1;
     return true;
 }
 
@@ -135,12 +141,13 @@ take_object(struct jobq__json *json, struct line *line)
     json->at++;
     jobq__json_skip_space(json);
     bool first = true;
+    enum member next = M_T;
     while (json->at < json->end && *json->at != '}') {
         if (!first && *json->at != ',')
             break;
         json->at += !first;
         jobq__json_skip_space(json);
-        if (!take_member(json, line))
+        if (!take_member(json, line, &next))
             return false;
         jobq__json_skip_space(json);
         first = false;

@@ -227,114 +227,116 @@ reads_what_others_write(void **state)
     }
 }
 
+/* Each with its whole message: it is what a worker's author sees in the job's errors. */
+#define JOB(rest) "{\"t\":\"job\"," rest "}"
+#define WHOLE "a whole number from 1 to 9223372036854775807"
+static const struct {
+    const char *line;
+    const char *message;
+} wrong_lines[] = {
+    {"", "frame: expected an object at byte 1, found the end"},
+    {"hello", "frame: expected an object at byte 1, found 'h'"},
+    {"[]", "frame: expected an object at byte 1, found '['"},
+    {"{}", "frame: \"t\", its type, is missing"},
+    {"{\"t\":\"ok\"", "frame: expected ',' or '}' at byte 10, found the end"},
+    {"{\"t\":\"ok\",\"id\":7} {",
+     "frame: expected the end of the line at byte 19, found '{'"},
+    {"{\"t\":\"ok\",}", "frame: expected a string at byte 11, found '}'"},
+    {"{\"t\" \"ok\"}",
+     "frame: expected ':' after the member's name at byte 6, found '\"'"},
+    {"{\"t\":\"ok\" \"id\":7}", "frame: expected ',' or '}' at byte 11, found '\"'"},
+    {"{\"t\":\"okay\",\"id\":7}", "frame: unknown type \"okay\" at byte 6; known are "
+                                  "job, cancel, stop, hello, ok, error, "
+                                  "snooze, discard and progress"},
+    {"{\"t\":7}", "frame: unknown type 7 at byte 6; known are job, cancel, stop, "
+                  "hello, ok, error, "
+                  "snooze, discard and progress"},
+    {"{\"t\":\"ok\"}", "ok frame: \"id\" is missing"},
+    {"{\"t\":\"ok\",\"id\":0}", "ok frame: \"id\" must be " WHOLE ", got 0 at byte 16"},
+    {"{\"t\":\"ok\",\"id\":\"7\"}",
+     "ok frame: \"id\" must be " WHOLE ", got \"7\" at byte 16"},
+    {"{\"t\":\"ok\",\"id\":7.0}",
+     "ok frame: \"id\" must be " WHOLE ", got 7.0 at byte 16"},
+    {"{\"t\":\"ok\",\"id\":9223372036854775808}",
+     "ok frame: \"id\" must be " WHOLE ", got 9223372036854775808 at byte 16"},
+    {"{\"t\":\"ok\",\"id\":7,\"id\":8}",
+     "frame: expected each member once at byte 18, found '\"'"},
+    {"{\"t\":\"ok\",\"id\":07}",
+     "frame: expected no digit after a leading zero at byte 17, found '7'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":1.}",
+     "frame: expected a digit at byte 29, found '}'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":nil}",
+     "frame: expected a value at byte 27, found 'n'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"a\nb\"}",
+     "frame: expected control characters escaped in the string at byte 29, found "
+     "byte 0x0A"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\xC3(\"}",
+     "frame: expected UTF-8 at byte 28, found byte 0xC3"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\x\"}",
+     "frame: expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u at byte 28, found "
+     "'\\'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\u12g4\"}",
+     "frame: expected four hex digits after \\u at byte 28, found '\\'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\u0000\"}",
+     "frame: expected no \\u0000, which jsonb cannot hold, at byte 28, found '\\'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\ud800\"}",
+     "frame: expected a low surrogate after this high one at byte 28, found '\\'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\udc00\"}",
+     "frame: expected a high surrogate before this low one at byte 28, found '\\'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":1e999999}",
+     "frame: expected a number that numeric can hold at byte 27, found '1'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":[1,]}",
+     "frame: expected a value at byte 30, found ']'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":{1:2}}",
+     "frame: expected a member's name in quotes at byte 28, found '1'"},
+    {"{\"t\":\"ok\",\"id\":7,\"result\":[1 2]}",
+     "frame: expected ',' or ']' at byte 30, found '2'"},
+    {"{\"t\":\"error\",\"id\":7}", "error frame: \"error\" is missing"},
+    {"{\"t\":\"error\",\"id\":7,\"error\":null}",
+     "error frame: \"error\" must be a text, got null at byte 29"},
+    {"{\"t\":\"error\",\"id\":7,\"error\":\"x\",\"retry_in_ms\":-1}",
+     "error frame: \"retry_in_ms\" must be a whole number of milliseconds, 0 or "
+     "more, got -1 "
+     "at byte 47"},
+    {"{\"t\":\"snooze\",\"id\":7}", "snooze frame: \"in_ms\" is missing"},
+    {"{\"t\":\"snooze\",\"id\":7,\"in_ms\":1.5}",
+     "snooze frame: \"in_ms\" must be a whole number of milliseconds, 0 or more, got "
+     "1.5 at "
+     "byte 30"},
+    {"{\"t\":\"discard\",\"id\":7,\"reason\":[]}",
+     "discard frame: \"reason\" must be a text, got [] at byte 32"},
+    {"{\"t\":\"progress\",\"id\":7,\"done\":1.1}",
+     "progress frame: \"done\" must be a number from 0 to 1, got 1.1 at byte 31"},
+    {"{\"t\":\"progress\",\"id\":7,\"done\":\"half\"}",
+     "progress frame: \"done\" must be a number from 0 to 1, got \"half\" at byte "
+     "31"},
+    {"{\"t\":\"hello\"}", "hello frame: \"protocol\" is missing"},
+    {"{\"t\":\"hello\",\"protocol\":1,\"kinds\":[]}",
+     "hello frame: \"kinds\" must be an array of one or more texts, got [] at byte "
+     "35"},
+    {"{\"t\":\"hello\",\"protocol\":1,\"kinds\":[\"a\",7]}",
+     "hello frame: \"kinds\" must be an array of one or more texts, got [\"a\",7] at "
+     "byte 35"},
+    {JOB("\"id\":7"), "job frame: \"attempt\" is missing"},
+    {JOB("\"id\":7,\"attempt\":2147483648"),
+     "job frame: \"attempt\" must be a whole number from 1 to 2147483647, got "
+     "2147483648 at "
+     "byte 29"},
+    {JOB("\"id\":7,\"attempt\":1,\"max_attempts\":1,\"queue\":\"q\",\"kind\":\"k\""),
+     "job frame: \"args\" is missing"},
+};
+
 static void
 refuses_wrong_lines(void **state)
 {
     (void)state;
-#define JOB(rest) "{\"t\":\"job\"," rest "}"
-#define WHOLE "a whole number from 1 to 9223372036854775807"
-    static const struct {
-        const char *line;
-        const char *message;
-    } rows[] = {
-        {"", "frame: expected an object at byte 1, found the end"},
-        {"hello", "frame: expected an object at byte 1, found 'h'"},
-        {"[]", "frame: expected an object at byte 1, found '['"},
-        {"{}", "frame: \"t\", its type, is missing"},
-        {"{\"t\":\"ok\"", "frame: expected ',' or '}' at byte 10, found the end"},
-        {"{\"t\":\"ok\",\"id\":7} {",
-         "frame: expected the end of the line at byte 19, found '{'"},
-        {"{\"t\":\"ok\",}", "frame: expected a string at byte 11, found '}'"},
-        {"{\"t\" \"ok\"}",
-         "frame: expected ':' after the member's name at byte 6, found '\"'"},
-        {"{\"t\":\"ok\" \"id\":7}", "frame: expected ',' or '}' at byte 11, found '\"'"},
-        {"{\"t\":\"okay\",\"id\":7}", "frame: unknown type \"okay\" at byte 6; known are "
-                                      "job, cancel, stop, hello, ok, error, "
-                                      "snooze, discard and progress"},
-        {"{\"t\":7}", "frame: unknown type 7 at byte 6; known are job, cancel, stop, "
-                      "hello, ok, error, "
-                      "snooze, discard and progress"},
-        {"{\"t\":\"ok\"}", "ok frame: \"id\" is missing"},
-        {"{\"t\":\"ok\",\"id\":0}",
-         "ok frame: \"id\" must be " WHOLE ", got 0 at byte 16"},
-        {"{\"t\":\"ok\",\"id\":\"7\"}",
-         "ok frame: \"id\" must be " WHOLE ", got \"7\" at byte 16"},
-        {"{\"t\":\"ok\",\"id\":7.0}",
-         "ok frame: \"id\" must be " WHOLE ", got 7.0 at byte 16"},
-        {"{\"t\":\"ok\",\"id\":9223372036854775808}",
-         "ok frame: \"id\" must be " WHOLE ", got 9223372036854775808 at byte 16"},
-        {"{\"t\":\"ok\",\"id\":7,\"id\":8}",
-         "frame: expected each member once at byte 18, found '\"'"},
-        {"{\"t\":\"ok\",\"id\":07}",
-         "frame: expected no digit after a leading zero at byte 17, found '7'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":1.}",
-         "frame: expected a digit at byte 29, found '}'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":nil}",
-         "frame: expected a value at byte 27, found 'n'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"a\nb\"}",
-         "frame: expected control characters escaped in the string at byte 29, found "
-         "byte 0x0A"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\xC3(\"}",
-         "frame: expected UTF-8 at byte 28, found byte 0xC3"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\x\"}",
-         "frame: expected one of \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u at byte 28, found "
-         "'\\'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\u12g4\"}",
-         "frame: expected four hex digits after \\u at byte 28, found '\\'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\u0000\"}",
-         "frame: expected no \\u0000, which jsonb cannot hold, at byte 28, found '\\'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\ud800\"}",
-         "frame: expected a low surrogate after this high one at byte 28, found '\\'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":\"\\udc00\"}",
-         "frame: expected a high surrogate before this low one at byte 28, found '\\'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":1e999999}",
-         "frame: expected a number that numeric can hold at byte 27, found '1'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":[1,]}",
-         "frame: expected a value at byte 30, found ']'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":{1:2}}",
-         "frame: expected a member's name in quotes at byte 28, found '1'"},
-        {"{\"t\":\"ok\",\"id\":7,\"result\":[1 2]}",
-         "frame: expected ',' or ']' at byte 30, found '2'"},
-        {"{\"t\":\"error\",\"id\":7}", "error frame: \"error\" is missing"},
-        {"{\"t\":\"error\",\"id\":7,\"error\":null}",
-         "error frame: \"error\" must be a text, got null at byte 29"},
-        {"{\"t\":\"error\",\"id\":7,\"error\":\"x\",\"retry_in_ms\":-1}",
-         "error frame: \"retry_in_ms\" must be a whole number of milliseconds, 0 or "
-         "more, got -1 "
-         "at byte 47"},
-        {"{\"t\":\"snooze\",\"id\":7}", "snooze frame: \"in_ms\" is missing"},
-        {"{\"t\":\"snooze\",\"id\":7,\"in_ms\":1.5}",
-         "snooze frame: \"in_ms\" must be a whole number of milliseconds, 0 or more, got "
-         "1.5 at "
-         "byte 30"},
-        {"{\"t\":\"discard\",\"id\":7,\"reason\":[]}",
-         "discard frame: \"reason\" must be a text, got [] at byte 32"},
-        {"{\"t\":\"progress\",\"id\":7,\"done\":1.1}",
-         "progress frame: \"done\" must be a number from 0 to 1, got 1.1 at byte 31"},
-        {"{\"t\":\"progress\",\"id\":7,\"done\":\"half\"}",
-         "progress frame: \"done\" must be a number from 0 to 1, got \"half\" at byte "
-         "31"},
-        {"{\"t\":\"hello\"}", "hello frame: \"protocol\" is missing"},
-        {"{\"t\":\"hello\",\"protocol\":1,\"kinds\":[]}",
-         "hello frame: \"kinds\" must be an array of one or more texts, got [] at byte "
-         "35"},
-        {"{\"t\":\"hello\",\"protocol\":1,\"kinds\":[\"a\",7]}",
-         "hello frame: \"kinds\" must be an array of one or more texts, got [\"a\",7] at "
-         "byte 35"},
-        {JOB("\"id\":7"), "job frame: \"attempt\" is missing"},
-        {JOB("\"id\":7,\"attempt\":2147483648"),
-         "job frame: \"attempt\" must be a whole number from 1 to 2147483647, got "
-         "2147483648 at "
-         "byte 29"},
-        {JOB("\"id\":7,\"attempt\":1,\"max_attempts\":1,\"queue\":\"q\",\"kind\":\"k\""),
-         "job frame: \"args\" is missing"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (size_t i = 0; i < sizeof wrong_lines / sizeof *wrong_lines; i++) {
         struct jobq__frame out;
         jobq_error err = {0};
         char *copy;
-        int rc = parse(rows[i].line, strlen(rows[i].line), &out, &err, &copy);
-        assert_string_equal(err.message, rows[i].message);
+        int rc =
+            parse(wrong_lines[i].line, strlen(wrong_lines[i].line), &out, &err, &copy);
+        assert_string_equal(err.message, wrong_lines[i].message);
         assert_int_equal(rc, JOBQ_EPROTO);
         free(copy);
     }

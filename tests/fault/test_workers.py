@@ -1,0 +1,336 @@
+"""What a worker process can do to us, one thing a test: its job is charged, its neighbours notice nothing."""
+
+import os
+import pathlib
+import re
+import signal
+
+import pytest
+
+from harness.waiting import wait_for
+
+RUDE = pathlib.Path(__file__).resolve().parents[1] / "programs" / "rude_worker.py"
+
+
+def rude(mode, argument=""):
+    return f"/usr/bin/python3 {RUDE} {mode} {argument}"
+
+
+def finished(db, job):
+    """(state, attempt, errors) of an ended job."""
+    return db.query("SELECT state::text, attempt, errors FROM jobq.finished_jobs WHERE id = %s", (job,))[0]
+
+
+def wait_finished(db, job):
+    wait_for(lambda: db.value("SELECT true FROM jobq.finished_jobs WHERE id = %s", (job,)),
+             what=lambda: f"job {job} to end: {db.query('SELECT state, attempt, errors FROM jobq.all_jobs WHERE id = %s', (job,))}")
+    return finished(db, job)
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+# ---- crashes ----
+
+@pytest.mark.parametrize("kind, args, entry", [
+    ("segfault", '{"times": 1}', {"signal": "SIGSEGV", "error": "was killed by signal 11 (SIGSEGV) while it held the job"}),
+    ("abort", '{"times": 1}', {"signal": "SIGABRT"}),
+    ("kill", '{"times": 1, "signal": 9}', {"signal": "SIGKILL"}),
+    ("kill", '{"times": 1, "signal": 15}', {}),
+    ("exit", '{"times": 1, "code": 3}', {"exit_code": 3, "error": "exited with status 3 while it held the job"}),
+    ("exit", '{"times": 1, "code": 0}', {"exit_code": 0}),
+])
+def test_a_crash_is_charged_and_the_job_retried(db, jobqd, programs, kind, args, entry):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "backoff": "constant(0s)"}})
+    neighbours = [db.enqueue("ok") for _ in range(5)]
+    job = db.enqueue(kind, args)
+    neighbours += [db.enqueue("ok") for _ in range(5)]
+    state, attempt, errors = wait_finished(db, job)
+    if kind == "kill" and "15" in args:
+        # SIGTERM asks it to go: it answers what it runs, and goes.
+        assert (state, attempt, errors) == ("completed", 1, [])
+    else:
+        assert (state, attempt, len(errors)) == ("completed", 2, 1)
+        assert errors[0]["kind"] == "crash" and errors[0]["attempt"] == 1
+        assert {name: errors[0][name] for name in entry} == entry
+    for neighbour in neighbours:
+        assert wait_finished(db, neighbour) == ("completed", 1, [])
+    assert node.running
+
+
+def test_the_end_of_the_output_is_kept(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "backoff": "constant(0s)"}})
+    job = db.enqueue("stderr", '{"lines": 500, "error": "line number", "exit": 7}', max_attempts=1)
+    state, _, (error,) = wait_finished(db, job)
+    assert (state, error["kind"], error["exit_code"]) == ("discarded", "crash", 7)
+    assert error["output"].rstrip().endswith("line number 500")
+    assert len(error["output"]) <= 2048
+
+
+def test_a_job_that_crashes_its_workers_is_poison(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "backoff": "constant(0s)"}})
+    job = db.enqueue("segfault")
+    state, attempt, errors = wait_finished(db, job)
+    assert (state, attempt) == ("discarded", 3)
+    assert [error["kind"] for error in errors] == ["crash"] * 3
+    assert errors[-1]["discarded"] == "crashed 3 workers"
+    good = db.enqueue("ok")
+    assert wait_finished(db, good)[0] == "completed"
+
+
+# ---- deadlines ----
+
+def test_an_endless_loop_is_killed_with_its_children(db, jobqd, tmp_path):
+    pids = tmp_path / "pids"
+    jobqd(db, {"default": {"command": rude("hang", pids), "concurrency": 1, "stop_grace": "200ms",
+                           "backoff": "constant(0s)"}})
+    job = db.enqueue("work", timeout_ms=300)
+    state, attempt, (error,) = wait_finished(db, job)
+    assert (state, attempt, error["kind"]) == ("completed", 2, "timeout")
+    assert "timeout of 300 ms" in error["error"]
+    for pid in map(int, pids.read_text().split()):
+        wait_for(lambda: is_gone(pid))
+
+
+def test_a_handler_that_stops_when_told_to_is_late_all_the_same(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "timeout": "300ms",
+                           "backoff": "constant(1h)"}})
+    job = db.enqueue("sleep", '{"ms": 600000}')
+    wait_for(lambda: db.value("SELECT state = 'retryable' FROM jobq.jobs WHERE id = %s", (job,)))
+    (errors,), = db.query("SELECT errors FROM jobq.jobs WHERE id = %s", (job,))
+    assert [error["kind"] for error in errors] == ["timeout"]
+
+
+def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
+    script = tmp_path / "stubborn.sh"
+    script.write_text("#!/bin/sh\ntrap '' TERM\nsleep 1000 &\nwhile :; do sleep 1000; done\n")
+    script.chmod(0o755)
+    node = jobqd(db, {"default": {"exec": script, "concurrency": 1, "stop_grace": "200ms", "timeout": "300ms"}})
+    job = db.enqueue("work", max_attempts=1)
+    state, _, (error,) = wait_finished(db, job)
+    assert (state, error["kind"]) == ("discarded", "timeout")
+    wait_for(lambda: not node.workers(), what=lambda: f"no process to be left: {node.workers()}")
+
+
+# ---- the protocol ----
+
+@pytest.mark.parametrize("mode, error", [
+    ("text", "expected an object"),
+    ("binary", "."),
+    ("array", "."),
+    ("no-type", '"t"'),
+    ("unknown-type", "done"),
+    ("no-id", "id"),
+    ("foreign-id", "answered job 999999, which it does not hold"),
+    ("second-hello", "said hello twice"),
+    ("a-job", "."),
+    ("bad-result", "."),
+    ("long-line", r"more than 4194304 bytes \(max_frame\)"),
+    ("endless-line", r"more than 4194304 bytes \(max_frame\)"),
+    ("half-line", "within a line"),
+    ("half-line-and-stay", "."),
+])
+def test_broken_protocol_is_charged_to_the_job_at_the_head(db, jobqd, mode, error):
+    node = jobqd(db, {"default": {"command": rude(mode), "concurrency": 1, "backoff": "constant(0s)", "max_restarts": 100,
+                                  "stop_grace": "200ms"}})
+    job = db.enqueue("work")
+    state, attempt, errors = wait_finished(db, job)
+    assert (state, attempt) == ("completed", 2)
+    assert [entry["kind"] for entry in errors] == ["protocol"]
+    assert re.search(error, errors[0]["error"]), errors
+    assert node.running
+
+
+def test_an_answer_too_many_ends_the_worker_but_not_the_job(db, jobqd):
+    node = jobqd(db, {"default": {"command": rude("answers-twice"), "concurrency": 1, "max_restarts": 100}})
+    job = db.enqueue("work")
+    assert wait_finished(db, job) == ("completed", 1, [])
+    node.wait_log(f"answered job {job}, which it does not hold")
+
+
+def test_a_job_too_large_for_a_frame_is_an_error_not_a_crash(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, max_frame="64KiB")
+    job = db.enqueue("ok", '{"text": "%s"}' % ("x" * 70_000), max_attempts=1)
+    state, _, (error,) = wait_finished(db, job)
+    assert (state, error["kind"]) == ("discarded", "error") and "max_frame is 65536" in error["error"]
+    assert wait_finished(db, db.enqueue("ok"))[0] == "completed"
+
+
+def test_a_flood_on_stderr_leaves_the_daemon_as_it_was(db, jobqd):
+    node = jobqd(db, {"default": {"command": rude("flood"), "concurrency": 1}})
+    job = db.enqueue("work")
+    most_kb = 0
+
+    def ended():
+        nonlocal most_kb
+        most_kb = max(most_kb, node.rss_kb())
+        return db.value("SELECT true FROM jobq.finished_jobs WHERE id = %s", (job,))
+    wait_for(ended, 120)
+    assert finished(db, job) == ("completed", 1, [])
+    print(f"100 MB on stderr: jobqd's memory {most_kb} KiB at most, its log {node.logfile.stat().st_size} bytes")
+    assert most_kb < 40_000
+    assert node.logfile.stat().st_size < 10_000_000
+    node.stop()  # how much was dropped is said with the next line that is shown, or at the worker's end
+    assert "lines of its output are not shown" in node.log()
+
+
+# ---- programs that do not start ----
+
+@pytest.mark.parametrize("fault, words", [
+    ("silent", "said no hello within 200 ms"),
+    ("wrong-protocol", "speaks protocol 7"),
+    ("no-interpreter", "cannot execute"),
+    ("exits", "exited with status 3 before it said hello"),
+])
+def test_a_queue_that_cannot_start_backs_off_alone(db, jobqd, cli, programs, tmp_path, fault, words):
+    script = tmp_path / "program"
+    script.write_text({"no-interpreter": "#!/no/such/interpreter\n", "exits": "#!/bin/sh\nexit 3\n"}.get(fault, ""))
+    script.chmod(0o755)
+    command = script if fault in ("no-interpreter", "exits") else rude(fault)
+    node = jobqd(db, {
+        "broken": {"command": command, "concurrency": 2, "boot_timeout": "200ms", "max_restarts": 2},
+        "sound": {"command": programs("fault_worker"), "concurrency": 2},
+    }, lease="1s")
+    waiting = db.enqueue("ok", queue="broken")
+    node.wait_log(r"ERROR queue broken: more than 2 processes ended badly within 10000 ms: nothing is started for \d+ ms")
+    node.wait_log(re.escape(words))
+    for _ in range(20):
+        assert wait_finished(db, db.enqueue("ok", queue="sound")) == ("completed", 1, [])
+    wait_for(lambda: db.value("SELECT (queues #>> '{broken,backing_off}')::bool FROM jobq.nodes"))
+    wait_for(lambda: re.search(r"^broken\b.*backs off", cli("queues", db=db).stdout, re.M))
+    assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (waiting,)) == [("available", 0, [])]
+    sound = db.value("SELECT queues -> 'sound' FROM jobq.nodes")
+    assert not sound["backing_off"] and sound["restarts"] == 0
+
+
+def test_a_queue_comes_back_when_its_program_is_mended(db, jobqd, programs, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    node = jobqd(db, {"default": {"command": program, "concurrency": 1, "max_restarts": 1}})
+    job = db.enqueue("ok")
+    node.wait_log("nothing is started for")
+    program.write_text(f"#!/bin/sh\nexec {programs('fault_worker')}\n")
+    assert wait_finished(db, job) == ("completed", 1, [])
+
+
+def test_a_missing_program_is_refused_at_the_start(db, jobqd):
+    node = jobqd(db, {"default": {"command": "/no/such/program"}}, ready=False)
+    node.expected_exit = os.EX_CONFIG
+    assert node.wait() == os.EX_CONFIG
+    assert "/no/such/program" in node.log()
+
+
+def test_an_exec_program_that_cannot_start_charges_no_job(db, jobqd, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    node = jobqd(db, {"default": {"exec": program, "concurrency": 1, "max_restarts": 1}})
+    job = db.enqueue("work")
+    node.wait_log("nothing is started for")
+    wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,))
+             == [("available", 0, [])])
+    program.write_text("#!/bin/sh\nexit 0\n")
+    assert wait_finished(db, job)[:2] == ("completed", 1)
+
+
+# ---- exec ----
+
+EXEC_SCRIPT = """#!/bin/sh
+echo "attempt $JOBQ_ATTEMPT of $JOBQ_MAX_ATTEMPTS of job $JOBQ_JOB_ID in $JOBQ_QUEUE, due $JOBQ_DEADLINE_MS"
+cat
+case $JOBQ_KIND in
+exit*) echo "going with ${JOBQ_KIND#exit}" >&2; exit "${JOBQ_KIND#exit}" ;;
+signal*) kill -"${JOBQ_KIND#signal}" $$ ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("kind, state, attempt, entry", [
+    ("exit0", "completed", 1, None),
+    ("exit65", "discarded", 1, {"kind": "error", "exit_code": 65}),
+    ("exit75", "scheduled", 0, None),
+    ("exit1", "retryable", 1, {"kind": "error", "exit_code": 1}),
+    ("exit255", "retryable", 1, {"kind": "error", "exit_code": 255}),
+    ("signal9", "retryable", 1, {"kind": "crash", "signal": "SIGKILL"}),
+    ("signal11", "retryable", 1, {"kind": "crash", "signal": "SIGSEGV"}),
+])
+def test_the_exit_code_of_an_exec_program_is_its_answer(db, jobqd, tmp_path, kind, state, attempt, entry):
+    script = tmp_path / "handler.sh"
+    script.write_text(EXEC_SCRIPT)
+    script.chmod(0o755)
+    jobqd(db, {"default": {"exec": script, "concurrency": 2}})
+    job = db.enqueue(kind, '{"n": 123456789012345678}')
+    db.wait_for_states({state: 1})
+    (got, errors), = db.query("SELECT attempt, errors FROM jobq.all_jobs WHERE id = %s", (job,))
+    assert got == attempt
+    if entry is None:
+        assert errors == []
+        return
+    assert len(errors) == 1 and {name: errors[0][name] for name in entry} == entry
+    assert f"attempt 1 of 20 of job {job} in default, due " in errors[0]["output"]
+    assert '{"n": 123456789012345678}' in errors[0]["output"]
+
+
+def test_a_thousand_exec_jobs(db, jobqd, tmp_path):
+    seen = tmp_path / "seen"
+    script = tmp_path / "handler.sh"
+    script.write_text(f"#!/bin/sh\nread -r args\nprintf '%s\\n' \"$args\" >>{seen}\n")
+    script.chmod(0o755)
+    jobqd(db, {"default": {"exec": script, "concurrency": 4}})
+    db.query("SELECT jobq.enqueue('write', jsonb_build_object('n', n)) FROM generate_series(1, 1000) n")
+    db.wait_for_states({"completed": 1000}, timeout=120)
+    assert sorted(seen.read_text().split("\n")[:-1]) == sorted(f'{{"n": {n}}}' for n in range(1, 1001))
+
+
+# ---- stopping ----
+
+def start_one(db, node, kind, args, tmp_path):
+    """Enqueues a job that writes to a file when it begins, and waits until it has."""
+    began = tmp_path / f"began-{kind}"
+    job = db.enqueue(kind, args % began)
+    wait_for(began.exists)
+    return job
+
+
+def test_drain_lets_a_running_job_finish(db, jobqd, programs, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
+    job = start_one(db, node, "sleep", '{"ms": 1000, "file": "%s"}', tmp_path)
+    later = db.enqueue("ok")
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert finished(db, job) == ("completed", 1, [])
+    assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (later,)) == [("available", 0, [])]
+    assert db.query("SELECT * FROM jobq.nodes") == []
+
+
+@pytest.mark.parametrize("how", ["beyond the grace", "a second signal"])
+def test_what_does_not_finish_is_released_uncounted(db, jobqd, programs, tmp_path, how):
+    grace = "300ms" if how == "beyond the grace" else "1h"
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, shutdown_grace=grace)
+    job = start_one(db, node, "hang", '{"file": "%s"}', tmp_path)
+    node.signal(signal.SIGTERM)
+    if how == "a second signal":
+        node.wait_log("drains")
+        node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,)) == [("available", 0, [])]
+
+
+def test_tstp_holds_back_and_cont_goes_on(db, jobqd, programs):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, lease="1s")
+    node.signal(signal.SIGTSTP)
+    node.wait_log("claims no more jobs")
+    job = db.enqueue("ok")
+    renewed = "SELECT count(*) FROM (SELECT renewed_at FROM jobq.nodes) n WHERE renewed_at > %s"
+    for _ in range(3):  # the node lives, and still takes nothing
+        since = db.value("SELECT clock_timestamp()")
+        wait_for(lambda: db.value(renewed, (since,)))
+    assert db.value("SELECT state::text FROM jobq.jobs WHERE id = %s", (job,)) == "available"
+    node.signal(signal.SIGCONT)
+    assert wait_finished(db, job) == ("completed", 1, [])

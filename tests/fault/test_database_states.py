@@ -1,21 +1,27 @@
 """A database that is away is a state: not there yet, a backend terminated, a network that hangs."""
 
 import os
+import random
 import signal
 
 import pytest
 
+from faultproxy import FaultProxy
 from harness.crowd import check_completed, enqueue_crowd, wait_all_finished, wait_ended, watch_nodes
 from harness.ledger import boottime_ns
-from harness.proxy import Proxy
+from harness.pg import SUPERUSER
 from harness.waiting import wait_for
 
 
 @pytest.fixture
 def proxy(postgres):
-    one = Proxy(postgres)
-    yield one
-    one.close()
+    with FaultProxy(f"{postgres.dir}/.s.PGSQL.5432") as one:
+        yield one
+
+
+def through(proxy, db):
+    """The database's address by way of the proxy."""
+    return f"postgresql://{SUPERUSER}@127.0.0.1:{proxy.port}/{db.name}"
 
 
 def test_jobqd_may_be_started_before_the_database(cluster, jobqd, programs):
@@ -62,6 +68,35 @@ def test_every_connection_terminated_again_and_again(db, jobqd, programs, ledger
     assert all(node.running for node in nodes)
 
 
+def test_the_connection_breaks_at_any_byte(db, proxy, jobqd, programs, ledger):
+    """In the middle of a claim's rows, of an ack, of the greeting: what is not known to be committed is said again."""
+    watch_nodes(db)
+    node = jobqd(through(proxy, db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 1000),
+                                                  "concurrency": 4}}, lease="60s")
+    ids = enqueue_crowd(db, 5000)
+    for n in range(1, 31):
+        wait_ended(ledger, n * 120)
+        before = proxy.counts()["connections"]
+        proxy.cut_after(random.randint(1, 30_000), random.choice(("up", "down", "both")), rst=random.random() < 0.5)
+        wait_for(lambda: proxy.counts()["connections"] > before)
+    wait_all_finished(db, 5000)
+    assert not check_completed(db, ledger, ids)
+    assert node.running
+
+
+def test_the_server_s_host_is_gone_and_nobody_says_so(db, proxy, jobqd, programs, ledger):
+    """Half-open connections, as after a power cut of the server's host."""
+    watch_nodes(db)
+    node = jobqd(through(proxy, db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 5000),
+                                                  "concurrency": 4}}, lease="3s")
+    ids = enqueue_crowd(db, 3000)
+    wait_ended(ledger, 500)
+    proxy.half_open()
+    wait_all_finished(db, 3000)
+    assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
+    assert node.running
+
+
 LEASE_S = 3
 
 
@@ -70,7 +105,7 @@ def test_a_node_that_cannot_renew_kills_its_workers_before_its_lease_ends(db, pr
     the runs are long, so each that went on would be seen."""
     watch_nodes(db)
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 800_000, 900_000), "concurrency": 4}}
-    node = jobqd(proxy.uri(db), queue, lease=f"{LEASE_S}s")
+    node = jobqd(through(proxy, db), queue, lease=f"{LEASE_S}s")
     ids = enqueue_crowd(db, 40)
     wait_ended(ledger, 4)
     proxy.stall()
@@ -128,7 +163,7 @@ def server_processes(cluster):
 
 def test_a_hang_shorter_than_the_lease_is_not_noticed_by_the_jobs(db, proxy, jobqd, programs, ledger):
     watch_nodes(db)
-    node = jobqd(proxy.uri(db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 5000),
+    node = jobqd(through(proxy, db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 5000),
                                              "concurrency": 4}}, lease="6s")
     ids = enqueue_crowd(db, 4000)
     wait_ended(ledger, 500)

@@ -59,6 +59,8 @@ struct pgconn {
         last_words; /* the server's, before it closed the connection; code 0: none */
     uint64_t ready_at_ms;
     uint64_t answered_at_ms; /* the last result */
+    uint64_t patience_ms;    /* until the next result: for so long we wait for it, at
+                                most; 0: no doubt, dead_after_ms counts */
     uint64_t flush_until_ms;
     unsigned failures; /* since the connection last proved good */
     uint32_t random;
@@ -245,16 +247,27 @@ complete_refused(struct pgconn *conn)
 
 /* --- a ready connection --- */
 
+/* How long a batch may wait for an answer; 0: for ever. */
+static uint64_t
+patience(const struct pgconn *conn)
+{
+    uint64_t dead_after = (uint64_t)conn->options.dead_after_ms;
+    if (conn->patience_ms > 0 && (dead_after == 0 || conn->patience_ms < dead_after))
+        return conn->patience_ms;
+    return dead_after;
+}
+
 static void
 set_watchdog(struct pgconn *conn)
 {
     uint64_t now = uv_now(conn->loop);
     uint64_t deadline = UINT64_MAX;
+    uint64_t most_ms = patience(conn);
     const struct pgbatch *head = pgqueue_head(&conn->queue);
-    if (head && conn->options.dead_after_ms > 0) {
+    if (head && most_ms > 0) {
         uint64_t since = head->sent_at_ms > conn->answered_at_ms ? head->sent_at_ms
                                                                  : conn->answered_at_ms;
-        deadline = since + (uint64_t)conn->options.dead_after_ms;
+        deadline = since + most_ms;
     }
     if (conn->wanted == WANT_FLUSHED && conn->flush_until_ms < deadline)
         deadline = conn->flush_until_ms;
@@ -274,8 +287,10 @@ drain(struct pgconn *conn, jobq_error *why)
         struct pgbatch *batch;
         struct pgconn_outcome outcome;
         enum pgqueue_found found = pgqueue_take(&conn->queue, &batch, &outcome, why);
-        if (conn->queue.taken != taken)
+        if (conn->queue.taken != taken) {
             conn->answered_at_ms = uv_now(conn->loop);
+            conn->patience_ms = 0;
+        }
         if (found == PGQUEUE_NOTHING)
             return true;
         if (found == PGQUEUE_LOST)
@@ -363,7 +378,7 @@ check_alive(struct pgconn *conn)
         return;
     uint64_t now = uv_now(conn->loop);
     const struct pgbatch *head = pgqueue_head(&conn->queue);
-    uint64_t dead_after = (uint64_t)conn->options.dead_after_ms;
+    uint64_t dead_after = patience(conn);
     if (conn->wanted == WANT_FLUSHED && now >= conn->flush_until_ms) {
         conn->wanted = WANT_CLOSED;
     } else if (head && dead_after > 0 && now >= head->sent_at_ms + dead_after &&
@@ -400,6 +415,7 @@ become_ready(struct pgconn *conn)
     pgqueue_attach(&conn->queue, conn->pg, conn->pooled, conn->options.batch_setup);
     conn->ready_at_ms = uv_now(conn->loop);
     conn->answered_at_ms = conn->ready_at_ms;
+    conn->patience_ms = 0;
     log_debug(conn->subject, "connected to %s, server process %d%s", conn->trying,
               PQbackendPID(conn->pg), conn->pooled ? ", through a pooler" : "");
     set_state(conn, PGCONN_READY);
@@ -861,6 +877,15 @@ int
 pgconn_server_version(const struct pgconn *conn)
 {
     return conn->state == PGCONN_READY ? PQserverVersion(conn->pg) : 0;
+}
+
+void
+pgconn_doubt(struct pgconn *conn, int64_t patience_ms)
+{
+    if (conn->state != PGCONN_READY || patience_ms <= 0)
+        return;
+    conn->patience_ms = (uint64_t)patience_ms;
+    set_watchdog(conn);
 }
 
 void

@@ -105,6 +105,10 @@ bool pgconn_pooled(const struct pgconn *conn); /* the server's pid is not the on
                                                   connection was told */
 int pgconn_server_version(const struct pgconn *conn); /* 150020; 0 while away */
 
+/* Something says that the road to the server may be dead. Until the next answer a ready
+ * connection is believed for patience_ms alone, if that is less than dead_after_ms. */
+void pgconn_doubt(struct pgconn *conn, int64_t patience_ms);
+
 /* Drops the connection and connects anew, at once. For tests and for a conninfo that has
  * changed. */
 void pgconn_reset(struct pgconn *conn);

@@ -53,10 +53,17 @@ on_control_ready(void *owner)
     store->options.on_control_ready(store->options.owner);
 }
 
+/* The control connection is looked at every third of a lease, the others may be waiting
+ * for something that takes long. So when it is lost, they are trusted no longer than it:
+ * a half-open work connection would hold up the node's jobs for a minute. */
 static void
 on_control_lost(void *owner, const jobq_error *why)
 {
     struct store *store = owner;
+    if (store->work)
+        pgconn_doubt(store->work, store->options.dead_after_ms);
+    if (store->house)
+        pgconn_doubt(store->house, store->options.dead_after_ms);
     store->options.on_control_lost(store->options.owner, why);
 }
 

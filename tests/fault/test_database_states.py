@@ -85,14 +85,15 @@ def test_the_connection_breaks_at_any_byte(db, proxy, jobqd, programs, ledger):
 
 
 def test_the_server_s_host_is_gone_and_nobody_says_so(db, proxy, jobqd, programs, ledger):
-    """Half-open connections, as after a power cut of the server's host."""
+    """Half-open connections, as after a power cut of the server's host. The control connection finds out first, and
+    the work connection, which may wait a minute for an answer, is then not believed for so long."""
     watch_nodes(db)
     node = jobqd(through(proxy, db), {"default": {"command": ledger.command(programs("ledger_worker"), 100, 5000),
                                                   "concurrency": 4}}, lease="3s")
     ids = enqueue_crowd(db, 3000)
     wait_ended(ledger, 500)
     proxy.half_open()
-    wait_all_finished(db, 3000)
+    wait_all_finished(db, 3000, timeout=30)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
     assert node.running
 
@@ -137,13 +138,13 @@ def test_the_server_hangs_longer_than_the_lease(cluster, jobqd, programs, ledger
     nodes = [jobqd(db, queue, lease="2s"), jobqd(db, queue, lease="2s")]
     ids = enqueue_crowd(db, 100)
     wait_ended(ledger, 10)
+    held = {worker.pid for worker in ledger.read().workers}
     processes = server_processes(cluster)
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
         for node in nodes:
             node.wait_log("lost: the lease could not be renewed")
-        held = {worker.pid for worker in ledger.read().workers}
         wait_for(lambda: not any(held & set(node.workers()) for node in nodes))
     finally:
         for pid in processes:

@@ -60,12 +60,21 @@ wait_begun(struct bench *bench, struct bench_daemon *daemon, jobq_error *err)
     return 0;
 }
 
-/* One job, alone; *ns may be a little below 0: the worker may begin before the commit's
- * answer is read here. */
+/* Of each job: how long the insert took, which waits for the disk as the claim does, and
+ * how much later the handler began. */
+struct samples {
+    int64_t *insert_ns;
+    int64_t *start_ns;
+};
+
+/* One job, alone; its start may be a little below 0: the worker may begin before the
+ * commit's answer is read here. */
 static int
-sample(struct bench *bench, struct bench_daemon *daemon, int64_t *ns, jobq_error *err)
+sample(struct bench *bench, struct bench_daemon *daemon, const struct samples *samples,
+       int64_t nth, jobq_error *err)
 {
     static const char *const args[] = {"{\"n\": 123}"};
+    int64_t begun_ns = bench_now_ns();
     PGresult *result = PQexecPrepared(bench->conn, "enqueue", 1, args, NULL, NULL, 0);
     int64_t committed_ns = bench_now_ns();
     int rc = PQresultStatus(result) == PGRES_TUPLES_OK
@@ -74,8 +83,8 @@ sample(struct bench *bench, struct bench_daemon *daemon, int64_t *ns, jobq_error
     PQclear(result);
     if (rc == 0)
         rc = wait_begun(bench, daemon, err);
-    if (rc == 0)
-        *ns = atomic_load(&bench->shared->latest_ns) - committed_ns;
+    samples->insert_ns[nth] = committed_ns - begun_ns;
+    samples->start_ns[nth] = atomic_load(&bench->shared->latest_ns) - committed_ns;
     return rc;
 }
 
@@ -90,32 +99,37 @@ random_pause_us(const struct latency_options *options, unsigned *seed)
 
 static int
 take_samples(struct bench *bench, struct bench_daemon *daemon,
-             const struct latency_options *options, int64_t *ns, jobq_error *err)
+             const struct latency_options *options, const struct samples *samples,
+             jobq_error *err)
 {
     unsigned seed = 1;
-    int64_t unmeasured = 0;
     int rc = prepare(bench, err);
-    /* The first jobs find the workers still starting, and no statement prepared. */
+    /* The first jobs, which are overwritten, find the workers still starting, and no
+     * statement prepared. */
     for (int i = 0; rc == 0 && i < 20; i++)
-        rc = sample(bench, daemon, &unmeasured, err);
+        rc = sample(bench, daemon, samples, 0, err);
     for (int64_t i = 0; rc == 0 && i < options->jobs; i++) {
         rc = bench_pause_us(random_pause_us(options, &seed), err);
         if (rc == 0)
-            rc = sample(bench, daemon, &ns[i], err);
+            rc = sample(bench, daemon, samples, i, err);
     }
     return rc;
 }
 
 static void
-report_samples(struct report *report, const struct latency_options *options, int64_t *ns)
+report_samples(struct report *report, const struct latency_options *options,
+               const struct samples *samples)
 {
     int64_t late = 0;
     for (int64_t i = 0; i < options->jobs; i++)
-        late += ns[i] > LATE_MS * INT64_C(1000000);
+        late += samples->start_ns[i] > LATE_MS * INT64_C(1000000);
     report_int(report, "jobs", options->jobs);
     report_int(report, "workers", options->workers);
     report_int(report, "pause_at_most_ms", options->pause_ms);
-    report_percentiles(report, "commit_to_start", ns, (size_t)options->jobs);
+    report_percentiles(report, "insert_and_commit", samples->insert_ns,
+                       (size_t)options->jobs);
+    report_percentiles(report, "commit_to_start", samples->start_ns,
+                       (size_t)options->jobs);
     report_int(report, "later_than_100_ms", late);
 }
 
@@ -123,9 +137,11 @@ static int
 measure(struct bench *bench, const struct latency_options *options, jobq_error *err)
 {
     struct bench_daemon daemon = {0};
-    int64_t *ns = calloc((size_t)options->jobs, sizeof *ns);
-    if (ns == NULL)
+    size_t n = (size_t)options->jobs;
+    int64_t *both = calloc(2 * n, sizeof *both);
+    if (both == NULL)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    const struct samples samples = {.insert_ns = both, .start_ns = both + n};
     bench_shared_reset(bench->shared, true);
     int rc =
         bench_daemon_start(&daemon, bench,
@@ -133,14 +149,14 @@ measure(struct bench *bench, const struct latency_options *options, jobq_error *
                                .workers = options->workers, .keep = true, .notify = true},
                            err);
     if (rc == 0) {
-        rc = take_samples(bench, &daemon, options, ns, err);
+        rc = take_samples(bench, &daemon, options, &samples, err);
         if (rc != 0)
             bench_daemon_tell(&daemon);
     }
     int stopped = bench_daemon_stop(&daemon, rc == 0 ? err : NULL);
     if (rc == 0 && stopped == 0)
-        report_samples(&bench->report, options, ns);
-    free(ns);
+        report_samples(&bench->report, options, &samples);
+    free(both);
     return rc == 0 ? stopped : rc;
 }
 

@@ -3,6 +3,7 @@
 #include "jobqd/app/bench_inserters.h"
 
 #include <errno.h>
+#include <jobq/job.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -34,12 +35,12 @@ struct inserters {
 
 extern const char sql_bench_insert[], sql_bench_enqueue[], sql_bench_enqueue_many[];
 
-static const char *const texts[] = {[INSERT_PLAIN] = sql_bench_insert,
-                                    [INSERT_ENQUEUE] = sql_bench_enqueue,
-                                    [INSERT_MANY] = sql_bench_enqueue_many};
-
-static const int jobs_a_call[] = {
-#define X(id, name, jobs) [id] = jobs,
+static const struct {
+    const char *name;
+    size_t jobs;
+    const char *sql;
+} ways[] = {
+#define X(id, name, jobs, sql) [id] = {name, jobs, sql},
     INSERT_WAYS(X)
 #undef X
 };
@@ -47,32 +48,52 @@ static const int jobs_a_call[] = {
 const char *
 insert_way_name(enum insert_way way)
 {
-    static const char *const names[] = {
-#define X(id, name, jobs) [id] = name,
-        INSERT_WAYS(X)
-#undef X
-    };
-    return names[way];
+    return ways[way].name;
 }
 
 /* ---- In a child ---- */
 
+/* The connection, and what is given to it again and again. */
+struct source {
+    enum insert_way way;
+    PGconn *conn;
+    char *text;
+    struct jobq__buf argument; /* of the statement */
+    jobq_job *jobs;            /* or of libjobq's function */
+};
+
 static int
-put_argument(struct jobq__buf *buf, enum insert_way way)
+put_argument(struct source *source)
 {
-    if (jobs_a_call[way] == 1) {
+    struct jobq__buf *buf = &source->argument;
+    size_t n = ways[source->way].jobs;
+    if (n == 1)
         jobq__buf_adds(buf, "{\"n\": 123}");
-    } else {
-        for (int i = 0; i < jobs_a_call[way]; i++) {
-            jobq__buf_adds(buf, i == 0 ? "[" : ",");
-            jobq__buf_adds(buf,
-                           "{\"kind\":\"noop\",\"queue\":\"bench\",\"args\":{\"n\":");
-            jobq__buf_add_i64(buf, i);
-            jobq__buf_adds(buf, "}}");
-        }
-        jobq__buf_addc(buf, ']');
+    for (size_t i = 0; n > 1 && i < n; i++) {
+        jobq__buf_adds(buf, i == 0 ? "[" : ",");
+        jobq__buf_adds(buf, "{\"kind\":\"noop\",\"queue\":\"bench\",\"args\":{\"n\":");
+        jobq__buf_add_i64(buf, (int64_t)i);
+        jobq__buf_adds(buf, "}}");
     }
+    if (n > 1)
+        jobq__buf_addc(buf, ']');
     return jobq__buf_cstr(buf) != NULL ? 0 : JOBQ_ENOMEM;
+}
+
+static int
+put_jobs(struct source *source, const char *schema)
+{
+    size_t n = ways[source->way].jobs;
+    source->jobs = calloc(n, sizeof *source->jobs);
+    for (size_t i = 0; source->jobs != NULL && i < n; i++) {
+        const jobq_job job = JOBQ_JOB_INIT;
+        source->jobs[i] = job;
+        source->jobs[i].schema = schema;
+        source->jobs[i].kind = "noop";
+        source->jobs[i].queue = "bench";
+        source->jobs[i].args = "{\"n\": 123}";
+    }
+    return source->jobs != NULL ? 0 : JOBQ_ENOMEM;
 }
 
 static int
@@ -86,27 +107,63 @@ check(PGconn *conn, PGresult *result, jobq_error *err)
     return rc;
 }
 
-/* Inserts until the time is over; counts between `from` and `to`. */
 static int
-insert(PGconn *conn, const char *argument, int jobs, double seconds,
-       const struct inserters *all, struct inserter *mine)
+open_source(struct source *source, const struct bench *bench, jobq_error *err)
 {
-    const char *const params[] = {argument};
+    const char *sql = ways[source->way].sql;
+    int rc = bench_connect(bench, &source->conn, err);
+    if (rc == 0 && sql != NULL)
+        rc = sqltext_expand(sql, bench->schema, &source->text, err);
+    if (rc == 0 && sql != NULL)
+        rc = check(source->conn, PQprepare(source->conn, "insert", source->text, 0, NULL),
+                   err);
+    if (rc == 0 && (sql != NULL ? put_argument(source) : put_jobs(source, bench->schema)))
+        rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    return rc;
+}
+
+static void
+close_source(struct source *source)
+{
+    PQfinish(source->conn);
+    jobq__buf_clear(&source->argument);
+    free(source->text);
+    free(source->jobs);
+}
+
+/* One call, one transaction. */
+static int
+insert(struct source *source, jobq_error *err)
+{
+    const char *const params[] = {source->argument.data};
+    size_t n = ways[source->way].jobs;
+    if (ways[source->way].sql != NULL)
+        return check(source->conn,
+                     PQexecPrepared(source->conn, "insert", 1, params, NULL, NULL, 0),
+                     err);
+    return n == 1 ? jobq_enqueue(source->conn, source->jobs, NULL, err)
+                  : jobq_enqueue_many(source->conn, source->jobs, n, NULL, err);
+}
+
+/* Inserts until the time is over; counts after the warming up. */
+static int
+insert_for(struct source *source, double seconds, const struct inserters *all,
+           struct inserter *mine)
+{
     int64_t now_ns = bench_now_ns();
     int64_t from_ns = now_ns + WARM_UP_MS * INT64_C(1000000);
     int64_t to_ns = from_ns + (int64_t)(seconds * 1e9);
     int64_t counted_ns = 0;
     int rc = 0;
     while (rc == 0 && now_ns < to_ns && !atomic_load(&all->stop)) {
-        rc = check(conn, PQexecPrepared(conn, "insert", 1, params, NULL, NULL, 0),
-                   &mine->error);
+        rc = insert(source, &mine->error);
         now_ns = bench_now_ns();
         if (counted_ns == 0 && now_ns >= from_ns)
             counted_ns = now_ns;
         else if (counted_ns != 0)
-            mine->jobs += jobs;
+            mine->jobs += (int64_t)ways[source->way].jobs;
     }
-    mine->ns = now_ns - counted_ns;
+    mine->ns = counted_ns != 0 ? now_ns - counted_ns : 0;
     return rc;
 }
 
@@ -114,24 +171,14 @@ static int
 work(const struct bench *bench, enum insert_way way, double seconds,
      struct inserters *all, struct inserter *mine)
 {
-    PGconn *conn = NULL;
-    struct jobq__buf argument = {0};
-    char *text = NULL;
-    int rc = bench_connect(bench, &conn, &mine->error);
-    if (rc == 0)
-        rc = sqltext_expand(texts[way], bench->schema, &text, &mine->error);
-    if (rc == 0)
-        rc = check(conn, PQprepare(conn, "insert", text, 0, NULL), &mine->error);
-    if (rc == 0 && put_argument(&argument, way) != 0)
-        rc = jobq__error(&mine->error, JOBQ_ENOMEM, "out of memory");
+    struct source source = {.way = way};
+    int rc = open_source(&source, bench, &mine->error);
     atomic_fetch_add(&all->ready, 1);
     while (rc == 0 && !atomic_load(&all->go))
         usleep(POLL_US);
     if (rc == 0)
-        rc = insert(conn, argument.data, jobs_a_call[way], seconds, all, mine);
-    PQfinish(conn);
-    jobq__buf_clear(&argument);
-    free(text);
+        rc = insert_for(&source, seconds, all, mine);
+    close_source(&source);
     return rc;
 }
 

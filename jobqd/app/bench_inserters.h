@@ -7,14 +7,17 @@
 
 #include "jobqd/app/bench_cluster.h"
 
-/* X(enumerator, its name in the report, jobs a call and transaction) */
+/* X(enumerator, its name in the report, jobs a call and transaction, its statement; NULL:
+ * libjobq's function) */
 #define INSERT_WAYS(X)                                                                   \
-    X(INSERT_PLAIN, "sql_insert", 1)                                                     \
-    X(INSERT_ENQUEUE, "sql_enqueue", 1)                                                  \
-    X(INSERT_MANY, "sql_enqueue_many_of_1000", 1000)
+    X(INSERT_LIBJOBQ, "jobq_enqueue", 1, NULL)                                           \
+    X(INSERT_LIBJOBQ_MANY, "jobq_enqueue_many_of_1000", 1000, NULL)                      \
+    X(INSERT_PLAIN, "sql_insert", 1, sql_bench_insert)                                   \
+    X(INSERT_ENQUEUE, "sql_enqueue", 1, sql_bench_enqueue)                               \
+    X(INSERT_MANY, "sql_enqueue_many_of_1000", 1000, sql_bench_enqueue_many)
 
 enum insert_way {
-#define X(id, name, jobs) id,
+#define X(id, name, jobs, sql) id,
     INSERT_WAYS(X)
 #undef X
         INSERT_WAY_COUNT

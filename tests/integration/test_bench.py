@@ -56,7 +56,8 @@ def test_latency(cli, empty_db):
 
 def test_enqueue_shows_each_way_with_one_connection_and_with_more(cli, empty_db):
     report = measure(cli, "enqueue", "--connections", 2, "--seconds", 1, "--database", empty_db.uri)
-    assert "sql_enqueue" in report and "sql_enqueue_many_of_1000" in report
+    assert list(report) == ["jobq_enqueue", "jobq_enqueue_many_of_1000", "sql_insert", "sql_enqueue",
+                            "sql_enqueue_many_of_1000"]
     for way in report.values():
         assert list(way) == ["jobs_per_s_of_1_connection", "jobs_per_s_of_2_connections"]
 

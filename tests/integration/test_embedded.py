@@ -28,8 +28,9 @@ def home():
 
 
 @pytest.fixture
-def embedded(jobqd, home):
-    """Starts jobqd on an embedded database: embedded() → the daemon, with its uri."""
+def embedded(home, jobqd):
+    """Starts jobqd on an embedded database: embedded() → the daemon, with its uri. (home comes first: fixtures end in
+    reverse order, and a folder is removed only when nobody writes to it any more.)"""
     def start(folder=home / "db", ready=True, **more):
         daemon = jobqd(None, QUEUE, args=["--embedded", str(folder)], ready=False, **more)
         if ready:

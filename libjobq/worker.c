@@ -293,6 +293,31 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
                        len > 60 ? 60 : (int)len, line);
 }
 
+/* After SIGTERM every job that reaches us is given back. A job that the daemon sent while
+ * we exited would be charged with a crash: so first we shut our end, which makes its
+ * writes fail, and then read what was on its way until there is no more. */
+static void
+refuse_more(struct jobq__worker *worker)
+{
+    if (!terminated || worker->refusing || worker->inbox.closed)
+        return;
+    worker->refusing = true;
+    shutdown(worker->inbox.fd, SHUT_RD);
+}
+
+/* No whole line is left: gets more, or finds that nothing more will come. */
+static int
+get_more(struct jobq__worker *worker, bool *stop, jobq_error *err)
+{
+    int rc = jobq__worker_flush(worker, err);
+    *stop = worker->refusing && worker->inbox.closed;
+    if (!rc && !worker->refusing)
+        rc = wait_for_input(worker, err);
+    if (!rc && !*stop)
+        rc = jobq__worker_read(worker, err);
+    return rc;
+}
+
 static int
 loop(struct jobq__worker *worker, jobq_error *err)
 {
@@ -301,20 +326,15 @@ loop(struct jobq__worker *worker, jobq_error *err)
         char *line;
         size_t len;
         int rc = JOBQ_OK;
+        refuse_more(worker);
         /* The daemon gave its jobs to others when it went: what still waits here is
          * theirs. */
-        if (worker->inbox.closed)
+        if (worker->inbox.closed && !worker->refusing)
             return gone(err);
-        if (jobq__inbox_line(&worker->inbox, &line, &len)) {
+        if (jobq__inbox_line(&worker->inbox, &line, &len))
             rc = handle_line(worker, line, len, &stop, err);
-        } else {
-            rc = jobq__worker_flush(worker, err);
-            stop = terminated;
-            if (!rc && !stop)
-                rc = wait_for_input(worker, err);
-            if (!rc && !stop)
-                rc = jobq__worker_read(worker, err);
-        }
+        else
+            rc = get_more(worker, &stop, err);
         if (rc)
             return rc;
     }

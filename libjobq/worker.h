@@ -19,6 +19,7 @@ struct jobq__worker {
     struct jobq__inbox inbox;
     struct jobq__buf outbox; /* answers not yet written */
     bool draining;      /* a stop frame was seen, maybe behind jobs that still wait */
+    bool refusing;      /* after SIGTERM: the daemon can send no more */
     int64_t *cancelled; /* ids named by cancel frames, of jobs that have not ended */
     size_t n_cancelled;
     size_t cap_cancelled;

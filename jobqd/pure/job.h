@@ -24,9 +24,10 @@ struct job {
     int64_t timeout_ms; /* the job's own; 0: the queue's */
     uint64_t
         started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
-    const char *kind; /* NUL-terminated; the strings lie behind the struct, in the same
-                         allocation */
-    const char *args; /* JSON text as Postgres gave it */
+    uint64_t frame_end; /* where its frame ends in the stream of bytes to its worker */
+    const char *kind;   /* NUL-terminated; the strings lie behind the struct, in the same
+                           allocation */
+    const char *args;   /* JSON text as Postgres gave it */
     const char *meta;
     size_t args_len;
     size_t meta_len;

@@ -347,18 +347,16 @@ send_job(struct worker *worker, struct job *job, uint64_t now_ns)
     };
     jobq__frame_put_job(out, &frame);
     bool first = list_empty(&worker->jobs);
+    job->frame_end = UINT64_MAX;
     list_push(&worker->jobs, &job->link);
     if (!is_whole(worker, before)) {
         log_error(worker->subject, "no memory for job %" PRId64 ": killing it", job->id);
         worker_end_for(worker, INTENT_GIVE_UP, now_ns);
         return;
     }
-    worker->last.id = job->id;
-    worker->last.end = worker->channel.total + channel_backlog(&worker->channel);
-    if (first) {
+    job->frame_end = worker->channel.total + channel_backlog(&worker->channel);
+    if (first)
         job->started_ns = now_ns;
-        worker->first = worker->last;
-    }
 }
 
 void

@@ -82,12 +82,6 @@ struct worker_events {
     void (*on_gone)(void *owner, struct worker *worker);
 };
 
-/* Where a job's frame ends in the stream of bytes to the worker (channel.total). */
-struct sent_mark {
-    int64_t id;
-    uint64_t end;
-};
-
 struct worker {
     enum worker_state state; /* changed by set_state alone */
     enum worker_wanted wanted;
@@ -103,13 +97,11 @@ struct worker {
     char **kinds; /* sorted; NULL: takes every kind */
     size_t n_kinds;
 
-    struct list jobs;       /* sent, oldest first: the first one is the head */
-    struct list unsent;     /* given, but not yet put into the channel's buffer */
-    size_t n_jobs;          /* on both lists */
-    int64_t late_id;        /* the job whose deadline has passed; 0: none */
-    int64_t late_ms;        /* what its timeout was */
-    struct sent_mark first; /* the job that was sent when it held none */
-    struct sent_mark last;  /* the job that was sent last */
+    struct list jobs;   /* sent, oldest first: the first one is the head */
+    struct list unsent; /* given, but not yet put into the channel's buffer */
+    size_t n_jobs;      /* on both lists */
+    int64_t late_id;    /* the job whose deadline has passed; 0: none */
+    int64_t late_ms;    /* what its timeout was */
     int64_t kept_id; /* the head when it was told to stop: the one job that was not asked
                         back */
     uint64_t answered;

@@ -40,19 +40,19 @@ const struct output_events worker_output_events = {
 
 /* ---- its end ---- */
 
-/* Whether the process can have begun the job. One that it was sent when it was dying it
- * has not: either its frame was not written whole, or it was the last that was written
- * and the socket was closed with something unread. */
+/* Whether the process can have begun the job. One that it was sent when it was on its way
+ * out it has not: either its frame was not written whole (a process that takes no more
+ * shuts its end for reading), or it was the last that was written and the socket was
+ * closed with something unread. */
 static bool
 has_reached(const struct worker *worker, const struct job *job)
 {
     const struct channel *channel = &worker->channel;
     if (worker_is_exec(worker))
         return true;
-    if (job->id == worker->first.id && channel->total < worker->first.end)
+    if (channel->total < job->frame_end)
         return false;
-    return !(job->id == worker->last.id && channel->total <= worker->last.end &&
-             channel->unread);
+    return !(channel->unread && channel->total == job->frame_end);
 }
 
 static void

@@ -50,11 +50,16 @@ def test_a_crash_is_charged_and_the_job_retried(db, jobqd, programs, kind, args,
     assert node.running
 
 
-def test_a_worker_that_somebody_else_tells_to_go_answers_first(db, jobqd, programs):
-    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
-    job = db.enqueue("kill", '{"signal": 15}')
-    assert wait_finished(db, job) == ("completed", 1, [])
-    assert wait_finished(db, db.enqueue("ok"))[0] == "completed"
+@pytest.mark.parametrize("waiting", [0, 1, 500])
+def test_a_worker_that_somebody_else_tells_to_go_gives_back_what_it_has_not_begun(db, jobqd, programs, waiting):
+    """SIGTERM, as from pkill or a service manager: no job is charged, wherever it was on its way to the worker."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "max_restarts": 100}})
+    for _ in range(5):
+        jobs = db.query("INSERT INTO jobq.jobs (kind, args) SELECT CASE n WHEN 0 THEN 'kill' ELSE 'ok' END, '{\"signal\": 15}'"
+                        " FROM generate_series(0, %s) n RETURNING id", (waiting,))
+        wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 0)
+        assert db.query("SELECT id, state, errors FROM jobq.finished_jobs WHERE state <> 'completed' OR attempt > 1") == []
+    assert db.value("SELECT count(*) FROM jobq.finished_jobs") == 5 * len(jobs)
     assert node.running
 
 

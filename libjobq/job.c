@@ -1,6 +1,7 @@
 /* job.c: enqueue, look up, cancel and retry on the caller's connection. */
 #include "libjobq/job.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +12,31 @@
 #include "libjobq/params.h"
 #include "libjobq/row.h"
 #include "libjobq/sql.h"
+#include "libjobq/utf8.h"
 
 enum { DEFAULT_MAX_ATTEMPTS = 20 };
 
 static const int64_t MAX_DELAY_MS =
     (int64_t)1000 * 366 * 24 * 3600 * 1000; /* a thousand years */
+static const int64_t MAX_TIME_US =
+    (int64_t)253402300799 * 1000000; /* the end of the year 9999 */
 
 /* ---- checks ---- */
+
+static int
+check_utf8(const char *text, size_t len, const char *prefix, const char *member,
+           jobq_error *err)
+{
+    for (size_t i = 0; i < len;) {
+        size_t n = jobq__utf8_len((const unsigned char *)text + i, len - i);
+        if (n == 0)
+            return jobq__error(err, JOBQ_EINVAL,
+                               "%s%s must be UTF-8, got byte 0x%02X at byte %zu", prefix,
+                               member, (unsigned)(unsigned char)text[i], i + 1);
+        i += n;
+    }
+    return 0;
+}
 
 static int
 check_name(const char *text, size_t most, const char *prefix, const char *member,
@@ -25,20 +44,29 @@ check_name(const char *text, size_t most, const char *prefix, const char *member
 {
     size_t len = strlen(text);
     if (len >= 1 && len <= most)
-        return 0;
+        return check_utf8(text, len, prefix, member, err);
     return jobq__error(err, JOBQ_EINVAL,
                        "%s%s must be text of 1 to %zu bytes, got %zu bytes", prefix,
                        member, most, len);
 }
 
 static int
-check_number(int64_t value, int64_t least, int64_t most, const char *prefix,
-             const char *member, jobq_error *err)
+check_tags(const jobq_job *job, const char *prefix, jobq_error *err)
 {
-    if (value >= least && value <= most)
-        return 0;
-    return jobq__error(err, JOBQ_EINVAL, "%s%s must be %lld to %lld, got %lld", prefix,
-                       member, (long long)least, (long long)most, (long long)value);
+    if (job->n_tags > 0 && !job->tags)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%stags must be an array of n_tags strings, got NULL", prefix);
+    for (size_t i = 0; i < job->n_tags; i++) {
+        char member[40];
+        snprintf(member, sizeof member, "tags[%zu]", i);
+        if (!job->tags[i])
+            return jobq__error(err, JOBQ_EINVAL, "%s%s must be a string, got NULL",
+                               prefix, member);
+        int rc = check_utf8(job->tags[i], strlen(job->tags[i]), prefix, member, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int
@@ -72,14 +100,7 @@ check_texts(const jobq_job *job, const char *prefix, jobq_error *err)
         if (rc < 0)
             return rc;
     }
-    if (job->n_tags > 0 && !job->tags)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "%stags must be an array of n_tags strings, got NULL", prefix);
-    for (size_t i = 0; i < job->n_tags; i++)
-        if (!job->tags[i])
-            return jobq__error(err, JOBQ_EINVAL, "%stags[%zu] must be a string, got NULL",
-                               prefix, i);
-    return 0;
+    return check_tags(job, prefix, err);
 }
 
 int
@@ -94,17 +115,21 @@ jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
         int64_t value;
         int64_t least, most;
         const char *member;
+        const char *allowed;
     } numbers[] = {
-        {job->priority, 0, 9, "priority"},
-        {job->max_attempts, 0, 1000, "max_attempts"},
-        {job->timeout_ms, 0, 2147483647, "timeout_ms"},
-        {job->delay_ms, 0, MAX_DELAY_MS, "delay_ms"},
-        {job->scheduled_at_us, 0, (int64_t)253402300799 * 1000000, "scheduled_at_us"},
+        {job->priority, 0, 9, "priority", "0 to 9"},
+        {job->max_attempts, 0, 1000, "max_attempts", "1 to 1000, or 0 for 20"},
+        {job->timeout_ms, 0, INT32_MAX, "timeout_ms",
+         "1 to 2147483647, or 0 for its queue's"},
+        {job->delay_ms, 0, MAX_DELAY_MS, "delay_ms", "0 to 31622400000000"},
+        {job->scheduled_at_us, 0, MAX_TIME_US, "scheduled_at_us",
+         "0 to 253402300799000000"},
     };
     int rc = check_texts(job, prefix, err);
     for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof numbers[0]; i++)
-        rc = check_number(numbers[i].value, numbers[i].least, numbers[i].most, prefix,
-                          numbers[i].member, err);
+        if (numbers[i].value < numbers[i].least || numbers[i].value > numbers[i].most)
+            rc = jobq__error(err, JOBQ_EINVAL, "%s%s must be %s, got %" PRId64, prefix,
+                             numbers[i].member, numbers[i].allowed, numbers[i].value);
     if (rc == 0 && job->delay_ms > 0 && job->scheduled_at_us > 0)
         rc = jobq__error(err, JOBQ_EINVAL,
                          "%sdelay_ms and scheduled_at_us exclude each other", prefix);

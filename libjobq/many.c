@@ -14,7 +14,9 @@
 #include "libjobq/params.h"
 #include "libjobq/sql.h"
 
-enum { ROWS = 1000 }; /* in one statement */
+/* In one statement, unless a single job has more bytes. Postgres takes 256 MB in a JSON
+ * array, and holds several copies of a statement in memory. */
+enum { ROWS = 1000, BYTES = 8 * 1024 * 1024 };
 
 /* X(column, type of the array, array's type in SQL, expression of the inserted value) */
 #define COLUMNS(X)                                                                       \
@@ -385,13 +387,30 @@ run_plain(PGconn *conn, const char *text, jobq_error *err)
     return rc;
 }
 
+/* How many jobs from `from` on make one statement. */
+static size_t
+batch_size(const struct many *many, size_t from)
+{
+    size_t bytes = 0, n = 0;
+    for (; from + n < many->n && n < ROWS; n++) {
+        const jobq_job *job = &many->jobs[from + n];
+        bytes += job->args ? strlen(job->args) : 0;
+        bytes += job->meta ? strlen(job->meta) : 0;
+        for (size_t i = 0; i < job->n_tags; i++)
+            bytes += strlen(job->tags[i]);
+        if (n > 0 && bytes > BYTES)
+            break;
+    }
+    return n;
+}
+
 static int
 insert_all(struct many *many, int64_t *ids, jobq_error *err)
 {
     int rc = many->unique ? 0 : make_insert(many, err);
-    for (size_t from = 0; rc == 0 && from < many->n; from += ROWS) {
-        size_t n = many->n - from < ROWS ? many->n - from : ROWS;
+    for (size_t from = 0, n; rc == 0 && from < many->n; from += n) {
         int64_t *some = ids ? ids + from : NULL;
+        n = batch_size(many, from);
         rc = many->unique ? insert_unique(many, from, n, some, err)
                           : insert_rows(many, from, n, some, err);
     }
@@ -402,7 +421,8 @@ insert_all(struct many *many, int64_t *ids, jobq_error *err)
 static int
 in_transaction(struct many *many, int64_t *ids, jobq_error *err)
 {
-    bool begin = many->n > ROWS && PQtransactionStatus(many->conn) == PQTRANS_IDLE;
+    bool begin =
+        batch_size(many, 0) < many->n && PQtransactionStatus(many->conn) == PQTRANS_IDLE;
     int rc = begin ? run_plain(many->conn, "BEGIN", err) : 0;
     if (rc == 0)
         rc = insert_all(many, ids, err);

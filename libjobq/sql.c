@@ -5,6 +5,20 @@
 
 #include "libjobq/error.h"
 
+/* Our texts are UTF-8, whatever the server keeps them in. SQL_ASCII says that nobody
+ * converts anything. */
+static int
+check_encoding(const PGconn *conn, jobq_error *err)
+{
+    const char *name = pg_encoding_to_char(PQclientEncoding(conn));
+    if (strcmp(name, "UTF8") == 0 || strcmp(name, "SQL_ASCII") == 0)
+        return 0;
+    return jobq__error(err, JOBQ_ESTATE,
+                       "the connection's client_encoding must be UTF8, got %s: set it "
+                       "with PQsetClientEncoding",
+                       name);
+}
+
 int
 jobq__sql_check_conn(PGconn *conn, jobq_error *err)
 {
@@ -20,7 +34,7 @@ jobq__sql_check_conn(PGconn *conn, jobq_error *err)
     switch (PQtransactionStatus(conn)) {
     case PQTRANS_IDLE:
     case PQTRANS_INTRANS:
-        return 0;
+        return check_encoding(conn, err);
     case PQTRANS_ACTIVE:
         return jobq__error(
             err, JOBQ_ESTATE,

@@ -4,8 +4,8 @@
  * Inside a transaction of the caller's (PQTRANS_INTRANS) everything here happens in it: a
  * job commits or vanishes with it. On an idle connection each call is a transaction of
  * its own. Refused with JOBQ_ESTATE: a failed transaction, a connection with a query
- * under way, pipeline mode. No prepared statements and no session state are used, so a
- * transaction-mode pooler may stand between.
+ * under way, pipeline mode, a client_encoding other than UTF8. No prepared statements and
+ * no session state are used, so a transaction-mode pooler may stand between.
  *
  * Thread: one thread at a time for each connection, as with libpq itself; the functions
  * share nothing.

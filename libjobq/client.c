@@ -6,6 +6,7 @@
 #include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -49,8 +50,9 @@ jobq_client_open(const jobq_client_options *options, jobq_client **out, jobq_err
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory");
     /* As psql does: a bare name is a database's, anything with '=' or "://" a connection
      * string. */
-    const char *const keywords[] = {"dbname", "fallback_application_name", NULL};
-    const char *const values[] = {options->database, "jobq", NULL};
+    const char *const keywords[] = {"dbname", "client_encoding",
+                                    "fallback_application_name", NULL};
+    const char *const values[] = {options->database, "UTF8", "jobq", NULL};
     if (rc == 0 && !(client->conn = PQconnectdbParams(keywords, values, 1)))
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory");
     if (rc == 0 && PQstatus(client->conn) != CONNECTION_OK)
@@ -114,16 +116,41 @@ is_worth_a_try(const jobq_error *err)
     return strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0;
 }
 
+/* Makes a lost connection anew. libpq learns of a loss only where it reads: a first look
+ * finds the server's last words, if it had any, and the next one the end. Within a
+ * transaction that was begun on the lent connection nothing is made anew: the rest of it
+ * would commit by itself. */
+static void
+reconnect_if_lost(PGconn *conn)
+{
+    if (PQtransactionStatus(conn) == PQTRANS_IDLE && PQconsumeInput(conn))
+        PQconsumeInput(conn);
+    if (PQstatus(conn) != CONNECTION_OK)
+        PQreset(conn);
+}
+
+/* A moment that doubles with each try, and as much again by chance, for which the clock's
+ * last digits will do: two that were in each other's way should not meet again. */
+static void
+wait_before_try(int try)
+{
+    struct timespec now;
+    long moment_ns = 1000000L << try;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    nanosleep(&(struct timespec){.tv_nsec = moment_ns + now.tv_nsec % moment_ns}, NULL);
+}
+
 static int
 run(jobq_client *client, const struct call *call, jobq_error *err)
 {
     jobq_error own = {0};
     if (!client)
         return jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
-    if (PQstatus(client->conn) != CONNECTION_OK)
-        PQreset(client->conn);
+    reconnect_if_lost(client->conn);
     int rc = 0;
-    for (int tries = 0; tries < TRIES; tries++) {
+    for (int try = 0; try < TRIES; try++) {
+        if (try > 0)
+            wait_before_try(try);
         rc = make_call(client, call, &own);
         bool own_transaction = PQtransactionStatus(client->conn) == PQTRANS_IDLE;
         if (rc == 0 || !own_transaction || !is_worth_a_try(&own))

@@ -20,7 +20,7 @@
 static const char *conninfo;
 static PGconn *admin; /* looks at what the others did, and acts behind their backs */
 
-static PGconn *
+static inline PGconn *
 connect_database(void)
 {
     PGconn *conn = PQconnectdb(conninfo);

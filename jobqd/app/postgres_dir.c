@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -310,7 +311,9 @@ postgres_dir_clear(struct postgres_dir *dir)
 
 /* --- who holds it --- */
 
-/* What the lock file says of its holder: "4711 run" or "4711 command". */
+/* What the lock file says of its holder: "4711 run" or "4711 command". Whoever has just
+ * taken the lock has not written it yet: then it is empty, or names somebody who is gone.
+ * That passes in a moment, as a command does. */
 static enum postgres_holder
 read_holder(int fd, int *pid)
 {
@@ -318,6 +321,8 @@ read_holder(int fd, int *pid)
     ssize_t len = pread(fd, text, sizeof text - 1, 0);
     text[len > 0 ? len : 0] = '\0';
     *pid = atoi(text);
+    if (*pid <= 0 || (kill(*pid, 0) != 0 && errno == ESRCH))
+        return HOLDER_COMMAND;
     return strstr(text, "command") ? HOLDER_COMMAND : HOLDER_DAEMON;
 }
 

@@ -13,15 +13,15 @@ import pytest
 from harness.daemon import TOKEN, clean_environment, processes_with
 from harness.waiting import wait_for
 
+pytestmark = pytest.mark.once  # it builds for itself
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATABASES = "/tmp/jobq-quickstart.*"
 
 
 @pytest.fixture
-def quickstart(build, tmp_path):
+def quickstart(tmp_path):
     """Starts it, in a process group of its own; the packages are installed by tests/run.sh."""
-    if build.name.endswith("-san"):
-        pytest.skip("it builds for itself: once is enough")
     before = set(glob.glob(DATABASES))
     started = []
 

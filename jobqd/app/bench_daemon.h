@@ -29,7 +29,8 @@ int bench_daemon_start(struct bench_daemon *daemon, const struct bench *bench,
 int bench_daemon_check(struct bench_daemon *daemon, jobq_error *err);
 /* TERM, and waits for the end (KILL after a minute). Harmless when it does not run. */
 int bench_daemon_stop(struct bench_daemon *daemon, jobq_error *err);
-/* The end of its log, on stderr: for when something failed. */
+/* The end of its log, on stderr: for when something failed (not: bench was told to stop).
+ */
 void bench_daemon_tell(const struct bench_daemon *daemon);
 
 /* Resident memory now and at its peak, KiB. */

@@ -3,10 +3,12 @@
 import pathlib
 import re
 import shlex
+import subprocess
 
 import pytest
 
-README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 URI = "postgresql:///app"
 
 
@@ -74,6 +76,17 @@ def test_configuration(cli, tmp_path):
     printed = cli("config", "print", "-c", file).stdout
     assert "[queue mail]" in printed
     assert "concurrency = 10" in printed
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("source", blocks("c"))
+def test_c(source, tmp_path):
+    assert len(blocks("c")) == 2
+    file = tmp_path / "sample.c"
+    file.write_text(source)
+    flags = subprocess.run(["pkg-config", "--cflags", "libpq"], capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'include'}", *flags, file],
+                   check=True)
 
 
 def test_every_option_that_is_named_exists(cli):

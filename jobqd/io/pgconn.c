@@ -624,9 +624,12 @@ next_delay(struct pgconn *conn)
         conn->failures++;
     if (nth == 0)
         return next_random(conn) % QUICK_DELAY_MS;
-    uint32_t delay = nth < 8 ? (uint32_t)FIRST_DELAY_MS << (nth - 1) : MOST_DELAY_MS;
-    if (delay > MOST_DELAY_MS)
-        delay = MOST_DELAY_MS;
+    uint32_t most = MOST_DELAY_MS;
+    if (conn->options.most_delay_ms > 0 && conn->options.most_delay_ms < MOST_DELAY_MS)
+        most = (uint32_t)conn->options.most_delay_ms;
+    uint32_t delay = nth < 8 ? (uint32_t)FIRST_DELAY_MS << (nth - 1) : most;
+    if (delay > most)
+        delay = most;
     return delay / 2 + next_random(conn) % (delay / 2 + 1);
 }
 

@@ -136,6 +136,8 @@ connect_all(struct store *store, uv_loop_t *loop)
         .setup = sql_work_setup,
         .batch_setup = work_batch_setup,
         .dead_after_ms = WORK_DEAD_AFTER_MS,
+        /* A database that is back before the lease ends is to be found before it does. */
+        .most_delay_ms = store->options.dead_after_ms / 2,
         .on_ready = on_work_ready,
         .on_lost = on_work_lost,
         .owner = store,

@@ -411,8 +411,12 @@ choose_max_frame(const jobq_worker_options *options, size_t *max_frame, jobq_err
     *max_frame = JOBQ__MAX_FRAME_DEFAULT;
     if (options->max_frame)
         *max_frame = options->max_frame;
-    else if (env_number("JOBQ_MAX_FRAME", (long long)MAX_FRAME_MOST, &number))
+    else if (env_number("JOBQ_MAX_FRAME", INT32_MAX, &number))
         *max_frame = (size_t)number;
+    else if (getenv("JOBQ_MAX_FRAME"))
+        return jobq__error(err, JOBQ_EINVAL,
+                           "worker: JOBQ_MAX_FRAME must be a number of bytes, got \"%s\"",
+                           getenv("JOBQ_MAX_FRAME"));
     if (*max_frame < MAX_FRAME_LEAST || *max_frame > MAX_FRAME_MOST)
         return jobq__error(err, JOBQ_EINVAL,
                            "worker: max_frame must be %zu to %zu, got %zu",

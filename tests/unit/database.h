@@ -29,7 +29,7 @@ connect_database(void)
     return conn;
 }
 
-static void
+static inline void
 sql(PGconn *conn, const char *text)
 {
     PGresult *result = PQexec(conn, text);
@@ -41,7 +41,8 @@ sql(PGconn *conn, const char *text)
 
 /* The first field of what a query finds, as text; "" when it finds nothing or null. Lent
  * until the next but three. */
-static const char *__attribute__((format(printf, 1, 2))) value(const char *format, ...)
+static inline const char *__attribute__((format(printf, 1, 2)))
+value(const char *format, ...)
 {
     static char values[4][8192];
     static unsigned turn;
@@ -60,7 +61,7 @@ static const char *__attribute__((format(printf, 1, 2))) value(const char *forma
     return out;
 }
 
-static int64_t
+static inline int64_t
 count(const char *query)
 {
     return strtoll(value("%s", query), NULL, 10);

@@ -60,7 +60,7 @@ with_variables(char *const *base, const struct jobq__buf *text, size_t n)
 }
 
 char **
-launch_environment(const struct queue_config *queue, char *const *base)
+launch_environment(const struct queue_config *queue, size_t max_frame, char *const *base)
 {
     /* What is the same for every process. An exec program's job brings the rest along. */
     if (queue->mode == QUEUE_EXEC)
@@ -68,7 +68,8 @@ launch_environment(const struct queue_config *queue, char *const *base)
     struct jobq__buf text = {0};
     put_text(&text, "JOBQ_QUEUE", queue->name);
     put_number(&text, "JOBQ_FD", SPAWN_CHANNEL_FD);
-    char **environment = text.failed ? NULL : with_variables(base, &text, 2);
+    put_number(&text, "JOBQ_MAX_FRAME", (int64_t)max_frame);
+    char **environment = text.failed ? NULL : with_variables(base, &text, 3);
     jobq__buf_clear(&text);
     return environment;
 }

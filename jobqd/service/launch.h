@@ -12,9 +12,10 @@
 /* The job's own timeout, or the queue's; 0: none. */
 int64_t launch_timeout_ms(const struct queue_config *queue, const struct job *job);
 
-/* What all processes of a queue find in their environment. For free(); NULL: out of
- * memory. */
-char **launch_environment(const struct queue_config *queue, char *const *base);
+/* What all processes of a queue find in their environment: for workers their socket and
+ * the bytes that a line may have. For free(); NULL: out of memory. */
+char **launch_environment(const struct queue_config *queue, size_t max_frame,
+                          char *const *base);
 
 /* Starts one process: a worker with a socket (job NULL), or an exec program for that job,
  * with the args on stdin. */

@@ -532,7 +532,8 @@ allocate(struct pool *pool)
     pool->by_load = calloc(pool->depth_most + 1, sizeof pool->by_load[0]);
     pool->n_by_load = calloc(pool->depth_most + 1, sizeof pool->n_by_load[0]);
     pool->program.chunk = malloc(IO_CHUNK);
-    pool->program.environment = launch_environment(queue, environ);
+    pool->program.environment =
+        launch_environment(queue, pool->program.max_frame, environ);
     if (!pool->slots || !pool->by_load || !pool->n_by_load || !pool->program.chunk ||
         !pool->program.environment)
         return JOBQ_ENOMEM;

@@ -421,6 +421,23 @@ begin_drain(struct daemon *d, int64_t grace_ms)
         go_on_stopping(d);
 }
 
+/* With its handle a signal's handler goes, and what is left would kill us: but our end is
+ * decided, and an impatient operator's next SIGTERM must not turn it into a crash. They
+ * are blocked meanwhile, so that none comes in between. */
+static void
+close_signals(struct daemon *d)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < SIGNALS; i++)
+        sigaddset(&set, signals[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_close((uv_handle_t *)&d->signals[i], NULL);
+        signal(signals[i], SIG_IGN);
+    }
+}
+
 static void
 on_embedded_stopped(void *owner)
 {
@@ -428,8 +445,7 @@ on_embedded_stopped(void *owner)
     embedded_free(d->embedded);
     d->embedded = NULL;
     set_state(d, DAEMON_DONE);
-    for (size_t i = 0; i < SIGNALS; i++)
-        uv_close((uv_handle_t *)&d->signals[i], NULL);
+    close_signals(d);
     uv_close((uv_handle_t *)&d->session, NULL);
 }
 

@@ -331,6 +331,22 @@ def test_what_does_not_finish_is_released_uncounted(db, jobqd, programs, tmp_pat
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,)) == [("available", 0, [])]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_without_end_do_not_change_the_end(db, jobqd, programs, number):
+    """An impatient operator's TERM may come at any moment, the last one included: jobqd exits, and is not killed by it."""
+    for _ in range(10):
+        node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
+
+        def has_ended():
+            for _ in range(20):
+                if not node.running:
+                    return True
+                node.signal(number)
+        wait_for(has_ended)
+        assert node.wait() == 0, node.log()
+    assert db.query("SELECT * FROM jobq.nodes") == []
+
+
 def test_tstp_holds_back_and_cont_goes_on(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, lease="1s")
     node.signal(signal.SIGTSTP)

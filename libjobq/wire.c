@@ -439,16 +439,36 @@ take_type(struct line *line, enum jobq__frame_type *out)
                        (size_t)(raw.at - line->text) + 1);
 }
 
+/* Of a line that ends in a fault: the job's id, if it was seen to be a job's before that.
+ */
+static int64_t
+id_of_job(struct line *line)
+{
+    enum jobq__frame_type type;
+    int64_t id;
+    line->err = NULL;
+    if (take_type(line, &type) == JOBQ_OK && type == JOBQ__FRAME_JOB &&
+        take_id(line, &id) == JOBQ_OK)
+        return id;
+    return 0;
+}
+
 int
 jobq__frame_parse(char *text, size_t len, struct jobq__frame *out, jobq_error *err)
 {
     struct line line = {.text = text, .writable = text, .type = "", .err = err};
     struct jobq__json json = {.text = text, .at = text, .end = text + len};
-    if (!take_object(&json, &line))
-        return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
     *out = (struct jobq__frame){.delay_ms = -1};
+    if (!take_object(&json, &line)) {
+        out->id = id_of_job(&line);
+        return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
+    }
     int rc = take_type(&line, &out->type);
-    return rc ? rc : take_members(&line, out);
+    if (!rc)
+        rc = take_members(&line, out);
+    if (rc)
+        out->id = 0;
+    return rc;
 }
 
 int

@@ -74,7 +74,9 @@ struct jobq__frame {
 /* Parses one line (without its newline). Decodes strings in place, so line is changed.
  * The whole line is checked: JSON grammar, UTF-8, nesting to 128 levels, exactly one
  * object. On failure returns JOBQ_EPROTO with a message that says what was found and
- * where (byte), and leaves *out undefined. */
+ * where (byte), and leaves *out undefined but for out->id: the id of a job whose args or
+ * meta are more than this file reads (jsonb nests deeper), so that the job can be
+ * answered; else 0. */
 int jobq__frame_parse(char *line, size_t len, struct jobq__frame *out, jobq_error *err);
 
 /* What a line is, without changing it: its type, and the id where it has one (else 0).

@@ -218,6 +218,16 @@ answer_unhandled(jobq_work *work, jobq_error *err)
     return rc;
 }
 
+/* The database holds what we do not read: args that nest deeper than 128 levels. No
+ * attempt will be luckier, and the worker is not to blame. */
+static int
+answer_unreadable(jobq_work *work, const jobq_error *fault, jobq_error *err)
+{
+    forget_cancelled(work->worker, work->frame.id);
+    return terminated ? jobq_work_snooze(work, 0, err)
+                      : jobq_work_discard(work, fault->message, err);
+}
+
 static int
 run_handler(jobq_work *work, const jobq_worker_kind *row, jobq_error *err)
 {
@@ -264,9 +274,15 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
             jobq_error *err)
 {
     jobq_work work = {.worker = worker};
-    int rc = jobq__frame_parse(line, len, &work.frame, err);
-    if (rc)
+    jobq_error fault;
+    int rc = jobq__frame_parse(line, len, &work.frame, &fault);
+    if (rc && work.frame.id)
+        return answer_unreadable(&work, &fault, err);
+    if (rc) {
+        if (err)
+            *err = fault;
         return rc;
+    }
     switch (work.frame.type) {
     case JOBQ__FRAME_JOB:
         rc = do_job(&work, line, err);

@@ -467,6 +467,30 @@ an_unknown_kind_is_an_error_that_names_the_known(void **state)
 }
 
 static void
+args_that_nest_too_deep_are_discarded(void **state)
+{
+    (void)state;
+    char args[400], line[600];
+    size_t depth = 150;
+    memset(args, '[', depth);
+    memset(args + depth, ']', depth);
+    args[2 * depth] = '\0';
+    start();
+    const char *deep = job(8, "ok", args);
+    say(deep);
+    size_t byte = (size_t)(strchr(deep, '[') - deep) + 128 + 1;
+    snprintf(
+        line, sizeof line,
+        "{\"t\":\"discard\",\"id\":8,\"reason\":\"frame: expected at most 128 levels "
+        "of nesting at byte %zu, found '['\"}",
+        byte);
+    hears(line);
+    say(job(9, "ok", "{}"));
+    hears("{\"t\":\"ok\",\"id\":9}");
+    stop();
+}
+
+static void
 progress_is_thinned_out(void **state)
 {
     (void)state;
@@ -816,6 +840,7 @@ main(void)
         TEST(a_handler_sees_the_job),
         TEST(each_answer_is_sent),
         TEST(an_unknown_kind_is_an_error_that_names_the_known),
+        TEST(args_that_nest_too_deep_are_discarded),
         TEST(progress_is_thinned_out),
         TEST(an_answer_is_out_before_the_next_handler_begins),
         TEST(lines_may_come_in_any_pieces),

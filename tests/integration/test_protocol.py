@@ -3,6 +3,7 @@ down of it, and the bound of a line. The daemon's side of libjobq/README.md."""
 
 import base64
 import json
+import pathlib
 import re
 
 import pytest
@@ -126,6 +127,16 @@ def test_each_wrong_line_is_charged_to_the_job_at_the_head_with_its_error(db, jo
     for job in ok:
         assert ended(db, job) == ("completed", 1, [])
     assert node.running
+
+
+def test_the_table_of_the_readme():
+    """Each row is one that is sent above."""
+    readme = (pathlib.Path(__file__).resolve().parents[2] / "libjobq" / "README.md").read_text()
+    rows = re.findall(r"^\| `(.*)` \| `(.*)` \|$", readme[readme.index("### What is wrong"):], re.M)
+    sent = {(line.decode(errors="replace").replace("{long}", "\u2026").replace("{id}", "7"), (error or "").replace("{id}", "7"))
+            for line, error in WRONG}
+    assert len(rows) >= 15
+    assert [row for row in rows if row not in sent] == []
 
 
 def test_a_connection_that_ends_within_a_line(db, jobqd, rude):

@@ -1,30 +1,34 @@
+/* clang-format off */
 /* fault_worker: does what a job asks for, above all what no handler should do. For tests.
  *
- * kind          args (all optional)                    what happens
- * ok            {"result": …}                          ok, with that result
- * echo                                                 ok, the args are the result
- * fail          {"times": N, "error": "…", "detail": "…", "retry_in_ms": N}
- *                                                      an error on attempts 1 … times
- * (absent: on each), then ok sleep         {"ms": N}                              sleeps,
- * ok; answers cancel when told to stop hang          {} never returns, ignores SIGTERM
- * snooze        {"ms": N, "unless": PATH}              snoozes; unless that file exists:
- * ok discard       {"error": "…"}                         discards cancel {"error": "…"}
- * cancels return        {"code": N}                            returns N without an
- * answer segfault, abort                                      dies of it kill {"signal":
- * N}                          sends itself a signal exit          {"code": N} exits
- * allocate      {"mb": N, "ms": N}                     touches N MB, sleeps, frees them
- * stderr        {"lines": N, "error": "…", "exit": N}  writes N lines; with exit: exits
- * then big           {"bytes": N}                           a result of about N bytes
- * progress      {"steps": N, "ms": N}                  reports N steps, ms apart
- * garbage       {"error": "…"}                         writes that text to the socket
- * twice                                                answers twice; the second is
- * refused spawn         {"ms": N}                              leaves a child behind that
- * sleeps none          no handler for it
+ * kind             args (all optional)               what happens
+ * ok               {"result": …}                     ok, with that result
+ * echo                                               ok, the args are the result
+ * fail             {"times": N, "error": "…", "detail": "…", "retry_in_ms": N}
+ *                                                    an error on attempts 1 … times (absent: on each), then ok
+ * sleep            {"ms": N}                         sleeps, ok; answers cancel when told to stop
+ * hang             {}                                never returns, ignores SIGTERM
+ * snooze           {"ms": N, "unless": PATH}         snoozes; unless that file exists: ok
+ * discard          {"error": "…"}                    discards
+ * cancel           {"error": "…"}                    cancels
+ * return           {"code": N}                       returns N without an answer
+ * segfault, abort                                    dies of it
+ * kill             {"signal": N}                     sends itself a signal
+ * exit             {"code": N}                       exits
+ * allocate         {"mb": N, "ms": N}                touches N MB, sleeps, frees them
+ * stderr           {"lines": N, "error": "…", "exit": N}
+ *                                                    writes N lines; with exit: exits then
+ * big              {"bytes": N}                      a result of about N bytes
+ * progress         {"steps": N, "ms": N}             reports N steps, ms apart
+ * garbage          {"error": "…"}                    writes that text to the socket
+ * twice                                              answers twice; the second is refused
+ * spawn            {"ms": N}                         leaves a child behind that sleeps
+ * none                                               no handler for it
  *
- * Any job: {"file": PATH} appends "KIND ID ATTEMPT PID\n" to PATH before anything else
- * (so that a test sees each start), {"done": PATH} the same at its end; {"times": N} with
- * the crashing kinds: only on attempts 1 … N, then ok.
+ * Any job: {"file": PATH} appends "KIND ID ATTEMPT PID\n" to PATH before anything else (so that a test sees each
+ * start), {"done": PATH} the same at its end; {"times": N} with the crashing kinds: only on attempts 1 … N, then ok.
  */
+/* clang-format on */
 #include <jobq/worker.h>
 
 #include <errno.h>

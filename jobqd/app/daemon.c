@@ -45,8 +45,9 @@ enum daemon_state {
 #undef X
 };
 
-enum { SIGNALS = 5, SESSION_RETRY_MS = 1000 };
-static const int signals[SIGNALS] = {SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGUSR1};
+enum { SIGNALS = 9, SESSION_RETRY_MS = 1000 };
+static const int signals[SIGNALS] = {SIGTERM, SIGINT,  SIGTSTP, SIGCONT, SIGUSR1,
+                                     SIGHUP,  SIGTTIN, SIGTTOU, SIGUSR2};
 
 struct slot; /* a queue's producer, and what replaces it after a lost lease */
 
@@ -580,6 +581,17 @@ on_signal(uv_signal_t *handle, int signum)
         break;
     case SIGUSR1:
         dump(d);
+        break;
+    case SIGHUP:
+    case SIGTTIN:
+    case SIGTTOU:
+    case SIGUSR2:
+        /* Their default would end or freeze us: a closed terminal is no reason for that.
+         */
+        log_warning("jobqd",
+                    "SIG%s changes nothing: the configuration is read at the start, "
+                    "restart jobqd to change it",
+                    sigabbrev_np(signum));
         break;
     }
 }

@@ -11,10 +11,10 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-build=$(cd "${JOBQ_BUILD_DIR:-$root/build}" && pwd)
+build=$(cd "${1:-${JOBQ_BUILD_DIR:-$root/build}}" && pwd)
 
 if [ -z "${JOBQ_TEST_DATABASE:-}" ]; then
-    JOBQ_BUILD_DIR=$build exec /usr/bin/python3 "$root/tests/harness/with_database.py" -- sh "$0"
+    JOBQ_BUILD_DIR=$build exec /usr/bin/python3 "$root/tests/harness/with_database.py" -- sh "$0" "$build"
 fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/jobq-consumer.XXXXXX")

@@ -45,6 +45,12 @@ enum daemon_state {
 #undef X
 };
 
+static const char *const state_meanings[] = {
+#define X(name, meaning) [name] = meaning,
+    DAEMON_STATES(X)
+#undef X
+};
+
 enum { SIGNALS = 9, SESSION_RETRY_MS = 1000 };
 static const int signals[SIGNALS] = {SIGTERM, SIGINT,  SIGTSTP, SIGCONT, SIGUSR1,
                                      SIGHUP,  SIGTTIN, SIGTTOU, SIGUSR2};
@@ -91,14 +97,9 @@ static void go_on_stopping(struct daemon *d);
 static void
 set_state(struct daemon *d, enum daemon_state state)
 {
-    static const char *const meanings[] = {
-#define X(name, meaning) [name] = meaning,
-        DAEMON_STATES(X)
-#undef X
-    };
     assert(state > d->state || d->state == DAEMON_DATABASE);
     d->state = state;
-    log_debug("jobqd", "waits for %s", meanings[state]);
+    log_debug("jobqd", "waits for %s", state_meanings[state]);
 }
 
 static bool
@@ -227,8 +228,9 @@ announce(struct daemon *d)
     struct jobq__buf shown = {0};
     conninfo_redact(&shown, d->conninfo);
     const char *text = jobq__buf_cstr(&shown);
-    log_info("jobqd", "%s serves %zu queues, ready database=%s", d->config->node,
-             d->n_slots, text && *text ? text : "(libpq's defaults)");
+    log_info("jobqd", "%s serves %zu queue%s, ready database=%s", d->config->node,
+             d->n_slots, d->n_slots == 1 ? "" : "s",
+             text && *text ? text : "(libpq's defaults)");
     jobq__buf_clear(&shown);
 }
 
@@ -558,8 +560,8 @@ dump(struct daemon *d)
     struct jobq__buf text = {0};
     describe(d, &text);
     const char *json = jobq__buf_cstr(&text);
-    log_info("jobqd", "node %lld, state %d, leader %s, queues %s",
-             d->node ? (long long)node_id(d->node) : 0, (int)d->state,
+    log_info("jobqd", "node %lld, waits for %s, leader %s, queues %s",
+             d->node ? (long long)node_id(d->node) : 0, state_meanings[d->state],
              d->leader && leader_leads(d->leader) ? "yes" : "no", json ? json : "?");
     jobq__buf_clear(&text);
 }
@@ -782,11 +784,10 @@ new_handles(struct daemon *d)
 int
 cmd_run(const struct config *config)
 {
-    if (config->n_queues == 0) {
-        log_error("jobqd",
-                  "no queue to serve: the configuration has no [queue NAME] section");
-        return EX_CONFIG;
-    }
+    /* A node without queues is of use: it runs the embedded database, and keeps house. */
+    if (config->n_queues == 0)
+        log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
+                             "jobs, only keeps house");
     struct daemon d = {.config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
     signal(SIGPIPE, SIG_IGN);

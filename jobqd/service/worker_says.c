@@ -218,6 +218,21 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     return true;
 }
 
+/* For whoever watches the log: debug, because a handler may report many times a second.
+ */
+static bool
+take_progress(struct worker *worker, const struct jobq__frame *frame)
+{
+    if (!find_job(worker, frame->id))
+        return complain(worker,
+                        "reported progress of job %" PRId64 ", which it does not hold",
+                        frame->id);
+    const char *note = text_of(frame->note);
+    log_debug(worker->subject, "job %" PRId64 " is at %.1f %%%s%s", frame->id,
+              frame->done * 100, note ? ": " : "", note ? note : "");
+    return true;
+}
+
 /* ---- the channel ---- */
 
 static bool
@@ -240,11 +255,7 @@ on_line(void *owner, char *line, size_t len)
     case JOBQ__FRAME_CANCEL:
         return take_answer(worker, &frame);
     case JOBQ__FRAME_PROGRESS:
-        if (!find_job(worker, frame.id))
-            return complain(
-                worker, "reported progress of job %" PRId64 ", which it does not hold",
-                frame.id);
-        return true;
+        return take_progress(worker, &frame);
     case JOBQ__FRAME_JOB:
         return complain(worker, "sent a \"job\" message, which only jobqd sends");
     case JOBQ__FRAME_STOP:

@@ -300,8 +300,25 @@ def test_a_schema_of_another_version_is_refused(db, jobqd, worker):
 def test_usr1_logs_the_state_and_work_goes_on(db, jobqd, worker):
     node = jobqd(db, worker)
     node.signal(signal.SIGUSR1)
-    node.wait_log(r'queues \{"default":\{"wanted":2')
+    node.wait_log(r'INFO jobqd: node \d+, waits for events, leader (yes|no), queues \{"default":\{"wanted":2')
     wait_state(db, db.enqueue("ok"), "completed")
+
+
+def test_progress_is_logged_for_who_asks(db, jobqd, worker):
+    node = jobqd(db, worker, log_level="debug")
+    job = db.enqueue("progress", '{"steps": 1}')
+    wait_state(db, job, "completed")
+    node.wait_log(rf"DEBUG worker default/w\d pid \d+: job {job} is at \d+\.0 %: a step$")
+
+
+def test_a_node_without_queues_keeps_house(db, jobqd, worker):
+    keeper = jobqd(db, {})
+    keeper.wait_log("WARNING jobqd: the configuration has no \\[queue NAME\\] section: runs no jobs, only keeps house$")
+    keeper.wait_log("this node keeps house now")
+    job = db.value("SELECT jobq.enqueue('ok', scheduled_at => clock_timestamp() + interval '300 ms')")
+    wait_state(db, job, "available")
+    jobqd(db, worker)
+    wait_state(db, job, "completed")
 
 
 # ---- behind a pooler ----

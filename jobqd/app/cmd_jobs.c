@@ -68,7 +68,9 @@ run_jobs(struct cli *cli)
 }
 
 static const struct cli_option jobs_options[] = {
-    {"state", "STATE", "only those in this state"},
+    {"state", "STATE",
+     "only those in this state: scheduled, available, executing, retryable, suspended, "
+     "completed, cancelled or discarded"},
     {"queue", "QUEUE", "only those of this queue"},
     {"kind", "KIND", "only those of this kind"},
     {"limit", "N", "how many, the newest first (1 to 100000; default: 20)"},

@@ -263,7 +263,9 @@ $$;
 CREATE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
     WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL
           OR jsonb_typeof(NEW.args) <> 'object' OR jsonb_typeof(NEW.meta) <> 'object'
-          OR NOT isfinite(NEW.scheduled_at) OR array_position(NEW.tags, NULL) IS NOT NULL)
+          OR NOT isfinite(NEW.scheduled_at)
+          OR CASE WHEN array_ndims(NEW.tags) > 1 THEN true ELSE array_position(NEW.tags, NULL) IS NOT NULL END
+          OR octet_length(NEW.key) NOT BETWEEN 1 AND 512 OR octet_length(NEW.unique_key) NOT BETWEEN 1 AND 512)
     EXECUTE FUNCTION @schema@.jobs_before_insert();
 
 -- Wakes nodes that wait idle for these jobs' queues.

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -459,3 +460,11 @@ def test_the_man_page_names_every_command_and_option(cli):
     printed = cli("config", "print", env={"JOBQ_DATABASE": "x", "JOBQ_NODE": "n"}).stdout
     for line in printed.splitlines()[1:]:
         assert f"*{line.split(' = ')[0]}* = " in options
+
+
+def test_the_man_page_names_what_a_worker_finds_in_its_environment():
+    root = pathlib.Path(__file__).resolve().parents[2] / "jobqd"
+    given = set(re.findall(r'"(JOBQ_[A-Z_]+)', (root / "service" / "launch.c").read_text()))
+    assert given >= {"JOBQ_FD", "JOBQ_JOB_ID", "JOBQ_DEADLINE_MS"}
+    page = (root / "jobqd.1.scd").read_text().replace("\\_", "_")
+    assert [name for name in sorted(given) if f"*{name}*" not in page] == []

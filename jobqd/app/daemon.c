@@ -76,7 +76,7 @@ struct daemon {
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
     bool work_up;       /* the work connection is ready */
-    bool asked;         /* a work session is being opened */
+    int64_t asked_for;  /* the node that a work session is being opened for; 0: none is */
     bool announced;     /* "ready" was logged */
     bool database_down; /* said so in the log */
     bool held_back;     /* TSTP */
@@ -244,13 +244,18 @@ static void
 on_session(void *data, const struct store_answer *answer)
 {
     struct daemon *d = data;
-    d->asked = false;
+    int64_t node = d->asked_for;
+    d->asked_for = 0;
     if (answer->code == JOBQ_ECONN)
         return; /* on_work_ready comes again */
+    if (node != node_id(d->node)) {
+        open_session(d); /* the lease was lost meanwhile: this is the old node's */
+        return;
+    }
     if (answer->code < 0) {
-        log_warning("database", "could not open a work session: %s",
-                    answer->error->message);
-        open_session(d);
+        log_warning("database", "could not open a work session, again in %d ms: %s",
+                    SESSION_RETRY_MS, answer->error->message);
+        uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
         return;
     }
     if (answer->values[0] == 0)
@@ -266,7 +271,7 @@ on_session(void *data, const struct store_answer *answer)
 static void
 open_session(struct daemon *d)
 {
-    if (!d->work_up || d->asked || node_state(d->node) != NODE_LIVE)
+    if (!d->work_up || d->asked_for || node_state(d->node) != NODE_LIVE)
         return;
     size_t n = 0;
     for (size_t i = 0; i < d->n_slots; i++)
@@ -275,11 +280,13 @@ open_session(struct daemon *d)
     size_t at = 0;
     for (size_t i = 0; held && i < d->n_slots; i++)
         at += producer_held_ids(d->slots[i].producer, held + at);
-    d->asked =
+    bool asked =
         held && store_session(d->store, node_id(d->node), held, at, on_session, d) == 0;
     free(held);
-    if (d->asked)
+    if (asked) {
+        d->asked_for = node_id(d->node);
         return;
+    }
     log_error("database", "no memory to open a work session");
     uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
 }
@@ -472,7 +479,9 @@ on_connection_closed(void *owner)
         producer_free(d->slots[i].producer);
     d->n_slots = 0;
     node_close(d->node);
+    d->node = NULL;
     leader_close(d->leader);
+    d->leader = NULL;
     stager_close(d->stager);
     lifeline_close(d->lifeline);
     pruner_close(d->pruner);

@@ -274,13 +274,11 @@ find(struct node *node)
 }
 
 static void
-refuse_schema(struct node *node, const char *what)
+refuse_schema(struct node *node, const char *what, const char *remedy)
 {
     char why[300];
-    snprintf(
-        why, sizeof why, "the schema %s %s; this jobqd knows version %d: %s",
-        node->options.schema, what, node->options.schema_version,
-        "run `jobqd migrate up` of the newer program, or start the program that fits");
+    snprintf(why, sizeof why, "schema %s %s, this jobqd needs %d: %s",
+             node->options.schema, what, node->options.schema_version, remedy);
     node->options.on_refused(node->options.owner, JOBQ_ESCHEMA, why);
 }
 
@@ -294,7 +292,7 @@ on_version(void *data, const struct store_answer *answer)
         answer->code == JOBQ_EDB && (strcmp(answer->error->sqlstate, "42P01") == 0 ||
                                      strcmp(answer->error->sqlstate, "3F000") == 0);
     if (missing || (answer->code == 0 && answer->values[0] == 0)) {
-        refuse_schema(node, "is not there");
+        refuse_schema(node, "is missing in this database", "run `jobqd migrate up`");
         return;
     }
     if (failed(node, answer, "could not read the schema's version"))
@@ -302,7 +300,11 @@ on_version(void *data, const struct store_answer *answer)
     if (answer->values[0] != node->options.schema_version) {
         char what[64];
         snprintf(what, sizeof what, "has version %lld", (long long)answer->values[0]);
-        refuse_schema(node, what);
+        refuse_schema(node, what,
+                      answer->values[0] < node->options.schema_version
+                          ? "run `jobqd migrate up`"
+                          : "install a newer jobqd, or run `jobqd migrate down` of the "
+                            "one that made it");
         return;
     }
     find(node);

@@ -809,7 +809,7 @@ cmd_run(const struct config *config)
     int rc = config->embedded ? start_embedded(&d, &err)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {
-        log_error("jobqd", "could not start: %s", err.message);
+        log_error("jobqd", "could not start%s%s", *err.message ? ": " : "", err.message);
         free(d.slots);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }

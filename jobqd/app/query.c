@@ -27,22 +27,25 @@ on_notice(void *data, const PGresult *notice)
 
 /* libpq quotes what it cannot read, and that may be a piece of a password: then its words
  * are not shown. */
-static int
-check_conninfo(const char *conninfo, jobq_error *err)
+int
+query_check_conninfo(const char *label, const char *conninfo, jobq_error *err)
 {
     struct jobq__buf hidden = {0};
     char *why = NULL;
     int rc = 0;
+    /* libpq reads a string that holds no = and no :// as the name of a database. */
+    if (strchr(conninfo, '=') == NULL && strstr(conninfo, "://") == NULL)
+        return 0;
     PQconninfoOption *options = PQconninfoParse(conninfo, &why);
     conninfo_redact(&hidden, conninfo);
     const char *shown = jobq__buf_cstr(&hidden);
     if (shown == NULL || (options == NULL && why == NULL))
         rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
     else if (options == NULL && strcmp(shown, conninfo) == 0)
-        rc = jobq__error(err, JOBQ_EINVAL, "database: %s", why);
+        rc = jobq__error(err, JOBQ_EINVAL, "%s: %s", label, why);
     else if (options == NULL)
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "database: \"%s\" is no URI and no keyword string of libpq",
+                         "%s: \"%s\" is no URI and no keyword string of libpq", label,
                          shown);
     jobq__buf_clear(&hidden);
     PQconninfoFree(options);
@@ -65,13 +68,9 @@ fail_lost(PGconn *conn, jobq_error *err)
 int
 query_connect(const char *conninfo, PGconn **out, jobq_error *err)
 {
-    /* libpq reads a string that holds no = and no :// as the name of a database. */
-    if (conninfo != NULL &&
-        (strchr(conninfo, '=') != NULL || strstr(conninfo, "://") != NULL)) {
-        int rc = check_conninfo(conninfo, err);
-        if (rc != 0)
-            return rc;
-    }
+    int bad = conninfo != NULL ? query_check_conninfo("database", conninfo, err) : 0;
+    if (bad != 0)
+        return bad;
     const char *timeout = getenv("PGCONNECT_TIMEOUT");
     /* What the string says comes after the timeout, and so wins. */
     const char *const keywords[] = {"connect_timeout", "dbname",

@@ -14,6 +14,9 @@
  * the password. */
 int query_connect(const char *conninfo, PGconn **out, jobq_error *err);
 
+/* Whether libpq can read the string: JOBQ_EINVAL when not, and err begins with label. */
+int query_check_conninfo(const char *label, const char *conninfo, jobq_error *err);
+
 /* Runs sql (with @schema@ and @channel@) with n text parameters (NULL: SQL null). *out,
  * if not NULL, is the caller's to PQclear. Without parameters sql may hold several
  * statements; then the last one's result counts.

@@ -13,15 +13,20 @@ int
 session_load(struct config **out, const struct cli *cli)
 {
     jobq_error err = {0};
-    int rc = config_load(out, cli->file, environ, cli->flags, cli->n_flags, &err);
+    struct config *config = NULL;
+    int rc = config_load(&config, cli->file, environ, cli->flags, cli->n_flags, &err);
+    if (rc == 0 && config->database != NULL)
+        rc = query_check_conninfo(config->database_from, config->database, &err);
+    if (rc == 0) {
+        *out = config; /* the caller's */
+        return EX_OK;
+    }
+    config_free(config);
     if (rc == JOBQ_ENOMEM)
         return cli_fail(cli, &err);
     /* A wrong flag is the user's slip, a wrong file or variable the configuration's. */
-    return rc == 0
-               ? EX_OK
-               : cli_fail_as(cli,
-                             strncmp(err.message, "--", 2) == 0 ? EX_USAGE : EX_CONFIG,
-                             &err);
+    return cli_fail_as(cli, strncmp(err.message, "--", 2) == 0 ? EX_USAGE : EX_CONFIG,
+                       &err);
 }
 
 static int

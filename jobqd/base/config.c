@@ -192,13 +192,22 @@ refuse_unknown(const struct loader *l, const struct option_row *rows, size_t n,
     return rc;
 }
 
-static void
-note_source(struct loader *l, const struct option_row *row, enum source source)
+/* A connection string is libpq's to judge, in a higher layer: label is for its error. */
+static int
+note_source(struct loader *l, const struct option_row *row, const char *label,
+            enum source source, jobq_error *err)
 {
-    if (row->type == OPTION_CONNINFO)
-        l->database_from = source;
-    else if (row->type == OPTION_DIR)
+    if (row->type == OPTION_DIR)
         l->embedded_from = source;
+    if (row->type != OPTION_CONNINFO)
+        return 0;
+    l->database_from = source;
+    char *copy = strdup(label);
+    if (copy == NULL)
+        return out_of_memory(err);
+    free(l->config->database_from);
+    l->config->database_from = copy; /* the configuration's */
+    return 0;
 }
 
 static int
@@ -233,9 +242,11 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     l->seen[row - rows] = line;
     if (row->type == OPTION_EXEC)
         current_queue(l)->mode = QUEUE_EXEC;
-    if (!queue)
-        note_source(l, row, SOURCE_FILE);
-    return 0;
+    if (queue)
+        return 0;
+    char label[PATH_MAX + 64];
+    snprintf(label, sizeof label, "%s:%d: [jobqd] %s", l->file, line, key);
+    return note_source(l, row, label, SOURCE_FILE, err);
 }
 
 static int
@@ -280,8 +291,7 @@ set_from(struct loader *l, const struct option_row *row, const char *label,
     int rc = option_set(row, l->config, value, &origin, &why);
     if (rc != 0)
         return jobq__error(err, rc, "%s: %s", label, why.message);
-    note_source(l, row, source);
-    return 0;
+    return note_source(l, row, label, source, err);
 }
 
 static int
@@ -416,6 +426,7 @@ config_free(struct config *config)
         free(config->queues[i].name);
     }
     free(config->queues);
+    free(config->database_from);
     for (size_t row = 0; row < jobqd_options_count; row++)
         option_clear(&jobqd_options[row], config);
     free(config->file);

@@ -48,6 +48,8 @@ struct queue_config {
 struct config {
     char *file;     /* the configuration file, or NULL */
     char *database; /* a libpq connection string; NULL: libpq's own PG* environment */
+    char *database_from; /* who says so, as an error names it: `t.conf:2: [jobqd]
+                            database`, `JOBQ_DATABASE`; NULL: nobody */
     char *
         embedded; /* data directory of the embedded cluster, or NULL; excludes database */
     char *schema; /* default "jobq"; [a-z_][a-z0-9_]{0,62} */

@@ -306,7 +306,7 @@ def test_config(cli, tmp_path):
                                  "host=/nowhere password='secret", "postgresql://u:secret@[::1/x"])
 def test_a_password_is_never_shown(cli, uri):
     done = cli("jobs", "--database", uri, code=None)
-    assert done.returncode in (65, 69)
+    assert done.returncode in (64, 69)
     assert "sec" not in done.stdout + done.stderr and done.stderr.startswith("jobqd jobs: ")
 
 
@@ -420,6 +420,17 @@ def test_args_that_are_no_json_object(cli, db, text, message):
 def test_a_wrong_environment_is_told(cli):
     done = cli("config", env={"JOBQ_LEASE": "soon"}, code=78)
     assert done.stderr == ('jobqd config: JOBQ_LEASE: "soon" is not allowed: 1s to 10m, with a unit (ms, s, m, h, d)\n')
+
+
+def test_a_connection_string_that_libpq_cannot_read_is_told_before_anything_runs(cli, tmp_path):
+    why = 'invalid connection option "nonsense"'
+    file = tmp_path / "t.conf"
+    file.write_text("[jobqd]\ndatabase = nonsense=1\n")
+    for command in ("run", "jobs", "config"):
+        assert cli(command, "-c", file, code=78).stderr == f"jobqd {command}: {file}:2: [jobqd] database: {why}\n"
+        assert cli(command, "--database", "nonsense=1", code=64).stderr == f"jobqd {command}: --database: {why}\n"
+        for name in ("JOBQ_DATABASE", "DATABASE_URL"):
+            assert cli(command, env={name: "nonsense=1"}, code=78).stderr == f"jobqd {command}: {name}: {why}\n"
 
 
 def test_the_database_comes_from_the_environment(cli, db):

@@ -289,12 +289,19 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
     assert "the name twin belongs to a living node" in second.log()
 
 
-def test_a_schema_of_another_version_is_refused(db, jobqd, worker):
-    db.query("UPDATE jobq.schema_version SET version = version + 1 WHERE version = (SELECT max(version) FROM jobq.schema_version)")
+@pytest.mark.parametrize("change, words", [
+    ("UPDATE jobq.schema_version SET version = version + 1 WHERE version = (SELECT max(version) FROM jobq.schema_version)",
+     r"schema jobq has version \d+, this jobqd needs \d+: install a newer jobqd, or run `jobqd migrate down`"),
+    ("DELETE FROM jobq.schema_version WHERE version = (SELECT max(version) FROM jobq.schema_version)",
+     r"schema jobq has version \d+, this jobqd needs \d+: run `jobqd migrate up`$"),
+    ("DROP SCHEMA jobq CASCADE", r"schema jobq is missing in this database, this jobqd needs \d+: run `jobqd migrate up`$"),
+], ids=["newer", "older", "missing"])
+def test_a_schema_of_another_version_is_refused(db, jobqd, worker, change, words):
+    db.query(change)
     node = jobqd(db, worker, ready=False)
     node.expected_exit = 78
     assert node.wait() == 78
-    assert "jobqd migrate up" in node.log()
+    node.wait_log("ERROR jobqd: " + words)
 
 
 def test_usr1_logs_the_state_and_work_goes_on(db, jobqd, worker):

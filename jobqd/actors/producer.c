@@ -25,7 +25,9 @@ enum mark { MARK_OFF, MARK_SETTING, MARK_ON, MARK_CLEARING };
 
 enum {
     NOTE_EVERY_MS = 50,
+    WHOLE_LOOK_EVERY_MS = 60000, /* over the whole line of an idle queue */
     FULL_FOR_MS = 100,
+    HELD_FOR_MS = 500, /* claimed jobs without room: is the pool still alive? */
     RETRY_FIRST_MS = 100,
     RETRY_MOST_MS = 5000
 };
@@ -53,7 +55,9 @@ struct producer {
     struct tempo tempo;
     enum line line;
     enum mark mark;
+    bool mark_doubtful; /* MARK_ON, but its row may be gone: to be set again */
     uint64_t noted_ns;
+    uint64_t whole_look_ns;
     uint64_t retry_at_ns; /* after a database error: nothing is sent before */
     int64_t retry_ms;
     uint32_t random;
@@ -208,12 +212,26 @@ hand_over(struct producer *p)
     }
 }
 
+/* The pool backs off, and no process is left that would take a job. */
+static bool
+nobody_works(const struct producer *p)
+{
+    if (!p->pool || pool_room(p->pool) > 0)
+        return false;
+    struct pool_status status;
+    pool_status(p->pool, &status);
+    return status.backing_off && status.busy == 0;
+}
+
 static size_t
 want(const struct producer *p)
 {
     if (p->state != PRODUCER_CLAIMING || p->held_back || !p->pool)
         return 0;
-    size_t n = tempo_want(&p->tempo, pool_room(p->pool), p->n_ready);
+    size_t room = pool_room(p->pool);
+    if (room == 0 && nobody_works(p))
+        return 0;
+    size_t n = tempo_want(&p->tempo, room, p->n_ready);
     return n < STORE_MAX_CLAIM ? n : STORE_MAX_CLAIM;
 }
 
@@ -260,14 +278,21 @@ learn(struct producer *p, const struct store_cycle_result *result)
         cursor_noted(&p->cursor, result->note_position, result->note_upto,
                      result->note_oldest);
     bool found = result->looked && cursor_looked(&p->cursor, result->first);
+    bool behind = found && cursor_is_behind(&p->cursor, p->sent_cursors);
     take_claimed(p, result);
-    if (result->claim_limit > 0)
+    if (found && p->line == LINE_EMPTY && p->mark == MARK_ON)
+        p->mark_doubtful = true; /* nobody has woken us */
+    if (result->n_claimed > 0) {
         p->line = result->n_claimed == result->claim_limit ? LINE_MORE : LINE_SHORT;
-    if (result->looked && found && result->n_claimed == 0)
-        p->line = LINE_MORE;
-    if (result->looked && !found && result->n_claimed == 0) {
+    } else if (result->looked && !found) {
         p->line = LINE_EMPTY;
         tempo_empty(&p->tempo);
+    } else if (found && (result->claim_limit == 0 || behind)) {
+        p->line = LINE_MORE;
+    } else if (result->claim_limit > 0) {
+        if (found || p->line == LINE_MORE)
+            tempo_locked(&p->tempo);
+        p->line = LINE_SHORT;
     }
 }
 
@@ -319,7 +344,13 @@ on_cycle(void *data, const struct store_cycle_result *result)
 static void
 send_cycle(struct producer *p, size_t claim, bool poll)
 {
+    /* Positions that a person has set by hand lie behind the bases. */
+    static const int64_t whole_line[CURSOR_PRIORITIES];
     uint64_t now = uv_hrtime();
+    bool whole =
+        poll && now - p->whole_look_ns >= (uint64_t)WHOLE_LOOK_EVERY_MS * 1000000u;
+    if (whole)
+        p->whole_look_ns = now;
     struct store_cycle cycle = {
         .queue = p->options.queue->name,
         .node = p->node,
@@ -329,7 +360,7 @@ send_cycle(struct producer *p, size_t claim, bool poll)
         .note = now - p->noted_ns >= NOTE_EVERY_MS * 1000000u,
         .noted = p->cursor.noted,
         .look = poll || tempo_look_due(&p->tempo, now),
-        .bases = p->cursor.base,
+        .bases = whole ? whole_line : p->cursor.base,
         .claim = poll ? 0 : claim,
         .cursors = p->sent_cursors,
     };
@@ -375,8 +406,11 @@ wake_me_in(struct producer *p, int64_t ms)
 static void
 wait_for_jobs(struct producer *p)
 {
-    if (p->line == LINE_EMPTY && !tempo_busy(&p->tempo, uv_hrtime()))
+    if (p->line == LINE_EMPTY && !tempo_busy(&p->tempo, uv_hrtime())) {
+        if (p->mark == MARK_ON && p->mark_doubtful && p->listening)
+            p->mark = MARK_OFF;
         set_idle(p, true);
+    }
     wake_me_in(p, p->tempo.poll_ms);
 }
 
@@ -393,6 +427,8 @@ step(struct producer *p)
     if (!list_empty(&p->unsaid))
         release_unsaid(p);
     hand_over(p);
+    if (p->n_ready > 0 && nobody_works(p))
+        release_ready(p); /* another node may */
     if (!p->attached || p->in_flight || p->state == PRODUCER_ABANDONING)
         return;
     uint64_t now = uv_hrtime();
@@ -410,6 +446,8 @@ step(struct producer *p)
         wait_for_jobs(p);
     else if (p->mark == MARK_ON)
         wake_me_in(p, FULL_FOR_MS); /* no room: if that lasts, nobody needs to wake us */
+    else if (p->n_ready > 0)
+        wake_me_in(p, HELD_FOR_MS);
 }
 
 static void
@@ -447,15 +485,16 @@ static void
 on_marked(void *data, const struct store_answer *answer)
 {
     struct producer *p = data;
-    if (p->mark == MARK_SETTING)
-        p->mark = answer->code == 0 ? MARK_ON : MARK_OFF;
-    else if (p->mark == MARK_CLEARING)
-        p->mark = answer->code == 0 ? MARK_OFF : MARK_ON;
+    bool failed = answer->code < 0; /* then its row may be there or not */
+    p->mark = p->mark == MARK_SETTING || failed ? MARK_ON : MARK_OFF;
+    p->mark_doubtful = failed;
     if (p->state != PRODUCER_CLAIMING) {
         step(p);
         return;
     }
-    if (p->mark != MARK_ON)
+    if (failed && !uv_is_active((uv_handle_t *)&p->timer))
+        wake_me_in(p, FULL_FOR_MS); /* not at once: the connection may be away */
+    if (failed || p->mark != MARK_ON)
         return;
     /* Whoever inserted just before the mark did not notify: look once more, at once. */
     p->tempo.poll_ms = 1;
@@ -489,6 +528,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     snprintf(p->subject, sizeof p->subject, "queue %s", options->queue->name);
     p->state = PRODUCER_DETACHED;
     p->random = (uint32_t)uv_hrtime() | 1u;
+    p->whole_look_ns = uv_hrtime();
     list_init(&p->ready);
     list_init(&p->all);
     list_init(&p->unsaid);
@@ -535,8 +575,7 @@ producer_attach(struct producer *p, int64_t node, int64_t session)
     p->retry_at_ns = 0;
     p->retry_ms = 0;
     p->line = LINE_UNKNOWN;
-    p->mark = MARK_OFF; /* after a crash of the database the marks are gone; setting one
-                           twice does no harm */
+    p->mark_doubtful = true; /* after a crash of the database the marks are gone */
     cursor_init(&p->cursor, p->options.unsafe_base);
     tempo_init(&p->tempo, p->options.poll_interval_ms);
     if (p->state == PRODUCER_DETACHED)

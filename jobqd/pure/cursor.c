@@ -29,6 +29,10 @@ settle_notes(struct cursor *cursor, int64_t oldest)
 void
 cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t oldest)
 {
+    if (position < cursor->noted) {
+        cursor_init(cursor, cursor->unsafe);
+        return;
+    }
     /* First the old notes: the new one's own transaction is still running in its
      * snapshot's eyes. */
     settle_notes(cursor, oldest);
@@ -55,6 +59,8 @@ cursor_looked(struct cursor *cursor, const int64_t first[CURSOR_PRIORITIES])
             found = true;
             if (first[p] - 1 < clear)
                 clear = first[p] - 1;
+            if (first[p] <= cursor->base[p])
+                cursor->base[p] = first[p] - 1;
             if (first[p] <= cursor->after[p])
                 cursor->after[p] = first[p] - 1;
         }
@@ -64,6 +70,15 @@ cursor_looked(struct cursor *cursor, const int64_t first[CURSOR_PRIORITIES])
             cursor->after[p] = cursor->base[p];
     }
     return found;
+}
+
+bool
+cursor_is_behind(const struct cursor *cursor, const int64_t sent[CURSOR_PRIORITIES])
+{
+    for (size_t p = 0; p < CURSOR_PRIORITIES; p++)
+        if (cursor->after[p] < sent[p])
+            return true;
+    return false;
 }
 
 void

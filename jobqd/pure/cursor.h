@@ -50,13 +50,20 @@ void cursor_init(struct cursor *cursor, bool unsafe);
 
 /* A note's result. upto 0: no note was made, since no position was given out since the
  * last one. oldest: the oldest transaction id that still runs. When the ring is full the
- * newest note is replaced: safe then lags, no harm. */
+ * newest note is replaced: safe then lags, no harm. A position before the last noted one
+ * (the sequence was set back by hand, or a standby took over that lacks the end) makes
+ * the cursor start anew. */
 void cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t oldest);
 
 /* A look's result: the first available position of each priority, 0 for none. sent: the
  * `after` of the claim in the same round trip, whose walk may have begun behind what the
- * look found. Returns whether anything was found. */
+ * look found. A look may also have begun before the base: what it found there moves the
+ * base back. Returns whether anything was found. */
 bool cursor_looked(struct cursor *cursor, const int64_t first[CURSOR_PRIORITIES]);
+
+/* Whether a look has moved the cursor behind what the claim in the same round trip was
+ * sent with: then that claim walked past a job. */
+bool cursor_is_behind(const struct cursor *cursor, const int64_t sent[CURSOR_PRIORITIES]);
 
 /* A claimed job. Call for each, in any order, after cursor_looked of the same round trip;
  * `sent` is what the claim was sent with: a look that moved the cursor behind that wins.

@@ -144,3 +144,12 @@ tempo_busy(struct tempo *tempo, uint64_t now_ns)
     count_window(tempo, now_ns, 0);
     return tempo->busy;
 }
+
+void
+tempo_locked(struct tempo *tempo)
+{
+    tempo->poll_ms =
+        tempo->poll_ms < TEMPO_LOCKED_MS / 2 ? tempo->poll_ms * 2 : TEMPO_LOCKED_MS;
+    if (tempo->poll_ms > tempo->poll_interval_ms)
+        tempo->poll_ms = tempo->poll_interval_ms;
+}

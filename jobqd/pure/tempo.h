@@ -23,6 +23,7 @@ enum {
     TEMPO_AHEAD_BYTES = 4 * 1024 * 1024, /* of arguments, likewise */
     TEMPO_BUSY_LEAST = 25, /* jobs in a window: more than this may be busy … */
     TEMPO_BUSY_MOST = 500, /* … and more than this is, however fast the disk */
+    TEMPO_LOCKED_MS = 64,
     TEMPO_WINDOW_MS = 100
 };
 
@@ -56,6 +57,9 @@ void tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t 
                      size_t bytes, bool looked);
 void
 tempo_empty(struct tempo *tempo); /* a look found nothing: wait longer before the next */
+/* A look found jobs that the claim could not have: somebody else holds their rows. Waits
+ * longer before the next try, up to TEMPO_LOCKED_MS: others may come meanwhile. */
+void tempo_locked(struct tempo *tempo);
 bool tempo_busy(struct tempo *tempo, uint64_t now_ns);
 
 #endif

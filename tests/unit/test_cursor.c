@@ -210,6 +210,49 @@ without_the_safe_base_jobs_are_lost(void **state)
     assert_true(lost > 0);
 }
 
+static void
+positions_that_begin_again_are_found(void **state)
+{
+    (void)state;
+    struct cursor c;
+    int64_t sent[CURSOR_PRIORITIES] = {0};
+    int64_t first[CURSOR_PRIORITIES] = {0};
+    cursor_init(&c, false);
+    cursor_noted(&c, 100, 50, 49);
+    cursor_claimed(&c, sent, 0, 100);
+    cursor_noted(&c, 100, 0, 51);
+    cursor_looked(&c, nothing);
+    assert_int_equal(c.base[0], 100);
+    cursor_noted(&c, 1, 0, 60); /* less than was noted */
+    assert_int_equal(c.base[0], 0);
+    assert_int_equal(c.after[0], 0);
+    cursor_noted(&c, 1, 61, 60);
+    first[0] = 1;
+    assert_true(cursor_looked(&c, first));
+    assert_int_equal(c.after[0], 0);
+}
+
+static void
+a_look_over_the_whole_line_moves_the_base_back(void **state)
+{
+    (void)state;
+    struct cursor c;
+    int64_t sent[CURSOR_PRIORITIES] = {0};
+    int64_t first[CURSOR_PRIORITIES] = {0};
+    cursor_init(&c, false);
+    cursor_noted(&c, 100, 50, 49);
+    cursor_noted(&c, 100, 0, 50);
+    cursor_looked(&c, nothing);
+    memcpy(sent, c.after, sizeof sent);
+    assert_false(cursor_is_behind(&c, sent));
+    first[2] = 7; /* set by hand */
+    assert_true(cursor_looked(&c, first));
+    assert_true(cursor_is_behind(&c, sent));
+    assert_int_equal(c.after[2], 6);
+    assert_int_equal(c.base[2], 6);
+    assert_int_equal(c.base[0], 100);
+}
+
 int
 main(void)
 {
@@ -223,6 +266,8 @@ main(void)
         cmocka_unit_test(a_full_ring_of_notes_lags_but_stays_right),
         cmocka_unit_test(no_job_is_left_behind),
         cmocka_unit_test(without_the_safe_base_jobs_are_lost),
+        cmocka_unit_test(positions_that_begin_again_are_found),
+        cmocka_unit_test(a_look_over_the_whole_line_moves_the_base_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,6 +160,23 @@ a_large_claim_does_not_count_as_a_slow_commit(void **state)
     assert_int_equal(t.commit_ns, MS);
 }
 
+static void
+locked_jobs_are_asked_for_less_and_less(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    int64_t waits[] = {2, 4, 8, 16, 32, 64, 64};
+    for (size_t i = 0; i < sizeof waits / sizeof waits[0]; i++) {
+        tempo_locked(&t);
+        assert_int_equal(t.poll_ms, waits[i]);
+    }
+    tempo_init(&t, 10);
+    for (size_t i = 0; i < 9; i++)
+        tempo_locked(&t);
+    assert_int_equal(t.poll_ms, 10);
+}
+
 int
 main(void)
 {
@@ -173,6 +190,7 @@ main(void)
         cmocka_unit_test(a_busy_queue_is_not_woken),
         cmocka_unit_test(jobs_whose_commits_would_wait_for_one_another_are_not_notified),
         cmocka_unit_test(a_large_claim_does_not_count_as_a_slow_commit),
+        cmocka_unit_test(locked_jobs_are_asked_for_less_and_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,8 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
 
+enum { LEASE_LOOK_MS = 1000 };
+
 struct node {
     struct node_options options;
     enum node_state state;
@@ -88,6 +90,10 @@ on_lease(uv_timer_t *timer)
         return;
     int64_t left_ms = (node->deadline_ns - boottime_ns()) / 1000000 - margin_ms(node);
     if (left_ms > 0) {
+        /* The timer's clock stands still while the machine sleeps: it is not trusted for
+         * longer than a moment. */
+        if (left_ms > LEASE_LOOK_MS)
+            left_ms = LEASE_LOOK_MS;
         uv_timer_start(&node->lease, on_lease, (uint64_t)left_ms, 0);
         return;
     }
@@ -282,6 +288,17 @@ refuse_schema(struct node *node, const char *what, const char *remedy)
     node->options.on_refused(node->options.owner, JOBQ_ESCHEMA, why);
 }
 
+/* Only behind a pooler, where a session cannot be set up. */
+static void
+refuse_isolation(struct node *node)
+{
+    node->options.on_refused(
+        node->options.owner, JOBQ_ESTATE,
+        "transactions are not read committed, and behind a pooler jobqd cannot change "
+        "that: run ALTER ROLE ... SET default_transaction_isolation = 'read committed' "
+        "for its role");
+}
+
 static void
 on_version(void *data, const struct store_answer *answer)
 {
@@ -305,6 +322,10 @@ on_version(void *data, const struct store_answer *answer)
                           ? "run `jobqd migrate up`"
                           : "install a newer jobqd, or run `jobqd migrate down` of the "
                             "one that made it");
+        return;
+    }
+    if (answer->values[1] == 0) {
+        refuse_isolation(node);
         return;
     }
     find(node);

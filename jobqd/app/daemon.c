@@ -51,7 +51,12 @@ static const char *const state_meanings[] = {
 #undef X
 };
 
-enum { SIGNALS = 9, SESSION_RETRY_MS = 1000 };
+enum {
+    SIGNALS = 9,
+    SESSION_RETRY_MS = 1000,
+    PATIENCE_MS = 15000,       /* after the grace, for the last answers to be confirmed */
+    LITTLE_PATIENCE_MS = 2000, /* likewise, after a second signal */
+};
 static const int signals[SIGNALS] = {SIGTERM, SIGINT,  SIGTSTP, SIGCONT, SIGUSR1,
                                      SIGHUP,  SIGTTIN, SIGTTOU, SIGUSR2};
 
@@ -71,17 +76,19 @@ struct daemon {
     struct stager *stager;
     struct lifeline *lifeline;
     struct pruner *pruner;
-    struct slot *slots;
-    size_t n_slots;
+    struct slot *slots;   /* one a queue of the configuration */
+    size_t n_slots;       /* those that have a producer */
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
     bool work_up;       /* the work connection is ready */
     int64_t asked_for;  /* the node that a work session is being opened for; 0: none is */
     bool announced;     /* "ready" was logged */
     bool database_down; /* said so in the log */
+    bool work_down;     /* likewise, of the work connection alone */
     bool held_back;     /* TSTP */
     bool listening;     /* notifications are heard */
     uv_timer_t session; /* the next try to open a work session */
+    uv_timer_t patience; /* how long a drain may last, with what the database owes us */
 };
 
 struct slot {
@@ -296,6 +303,9 @@ on_work_ready(void *owner)
 {
     struct daemon *d = owner;
     d->work_up = true;
+    if (d->work_down)
+        log_info("database", "the work connection is back");
+    d->work_down = false;
     open_session(d);
 }
 
@@ -303,7 +313,14 @@ static void
 on_work_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
-    (void)why; /* the control connection says it */
+    /* That the database is away is said by the control connection. But this one alone
+     * may find no way back, as when there are too many clients. */
+    bool alone = !d->work_up && !d->database_down && node_state(d->node) == NODE_LIVE;
+    if (alone && !d->work_down) {
+        log_warning("database", "the work connection is away, running jobs go on: %s",
+                    why->message);
+        d->work_down = true;
+    }
     d->work_up = false;
     for (size_t i = 0; i < d->n_slots; i++)
         producer_detach(d->slots[i].producer);
@@ -346,14 +363,23 @@ stop_housekeeping(struct daemon *d)
     pruner_stop(d->pruner);
 }
 
+/* Gives up the jobs. What is under way on the work connection is not waited for: it may
+ * be dead without a word. */
+static void
+abandon_all(struct daemon *d)
+{
+    for (size_t i = 0; i < d->n_slots; i++)
+        producer_abandon(d->slots[i].producer);
+    store_reset_work(d->store);
+}
+
 static void
 on_lost(void *owner, const char *why)
 {
     struct daemon *d = owner;
     (void)why;
     stop_housekeeping(d);
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_abandon(d->slots[i].producer);
+    abandon_all(d);
     if (d->n_slots == 0)
         node_clean(d->node);
 }
@@ -420,11 +446,27 @@ describe(void *owner, struct jobq__buf *out)
 
 /* ---- the way down ---- */
 
+/* The lease may be renewed while the work connection does not come back. */
+static void
+on_patience(uv_timer_t *timer)
+{
+    struct daemon *d = timer->data;
+    if (d->state != DAEMON_DRAINING)
+        return;
+    log_warning("jobqd", "stops without the database's word on how its last jobs ended: "
+                         "they are run again");
+    abandon_all(d);
+}
+
 static void
 begin_drain(struct daemon *d, int64_t grace_ms)
 {
+    int64_t more_ms = grace_ms > 0 ? PATIENCE_MS : LITTLE_PATIENCE_MS;
+    if (more_ms > d->config->lease_ms)
+        more_ms = d->config->lease_ms;
     if (d->state == DAEMON_RUNNING)
         set_state(d, DAEMON_DRAINING);
+    uv_timer_start(&d->patience, on_patience, (uint64_t)(grace_ms + more_ms), 0);
     for (size_t i = 0; i < d->n_slots; i++)
         producer_drain(d->slots[i].producer, grace_ms);
     if (all_stopped(d))
@@ -457,6 +499,7 @@ on_embedded_stopped(void *owner)
     set_state(d, DAEMON_DONE);
     close_signals(d);
     uv_close((uv_handle_t *)&d->session, NULL);
+    uv_close((uv_handle_t *)&d->patience, NULL);
 }
 
 static void
@@ -700,8 +743,10 @@ start(struct daemon *d, const char *conninfo, jobq_error *err)
         rc = new_node(d);
     if (rc == 0)
         rc = new_housekeeping(d);
-    for (size_t i = 0; rc == 0 && i < d->n_slots; i++)
-        rc = new_producer(&d->slots[i]) ? 0 : JOBQ_ENOMEM;
+    while (rc == 0 && d->n_slots < d->config->n_queues) {
+        rc = new_producer(&d->slots[d->n_slots]) ? 0 : JOBQ_ENOMEM;
+        d->n_slots += rc == 0;
+    }
     return rc;
 }
 
@@ -768,8 +813,7 @@ new_slots(struct daemon *d)
     d->slots = calloc(d->config->n_queues + 1, sizeof *d->slots);
     if (!d->slots)
         return JOBQ_ENOMEM;
-    d->n_slots = d->config->n_queues;
-    for (size_t i = 0; i < d->n_slots; i++)
+    for (size_t i = 0; i < d->config->n_queues; i++)
         d->slots[i] = (struct slot){.daemon = d, .queue = &d->config->queues[i]};
     return 0;
 }
@@ -779,6 +823,8 @@ new_handles(struct daemon *d)
 {
     uv_timer_init(&d->loop, &d->session);
     d->session.data = d;
+    uv_timer_init(&d->loop, &d->patience);
+    d->patience.data = d;
     for (size_t i = 0; i < SIGNALS; i++) {
         int rc = uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
@@ -805,7 +851,7 @@ cmd_run(const struct config *config)
         return EX_OSERR;
     }
     log_info("jobqd", "%s starts, node %s, %zu queues", JOBQ_VERSION, config->node,
-             d.n_slots);
+             config->n_queues);
     int rc = config->embedded ? start_embedded(&d, &err)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {

@@ -16,15 +16,17 @@ static const char work_batch_setup[] =
     " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', "
     "true),"
     " set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),"
-    " set_config('lock_timeout', '10s', true)";
+    " set_config('lock_timeout', '10s', true), set_config('statement_timeout', '0', "
+    "true)";
 
 static const char control_setup[] =
     "SET jit = off; SET lock_timeout = '5s'; SET tcp_keepalives_idle = 5;"
-    "SET default_transaction_isolation = 'read committed';"
+    "SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0;"
     "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
 static const char control_batch_setup[] =
-    "SELECT set_config('jit', 'off', true), set_config('lock_timeout', '5s', true)";
+    "SELECT set_config('jit', 'off', true), set_config('lock_timeout', '5s', true),"
+    " set_config('statement_timeout', '0', true)";
 
 /* A cycle takes milliseconds, but the audit of a new session reads the table through; so
  * does the lifeline. */
@@ -204,6 +206,12 @@ store_close(struct store *store, bool flush, void (*on_closed)(void *owner))
     close_all(store, flush);
 }
 
+void
+store_reset_work(struct store *store)
+{
+    pgconn_reset(store->work);
+}
+
 bool
 store_pooled(const struct store *store)
 {
@@ -306,6 +314,43 @@ setting(const char *name, const char *sql)
     return (struct pgconn_statement){.name = name, .sql = sql, .binary_result = true};
 }
 
+/* Opening a session is two transactions, one behind the other: the audit may take long,
+ * and with the first one's lock on the node's row no lease could be renewed meanwhile. */
+struct opening {
+    store_done done;
+    void *data;
+    int64_t session;
+    jobq_error error; /* of the first one; code 0: none */
+    bool alone;       /* there was no memory for the second one */
+};
+
+static void
+on_session_opened(void *data, const struct store_answer *answer)
+{
+    struct opening *opening = data;
+    opening->session = answer->values[0];
+    if (answer->code < 0) {
+        opening->error = *answer->error;
+        opening->error.code = answer->code;
+    }
+    if (opening->alone)
+        free(opening);
+}
+
+static void
+on_audited(void *data, const struct store_answer *answer)
+{
+    struct opening *opening = data;
+    struct store_answer both = *answer;
+    both.values[0] = opening->session;
+    if (opening->error.code < 0) {
+        both.code = opening->error.code;
+        both.error = &opening->error;
+    }
+    opening->done(opening->data, &both);
+    free(opening);
+}
+
 int
 store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
               store_done done, void *data)
@@ -314,16 +359,26 @@ store_session(struct store *store, int64_t node, const int64_t *held, size_t n_h
     jobq__params_int8(&session, node);
     jobq__params_int8(&audit, node);
     jobq__params_int8_array(&audit, &store->arrays[0], held, n_held);
-    if (audit.failed)
+    struct opening *opening = audit.failed ? NULL : calloc(1, sizeof *opening);
+    if (!opening)
         return JOBQ_ENOMEM;
+    opening->done = done;
+    opening->data = data;
     /* No index knows who holds a job (a claim must stay a HOT update), so this reads the
-     * table through. The session's row comes last: its number is the answer. */
-    struct pgconn_statement batch[3] = {
+     * table through. */
+    struct pgconn_statement batch[2] = {
         setting("allow_seqscan", "SELECT set_config('enable_seqscan', 'on', true)"),
-        store_statement(store, STATEMENT_session, &session),
         store_statement(store, STATEMENT_audit, &audit),
     };
-    return ask(store->work, batch, 3, true, done, data);
+    int rc = ask_one(store, store->work, STATEMENT_session, &session, on_session_opened,
+                     opening);
+    if (rc < 0) {
+        free(opening);
+        return rc;
+    }
+    rc = ask(store->work, batch, 2, true, on_audited, opening);
+    opening->alone = rc < 0;
+    return rc;
 }
 
 int

@@ -41,6 +41,8 @@ int store_new(struct store **out, uv_loop_t *loop, const struct store_options *o
 /* flush: wait until what was asked has been answered, as long as the connections live.
  * Frees itself. */
 void store_close(struct store *store, bool flush, void (*on_closed)(void *owner));
+/* The work connection is dropped and made anew; what was under way on it fails. */
+void store_reset_work(struct store *store);
 bool store_pooled(
     const struct store *store); /* a pooler stands between: LISTEN is of no use */
 
@@ -141,7 +143,8 @@ int store_session(struct store *store, int64_t node, const int64_t *held, size_t
                   store_done done, void *data);
 
 /* On the control and house connections, each a transaction of its own: */
-int store_version(struct store *store, store_done done, void *data); /* values[0] */
+/* values: the schema's version; 1 when transactions are read committed */
+int store_version(struct store *store, store_done done, void *data);
 /* values: id, pid, pid_start, expired, left_ms; text: host */
 int store_node_find(struct store *store, const char *name, store_done done, void *data);
 /* rows 0: the name is taken; values[0]: id */

@@ -1,5 +1,6 @@
 /* lifeline.h: the actor that rescues the jobs of dead nodes: every third of a lease it
  * ends the nodes whose lease has run out and gives their jobs back (jobqd/sql/bury.sql).
+ * Now and then it looks for jobs whose node has no row at all (jobqd/sql/strays.sql).
  */
 #ifndef JOBQD_LIFELINE_H
 #define JOBQD_LIFELINE_H

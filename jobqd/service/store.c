@@ -435,6 +435,14 @@ store_bury(struct store *store, int64_t also, store_done done, void *data)
 }
 
 int
+store_strays(struct store *store, int64_t lease_ms, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, lease_ms);
+    return ask_one(store, store->house, STATEMENT_strays, &params, done, data);
+}
+
+int
 store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
     /* All is settled by now, but for a claim whose answer was lost and that no new

@@ -156,6 +156,9 @@ int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 /* rows: nodes buried; values: again, discarded (sums over nodes); text: the first one's
  * name. id 0: expired ones only */
 int store_bury(struct store *store, int64_t also, store_done done, void *data);
+/* rows: nodes without a row that hold jobs; from now on they have one, with a lease of
+ * lease_ms */
+int store_strays(struct store *store, int64_t lease_ms, store_done done, void *data);
 int store_goodbye(struct store *store, int64_t node, store_done done, void *data);
 int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
                store_done done, void *data);

@@ -18,7 +18,7 @@
     X(note) X(look) X(ack) X(ack_drop) X(settle) X(session) \
     X(audit) X(node_find) X(node_insert) X(heartbeat) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
-    X(next_due) X(version) X(partitions_create) X(partitions_drop)
+    X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
 /* clang-format on */
 
 enum statement_id {

@@ -4,5 +4,5 @@ UPDATE @schema@.nodes
    SET renewed_at = clock_timestamp(),
        expires_at = clock_timestamp() + $2 * interval '1 millisecond',
        queues = $3
- WHERE id = $1
+ WHERE id = $1 AND session >= 0
 RETURNING id

@@ -12,18 +12,18 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sysexits.h>
 #include <uv.h>
 
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
-#include "jobqd/actors/producer.h"
 #include "jobqd/actors/pruner.h"
 #include "jobqd/actors/stager.h"
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/postgres.h"
+#include "jobqd/app/queues.h"
+#include "jobqd/app/signals.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
 #include "jobqd/service/notifier.h"
@@ -52,22 +52,17 @@ static const char *const state_meanings[] = {
 };
 
 enum {
-    SIGNALS = 9,
     SESSION_RETRY_MS = 1000,
     PATIENCE_MS = 15000,       /* after the grace, for the last answers to be confirmed */
     LITTLE_PATIENCE_MS = 2000, /* likewise, after a second signal */
 };
-static const int signals[SIGNALS] = {SIGTERM, SIGINT,  SIGTSTP, SIGCONT, SIGUSR1,
-                                     SIGHUP,  SIGTTIN, SIGTTOU, SIGUSR2};
-
-struct slot; /* a queue's producer, and what replaces it after a lost lease */
 
 struct daemon {
     const struct config *config;
     enum daemon_state state;
     int exit_code;
     uv_loop_t loop;
-    uv_signal_t signals[SIGNALS];
+    struct signals signals;
     struct embedded *embedded;
     struct store *store;
     struct notifier *notifier;
@@ -76,8 +71,7 @@ struct daemon {
     struct stager *stager;
     struct lifeline *lifeline;
     struct pruner *pruner;
-    struct slot *slots;   /* one a queue of the configuration */
-    size_t n_slots;       /* those that have a producer */
+    struct queues queues;
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
     bool work_up;       /* the work connection is ready */
@@ -85,17 +79,8 @@ struct daemon {
     bool announced;     /* "ready" was logged */
     bool database_down; /* said so in the log */
     bool work_down;     /* likewise, of the work connection alone */
-    bool held_back;     /* TSTP */
-    bool listening;     /* notifications are heard */
     uv_timer_t session; /* the next try to open a work session */
     uv_timer_t patience; /* how long a drain may last, with what the database owes us */
-};
-
-struct slot {
-    struct daemon *daemon;
-    const struct queue_config *queue;
-    struct producer *producer; /* NULL once stopped for good */
-    bool stopped;
 };
 
 static void open_session(struct daemon *d);
@@ -115,79 +100,33 @@ is_ending(const struct daemon *d)
     return d->state >= DAEMON_DRAINING;
 }
 
-/* ---- producers ---- */
-
-static bool
-all_stopped(const struct daemon *d)
-{
-    for (size_t i = 0; i < d->n_slots; i++)
-        if (!d->slots[i].stopped)
-            return false;
-    return true;
-}
-
-static bool new_producer(struct slot *slot);
-
 /* After a lost lease: every worker is gone, so the node may come back under a new id,
  * with new workers. */
 static void
 come_back(struct daemon *d)
 {
-    for (size_t i = 0; i < d->n_slots; i++) {
-        struct slot *slot = &d->slots[i];
-        producer_free(slot->producer);
-        slot->producer = NULL;
-        if (!new_producer(slot)) {
-            log_error("jobqd", "no memory to start queue %s again", slot->queue->name);
-            abort(); /* let it crash: the lease is lost, nothing is held */
-        }
+    if (queues_come_back(&d->queues) < 0) {
+        log_error("jobqd", "no memory to start the queues again");
+        abort(); /* let it crash: the lease is lost, nothing is held */
     }
     node_clean(d->node);
 }
 
 static void
-on_producer_stopped(void *owner)
+on_all_stopped(void *owner)
 {
-    struct slot *slot = owner;
-    struct daemon *d = slot->daemon;
-    slot->stopped = true;
-    if (!all_stopped(d))
-        return;
+    struct daemon *d = owner;
     if (is_ending(d))
         go_on_stopping(d);
     else
         come_back(d);
 }
 
-static bool
-new_producer(struct slot *slot)
-{
-    struct daemon *d = slot->daemon;
-    struct producer_options options = {
-        .loop = &d->loop,
-        .store = d->store,
-        .queue = slot->queue,
-        .max_frame = d->config->max_frame,
-        .poll_interval_ms = d->config->poll_interval_ms,
-        .unsafe_base = getenv("JOBQ_TEST_UNSAFE_BASE") != NULL,
-        .on_stopped = on_producer_stopped,
-        .owner = slot,
-    };
-    slot->stopped = false;
-    if (producer_new(&slot->producer, &options) < 0)
-        return false;
-    producer_listening(slot->producer, d->listening);
-    if (d->held_back)
-        producer_hold(slot->producer, true);
-    return true;
-}
-
 static void
 poke_all(void *owner)
 {
     struct daemon *d = owner;
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_poke(d->slots[i].producer);
+    queues_poke(&d->queues, NULL);
 }
 
 /* ---- notifications ---- */
@@ -196,9 +135,7 @@ static void
 on_queue(void *owner, const char *queue)
 {
     struct daemon *d = owner;
-    for (size_t i = 0; i < d->n_slots; i++)
-        if (strcmp(d->slots[i].queue->name, queue) == 0)
-            producer_poke(d->slots[i].producer);
+    queues_poke(&d->queues, queue);
 }
 
 static void
@@ -219,9 +156,7 @@ static void
 on_listening(void *owner, bool listening)
 {
     struct daemon *d = owner;
-    d->listening = listening;
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_listening(d->slots[i].producer, listening);
+    queues_listening(&d->queues, listening);
 }
 
 /* ---- the node and its work session ---- */
@@ -236,7 +171,7 @@ announce(struct daemon *d)
     conninfo_redact(&shown, d->conninfo);
     const char *text = jobq__buf_cstr(&shown);
     log_info("jobqd", "%s serves %zu queue%s, ready database=%s", d->config->node,
-             d->n_slots, d->n_slots == 1 ? "" : "s",
+             d->queues.n_slots, d->queues.n_slots == 1 ? "" : "s",
              text && *text ? text : "(libpq's defaults)");
     jobq__buf_clear(&shown);
 }
@@ -270,8 +205,7 @@ on_session(void *data, const struct store_answer *answer)
     if (answer->rows > 0)
         log_warning("node", "%zu claims whose answer was lost were given back",
                     answer->rows);
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_attach(d->slots[i].producer, node_id(d->node), answer->values[0]);
+    queues_attach(&d->queues, node_id(d->node), answer->values[0]);
     announce(d);
 }
 
@@ -280,15 +214,10 @@ open_session(struct daemon *d)
 {
     if (!d->work_up || d->asked_for || node_state(d->node) != NODE_LIVE)
         return;
-    size_t n = 0;
-    for (size_t i = 0; i < d->n_slots; i++)
-        n += producer_held(d->slots[i].producer);
-    int64_t *held = malloc((n + 1) * sizeof *held);
-    size_t at = 0;
-    for (size_t i = 0; held && i < d->n_slots; i++)
-        at += producer_held_ids(d->slots[i].producer, held + at);
+    int64_t *held = malloc((queues_held(&d->queues) + 1) * sizeof *held);
+    size_t n = held ? queues_held_ids(&d->queues, held) : 0;
     bool asked =
-        held && store_session(d->store, node_id(d->node), held, at, on_session, d) == 0;
+        held && store_session(d->store, node_id(d->node), held, n, on_session, d) == 0;
     free(held);
     if (asked) {
         d->asked_for = node_id(d->node);
@@ -322,8 +251,7 @@ on_work_lost(void *owner, const jobq_error *why)
         d->work_down = true;
     }
     d->work_up = false;
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_detach(d->slots[i].producer);
+    queues_detach(&d->queues);
 }
 
 static void
@@ -368,8 +296,7 @@ stop_housekeeping(struct daemon *d)
 static void
 abandon_all(struct daemon *d)
 {
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_abandon(d->slots[i].producer);
+    queues_abandon(&d->queues);
     store_reset_work(d->store);
 }
 
@@ -380,7 +307,7 @@ on_lost(void *owner, const char *why)
     (void)why;
     stop_housekeeping(d);
     abandon_all(d);
-    if (d->n_slots == 0)
+    if (d->queues.n_slots == 0)
         node_clean(d->node);
 }
 
@@ -400,48 +327,10 @@ on_lead(void *owner, bool leads)
 }
 
 static void
-describe_queue(const struct producer *producer, struct jobq__buf *out)
-{
-    struct pool_status pool;
-    struct producer_stats stats;
-    producer_pool_status(producer, &pool);
-    producer_stats(producer, &stats);
-    const char *name = producer_queue(producer);
-    jobq__buf_add_json_string(out, name, strlen(name));
-    const struct {
-        const char *name;
-        int64_t value;
-    } fields[] = {
-        {":{\"wanted\":", pool.wanted},
-        {",\"ready\":", pool.ready},
-        {",\"busy\":", pool.busy},
-        {",\"restarts\":", (int64_t)pool.restarts},
-        {",\"crashes\":", (int64_t)pool.crashes},
-        {",\"backoff_ms\":", pool.backing_off ? pool.backoff_ms_left : 0},
-        {",\"held\":", (int64_t)stats.held},
-        {",\"claimed\":", (int64_t)stats.claimed},
-        {",\"acked\":", (int64_t)stats.acked},
-        {",\"refused\":", (int64_t)stats.refused},
-    };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        jobq__buf_adds(out, fields[i].name);
-        jobq__buf_add_i64(out, fields[i].value);
-    }
-    jobq__buf_adds(out, pool.backing_off ? ",\"backing_off\":true}"
-                                         : ",\"backing_off\":false}");
-}
-
-static void
 describe(void *owner, struct jobq__buf *out)
 {
     struct daemon *d = owner;
-    jobq__buf_addc(out, '{');
-    for (size_t i = 0; i < d->n_slots; i++) {
-        if (i > 0)
-            jobq__buf_addc(out, ',');
-        describe_queue(d->slots[i].producer, out);
-    }
-    jobq__buf_addc(out, '}');
+    queues_describe(&d->queues, out);
 }
 
 /* ---- the way down ---- */
@@ -467,27 +356,9 @@ begin_drain(struct daemon *d, int64_t grace_ms)
     if (d->state == DAEMON_RUNNING)
         set_state(d, DAEMON_DRAINING);
     uv_timer_start(&d->patience, on_patience, (uint64_t)(grace_ms + more_ms), 0);
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_drain(d->slots[i].producer, grace_ms);
-    if (all_stopped(d))
+    queues_drain(&d->queues, grace_ms);
+    if (queues_stopped(&d->queues))
         go_on_stopping(d);
-}
-
-/* With its handle a signal's handler goes, and what is left would kill us: but our end is
- * decided, and an impatient operator's next SIGTERM must not turn it into a crash. They
- * are blocked meanwhile, so that none comes in between. */
-static void
-close_signals(struct daemon *d)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < SIGNALS; i++)
-        sigaddset(&set, signals[i]);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    for (size_t i = 0; i < SIGNALS; i++) {
-        uv_close((uv_handle_t *)&d->signals[i], NULL);
-        signal(signals[i], SIG_IGN);
-    }
 }
 
 static void
@@ -497,7 +368,7 @@ on_embedded_stopped(void *owner)
     embedded_free(d->embedded);
     d->embedded = NULL;
     set_state(d, DAEMON_DONE);
-    close_signals(d);
+    signals_close(&d->signals);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
 }
@@ -518,9 +389,7 @@ on_connection_closed(void *owner)
     struct daemon *d = owner;
     if (--d->n_connections > 0)
         return;
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_free(d->slots[i].producer);
-    d->n_slots = 0;
+    queues_clear(&d->queues);
     node_close(d->node);
     d->node = NULL;
     leader_close(d->leader);
@@ -598,12 +467,10 @@ on_stop_signal(struct daemon *d)
 static void
 hold(struct daemon *d, bool paused)
 {
-    if (d->held_back == paused)
+    if (d->queues.held_back == paused)
         return;
-    d->held_back = paused;
     log_info("jobqd", paused ? "claims no more jobs until SIGCONT" : "claims jobs again");
-    for (size_t i = 0; i < d->n_slots; i++)
-        producer_hold(d->slots[i].producer, paused);
+    queues_hold(&d->queues, paused);
 }
 
 static void
@@ -619,10 +486,10 @@ dump(struct daemon *d)
 }
 
 static void
-on_signal(uv_signal_t *handle, int signum)
+on_signal(void *owner, int number)
 {
-    struct daemon *d = handle->data;
-    switch (signum) {
+    struct daemon *d = owner;
+    switch (number) {
     case SIGTERM:
     case SIGINT:
         on_stop_signal(d);
@@ -645,7 +512,7 @@ on_signal(uv_signal_t *handle, int signum)
         log_warning("jobqd",
                     "SIG%s changes nothing: the configuration is read at the start, "
                     "restart jobqd to change it",
-                    sigabbrev_np(signum));
+                    sigabbrev_np(number));
         break;
     }
 }
@@ -743,11 +610,7 @@ start(struct daemon *d, const char *conninfo, jobq_error *err)
         rc = new_node(d);
     if (rc == 0)
         rc = new_housekeeping(d);
-    while (rc == 0 && d->n_slots < d->config->n_queues) {
-        rc = new_producer(&d->slots[d->n_slots]) ? 0 : JOBQ_ENOMEM;
-        d->n_slots += rc == 0;
-    }
-    return rc;
+    return rc < 0 ? rc : queues_start(&d->queues, d->store, d->config);
 }
 
 /* The embedded database is ours alone, so its schema follows the program. */
@@ -808,32 +671,13 @@ start_embedded(struct daemon *d, jobq_error *err)
 }
 
 static int
-new_slots(struct daemon *d)
-{
-    d->slots = calloc(d->config->n_queues + 1, sizeof *d->slots);
-    if (!d->slots)
-        return JOBQ_ENOMEM;
-    for (size_t i = 0; i < d->config->n_queues; i++)
-        d->slots[i] = (struct slot){.daemon = d, .queue = &d->config->queues[i]};
-    return 0;
-}
-
-static int
 new_handles(struct daemon *d)
 {
     uv_timer_init(&d->loop, &d->session);
     d->session.data = d;
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
-    for (size_t i = 0; i < SIGNALS; i++) {
-        int rc = uv_signal_init(&d->loop, &d->signals[i]);
-        d->signals[i].data = d;
-        if (rc == 0)
-            rc = uv_signal_start(&d->signals[i], on_signal, signals[i]);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    return signals_open(&d->signals, &d->loop, on_signal, d);
 }
 
 int
@@ -845,8 +689,8 @@ cmd_run(const struct config *config)
                              "jobs, only keeps house");
     struct daemon d = {.config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
-    signal(SIGPIPE, SIG_IGN);
-    if (uv_loop_init(&d.loop) < 0 || new_slots(&d) < 0 || new_handles(&d) < 0) {
+    queues_init(&d.queues, &d.loop, on_all_stopped, &d);
+    if (uv_loop_init(&d.loop) < 0 || new_handles(&d) < 0) {
         log_error("jobqd", "no memory or descriptors to start with");
         return EX_OSERR;
     }
@@ -856,13 +700,11 @@ cmd_run(const struct config *config)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {
         log_error("jobqd", "could not start%s%s", *err.message ? ": " : "", err.message);
-        free(d.slots);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }
     uv_run(&d.loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&d.loop) != 0)
         log_error("jobqd", "handles were left open");
-    free(d.slots);
     log_info("jobqd", "ended");
     return d.exit_code;
 }

@@ -1,0 +1,63 @@
+/* queues.h: the queues that this node serves: one producer each, and what holds for all
+ * of them (the session, whether claims are held back). The daemon speaks to its producers
+ * through here alone. */
+#ifndef JOBQD_QUEUES_H
+#define JOBQD_QUEUES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/service/store.h"
+#include "libjobq/buf.h"
+
+struct slot;
+
+struct queues {
+    uv_loop_t *loop;
+    struct store *store; /* NULL before queues_start */
+    const struct config *config;
+    struct slot **slots; /* one a queue; private to queues.c */
+    size_t n_slots;
+    bool listening; /* notifications are heard */
+    bool held_back; /* TSTP */
+    /* Every producer has stopped, after queues_drain or queues_abandon. */
+    void (*on_all_stopped)(void *owner);
+    void *owner;
+};
+
+void queues_init(struct queues *queues, uv_loop_t *loop,
+                 void (*on_all_stopped)(void *owner), void *owner);
+/* Starts a producer for each queue of the configuration, which outlives them. Returns 0
+ * or JOBQ_ENOMEM: those that were started are there. */
+int queues_start(struct queues *queues, struct store *store, const struct config *config);
+/* Only when all have stopped. */
+void queues_clear(struct queues *queues);
+
+bool queues_stopped(const struct queues *queues);
+
+/* To each producer: see producer.h. */
+void queues_attach(struct queues *queues, int64_t node, int64_t session);
+void queues_detach(struct queues *queues);
+void queues_listening(struct queues *queues, bool listening);
+void queues_hold(struct queues *queues, bool held_back);
+void queues_drain(struct queues *queues, int64_t grace_ms);
+void queues_abandon(struct queues *queues);
+/* name: that queue's alone; NULL: all. */
+void queues_poke(struct queues *queues, const char *name);
+
+/* After queues_abandon, when all have stopped: new producers, with new workers. Returns 0
+ * or JOBQ_ENOMEM. */
+int queues_come_back(struct queues *queues);
+
+/* The ids of all jobs that are held here; ids has room for queues_held of them. Returns
+ * how many. */
+size_t queues_held(const struct queues *queues);
+size_t queues_held_ids(const struct queues *queues, int64_t *ids);
+
+/* Appends the state of all queues, one JSON object. */
+void queues_describe(const struct queues *queues, struct jobq__buf *out);
+
+#endif

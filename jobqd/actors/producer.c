@@ -48,6 +48,9 @@ struct producer {
     size_t n_ready;
     struct list all; /* every job in memory, by `held` */
     size_t n_all;
+    size_t bytes;                   /* of their args and meta */
+    int64_t asked[STORE_MAX_FETCH]; /* whose large args and meta are being fetched */
+    size_t n_asked;                 /* 0: none are */
     struct list unsaid; /* ended when there was no memory to record it: released later */
     struct outbox outbox;
     struct cursor cursor;
@@ -108,6 +111,7 @@ forget_job(struct producer *p, struct job *job)
 {
     list_remove(&job->held);
     p->n_all--;
+    p->bytes -= job->args_len + job->meta_len;
     free(job);
 }
 
@@ -198,6 +202,12 @@ drop_list(struct producer *p, struct list *list)
 
 /* ---- the cycle ---- */
 
+static struct job *
+first_ready(const struct producer *p)
+{
+    return list_entry(p->ready.next, struct job, link);
+}
+
 static void
 hand_over(struct producer *p)
 {
@@ -205,11 +215,21 @@ hand_over(struct producer *p)
         return;
     size_t room = pool_room(p->pool);
     while (p->n_ready > 0 && room > 0) {
-        struct job *job = list_entry(list_pop(&p->ready), struct job, link);
+        struct job *job = first_ready(p);
+        if (!job->args)
+            return; /* fetch_large has its turn */
+        list_remove(&job->link);
         p->n_ready--;
         room--;
         pool_give(p->pool, job);
     }
+}
+
+/* The jobs in memory are as large as they may be, and every worker has one. */
+static bool
+is_full(const struct producer *p)
+{
+    return p->bytes >= TEMPO_AHEAD_BYTES && pool_idle_workers(p->pool) == 0;
 }
 
 /* The pool backs off, and no process is left that would take a job. */
@@ -229,7 +249,7 @@ want(const struct producer *p)
     if (p->state != PRODUCER_CLAIMING || p->held_back || !p->pool)
         return 0;
     size_t room = pool_room(p->pool);
-    if (room == 0 && nobody_works(p))
+    if ((room == 0 && nobody_works(p)) || is_full(p))
         return 0;
     size_t n = tempo_want(&p->tempo, room, p->n_ready);
     return n < STORE_MAX_CLAIM ? n : STORE_MAX_CLAIM;
@@ -243,7 +263,8 @@ take_claimed(struct producer *p, const struct store_cycle_result *result)
         struct job *job = result->claimed[i].job;
         cursor_claimed(&p->cursor, p->sent_cursors, result->claimed[i].priority,
                        result->claimed[i].position);
-        bytes += job->args_len + job->meta_len;
+        p->bytes += job->args_len + job->meta_len;
+        bytes += job->args ? job->args_len + job->meta_len : p->tempo.mean_bytes;
         list_push(&p->all, &job->held);
         p->n_all++;
         list_push(&p->ready, &job->link);
@@ -297,6 +318,17 @@ learn(struct producer *p, const struct store_cycle_result *result)
 }
 
 static void
+back_off(struct producer *p, const char *what, const jobq_error *why)
+{
+    p->retry_ms = p->retry_ms ? p->retry_ms * 2 : RETRY_FIRST_MS;
+    if (p->retry_ms > RETRY_MOST_MS)
+        p->retry_ms = RETRY_MOST_MS;
+    p->retry_at_ns = uv_hrtime() + (uint64_t)p->retry_ms * 1000000u;
+    log_warning(p->subject, "the database refused %s, again in %lld ms: %s", what,
+                (long long)p->retry_ms, why->message);
+}
+
+static void
 cycle_failed(struct producer *p, const struct store_cycle_result *result)
 {
     outbox_returned(&p->outbox);
@@ -305,12 +337,7 @@ cycle_failed(struct producer *p, const struct store_cycle_result *result)
     const char *state = result->error->sqlstate;
     if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0)
         outbox_suspect(&p->outbox, result->error->message);
-    p->retry_ms = p->retry_ms ? p->retry_ms * 2 : RETRY_FIRST_MS;
-    if (p->retry_ms > RETRY_MOST_MS)
-        p->retry_ms = RETRY_MOST_MS;
-    p->retry_at_ns = uv_hrtime() + (uint64_t)p->retry_ms * 1000000u;
-    log_warning(p->subject, "the database refused a cycle, again in %lld ms: %s",
-                (long long)p->retry_ms, result->error->message);
+    back_off(p, "a cycle", result->error);
 }
 
 static void
@@ -339,6 +366,119 @@ on_cycle(void *data, const struct store_cycle_result *result)
         release_ready(p);
     step(p);
 }
+
+/* ---- large arguments ----
+ *
+ * They do not come with the claim (claim.sql): a batch of them would fill the memory.
+ * They are fetched when their job is next in line and a worker has room, while what is in
+ * memory is less than a claim ahead may bring; and one for each idle worker, however
+ * large. */
+
+static struct job *
+find_ready(const struct producer *p, int64_t id)
+{
+    for (struct list *l = p->ready.next; l != &p->ready; l = l->next) {
+        struct job *job = list_entry(l, struct job, link);
+        if (job->id == id)
+            return job;
+    }
+    return NULL; /* released meanwhile */
+}
+
+/* Puts the job with its texts in the place of the one without. */
+static void
+complete(struct producer *p, struct job *job, const struct store_fetched *texts)
+{
+    struct job *whole = job_new(job->kind, strlen(job->kind), texts->args,
+                                texts->args_len, texts->meta, texts->meta_len);
+    if (!whole) {
+        log_error(p->subject, "no memory for the arguments of job %lld: it is released",
+                  (long long)job->id);
+        list_remove(&job->link);
+        p->n_ready--;
+        settle(p, job, &released);
+        return;
+    }
+    whole->id = job->id;
+    whole->attempt = job->attempt;
+    whole->max_attempts = job->max_attempts;
+    whole->timeout_ms = job->timeout_ms;
+    p->bytes += whole->args_len + whole->meta_len;
+    list_push(&job->link, &whole->link); /* before it */
+    list_remove(&job->link);
+    list_push(&job->held, &whole->held);
+    list_remove(&job->held);
+    free(job);
+}
+
+/* The job is not this node's any more: somebody has cancelled it, or taken it back. */
+static void
+let_go(struct producer *p, struct job *job)
+{
+    list_remove(&job->link);
+    p->n_ready--;
+    forget_job(p, job);
+}
+
+static void
+take_fetched(struct producer *p, const struct store_fetch_result *result, size_t n_asked)
+{
+    size_t bytes = 0, at = 0;
+    for (size_t i = 0; i < n_asked && (at < result->n || result->n == 0); i++) {
+        struct job *job = find_ready(p, p->asked[i]);
+        const struct store_fetched *texts = &result->fetched[at];
+        bool ours = at < result->n && texts->id == p->asked[i];
+        if (ours) {
+            bytes += texts->args_len + texts->meta_len;
+            at++;
+        }
+        if (job && ours)
+            complete(p, job, texts);
+        else if (job)
+            let_go(p, job);
+    }
+    tempo_fetched(&p->tempo, at, bytes);
+}
+
+static void
+on_fetched(void *data, const struct store_fetch_result *result)
+{
+    struct producer *p = data;
+    size_t n_asked = p->n_asked;
+    p->n_asked = 0;
+    if (result->code == 0)
+        take_fetched(p, result, n_asked);
+    else if (result->code != JOBQ_ECONN && p->state != PRODUCER_ABANDONING)
+        back_off(p, "a job's arguments", result->error);
+    step(p);
+}
+
+static void
+fetch_large(struct producer *p)
+{
+    if (p->n_ready == 0 || first_ready(p)->args || p->n_asked > 0 || !p->attached)
+        return;
+    if (!p->pool || pool_room(p->pool) == 0 || is_full(p) || uv_hrtime() < p->retry_at_ns)
+        return;
+    size_t bytes = p->bytes < TEMPO_AHEAD_BYTES ? TEMPO_AHEAD_BYTES - p->bytes : 1;
+    size_t most = tempo_fetch(&p->tempo, bytes), n = 0;
+    if (most > STORE_MAX_FETCH)
+        most = STORE_MAX_FETCH;
+    for (struct list *l = p->ready.next; l != &p->ready && n < most; l = l->next) {
+        const struct job *job = list_entry(l, struct job, link);
+        if (!job->args)
+            p->asked[n++] = job->id;
+    }
+    if (store_fetch(p->options.store, p->node, p->asked, n, bytes, on_fetched, p) == 0) {
+        p->n_asked = n;
+        return;
+    }
+    p->retry_at_ns = uv_hrtime() + RETRY_FIRST_MS * 1000000u;
+    log_error(p->subject, "no memory to fetch a job's arguments, again in %d ms",
+              RETRY_FIRST_MS);
+}
+
+/* ---- sending ---- */
 
 /* poll: only look, so that an idle queue costs the database no write. */
 static void
@@ -388,7 +528,7 @@ static bool
 stopping_is_done(const struct producer *p)
 {
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
-    if (!p->pool_stopped || p->in_flight || asked)
+    if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked)
         return false;
     if (p->state == PRODUCER_ABANDONING)
         return true;
@@ -429,6 +569,7 @@ step(struct producer *p)
     hand_over(p);
     if (p->n_ready > 0 && nobody_works(p))
         release_ready(p); /* another node may */
+    fetch_large(p);
     if (!p->attached || p->in_flight || p->state == PRODUCER_ABANDONING)
         return;
     uint64_t now = uv_hrtime();

@@ -27,11 +27,17 @@ struct job {
     uint64_t frame_end; /* where its frame ends in the stream of bytes to its worker */
     const char *kind;   /* NUL-terminated; the strings lie behind the struct, in the same
                            allocation */
-    const char *args;   /* JSON text as Postgres gave it */
+    const char *args;   /* JSON text as Postgres gave it; NULL with meta: they are large,
+                           and not   fetched yet */
     const char *meta;
     size_t args_len;
     size_t meta_len;
 };
+
+/* A job with copies of the texts, all else zero and unlinked; args NULL: not fetched yet.
+ * NULL: no memory. Freed by free(). */
+struct job *job_new(const char *kind, size_t kind_len, const char *args, size_t args_len,
+                    const char *meta, size_t meta_len);
 
 /* How an attempt ended, as the pool reports it. X(enumerator, the error entry's kind or
  * NULL) */

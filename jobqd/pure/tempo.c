@@ -96,6 +96,28 @@ count_window(struct tempo *tempo, uint64_t now_ns, size_t claimed)
         tempo->busy = true;
 }
 
+/* Larger jobs are believed at once, smaller ones little by little. */
+static void
+note_bytes(struct tempo *tempo, size_t mean)
+{
+    tempo->mean_bytes = (tempo->mean_bytes * 7 + mean) / 8;
+    if (mean > tempo->mean_bytes)
+        tempo->mean_bytes = mean;
+}
+
+void
+tempo_fetched(struct tempo *tempo, size_t jobs, size_t bytes)
+{
+    if (jobs > 0)
+        note_bytes(tempo, bytes / jobs);
+}
+
+size_t
+tempo_fetch(const struct tempo *tempo, size_t bytes)
+{
+    return 1 + bytes / (tempo->mean_bytes ? tempo->mean_bytes : 1);
+}
+
 void
 tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t claimed,
                 size_t bytes, bool looked)
@@ -113,10 +135,7 @@ tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t claim
     if (tempo->ahead > TEMPO_AHEAD_MOST)
         tempo->ahead = TEMPO_AHEAD_MOST;
     if (claimed > 0) {
-        size_t mean = bytes / claimed;
-        tempo->mean_bytes = (tempo->mean_bytes * 7 + mean) / 8;
-        if (mean > tempo->mean_bytes)
-            tempo->mean_bytes = mean;
+        note_bytes(tempo, bytes / claimed);
         tempo->poll_ms = 1;
     }
     if (looked) {

@@ -55,6 +55,10 @@ void tempo_ended(struct tempo *tempo, size_t jobs); /* jobs ended */
 /* A cycle came back. limit 0: nothing was asked for. */
 void tempo_came_back(struct tempo *tempo, uint64_t now_ns, size_t limit, size_t claimed,
                      size_t bytes, bool looked);
+/* Large arguments of so many claimed jobs were fetched. */
+void tempo_fetched(struct tempo *tempo, size_t jobs, size_t bytes);
+/* How many large jobs may be worth fetching for so many bytes; at least 1. */
+size_t tempo_fetch(const struct tempo *tempo, size_t bytes);
 void
 tempo_empty(struct tempo *tempo); /* a look found nothing: wait longer before the next */
 /* A look found jobs that the claim could not have: somebody else holds their rows. Waits

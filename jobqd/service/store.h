@@ -22,7 +22,7 @@
 
 struct store;
 
-enum { STORE_MAX_CLAIM = 1024 };
+enum { STORE_MAX_CLAIM = 1024, STORE_MAX_FETCH = 64 };
 
 struct store_options {
     const char *conninfo;
@@ -99,7 +99,8 @@ struct store_cycle {
 };
 
 struct store_claimed {
-    struct job *job; /* the callback's from now on: free with free() */
+    struct job *job; /* the callback's from now on: free with free(). Without its args and
+                        meta if they are large: store_fetch */
     int64_t position;
     int priority;
 };
@@ -124,6 +125,28 @@ typedef void (*store_cycle_done)(void *data, const struct store_cycle_result *re
  * copied. */
 int store_cycle(struct store *store, const struct store_cycle *cycle,
                 store_cycle_done done, void *data);
+
+/* The texts of a claimed job, lent for the callback. */
+struct store_fetched {
+    int64_t id;
+    const char *args, *meta;
+    size_t args_len, meta_len;
+};
+
+/* In the order of the ids asked for. A job before the last one that is not among them is
+ * not this node's any more; n 0: none is. */
+struct store_fetch_result {
+    int code;
+    const jobq_error *error;
+    size_t n;
+    const struct store_fetched *fetched;
+};
+
+typedef void (*store_fetch_done)(void *data, const struct store_fetch_result *result);
+/* Fetches the large args and meta of claimed jobs, on the work connection: one, and more
+ * until `bytes` are reached. n: 1 … STORE_MAX_FETCH. Returns as store_cycle does. */
+int store_fetch(struct store *store, int64_t node, const int64_t *ids, size_t n,
+                size_t bytes, store_fetch_done done, void *data);
 
 /* The outcome of the rare requests. rows: how many came back or were changed; values: up
  * to four numbers of the first row, by position, 0 where NULL. */

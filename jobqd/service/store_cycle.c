@@ -143,15 +143,6 @@ build(struct store *store, const struct store_cycle *cycle, struct cycle_request
 
 /* ---- receiving ---- */
 
-static char *
-put_string(char *at, const char **where, const char *text, size_t len)
-{
-    memcpy(at, text, len);
-    at[len] = '\0';
-    *where = at;
-    return at + len + 1;
-}
-
 /* One row of claim.sql; NULL when memory ran out or the row is not what we asked for. */
 static struct job *
 decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
@@ -164,26 +155,23 @@ decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
         !jobq__field_int(rows, row, 2, &priority) ||
         !jobq__field_int(rows, row, 3, &attempt) ||
         !jobq__field_int(rows, row, 4, &max_attempts) ||
-        !jobq__field_text(rows, row, 6, &kind, &kind_len) ||
-        !jobq__field_jsonb(rows, row, 7, &args, &args_len) ||
-        !jobq__field_jsonb(rows, row, 8, &meta, &meta_len))
+        !jobq__field_text(rows, row, 6, &kind, &kind_len))
         return NULL;
     jobq__field_int(rows, row, 5, &timeout_ms); /* null: the queue's */
-    struct job *job = malloc(sizeof *job + kind_len + args_len + meta_len + 3);
+    if (PQgetisnull(rows, row, 7) || PQgetisnull(rows, row, 8)) {
+        args = meta = NULL;
+        args_len = meta_len = 0;
+    } else if (!jobq__field_jsonb(rows, row, 7, &args, &args_len) ||
+               !jobq__field_jsonb(rows, row, 8, &meta, &meta_len)) {
+        return NULL;
+    }
+    struct job *job = job_new(kind, kind_len, args, args_len, meta, meta_len);
     if (!job)
         return NULL;
-    memset(job, 0, sizeof *job);
-    list_init(&job->link);
-    list_init(&job->held);
     job->id = id;
     job->attempt = (int32_t)attempt;
     job->max_attempts = (int32_t)max_attempts;
     job->timeout_ms = timeout_ms;
-    job->args_len = args_len;
-    job->meta_len = meta_len;
-    char *at = put_string((char *)(job + 1), &job->kind, kind, kind_len);
-    at = put_string(at, &job->args, args, args_len);
-    put_string(at, &job->meta, meta, meta_len);
     claimed->job = job;
     claimed->position = position;
     claimed->priority = (int)priority;

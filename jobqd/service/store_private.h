@@ -1,8 +1,8 @@
 /* store_private.h: what the files of the store share. For nobody else, but bench,
  * which runs the same statements without a loop.
  *
- * store.c: the connections and the rare requests; store_cycle.c: the cycle; store_sql.c:
- * the statements' texts.
+ * store.c: the connections and the rare requests; store_cycle.c: the cycle;
+ * store_fetch.c: large arguments; store_sql.c: the statements' texts.
  */
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
@@ -15,7 +15,7 @@
  * size. */
 /* clang-format off */
 #define STATEMENTS(X) \
-    X(note) X(look) X(ack) X(ack_drop) X(settle) X(session) \
+    X(note) X(look) X(fetch) X(ack) X(ack_drop) X(settle) X(session) \
     X(audit) X(node_find) X(node_insert) X(heartbeat) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
     X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
@@ -29,6 +29,11 @@ enum statement_id {
 };
 
 enum { CLAIM_SIZES = 11 }; /* 1, 2, 4 … 1024 */
+
+/* What one claim may bring of stored args, and of meta: a job with more than its share is
+ * fetched by itself. With the largest claim that share is about what Postgres keeps in
+ * the row. */
+enum { CLAIM_BYTES = 2 * 1024 * 1024 };
 
 struct store_sql {
     char *texts[STATEMENT_COUNT];

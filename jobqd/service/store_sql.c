@@ -38,17 +38,16 @@ store_claim_size(size_t want)
     return size;
 }
 
-/* Replaces each @limit@ by the number. */
+/* Replaces each mark by the number. */
 static char *
-with_limit(const char *text, size_t limit)
+with_number(const char *text, const char *mark, size_t number)
 {
-    static const char mark[] = "@limit@";
     struct jobq__buf out = {0};
     const char *at;
     while ((at = strstr(text, mark)) != NULL) {
         jobq__buf_add(&out, text, (size_t)(at - text));
-        jobq__buf_add_i64(&out, (int64_t)limit);
-        text = at + sizeof mark - 1;
+        jobq__buf_add_i64(&out, (int64_t)number);
+        text = at + strlen(mark);
     }
     jobq__buf_adds(&out, text);
     if (!jobq__buf_cstr(&out)) {
@@ -74,7 +73,10 @@ store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err)
     for (size_t i = 0; i < CLAIM_SIZES; i++) {
         size_t limit = (size_t)1 << i;
         snprintf(sql->claim_names[i], sizeof sql->claim_names[i], "claim_%zu", limit);
-        sql->claims[i] = with_limit(claim, limit);
+        char *limited = with_number(claim, "@limit@", limit);
+        if (limited)
+            sql->claims[i] = with_number(limited, "@whole@", CLAIM_BYTES / limit);
+        free(limited);
         if (!sql->claims[i])
             rc = JOBQ_ENOMEM;
     }

@@ -391,7 +391,7 @@ refuse_too_large(struct pool *pool, struct job *job)
     snprintf(error, sizeof error,
              "its args and meta of %zu bytes do not fit into a frame: max_frame is %zu",
              job->args_len + job->meta_len, pool->program.max_frame);
-    refuse(pool, job, VERDICT_ERROR, error);
+    refuse(pool, job, VERDICT_DISCARD, error); /* no attempt would end otherwise */
 }
 
 static void

@@ -160,9 +160,9 @@ def test_an_answer_too_many_ends_the_worker_but_not_the_job(db, jobqd, programs)
     node.wait_log(f"answered job {job}, which it does not hold")
 
 
-def test_a_job_too_large_for_a_frame_is_an_error_not_a_crash(db, jobqd, programs):
+def test_a_job_too_large_for_a_frame_is_discarded_at_once(db, jobqd, programs):
     jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, max_frame="64KiB")
-    job = db.enqueue("ok", '{"text": "%s"}' % ("x" * 70_000), max_attempts=1)
+    job = db.enqueue("ok", '{"text": "%s"}' % ("x" * 70_000))
     state, _, (error,) = wait_finished(db, job)
     assert (state, error["kind"]) == ("discarded", "error") and "max_frame is 65536" in error["error"]
     assert wait_finished(db, db.enqueue("ok"))[0] == "completed"

@@ -57,6 +57,21 @@ large_arguments_bound_the_claim(void **state)
 }
 
 static void
+large_arguments_are_fetched_within_their_bound(void **state)
+{
+    (void)state;
+    struct tempo t;
+    tempo_init(&t, 1000);
+    assert_true(tempo_fetch(&t, TEMPO_AHEAD_BYTES) > 1000); /* nothing is known yet */
+    tempo_fetched(&t, 2, (size_t)2 * 1024 * 1024);
+    assert_int_equal(tempo_fetch(&t, TEMPO_AHEAD_BYTES), 5);
+    assert_int_equal(tempo_fetch(&t, 1), 1);
+    assert_true(tempo_want(&t, 64, 0) <= 4); /* and bound the claim as well */
+    tempo_fetched(&t, 0, 0);
+    assert_int_equal(tempo_fetch(&t, TEMPO_AHEAD_BYTES), 5);
+}
+
+static void
 a_short_claim_asks_for_a_look(void **state)
 {
     (void)state;
@@ -184,6 +199,7 @@ main(void)
         cmocka_unit_test(long_jobs_are_not_claimed_ahead),
         cmocka_unit_test(short_jobs_are_claimed_ahead_within_bounds),
         cmocka_unit_test(large_arguments_bound_the_claim),
+        cmocka_unit_test(large_arguments_are_fetched_within_their_bound),
         cmocka_unit_test(a_short_claim_asks_for_a_look),
         cmocka_unit_test(a_slow_look_is_not_repeated_at_once),
         cmocka_unit_test(polls_slow_down_to_the_interval),

@@ -10,6 +10,7 @@
 
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
+#include "jobqd/io/guard.h"
 
 enum { LEASE_LOOK_MS = 1000 };
 
@@ -32,14 +33,6 @@ struct node {
 
 static void find(struct node *node);
 static void on_beat(uv_timer_t *timer);
-
-static int64_t
-boottime_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static void
 set_state(struct node *node, enum node_state state)
@@ -86,9 +79,11 @@ static void
 on_lease(uv_timer_t *timer)
 {
     struct node *node = timer->data;
-    if (node->state != NODE_LIVE && node->state != NODE_LEAVING)
+    if ((node->state != NODE_LIVE && node->state != NODE_LEAVING) ||
+        node->options.unfenced)
         return;
-    int64_t left_ms = (node->deadline_ns - boottime_ns()) / 1000000 - margin_ms(node);
+    int64_t left_ms =
+        (node->deadline_ns - guard_boottime_ns()) / 1000000 - margin_ms(node);
     if (left_ms > 0) {
         /* The timer's clock stands still while the machine sleeps: it is not trusted for
          * longer than a moment. */
@@ -105,6 +100,8 @@ static void
 renewed(struct node *node)
 {
     node->deadline_ns = node->sent_ns + node->options.lease_ms * 1000000;
+    if (!node->options.unfenced)
+        guard_set_deadline(guard_deadline_ns(node->deadline_ns, node->options.lease_ms));
     on_lease(&node->lease);
 }
 
@@ -138,7 +135,7 @@ renew(struct node *node)
     struct jobq__buf queues = {0};
     node->options.describe(node->options.owner, &queues);
     const char *json = jobq__buf_cstr(&queues);
-    node->sent_ns = boottime_ns();
+    node->sent_ns = guard_boottime_ns();
     node->beating =
         json && store_heartbeat(node->options.store, node->id, node->options.lease_ms,
                                 json, on_renewed, node) == 0;
@@ -187,7 +184,7 @@ enter(struct node *node)
 {
     set_state(node, NODE_REGISTERING);
     int pid = (int)getpid();
-    node->sent_ns = boottime_ns();
+    node->sent_ns = guard_boottime_ns();
     if (store_node_insert(node->options.store, node->options.name, node->host, pid,
                           hostid_pid_start(pid), node->options.lease_ms, on_registered,
                           node) < 0) {
@@ -346,6 +343,7 @@ check(struct node *node)
 static void
 gone(struct node *node)
 {
+    guard_set_deadline(0);
     set_state(node, NODE_GONE);
     uv_timer_stop(&node->beat);
     uv_timer_stop(&node->lease);
@@ -438,6 +436,7 @@ node_clean(struct node *node)
 {
     if (node->state != NODE_LOST)
         return;
+    guard_set_deadline(0);
     node->id = 0;
     node->rival_id = 0;
     set_state(node, NODE_AWAY);

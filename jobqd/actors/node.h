@@ -4,7 +4,8 @@
  * The lease is renewed every third of it. It is counted from before the renewal was sent,
  * on a clock that also runs while the machine sleeps; a tenth before it ends without a
  * renewal the node declares itself lost, and its owner kills the workers: the database
- * gives their jobs to others only when the lease has run out.
+ * gives their jobs to others only when the lease has run out. The guard (io/guard.h) is
+ * told of each renewal, and kills them when we do not, a little later.
  *
  * It does not claim, kill or know queues: it says when the node lives and when it is
  * lost.
@@ -48,6 +49,7 @@ struct node_options {
     const char *schema;
     int schema_version; /* the one that this program knows */
     int64_t lease_ms;
+    bool unfenced; /* a test's: the lease's end is not looked at */
     /* Registered, with a new id. Not called again when only the connection was away. */
     void (*on_live)(void *owner, int64_t id);
     /* The lease is lost, or the lifeline has declared the node dead: kill the workers,

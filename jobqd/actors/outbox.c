@@ -92,6 +92,7 @@ settlement_of(enum verdict_kind kind)
     case VERDICT_MEMORY:
     case VERDICT_PROTOCOL:
     case VERDICT_UNHANDLED:
+    case VERDICT_ORPHANED:
         return SETTLE_FAILED;
     }
     abort();
@@ -104,6 +105,8 @@ delay_of(const struct queue_config *queue, const struct job *job,
     bool own = verdict->kind == VERDICT_SNOOZE || verdict->kind == VERDICT_ERROR;
     if (own && verdict->delay_ms >= 0)
         return verdict->delay_ms;
+    if (verdict->kind == VERDICT_ORPHANED)
+        return 0; /* as the lifeline does it */
     return jobq__backoff_ms(&queue->backoff, job->attempt, job->max_attempts, random);
 }
 

@@ -9,6 +9,7 @@
 #include "jobqd/app/daemon.h"
 #include "jobqd/app/session.h"
 #include "jobqd/base/log.h"
+#include "jobqd/io/guard_main.h"
 #include "libjobq/error.h"
 
 static int
@@ -96,6 +97,8 @@ commands_main(int argc, char **argv)
 {
     int code;
     const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, GUARD_COMMAND) == 0)
+        return guard_main(argc, argv); /* not for people: --help does not list it */
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) {
         print_help();
         code = EX_OK;

@@ -27,6 +27,7 @@
 #include "jobqd/app/signals.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
+#include "jobqd/io/guard.h"
 #include "jobqd/service/notifier.h"
 #include "jobqd/service/store.h"
 
@@ -64,6 +65,7 @@ struct daemon {
     int exit_code;
     uv_loop_t loop;
     struct signals signals;
+    struct guard *guard;
     struct embedded *embedded;
     struct store *store;
     struct notifier *notifier;
@@ -370,6 +372,7 @@ on_embedded_stopped(void *owner)
     d->embedded = NULL;
     set_state(d, DAEMON_DONE);
     signals_close(&d->signals);
+    guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
 }
@@ -551,6 +554,13 @@ new_housekeeping(struct daemon *d)
     return rc;
 }
 
+/* A seam: the proof that two nodes never run a job at once must fail with it. */
+static bool
+is_unfenced(void)
+{
+    return getenv("JOBQ_TEST_UNFENCED") != NULL;
+}
+
 static int
 new_node(struct daemon *d)
 {
@@ -560,6 +570,7 @@ new_node(struct daemon *d)
                                                      .schema = d->config->schema,
                                                      .schema_version = migrate_latest(),
                                                      .lease_ms = d->config->lease_ms,
+                                                     .unfenced = is_unfenced(),
                                                      .on_live = on_live,
                                                      .on_lost = on_lost,
                                                      .on_refused = on_refused,
@@ -681,6 +692,16 @@ new_handles(struct daemon *d)
     return signals_open(&d->signals, &d->loop, on_signal, d);
 }
 
+static int
+start_guard(struct daemon *d, jobq_error *err)
+{
+    const struct guard_options options = {.loop = &d->loop,
+                                          .lease_ms = d->config->lease_ms,
+                                          .respawn = d->config->respawn,
+                                          .log = d->config->log};
+    return guard_new(&d->guard, &options, err);
+}
+
 int
 cmd_run(const struct config *config)
 {
@@ -697,10 +718,13 @@ cmd_run(const struct config *config)
     }
     log_info("jobqd", "%s starts, node %s, %zu queues", JOBQ_VERSION, config->node,
              config->n_queues);
-    int rc = config->embedded ? start_embedded(&d, &err)
+    int rc = start_guard(&d, &err);
+    if (rc == 0)
+        rc = config->embedded ? start_embedded(&d, &err)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {
         log_error("jobqd", "could not start%s%s", *err.message ? ": " : "", err.message);
+        guard_close(d.guard);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }
     uv_run(&d.loop, UV_RUN_DEFAULT);

@@ -58,6 +58,7 @@ struct config {
     int64_t poll_interval_ms;  /* default 1s, 10ms … 1h */
     bool notify;               /* default on */
     int64_t shutdown_grace_ms; /* default 30s */
+    bool respawn;              /* default off */
     int64_t keep_completed_ms; /* history: completed, default 7d, at least 1d; days,
                                   rounded up */
     int64_t keep_failed_ms;    /* history: cancelled and discarded, default 30d */

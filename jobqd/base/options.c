@@ -44,6 +44,8 @@ const struct option_row jobqd_options[] = {
      "listen for wake-ups; off: by polling alone"},
     {"shutdown_grace", OPTION_DURATION, C(shutdown_grace_ms), "30s", NULL, 0, 1 * DAY, NULL,
      "how long running jobs may go on after TERM or INT"},
+    {"respawn", OPTION_SWITCH, C(respawn), "off", NULL, 0, 0, "off|on",
+     "jobqd is started again when it was killed, by its guard (off under systemd, which does that itself)"},
     {"keep_completed", OPTION_DAYS, C(keep_completed_ms), "7d", NULL, 1 * DAY, 3650 * DAY, NULL,
      "how long completed jobs stay in the history, in whole days"},
     {"keep_failed", OPTION_DAYS, C(keep_failed_ms), "30d", NULL, 1 * DAY, 3650 * DAY, NULL,

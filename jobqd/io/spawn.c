@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jobqd/io/guard_table.h"
 #include "libjobq/error.h"
 
 /* What the child finds at which number is arranged above this one, so that no dup2
@@ -116,6 +117,7 @@ struct plan {
     int channel_fd;
     int output_fd;
     int error_fd;
+    int guarded; /* its slot in the guard's table */
 };
 
 static void
@@ -173,7 +175,7 @@ run_child(struct plan *plan)
     /* Asked before the check, so that there is no moment in which the parent's death goes
      * unnoticed. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != plan->parent)
+    if (getppid() != plan->parent || !guard_enter(plan->guarded))
         _exit(127);
     if (arrange_descriptors(plan)) {
         if (files_raised)
@@ -248,8 +250,13 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
     int error[2] = {-1, -1};
     int nothing = -1;
     int pidfd = -1;
+    int guarded = guard_take();
     const char *what = "cannot open /dev/null";
     int rc = JOBQ_EIO;
+
+    if (guarded == GUARD_FULL)
+        return jobq__error(err, JOBQ_EIO, "the guard's table is full: %u processes run",
+                           guard_table()->capacity);
 
     if (options->stdin_fd < 0 && (nothing = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
         goto fail;
@@ -270,6 +277,7 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
         .channel_fd = channel[1],
         .output_fd = output[1],
         .error_fd = error[1],
+        .guarded = guarded,
     };
     what = "cannot fork";
     pid_t pid = fork_child(&plan);
@@ -291,12 +299,15 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
                           .pidfd = pidfd,
                           .channel_fd = channel[0],
                           .output_fd = output[0],
-                          .exec_error_fd = error[0]};
+                          .exec_error_fd = error[0],
+                          .guarded = guarded};
     channel[0] = output[0] = error[0] = -1; /* *out's from here on */
     rc = 0;
 fail:
-    if (rc < 0)
+    if (rc < 0) {
         rc = jobq__error(err, JOBQ_EIO, "%s: %s", what, strerror(errno));
+        guard_remove(guarded);
+    }
     for (int i = 0; i < 2; i++) {
         close_fd(&error[i]);
         close_fd(&output[i]);
@@ -341,6 +352,7 @@ child_reap(const struct child *child, struct child_end *out, jobq_error *err)
     /* The zombie still holds the pid, and with it the group's number: nobody else's group
      * can be hit. */
     kill(-child->pid, SIGKILL);
+    out->by_guard = guard_remove(child->guarded); /* it strikes no more from here on */
     pid_t pid;
     while ((pid = wait4(child->pid, &status, WNOHANG, &usage)) < 0 && errno == EINTR)
         continue;
@@ -360,6 +372,7 @@ child_reap(const struct child *child, struct child_end *out, jobq_error *err)
 void
 child_discard(struct child *child)
 {
+    guard_remove(child->guarded);
     kill_and_wait(child->pid);
     child_close(child);
 }

@@ -11,6 +11,8 @@
  *   - may have one end of a connected stream socket, whose number is in JOBQ_FD;
  *   - has no other open file of ours.
  *
+ * It enters itself into the guard's table (guard_table.h) before it executes anything.
+ *
  * Its end is seen through a pidfd. The pid cannot be reused by another process before
  * child_reap, so every signal sent through this file reaches this child or nobody.
  */
@@ -40,6 +42,7 @@ struct child {
     int channel_fd;    /* our end of its socket */
     int output_fd;     /* the reading end of its stdout and stderr */
     int exec_error_fd; /* see child_exec_error */
+    int guarded;       /* its slot in the guard's table */
 };
 
 /* How a child ended. */
@@ -48,6 +51,7 @@ struct child_end {
     int signal;    /* 0: it exited */
     int64_t cpu_us;
     int64_t max_rss_kb;
+    bool by_guard; /* the guard has killed it, since the lease was about to end */
 };
 
 /* The environment of a child: base without what must not reach user code (the database's

@@ -53,7 +53,8 @@ struct job *job_new(const char *kind, size_t kind_len, const char *args, size_t 
     X(VERDICT_MEMORY, "memory")   /* killed for its memory */                            \
     X(VERDICT_PROTOCOL,                                                                  \
       "protocol") /* the worker sent what the protocol does not know */                  \
-    X(VERDICT_UNHANDLED, "unhandled") /* no handler for this kind */
+    X(VERDICT_UNHANDLED, "unhandled") /* no handler for this kind */                     \
+    X(VERDICT_ORPHANED, "orphaned")   /* killed by the guard: again at once */
 
 enum verdict_kind {
 #define X(name, label) name,

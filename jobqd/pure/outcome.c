@@ -165,6 +165,9 @@ outcome_judge(const struct ending *ending, struct outcome *out)
     } else if (ending->intent == INTENT_KILL && !answered_by_exit(ending)) {
         conclude(ending, out, OUTCOME_STOPPED, false, VERDICT_RELEASED);
         say(out, "killed with its pool");
+    } else if (ending->intent == INTENT_GUARD && !answered_by_exit(ending)) {
+        conclude(ending, out, OUTCOME_ORPHANED, false, VERDICT_ORPHANED);
+        say(out, "jobqd had not renewed its lease in time");
     } else if (ending->intent == INTENT_GIVE_UP) {
         conclude(ending, out, OUTCOME_STOPPED, true, VERDICT_RELEASED);
         say(out, "killed, since it could not be served");

@@ -23,7 +23,8 @@
     X(OUTCOME_CRASHED, "crashed")                                                        \
     X(OUTCOME_TIMED_OUT, "timed out")                                                    \
     X(OUTCOME_BAD_PROTOCOL, "broke the protocol")                                        \
-    X(OUTCOME_BOOT_FAILED, "did not start")
+    X(OUTCOME_BOOT_FAILED, "did not start")                                              \
+    X(OUTCOME_ORPHANED, "was killed by the guard")
 
 enum outcome_kind {
 #define X(name, label) name,
@@ -46,7 +47,8 @@ enum intent {
     INTENT_TIMEOUT,      /* a job's deadline has passed */
     INTENT_PROTOCOL,     /* it broke the protocol; ending.complaint says how */
     INTENT_GIVE_UP,      /* memory or a descriptor failed us: we cannot serve it */
-    INTENT_KILL          /* the pool is killed: its jobs go back */
+    INTENT_KILL,         /* the pool is killed: its jobs go back */
+    INTENT_GUARD         /* the guard did, since the lease was about to end */
 };
 
 struct ending {

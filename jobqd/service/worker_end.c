@@ -153,6 +153,8 @@ end_life(struct worker *worker)
     output_drain(&worker->output);
     if (child_reap(&worker->child, &end, &err) < 0)
         log_error(worker->subject, "%s", err.message);
+    if (end.by_guard)
+        worker->intent = INTENT_GUARD;
     judge(worker, &end, &outcome);
     log_end(worker, &outcome);
     if (outcome.charged)

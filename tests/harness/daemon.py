@@ -43,6 +43,10 @@ def processes_with(token):
     return found
 
 
+def is_guard(command):
+    return command == "jobqd guard" or command.startswith("jobqd guard --")
+
+
 def ini(sections):
     """[(section, {key: value})] as a configuration file."""
     lines = []
@@ -129,10 +133,14 @@ class Daemon:
         return self.process.wait(LIMIT_S)
 
     def workers(self):
-        """{pid: command line} of what runs below the daemon."""
+        """{pid: command line} of what runs below the daemon, without its guard."""
         found = processes_with(self.token)
         found.pop(self.process.pid, None)
-        return found
+        return {pid: command for pid, command in found.items() if not is_guard(command)}
+
+    def guards(self):
+        """The pids of the daemon's guard: one, but for the moment after it was killed."""
+        return [pid for pid, command in processes_with(self.token).items() if is_guard(command)]
 
     def rss_kb(self):
         return int(re.search(r"^VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{self.pid}/status").read_text(), re.M).group(1))

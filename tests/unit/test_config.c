@@ -259,11 +259,12 @@ static const struct {
     const char *text;
     const char *message;
 } bad_files[] = {
-    {"[jobqd]\nlese = 15s\n", "t.conf:2: [jobqd] lese: no such option; allowed are "
-                              "database, embedded, schema, node, lease, "
-                              "poll_interval, notify, shutdown_grace, keep_completed, "
-                              "keep_failed, max_frame, log_level and "
-                              "log_format"},
+    {"[jobqd]\nlese = 15s\n",
+     "t.conf:2: [jobqd] lese: no such option; allowed are "
+     "database, embedded, schema, node, lease, "
+     "poll_interval, notify, shutdown_grace, respawn, keep_completed, "
+     "keep_failed, max_frame, log_level and "
+     "log_format"},
     {"[jobqd]\nlease = 15\n", "t.conf:2: [jobqd] lease: \"15\" is not allowed: 1s to "
                               "10m, with a unit (ms, s, m, h, d)"},
     {"[jobqd]\n\nlease = 11m\n", "t.conf:3: [jobqd] lease: \"11m\" is not allowed: 1s to "

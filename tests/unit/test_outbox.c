@@ -117,6 +117,7 @@ verdicts_become_settlements(void **state)
         {VERDICT_MEMORY, SETTLE_FAILED, true},
         {VERDICT_PROTOCOL, SETTLE_FAILED, true},
         {VERDICT_UNHANDLED, SETTLE_FAILED, true},
+        {VERDICT_ORPHANED, SETTLE_FAILED, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct outbox o;
@@ -128,7 +129,8 @@ verdicts_become_settlements(void **state)
         assert_int_equal(cycle.n_settlements, 1);
         assert_int_equal(cycle.settlements[0].kind, rows[i].kind);
         assert_int_equal(cycle.settlements[0].entry != NULL, rows[i].entry);
-        assert_int_equal(cycle.settlements[0].delay_ms, 1234);
+        assert_int_equal(cycle.settlements[0].delay_ms,
+                         rows[i].verdict == VERDICT_ORPHANED ? 0 : 1234);
         outbox_clear(&o);
     }
 }

@@ -88,7 +88,7 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_STOP:
     case JOBQ__FRAME_HELLO:
     case JOBQ__FRAME_PROGRESS:
-        assert(!"not an answer");
+        assert(false && "not an answer");
         break;
     }
 }

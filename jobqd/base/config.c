@@ -24,6 +24,11 @@
 #define MAX_QUEUES 1000
 #define MAX_QUEUE_NAME 128 /* bytes; the jobs table has the same limit */
 
+/* Options of a queue that mean nothing to exec. */
+static const char *const worker_only[] = {"mailbox", "boot_timeout", "max_jobs",
+                                          "max_age"};
+#define N_WORKER_ONLY (sizeof worker_only / sizeof worker_only[0])
+
 enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE };
 
 /* Where a value came from: a later one wins. */
@@ -80,8 +85,7 @@ end_section(struct loader *l, jobq_error *err)
                          "needs command = PROGRAM or exec = PROGRAM", err);
     if (queue->mode == QUEUE_COMMAND)
         return 0;
-    static const char *const worker_only[] = {"mailbox", "boot_timeout"};
-    for (size_t i = 0; i < sizeof worker_only / sizeof worker_only[0]; i++) {
+    for (size_t i = 0; i < N_WORKER_ONLY; i++) {
         const struct option_row *row =
             option_find(queue_options, queue_options_count, worker_only[i]);
         if (l->seen[row - queue_options] != 0)
@@ -136,6 +140,8 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
     config->queues = queues;
     struct queue_config *queue = &queues[config->n_queues];
     memset(queue, 0, sizeof *queue);
+    queue->home = config;
+    queue->shutdown_grace_ms = -1;
     queue->name = strdup(name);
     if (queue->name == NULL)
         return out_of_memory(err);
@@ -405,6 +411,7 @@ config_load(struct config **out, const char *file, char *const *environment,
     if (rc == 0)
         rc = name_node(l.config, err);
     if (rc == 0) {
+        l.config->holders = 1;
         *out = l.config;
         l.config = NULL; /* the caller's */
     }
@@ -420,6 +427,10 @@ config_free(struct config *config)
 {
     if (config == NULL)
         return;
+    if (config->holders > 1) {
+        config->holders--;
+        return;
+    }
     for (size_t i = 0; i < config->n_queues; i++) {
         for (size_t row = 0; row < queue_options_count; row++)
             option_clear(&queue_options[row], &config->queues[i]);
@@ -431,6 +442,25 @@ config_free(struct config *config)
         option_clear(&jobqd_options[row], config);
     free(config->file);
     free(config);
+}
+
+void
+config_hold(struct config *config)
+{
+    config->holders++;
+}
+
+void
+queue_config_hold(const struct queue_config *queue)
+{
+    if (queue->home != NULL)
+        config_hold(queue->home);
+}
+
+void
+queue_config_drop(const struct queue_config *queue)
+{
+    config_free(queue->home);
 }
 
 /* ---- Printing ---- */
@@ -447,8 +477,11 @@ is_shown(const struct option_row *row, const void *base, const struct queue_conf
         return queue->mode == QUEUE_EXEC;
     if (row->type == OPTION_COMMAND)
         return queue->mode == QUEUE_COMMAND;
-    return queue->mode == QUEUE_COMMAND ||
-           (strcmp(row->name, "mailbox") != 0 && strcmp(row->name, "boot_timeout") != 0);
+    for (size_t i = 0; queue->mode == QUEUE_EXEC && i < N_WORKER_ONLY; i++) {
+        if (strcmp(row->name, worker_only[i]) == 0)
+            return false;
+    }
+    return true;
 }
 
 static void

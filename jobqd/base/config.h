@@ -21,8 +21,11 @@ enum queue_mode {
     QUEUE_EXEC     /* `exec = …`: one process a job */
 };
 
-/* One [queue NAME] section. */
+struct config;
+
+/* One [queue NAME] section. Never changed once it is read. */
 struct queue_config {
+    struct config *home; /* what it is a part of */
     char *name;
     enum queue_mode mode;
     char **argv; /* NULL-terminated; argv[0] is an existing executable, absolute path. The
@@ -38,6 +41,11 @@ struct queue_config {
     int64_t boot_timeout_ms; /* fork to hello, default 10s */
     int max_restarts;        /* restart intensity: more than this … default 5 */
     int64_t max_seconds_ms; /* … within this puts the pool into back-off, default 10s */
+    int max_jobs;           /* a worker is replaced after so many, default 0: never */
+    int64_t max_age_ms;     /* likewise, so long after its start */
+    int64_t
+        shutdown_grace_ms; /* how long its running jobs may go on in a drain; -1 (the
+                              default): as long as [jobqd] says, which bounds it too */
     int max_crashes; /* a job with this many crashes is discarded as poison, default 3; 0:
                         never */
     struct jobq__backoff backoff; /* default oban */
@@ -66,6 +74,7 @@ struct config {
     struct log_options log;
     struct queue_config *queues;
     size_t n_queues;
+    size_t holders; /* config_free frees it for the last one */
 };
 
 /* One `--name value` (or `--name=value`) that a command line gave; `--queue.NAME.option`
@@ -81,7 +90,14 @@ struct config_flag {
  * *out is untouched. environment: `environ`-shaped, so that a test can give its own. */
 int config_load(struct config **out, const char *file, char *const *environment,
                 const struct config_flag *flags, size_t n_flags, jobq_error *err);
+void config_hold(struct config *config);
+/* One holder less; the last one's frees it. */
 void config_free(struct config *config);
+
+/* A reload leaves the old configuration to those who still work by it: who keeps a
+ * pointer to it beyond a call holds it, and the other drops it. */
+void queue_config_hold(const struct queue_config *queue);
+void queue_config_drop(const struct queue_config *queue);
 
 /* The merged configuration as an INI file that config_load would read to the same effect;
  * the password of a database URI is shown as ****. To stdout. */

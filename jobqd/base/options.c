@@ -78,6 +78,12 @@ const struct option_row queue_options[] = {
      "more restarts than this within max_seconds make the queue back off"},
     {"max_seconds", OPTION_DURATION, Q(max_seconds_ms), "10s", NULL, 1 * SECOND, 1 * HOUR, NULL,
      "the window in which restarts are counted"},
+    {"max_jobs", OPTION_INT, Q(max_jobs), "0", NULL, 0, 1000000000, NULL,
+     "a worker that has done so many jobs, or up to a fifth fewer, is replaced; 0: never (command only)"},
+    {"max_age", OPTION_DURATION, Q(max_age_ms), "0", NULL, 0, 365 * DAY, NULL,
+     "a worker of this age, or up to a fifth younger, is replaced; 0: never (command only)"},
+    {"shutdown_grace", OPTION_DURATION, Q(shutdown_grace_ms), NULL, "that of [jobqd], which also bounds it", 0, 1 * DAY, NULL,
+     "how long running jobs may go on when jobqd stops or the queue is removed"},
     {"max_crashes", OPTION_INT, Q(max_crashes), "3", NULL, 0, 1000, NULL,
      "a job that crashed so many workers is discarded; 0: never"},
     {"backoff", OPTION_BACKOFF, Q(backoff), "oban", NULL, 0, 0, NULL,
@@ -355,7 +361,57 @@ option_is_set(const struct option_row *row, const void *base)
         return *(char *const *)field != NULL;
     if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC)
         return *(char **const *)field != NULL;
+    if (row->type == OPTION_DURATION)
+        return *(const int64_t *)field >= 0;
     return true;
+}
+
+static bool
+same_words(char **a, char **b)
+{
+    size_t i = 0;
+    if (a == NULL || b == NULL)
+        return a == b;
+    while (a[i] != NULL && b[i] != NULL && strcmp(a[i], b[i]) == 0)
+        i++;
+    return a[i] == b[i];
+}
+
+bool
+option_equal(const struct option_row *row, const void *base_a, const void *base_b)
+{
+    const void *a = (const char *)base_a + row->offset;
+    const void *b = (const char *)base_b + row->offset;
+    const struct jobq__backoff *one = a, *other = b;
+    const char *text_a, *text_b;
+    switch (row->type) {
+    case OPTION_CONNINFO:
+    case OPTION_DIR:
+    case OPTION_NAME:
+    case OPTION_SCHEMA:
+        text_a = *(char *const *)a;
+        text_b = *(char *const *)b;
+        return text_a && text_b ? strcmp(text_a, text_b) == 0 : text_a == text_b;
+    case OPTION_DURATION:
+    case OPTION_DAYS:
+        return *(const int64_t *)a == *(const int64_t *)b;
+    case OPTION_INT:
+        return *(const int *)a == *(const int *)b;
+    case OPTION_BYTES:
+        return *(const size_t *)a == *(const size_t *)b;
+    case OPTION_LEVEL:
+        return *(const enum log_level *)a == *(const enum log_level *)b;
+    case OPTION_SWITCH:
+        return *(const bool *)a == *(const bool *)b;
+    case OPTION_COMMAND:
+    case OPTION_EXEC:
+        return same_words(*(char **const *)a, *(char **const *)b);
+    case OPTION_BACKOFF:
+        return one->formula == other->formula && one->base_ms == other->base_ms &&
+               one->step_ms == other->step_ms && one->cap_ms == other->cap_ms &&
+               one->jitter_percent == other->jitter_percent;
+    }
+    return false;
 }
 
 static void

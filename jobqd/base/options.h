@@ -71,8 +71,11 @@ int option_set(const struct option_row *row, void *base, const char *value,
                const struct option_origin *origin, jobq_error *err);
 /* Frees the field (for the types that own memory) and sets it to zero. */
 void option_clear(const struct option_row *row, void *base);
-/* Whether an owning field holds a value; true for the others. */
+/* Whether an owning field holds a value, and a duration is not below zero; true for the
+ * others. */
 bool option_is_set(const struct option_row *row, const void *base);
+/* Whether the field has the same value in both. */
+bool option_equal(const struct option_row *row, const void *base_a, const void *base_b);
 /* The field's value as option_set reads it, the password of a connection string hidden.
  */
 void option_put(const struct option_row *row, const void *base, struct jobq__buf *buf);

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAILBOX_BUSY_MS = 20, MAILBOX_ADAPTIVE_MOST = 64 };
+enum { MAILBOX_BUSY_MS = 20, MAILBOX_ADAPTIVE_MOST = 64, MAILBOX_MOST = 1000 };
 
 struct mailbox {
     size_t fixed; /* 0: adaptive */
@@ -21,7 +21,7 @@ struct mailbox {
     uint64_t service_ns; /* the smoothed time of one job; 0: not known yet */
 };
 
-/* fixed: the configured depth; 0: adaptive. */
+/* fixed: the configured depth, at most MAILBOX_MOST; 0: adaptive. */
 void mailbox_init(struct mailbox *mailbox, size_t fixed);
 /* A worker has answered n jobs, for which it took elapsed_ns. */
 void mailbox_answered(struct mailbox *mailbox, size_t n, uint64_t elapsed_ns);

@@ -42,13 +42,16 @@ struct pool_status {
     int ready;   /* said hello (exec: idle slots) */
     int busy;    /* hold at least one job */
     int stopping;
+    int spare;         /* replacements that boot or stand by, not counted above */
+    int outdated;      /* processes that were started before the last pool_configure */
     uint64_t restarts; /* processes started in place of one that ended badly */
     uint64_t crashes;
     bool backing_off;
     int64_t backoff_ms_left;
 };
 
-/* Starts the workers. queue and events outlive the pool. Returns 0 or a negative JOBQ_E…
+/* Starts the workers. The pool holds the queue's configuration; events outlive the pool.
+ * Returns 0 or a negative JOBQ_E…
  * (memory). A program that cannot be executed is not an error here: it is a boot failure,
  * and backs off. */
 int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
@@ -60,6 +63,17 @@ int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queu
 size_t pool_room(const struct pool *pool);
 /* How many workers hold no job. */
 size_t pool_idle_workers(const struct pool *pool);
+
+/* From now on the queue is as this says: its size at once, everything else for each
+ * process that is started. Workers that are there are replaced one by one: the
+ * replacement says hello first, then a worker without a job is told to go. Also when
+ * nothing has changed: a program may be another one by now. A back-off ends. Returns 0,
+ * or JOBQ_ENOMEM: it is as it was. Nothing for a pool that stops. */
+int pool_configure(struct pool *pool, const struct queue_config *queue, size_t max_frame);
+
+/* n workers from now on, until the next pool_configure. Those that are too many finish
+ * what they hold. */
+void pool_resize(struct pool *pool, int n);
 
 /* Hands a job over; the pool's until on_verdict. More than pool_room is allowed (they
  * wait in the pool). Frames to one worker are gathered and written once a loop turn. */

@@ -417,13 +417,15 @@ worker_take_unsent(struct worker *worker, struct list *to)
     }
 }
 
-void
-worker_stop(struct worker *worker)
+/* The last word to it. */
+static void
+dismiss(struct worker *worker, enum worker_wanted wanted)
 {
     uint64_t now_ns = uv_hrtime();
-    if (worker->wanted != WANTED_UP)
+    bool told = worker->wanted != WANTED_UP;
+    if (worker->wanted >= wanted)
         return;
-    worker->wanted = WANTED_STOPPED;
+    worker->wanted = wanted;
     if (worker_is_exec(worker))
         return; /* it ends with its job */
     raise_intent(worker, INTENT_STOP);
@@ -436,18 +438,32 @@ worker_stop(struct worker *worker)
         worker_set_state(worker, WORKER_STOPPING, now_ns);
         break;
     case WORKER_CANCELLING:
-        break;
     case WORKER_STOPPING:
+        break;
     case WORKER_LEAVING:
     case WORKER_TERMINATING:
     case WORKER_KILLING:
     case WORKER_ENDED:
         return;
     }
-    ask_back(worker);
-    put_stop(worker);
+    if (wanted == WANTED_STOPPED)
+        ask_back(worker);
+    if (!told)
+        put_stop(worker);
     channel_flush(&worker->channel);
     worker_arm(worker, now_ns);
+}
+
+void
+worker_stop(struct worker *worker)
+{
+    dismiss(worker, WANTED_STOPPED);
+}
+
+void
+worker_retire(struct worker *worker)
+{
+    dismiss(worker, WANTED_RETIRED);
 }
 
 void
@@ -494,7 +510,7 @@ watch_process(struct worker *worker, struct output_rate *rate, jobq_error *err)
 }
 
 int
-worker_new(struct worker **out, const struct worker_program *program, int slot,
+worker_new(struct worker **out, struct worker_program *program, int slot,
            struct output_rate *rate, struct job *job, const struct worker_events *events,
            void *owner, jobq_error *err)
 {

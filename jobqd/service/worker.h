@@ -47,17 +47,35 @@ enum worker_state {
 
 enum worker_wanted {
     WANTED_UP,
-    WANTED_STOPPED, /* finish what it holds, then go */
+    WANTED_RETIRED, /* finish all that it holds, then go: another takes its place */
+    WANTED_STOPPED, /* finish the job that it runs, then go */
     WANTED_GONE     /* at once */
 };
 
-/* What all workers of a pool share. Outlives them. */
+/* X(enumerator, why the worker is to be replaced, for the log) */
+#define WORKER_DUE(X)                                                                    \
+    X(DUE_NOT, "")                                                                       \
+    X(DUE_JOBS, "it has done max_jobs")                                                  \
+    X(DUE_AGE, "it is as old as max_age")                                                \
+    X(DUE_MEMORY, "it has grown beyond max_memory")
+
+enum worker_due {
+#define X(name, reason) name,
+    WORKER_DUE(X)
+#undef X
+};
+
+/* What workers that were started alike share. Outlives them. */
 struct worker_program {
     uv_loop_t *loop;
     const struct queue_config *queue;
     size_t max_frame;
     char **environment; /* spawn_environment's, without what belongs to one job */
     char *chunk;        /* IO_CHUNK bytes to read through */
+
+    /* The roster's. */
+    size_t users;     /* workers, and the pool itself */
+    int failed_boots; /* since the last hello */
 };
 
 struct worker;
@@ -87,7 +105,7 @@ struct worker {
     enum worker_wanted wanted;
     enum intent intent;
     char subject[192]; /* for the log: "worker QUEUE/wN pid P" */
-    const struct worker_program *program;
+    struct worker_program *program;
     const struct worker_events *events;
     void *owner;
 
@@ -125,12 +143,16 @@ struct worker {
     struct list place; /* among the workers of the same load */
     size_t placed_at;  /* that load, or WORKER_NOWHERE */
     struct list dirty; /* among those with something to write */
+    bool passed_over;  /* gets no more jobs: it is to go once it has none */
+    enum worker_due due;
+    uint64_t most_jobs;  /* due when it has answered so many; 0: never */
+    uint64_t expires_ns; /* due then (uv_hrtime); 0: never */
 };
 
 /* Starts a process. job: what an exec program is for (the worker's from now on); NULL in
  * command mode. Returns 0 or a negative JOBQ_E…: then there is no worker, and the job is
  * still the caller's. */
-int worker_new(struct worker **out, const struct worker_program *program, int slot,
+int worker_new(struct worker **out, struct worker_program *program, int slot,
                struct output_rate *rate, struct job *job,
                const struct worker_events *events, void *owner, jobq_error *err);
 void worker_free(struct worker *worker);
@@ -151,8 +173,11 @@ uint64_t worker_busy_since(const struct worker *worker);
 /* Moves the jobs that were given but not sent to the end of `to`. */
 void worker_take_unsent(struct worker *worker, struct list *to);
 
-/* Tells it to finish what it holds and go. */
+/* Tells it to finish the job that it runs and go. What it was sent but has not begun is
+ * asked back. */
 void worker_stop(struct worker *worker);
+/* Tells it to finish all that it holds and go. */
+void worker_retire(struct worker *worker);
 /* SIGKILL to its process group, now. */
 void worker_kill(struct worker *worker);
 

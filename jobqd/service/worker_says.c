@@ -79,7 +79,7 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_CANCEL:
         /* What was asked back when the worker was told to stop was given back, not
          * cancelled. */
-        verdict->kind = worker->wanted != WANTED_UP && job->id != worker->kept_id
+        verdict->kind = worker->wanted >= WANTED_STOPPED && job->id != worker->kept_id
                             ? VERDICT_RELEASED
                             : VERDICT_CANCELLED;
         verdict->error = text_of(frame->reason);
@@ -88,7 +88,7 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_STOP:
     case JOBQ__FRAME_HELLO:
     case JOBQ__FRAME_PROGRESS:
-        assert(false && "not an answer");
+        assert(!"not an answer");
         break;
     }
 }
@@ -115,7 +115,7 @@ late_job_answered(struct worker *worker)
     worker->late_id = 0;
     if (worker->sent_signal != 0)
         return; /* too late: it goes */
-    bool stopped = worker->wanted == WANTED_STOPPED;
+    bool stopped = worker->wanted == WANTED_RETIRED || worker->wanted == WANTED_STOPPED;
     if (worker->intent == INTENT_TIMEOUT)
         worker->intent = stopped ? INTENT_STOP : INTENT_NONE;
     if (worker->state == WORKER_CANCELLING)

@@ -336,8 +336,8 @@ static const struct {
     {"[queue a]\nexec = true\ndatabase = x\n",
      "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
      "concurrency, mailbox, "
-     "timeout, stop_grace, boot_timeout, max_restarts, max_seconds, max_crashes, backoff "
-     "and keep"},
+     "timeout, stop_grace, boot_timeout, max_restarts, max_seconds, max_jobs, max_age, "
+     "shutdown_grace, max_crashes, backoff and keep"},
     {"[jobqd]\njust words\n", "t.conf:2: neither `[section]` nor `key = value`"},
     {"[jobqd\nlease = 1s\n", "t.conf:1: a section needs a closing ]"},
     {"[queue a] exec = true\n", "t.conf:1: nothing may follow a section's ]"},

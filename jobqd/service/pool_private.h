@@ -1,0 +1,124 @@
+/* pool_private.h: what the files of a pool share. Not for anybody else.
+ *
+ * supervisor.c: its public face, which worker gets which job, and what workers say;
+ * roster.c: which processes there are, against which there should be.
+ */
+#ifndef JOBQD_POOL_PRIVATE_H
+#define JOBQD_POOL_PRIVATE_H
+
+#include "jobqd/pure/intensity.h"
+#include "jobqd/pure/mailbox.h"
+#include "jobqd/service/pool.h"
+#include "jobqd/service/worker.h"
+
+/* X(enumerator, what we are waiting for) */
+#define POOL_STATES(X)                                                                   \
+    X(POOL_OPEN, "jobs")                                                                 \
+    X(POOL_DRAINING, "the workers to finish what they hold")                             \
+    X(POOL_KILLING, "the killed workers' exits")                                         \
+    X(POOL_CLOSING, "its handles to close")                                              \
+    X(POOL_STOPPED, "pool_free")
+
+enum pool_state {
+#define X(name, meaning) name,
+    POOL_STATES(X)
+#undef X
+};
+
+/* A place for one process. */
+struct slot {
+    int number;
+    struct worker *worker;   /* NULL: empty */
+    struct output_rate rate; /* belongs to the place, not to the process: see output.h */
+    bool replaces;           /* its last process ended badly */
+};
+
+struct pool {
+    enum pool_state state;
+    char subject[160]; /* for the log: "queue NAME" */
+    const struct pool_events *events;
+    void *owner;
+    char *chunk; /* IO_CHUNK bytes, for all workers to read through */
+
+    /* The roster's: see roster.c. */
+    struct worker_program *program; /* the newest: what is to run */
+    struct worker_program
+        *proven;         /* the last one of which a worker said hello, or NULL */
+    int n_wanted;        /* workers, or programs that run at once */
+    struct slot **slots; /* as many as were ever needed at once */
+    int n_slots;
+    int n_filled;         /* slots with a process */
+    int n_lives;          /* workers whose memory is still in use, also after their slot
+                             was given on */
+    int n_passed_over;    /* workers that are to go once they have no job */
+    struct worker *spare; /* a replacement that boots, or stands by; takes no jobs yet */
+    bool uneven;          /* something has happened that roster_step should look at */
+    bool rolling;         /* workers of an older program are left, or were */
+    struct intensity replacing; /* how long to wait after a spare that failed */
+
+    struct list waiting; /* jobs without a worker */
+    size_t n_waiting;
+    struct list by_load[MAILBOX_MOST + 1]; /* workers that take jobs, by how many */
+    size_t n_by_load[MAILBOX_MOST + 1];
+    size_t lowest;     /* no worker holds fewer jobs */
+    struct list dirty; /* workers with something to write */
+    struct mailbox mailbox;
+
+    struct intensity intensity;
+    uint32_t random;
+    bool room_changed; /* on_room is owed */
+    uint64_t restarts;
+    uint64_t crashes;
+
+    uv_idle_t turn_soon; /* runs `turn` before the loop waits again */
+    uv_timer_t timer;    /* POOL_OPEN: the roster's; POOL_DRAINING: the grace's */
+    int n_handles;
+};
+
+/* A fork costs up to a millisecond, and the loop has other work. */
+enum { STARTS_A_TURN = 8 };
+
+/* ---- supervisor.c ---- */
+
+void pool_on_timer(uv_timer_t *timer);
+void pool_ask_for_turn(struct pool *pool);
+uint32_t pool_random(struct pool *pool);
+bool pool_is_exec(const struct pool *pool);
+/* How long nothing is started, after too many bad ends; 0: things are. */
+int64_t pool_pause_left_ms(const struct pool *pool);
+void pool_note_bad_end(struct pool *pool);
+/* Puts the worker where it belongs now among those that take jobs: nowhere, if it takes
+ * none. */
+void pool_place(struct pool *pool, struct worker *worker);
+void pool_unplace(struct pool *pool, struct worker *worker);
+/* Takes what the worker was given and has not been sent: others may have it. */
+void pool_take_back(struct pool *pool, struct worker *worker);
+extern const struct worker_events pool_worker_events;
+
+/* ---- roster.c ---- */
+
+/* What workers are to be started with from now on; those of an older one are replaced,
+ * one by one. Returns 0, or JOBQ_ENOMEM: nothing has changed. */
+int roster_set_program(struct pool *pool, uv_loop_t *loop,
+                       const struct queue_config *queue, size_t max_frame);
+void roster_clear(struct pool *pool);
+
+/* Starts an exec program for that job. Returns 0, or a negative JOBQ_E…: the job is still
+ * the caller's. */
+int roster_start_exec(struct pool *pool, struct job *job);
+
+/* What has happened to a worker. */
+void roster_hello(struct pool *pool, struct worker *worker);
+void roster_answered(struct pool *pool, struct worker *worker);
+void roster_ended(struct pool *pool, struct worker *worker,
+                  const struct outcome *outcome);
+void roster_gone(struct pool *pool, struct worker *worker);
+
+/* The worker is to be replaced for that reason, when its replacement is up. */
+void roster_replace(struct pool *pool, struct worker *worker, enum worker_due due);
+
+/* Compares the processes that there are with those that should be, and moves a step
+ * closer. Sets the timer for when it wants to look again. */
+void roster_step(struct pool *pool);
+
+#endif

@@ -41,6 +41,7 @@ struct producer {
     bool attached;
     bool listening;    /* notifications are heard */
     bool held_back;    /* TSTP: finish, but claim nothing new */
+    bool leaves;       /* for good: its idle mark is still to be cleared */
     bool in_flight;    /* a cycle is under way */
     struct pool *pool; /* NULL once it has stopped and was freed */
     bool pool_stopped;
@@ -528,7 +529,8 @@ static bool
 stopping_is_done(const struct producer *p)
 {
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
-    if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked)
+    bool marked = p->leaves && p->attached && p->mark == MARK_ON;
+    if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked || marked)
         return false;
     if (p->state == PRODUCER_ABANDONING)
         return true;
@@ -566,6 +568,10 @@ step(struct producer *p)
     }
     if (!list_empty(&p->unsaid))
         release_unsaid(p);
+    if (p->leaves && p->attached && p->mark == MARK_ON) {
+        p->leaves = false; /* one try: a mark that stays costs inserters a little */
+        set_idle(p, false);
+    }
     hand_over(p);
     if (p->n_ready > 0 && nobody_works(p))
         release_ready(p); /* another node may */
@@ -666,6 +672,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     if (!p)
         return JOBQ_ENOMEM;
     p->options = *options;
+    queue_config_hold(options->queue);
     snprintf(p->subject, sizeof p->subject, "queue %s", options->queue->name);
     p->state = PRODUCER_DETACHED;
     p->random = (uint32_t)uv_hrtime() | 1u;
@@ -679,6 +686,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     int rc = pool_new(&p->pool, options->loop, options->queue, options->max_frame,
                       &pool_events, p);
     if (rc < 0) {
+        queue_config_drop(options->queue);
         free(p);
         return rc;
     }
@@ -702,6 +710,7 @@ producer_free(struct producer *p)
     drop_list(p, &p->unsaid);
     assert(p->n_all == 0);
     outbox_clear(&p->outbox);
+    queue_config_drop(p->options.queue);
     uv_close((uv_handle_t *)&p->timer, on_timer_closed);
 }
 
@@ -748,6 +757,34 @@ producer_listening(struct producer *p, bool listening)
     p->listening = listening;
 }
 
+int
+producer_configure(struct producer *p, const struct queue_config *queue, size_t max_frame,
+                   int64_t poll_interval_ms)
+{
+    assert(strcmp(queue->name, p->options.queue->name) == 0);
+    int rc = p->pool ? pool_configure(p->pool, queue, max_frame) : 0;
+    if (rc < 0)
+        return rc;
+    queue_config_hold(queue);
+    queue_config_drop(p->options.queue);
+    p->options.queue = queue;
+    p->options.max_frame = max_frame;
+    p->options.poll_interval_ms = poll_interval_ms;
+    p->tempo.poll_interval_ms = poll_interval_ms;
+    if (p->tempo.poll_ms > poll_interval_ms)
+        p->tempo.poll_ms = poll_interval_ms;
+    if (p->state == PRODUCER_CLAIMING)
+        producer_poke(p); /* a timer may be set for the old interval */
+    return 0;
+}
+
+void
+producer_resize(struct producer *p, int n)
+{
+    if (p->pool)
+        pool_resize(p->pool, n);
+}
+
 void
 producer_hold(struct producer *p, bool paused)
 {
@@ -768,6 +805,13 @@ producer_drain(struct producer *p, int64_t grace_ms)
     else
         pool_kill(p->pool);
     step_soon(p);
+}
+
+void
+producer_leave(struct producer *p, int64_t grace_ms)
+{
+    p->leaves = true;
+    producer_drain(p, grace_ms);
 }
 
 void

@@ -41,7 +41,7 @@ enum producer_state {
 struct producer_options {
     uv_loop_t *loop;
     struct store *store;
-    const struct queue_config *queue; /* outlives the producer */
+    const struct queue_config *queue; /* held by the producer */
     size_t max_frame;
     int64_t poll_interval_ms;
     bool unsafe_base; /* test seam: see cursor.h */
@@ -72,11 +72,20 @@ void producer_detach(struct producer *producer);
 void producer_poke(struct producer *producer);
 /* Whether notifications are heard: only then is an idle mark of use. Off until told. */
 void producer_listening(struct producer *producer, bool listening);
+/* The queue's configuration from now on, and that of the other options; see
+ * pool_configure. Returns 0 or JOBQ_ENOMEM: all is as it was. */
+int producer_configure(struct producer *producer, const struct queue_config *queue,
+                       size_t max_frame, int64_t poll_interval_ms);
+/* n workers, until the next producer_configure. */
+void producer_resize(struct producer *producer, int n);
 /* paused: claims nothing new (TSTP); false: goes on. */
 void producer_hold(struct producer *producer, bool paused);
 /* Graceful end: gives back what has not begun, lets the rest finish for grace_ms;
  * on_stopped when all is confirmed. May be called again with a smaller grace. */
 void producer_drain(struct producer *producer, int64_t grace_ms);
+/* The same for a queue that this node serves no longer, while it goes on: inserters do
+ * not wake it for that queue any more. */
+void producer_leave(struct producer *producer, int64_t grace_ms);
 /* The lease is lost: kills the workers, forgets jobs and acks (the lifeline gives them to
  * others); on_stopped. */
 void producer_abandon(struct producer *producer);

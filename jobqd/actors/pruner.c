@@ -86,6 +86,13 @@ pruner_new(struct pruner **out, const struct pruner_options *options)
 }
 
 void
+pruner_keep(struct pruner *pruner, int64_t completed_ms, int64_t failed_ms)
+{
+    pruner->options.keep_completed_ms = completed_ms;
+    pruner->options.keep_failed_ms = failed_ms;
+}
+
+void
 pruner_start(struct pruner *pruner)
 {
     pruner->started = true;

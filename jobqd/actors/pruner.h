@@ -18,6 +18,8 @@ struct pruner_options {
 };
 
 int pruner_new(struct pruner **out, const struct pruner_options *options);
+/* How long from now on. */
+void pruner_keep(struct pruner *pruner, int64_t completed_ms, int64_t failed_ms);
 void pruner_start(struct pruner *pruner);
 void pruner_stop(struct pruner *pruner);
 void pruner_close(struct pruner *pruner); /* frees it, once the store has closed */

@@ -20,7 +20,7 @@ run_daemon(struct cli *cli)
     if (code != EX_OK)
         return code;
     log_setup(&config->log);
-    code = cmd_run(config);
+    code = cmd_run(config, cli);
     config_free(config);
     return code;
 }

@@ -24,6 +24,7 @@
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/postgres.h"
 #include "jobqd/app/queues.h"
+#include "jobqd/app/reload.h"
 #include "jobqd/app/signals.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
@@ -60,7 +61,10 @@ enum {
 };
 
 struct daemon {
-    const struct config *config;
+    const struct cli *cli;
+    const struct config *booted; /* what it was started with: the database, its name … */
+    struct config *config;       /* what is in force now of the rest; held */
+    bool reload_owed;            /* HUP came when nothing could be made of it */
     enum daemon_state state;
     int exit_code;
     uv_loop_t loop;
@@ -87,6 +91,7 @@ struct daemon {
 };
 
 static void open_session(struct daemon *d);
+static void reload(struct daemon *d);
 static void go_on_stopping(struct daemon *d);
 
 static void
@@ -113,6 +118,8 @@ come_back(struct daemon *d)
         abort(); /* let it crash: the lease is lost, nothing is held */
     }
     node_clean(d->node);
+    if (d->reload_owed)
+        reload(d);
 }
 
 static void
@@ -173,7 +180,7 @@ announce(struct daemon *d)
     struct jobq__buf shown = {0};
     conninfo_redact(&shown, d->conninfo);
     const char *text = jobq__buf_cstr(&shown);
-    log_info("jobqd", "%s serves %zu queue%s, ready database=%s", d->config->node,
+    log_info("jobqd", "%s serves %zu queue%s, ready database=%s", d->booted->node,
              d->queues.n_slots, d->queues.n_slots == 1 ? "" : "s",
              text && *text ? text : "(libpq's defaults)");
     jobq__buf_clear(&shown);
@@ -311,7 +318,7 @@ on_lost(void *owner, const char *why)
     stop_housekeeping(d);
     abandon_all(d);
     if (d->queues.n_slots == 0)
-        node_clean(d->node);
+        come_back(d);
 }
 
 static void
@@ -354,8 +361,8 @@ static void
 begin_drain(struct daemon *d, int64_t grace_ms)
 {
     int64_t more_ms = grace_ms > 0 ? PATIENCE_MS : LITTLE_PATIENCE_MS;
-    if (more_ms > d->config->lease_ms)
-        more_ms = d->config->lease_ms;
+    if (more_ms > d->booted->lease_ms)
+        more_ms = d->booted->lease_ms;
     if (d->state == DAEMON_RUNNING)
         set_state(d, DAEMON_DRAINING);
     uv_timer_start(&d->patience, on_patience, (uint64_t)(grace_ms + more_ms), 0);
@@ -489,6 +496,45 @@ dump(struct daemon *d)
     jobq__buf_clear(&text);
 }
 
+/* The configuration is in force from here on. */
+static void
+take_config(struct daemon *d, struct config *fresh)
+{
+    struct config *old = d->config;
+    log_setup(&fresh->log);
+    reload_log_changes(d->booted, old, fresh);
+    d->config = fresh;
+    queues_configure(&d->queues, fresh);
+    pruner_keep(d->pruner, fresh->keep_completed_ms, fresh->keep_failed_ms);
+    config_free(old); /* it lives on while a worker works by it */
+}
+
+static void
+reload(struct daemon *d)
+{
+    struct config *fresh = NULL;
+    jobq_error err = {0};
+    if (is_ending(d)) {
+        log_info("jobqd", "stops: the configuration is not read again");
+        return;
+    }
+    d->reload_owed = d->state == DAEMON_DATABASE || d->queues.state != QUEUES_SERVING;
+    if (d->reload_owed)
+        return;
+    if (reload_read(&fresh, d->cli, &err) < 0) {
+        log_error("jobqd",
+                  "the configuration was read again and is refused, the old one "
+                  "stays in force: %s",
+                  err.message);
+        return;
+    }
+    log_info("jobqd",
+             "the configuration was read again: %zu queue%s, whose workers are "
+             "replaced one by one",
+             fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
+    take_config(d, fresh);
+}
+
 static void
 on_signal(void *owner, int number)
 {
@@ -508,15 +554,16 @@ on_signal(void *owner, int number)
         dump(d);
         break;
     case SIGHUP:
+        reload(d);
+        break;
     case SIGTTIN:
+        queues_resize(&d->queues, 1);
+        break;
     case SIGTTOU:
-    case SIGUSR2:
-        /* Their default would end or freeze us: a closed terminal is no reason for that.
-         */
-        log_warning("jobqd",
-                    "SIG%s changes nothing: the configuration is read at the start, "
-                    "restart jobqd to change it",
-                    sigabbrev_np(number));
+        queues_resize(&d->queues, -1);
+        break;
+    case SIGUSR2: /* its default would end us */
+        log_warning("jobqd", "SIGUSR2 changes nothing");
         break;
     }
 }
@@ -566,10 +613,10 @@ new_node(struct daemon *d)
 {
     return node_new(&d->node, &(struct node_options){.loop = &d->loop,
                                                      .store = d->store,
-                                                     .name = d->config->node,
-                                                     .schema = d->config->schema,
+                                                     .name = d->booted->node,
+                                                     .schema = d->booted->schema,
                                                      .schema_version = migrate_latest(),
-                                                     .lease_ms = d->config->lease_ms,
+                                                     .lease_ms = d->booted->lease_ms,
                                                      .unfenced = is_unfenced(),
                                                      .on_live = on_live,
                                                      .on_lost = on_lost,
@@ -633,7 +680,7 @@ on_embedded_ready(void *owner, const char *uri)
     if (d->state != DAEMON_DATABASE)
         return; /* it came back after a crash: the connections find it */
     jobq_error err = {0};
-    if (migrate_up(uri, d->config->schema, &err) < 0) {
+    if (migrate_up(uri, d->booted->schema, &err) < 0) {
         log_error("jobqd", "the embedded database could not be migrated: %s",
                   err.message);
         d->exit_code = EX_SOFTWARE;
@@ -645,6 +692,8 @@ on_embedded_ready(void *owner, const char *uri)
         abort(); /* no memory while starting: nothing is held yet */
     }
     set_state(d, DAEMON_RUNNING);
+    if (d->reload_owed)
+        reload(d);
 }
 
 static void
@@ -677,7 +726,7 @@ start_embedded(struct daemon *d, jobq_error *err)
         .on_failed = on_embedded_failed,
         .on_stopped = on_embedded_stopped,
     };
-    struct embedded_options options = {.dir = d->config->embedded};
+    struct embedded_options options = {.dir = d->booted->embedded};
     d->state = DAEMON_DATABASE;
     return embedded_new(&d->embedded, &d->loop, &options, &events, d, err);
 }
@@ -696,20 +745,21 @@ static int
 start_guard(struct daemon *d, jobq_error *err)
 {
     const struct guard_options options = {.loop = &d->loop,
-                                          .lease_ms = d->config->lease_ms,
-                                          .respawn = d->config->respawn,
-                                          .log = d->config->log};
+                                          .lease_ms = d->booted->lease_ms,
+                                          .respawn = d->booted->respawn,
+                                          .log = d->booted->log};
     return guard_new(&d->guard, &options, err);
 }
 
 int
-cmd_run(const struct config *config)
+cmd_run(struct config *config, const struct cli *cli)
 {
     /* A node without queues is of use: it runs the embedded database, and keeps house. */
     if (config->n_queues == 0)
         log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
                              "jobs, only keeps house");
-    struct daemon d = {.config = config, .state = DAEMON_RUNNING};
+    struct daemon d = {
+        .cli = cli, .booted = config, .config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
     queues_init(&d.queues, &d.loop, on_all_stopped, &d);
     if (uv_loop_init(&d.loop) < 0 || new_handles(&d) < 0) {
@@ -727,7 +777,9 @@ cmd_run(const struct config *config)
         guard_close(d.guard);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }
+    config_hold(config);
     uv_run(&d.loop, UV_RUN_DEFAULT);
+    config_free(d.config);
     if (uv_loop_close(&d.loop) != 0)
         log_error("jobqd", "handles were left open");
     log_info("jobqd", "ended");

@@ -2,11 +2,14 @@
 #ifndef JOBQD_DAEMON_H
 #define JOBQD_DAEMON_H
 
+#include "jobqd/app/cli.h"
 #include "jobqd/base/config.h"
 
-/* Runs until told to stop; returns the exit code (sysexits). Signals: TERM and INT drain,
- * a second one stops at once; TSTP stops claiming, CONT goes on; USR1 logs the state;
- * HUP, TTIN, TTOU and USR2 are logged and change nothing. */
-int cmd_run(const struct config *config);
+/* Runs until told to stop; returns the exit code (sysexits). cli: where the configuration
+ * came from, to be read again. Signals: TERM and INT drain, a second one stops at once;
+ * HUP reads the configuration again and replaces the workers one by one; TTIN and TTOU
+ * add or take one worker of each queue; TSTP stops claiming, CONT goes on; USR1 logs the
+ * state; USR2 is logged and changes nothing. */
+int cmd_run(struct config *config, const struct cli *cli);
 
 #endif

@@ -2,18 +2,67 @@
 #include "jobqd/app/queues.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "jobqd/actors/producer.h"
+#include "jobqd/base/log.h"
+#include "jobqd/base/options.h"
+
+enum { MOST_WORKERS = 1000 }; /* as the option `concurrency` allows */
 
 /* A queue's place: its producer, and what replaces it after a lost lease. */
 struct slot {
     struct queues *queues;
-    const struct queue_config *queue;
+    char subject[160];                /* for the log: "queue NAME" */
+    const struct queue_config *queue; /* held */
+    int workers;                      /* how many are wanted */
     struct producer *producer;
+    bool removed; /* by a reload: it drains */
     bool stopped; /* the producer is, and waits to be freed */
 };
+
+static void
+set_state(struct queues *queues, enum queues_state state)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        QUEUES_STATES(X)
+#undef X
+    };
+    assert(queues->state != QUEUES_DRAINING || state != QUEUES_SERVING);
+    if (queues->state == state)
+        return;
+    queues->state = state;
+    log_debug("queues", "wait for %s", meanings[state]);
+}
+
+static void
+free_slot(struct slot *slot)
+{
+    if (slot->producer)
+        producer_free(slot->producer);
+    queue_config_drop(slot->queue);
+    free(slot);
+}
+
+/* Those that were removed and have stopped. */
+static void
+forget_removed(struct queues *queues)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        if (!slot->removed || !slot->stopped) {
+            queues->slots[kept++] = slot;
+            continue;
+        }
+        log_info(slot->subject, "is gone");
+        free_slot(slot);
+    }
+    queues->n_slots = kept;
+}
 
 static void
 on_producer_stopped(void *owner)
@@ -21,7 +70,9 @@ on_producer_stopped(void *owner)
     struct slot *slot = owner;
     struct queues *queues = slot->queues;
     slot->stopped = true;
-    if (queues_stopped(queues))
+    if (queues->state == QUEUES_SERVING)
+        forget_removed(queues);
+    else if (queues_stopped(queues))
         queues->on_all_stopped(queues->owner);
 }
 
@@ -40,12 +91,15 @@ new_producer(struct slot *slot)
         .owner = slot,
     };
     slot->stopped = false;
+    slot->workers = slot->queue->concurrency;
     int rc = producer_new(&slot->producer, &options);
     if (rc < 0)
         return rc;
     producer_listening(slot->producer, queues->listening);
     if (queues->held_back)
         producer_hold(slot->producer, true);
+    if (queues->session != 0)
+        producer_attach(slot->producer, queues->node, queues->session);
     return 0;
 }
 
@@ -61,10 +115,12 @@ add_slot(struct queues *queues, const struct queue_config *queue)
     if (!slot)
         return JOBQ_ENOMEM;
     slot->queues = queues;
+    snprintf(slot->subject, sizeof slot->subject, "queue %s", queue->name);
     slot->queue = queue;
+    queue_config_hold(queue);
     int rc = new_producer(slot);
     if (rc < 0) {
-        free(slot);
+        free_slot(slot);
         return rc;
     }
     queues->slots[queues->n_slots++] = slot;
@@ -92,14 +148,137 @@ queues_start(struct queues *queues, struct store *store, const struct config *co
     return rc;
 }
 
+/* ---- a reload ---- */
+
+/* NULL: there is none that this node goes on serving. */
+static struct slot *
+find_slot(const struct queues *queues, const char *name)
+{
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        if (!slot->removed && strcmp(slot->queue->name, name) == 0)
+            return slot;
+    }
+    return NULL;
+}
+
+static const struct queue_config *
+find_queue(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_queues; i++) {
+        if (strcmp(config->queues[i].name, name) == 0)
+            return &config->queues[i];
+    }
+    return NULL;
+}
+
+static int64_t
+grace_of(const struct slot *slot, int64_t most_ms)
+{
+    int64_t own_ms = slot->queue->shutdown_grace_ms;
+    return own_ms >= 0 && own_ms < most_ms ? own_ms : most_ms;
+}
+
+static void
+remove_slot(struct slot *slot)
+{
+    int64_t grace_ms = grace_of(slot, slot->queues->config->shutdown_grace_ms);
+    log_info(slot->subject,
+             "is not in the configuration any more: its running jobs have %lld ms to end",
+             (long long)grace_ms);
+    slot->removed = true;
+    producer_leave(slot->producer, grace_ms);
+}
+
+/* Names the options that differ. */
+static void
+log_changes(const struct slot *slot, const struct queue_config *queue)
+{
+    struct jobq__buf names = {0};
+    for (size_t i = 0; i < queue_options_count; i++) {
+        const struct option_row *row = &queue_options[i];
+        bool mode = row->type == OPTION_COMMAND || row->type == OPTION_EXEC;
+        if (option_equal(row, slot->queue, queue) &&
+            (!mode || slot->queue->mode == queue->mode))
+            continue;
+        if (mode &&
+            queue->mode != (row->type == OPTION_EXEC ? QUEUE_EXEC : QUEUE_COMMAND))
+            continue; /* both fields are the one argv */
+        jobq__buf_adds(&names, names.len > 0 ? ", " : "");
+        jobq__buf_adds(&names, row->name);
+    }
+    if (names.len > 0 && jobq__buf_cstr(&names))
+        log_info(slot->subject, "changed: %s", names.data);
+    jobq__buf_clear(&names);
+}
+
+static void
+change_slot(struct slot *slot, const struct queue_config *queue)
+{
+    const struct config *config = slot->queues->config;
+    if (producer_configure(slot->producer, queue, config->max_frame,
+                           config->poll_interval_ms) < 0) {
+        log_error(slot->subject, "no memory for its new configuration: stays as it was");
+        return;
+    }
+    log_changes(slot, queue);
+    queue_config_hold(queue);
+    queue_config_drop(slot->queue);
+    slot->queue = queue;
+    slot->workers = queue->concurrency;
+}
+
+void
+queues_configure(struct queues *queues, const struct config *config)
+{
+    assert(queues->state == QUEUES_SERVING);
+    queues->config = config;
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        if (slot->removed)
+            continue;
+        const struct queue_config *queue = find_queue(config, slot->queue->name);
+        if (queue)
+            change_slot(slot, queue);
+        else
+            remove_slot(slot);
+    }
+    for (size_t i = 0; i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        char subject[160];
+        if (find_slot(queues, queue->name))
+            continue;
+        snprintf(subject, sizeof subject, "queue %s", queue->name);
+        if (add_slot(queues, queue) < 0)
+            log_error(subject, "no memory to start it");
+        else
+            log_info(subject, "is new");
+    }
+}
+
+void
+queues_resize(struct queues *queues, int by)
+{
+    if (queues->state != QUEUES_SERVING)
+        return;
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        int n = slot->workers + by;
+        if (slot->removed || n < 1 || n > MOST_WORKERS)
+            continue;
+        log_info(slot->subject, "%d workers instead of %d", n, slot->workers);
+        slot->workers = n;
+        producer_resize(slot->producer, n);
+    }
+}
+
+/* ---- to all ---- */
+
 void
 queues_clear(struct queues *queues)
 {
-    while (queues->n_slots > 0) {
-        struct slot *slot = queues->slots[--queues->n_slots];
-        producer_free(slot->producer);
-        free(slot);
-    }
+    while (queues->n_slots > 0)
+        free_slot(queues->slots[--queues->n_slots]);
     free(queues->slots);
     queues->slots = NULL;
 }
@@ -117,6 +296,8 @@ queues_stopped(const struct queues *queues)
 void
 queues_attach(struct queues *queues, int64_t node, int64_t session)
 {
+    queues->node = node;
+    queues->session = session;
     for (size_t i = 0; i < queues->n_slots; i++)
         producer_attach(queues->slots[i]->producer, node, session);
 }
@@ -124,6 +305,7 @@ queues_attach(struct queues *queues, int64_t node, int64_t session)
 void
 queues_detach(struct queues *queues)
 {
+    queues->session = 0;
     for (size_t i = 0; i < queues->n_slots; i++)
         producer_detach(queues->slots[i]->producer);
 }
@@ -147,13 +329,17 @@ queues_hold(struct queues *queues, bool held_back)
 void
 queues_drain(struct queues *queues, int64_t grace_ms)
 {
+    set_state(queues, QUEUES_DRAINING);
     for (size_t i = 0; i < queues->n_slots; i++)
-        producer_drain(queues->slots[i]->producer, grace_ms);
+        producer_drain(queues->slots[i]->producer, grace_of(queues->slots[i], grace_ms));
 }
 
 void
 queues_abandon(struct queues *queues)
 {
+    queues->session = 0;
+    if (queues->state == QUEUES_SERVING)
+        set_state(queues, QUEUES_ABANDONED);
     for (size_t i = 0; i < queues->n_slots; i++)
         producer_abandon(queues->slots[i]->producer);
 }
@@ -172,6 +358,8 @@ int
 queues_come_back(struct queues *queues)
 {
     int rc = 0;
+    forget_removed(queues);
+    set_state(queues, QUEUES_SERVING);
     for (size_t i = 0; rc == 0 && i < queues->n_slots; i++) {
         struct slot *slot = queues->slots[i];
         assert(slot->stopped);
@@ -216,6 +404,7 @@ describe_queue(const struct producer *producer, struct jobq__buf *out)
         {":{\"wanted\":", pool.wanted},
         {",\"ready\":", pool.ready},
         {",\"busy\":", pool.busy},
+        {",\"outdated\":", pool.outdated},
         {",\"restarts\":", (int64_t)pool.restarts},
         {",\"crashes\":", (int64_t)pool.crashes},
         {",\"backoff_ms\":", pool.backing_off ? pool.backoff_ms_left : 0},

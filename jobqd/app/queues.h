@@ -1,6 +1,10 @@
 /* queues.h: the queues that this node serves: one producer each, and what holds for all
  * of them (the session, whether claims are held back). The daemon speaks to its producers
- * through here alone. */
+ * through here alone.
+ *
+ * A reload may add queues and remove some. One that was removed drains beside the others,
+ * and is forgotten when it is done; if its name comes back meanwhile, both are there.
+ */
 #ifndef JOBQD_QUEUES_H
 #define JOBQD_QUEUES_H
 
@@ -15,11 +19,25 @@
 
 struct slot;
 
+/* X(enumerator, what we are waiting for) */
+#define QUEUES_STATES(X)                                                                 \
+    X(QUEUES_SERVING, "events")                                                          \
+    X(QUEUES_ABANDONED, "killed workers to be gone, and queues_come_back")               \
+    X(QUEUES_DRAINING, "running jobs to end")
+
+enum queues_state {
+#define X(name, meaning) name,
+    QUEUES_STATES(X)
+#undef X
+};
+
 struct queues {
+    enum queues_state state;
     uv_loop_t *loop;
-    struct store *store; /* NULL before queues_start */
-    const struct config *config;
-    struct slot **slots; /* one a queue; private to queues.c */
+    struct store *store;         /* NULL before queues_start */
+    const struct config *config; /* the newest; lent */
+    int64_t node, session;       /* session 0: none is open */
+    struct slot **slots;         /* one a queue; private to queues.c */
     size_t n_slots;
     bool listening; /* notifications are heard */
     bool held_back; /* TSTP */
@@ -30,9 +48,17 @@ struct queues {
 
 void queues_init(struct queues *queues, uv_loop_t *loop,
                  void (*on_all_stopped)(void *owner), void *owner);
-/* Starts a producer for each queue of the configuration, which outlives them. Returns 0
- * or JOBQ_ENOMEM: those that were started are there. */
+/* Starts a producer for each queue of the configuration. Returns 0 or JOBQ_ENOMEM: those
+ * that were started are there. */
 int queues_start(struct queues *queues, struct store *store, const struct config *config);
+
+/* The configuration from now on, while QUEUES_SERVING: new queues are started, those that
+ * it does not have drain, by their grace, the others get what it says of them. Each
+ * change is logged. A queue for which there is no memory stays as it was, and the log
+ * says so. */
+void queues_configure(struct queues *queues, const struct config *config);
+/* So many workers more or less a queue, at least one, until the next queues_configure. */
+void queues_resize(struct queues *queues, int by);
 /* Only when all have stopped. */
 void queues_clear(struct queues *queues);
 
@@ -43,6 +69,7 @@ void queues_attach(struct queues *queues, int64_t node, int64_t session);
 void queues_detach(struct queues *queues);
 void queues_listening(struct queues *queues, bool listening);
 void queues_hold(struct queues *queues, bool held_back);
+/* grace_ms bounds each queue's own. */
 void queues_drain(struct queues *queues, int64_t grace_ms);
 void queues_abandon(struct queues *queues);
 /* name: that queue's alone; NULL: all. */

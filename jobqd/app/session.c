@@ -10,18 +10,26 @@
 #include "jobqd/base/log.h"
 
 int
+session_read(struct config **out, const struct cli *cli, jobq_error *err)
+{
+    struct config *config = NULL;
+    int rc = config_load(&config, cli->file, environ, cli->flags, cli->n_flags, err);
+    if (rc == 0 && config->database != NULL)
+        rc = query_check_conninfo(config->database_from, config->database, err);
+    if (rc == 0)
+        *out = config; /* the caller's */
+    else
+        config_free(config);
+    return rc;
+}
+
+int
 session_load(struct config **out, const struct cli *cli)
 {
     jobq_error err = {0};
-    struct config *config = NULL;
-    int rc = config_load(&config, cli->file, environ, cli->flags, cli->n_flags, &err);
-    if (rc == 0 && config->database != NULL)
-        rc = query_check_conninfo(config->database_from, config->database, &err);
-    if (rc == 0) {
-        *out = config; /* the caller's */
+    int rc = session_read(out, cli, &err);
+    if (rc == 0)
         return EX_OK;
-    }
-    config_free(config);
     if (rc == JOBQ_ENOMEM)
         return cli_fail(cli, &err);
     /* A wrong flag is the user's slip, a wrong file or variable the configuration's. */

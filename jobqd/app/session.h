@@ -22,8 +22,9 @@ struct session {
     PGconn *conn;
 };
 
-/* Reads the configuration as the command line says. Both return 0 or, having told on
- * stderr, the exit code. */
+/* Reads the configuration as the command line says, and checks all of it. */
+int session_read(struct config **out, const struct cli *cli, jobq_error *err);
+/* The same for a command. Both return 0 or, having told on stderr, the exit code. */
 int session_load(struct config **out, const struct cli *cli);
 /* An embedded database that has no schema yet gets it: it is ours alone. session_close
  * also after a failure. */

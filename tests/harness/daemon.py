@@ -73,6 +73,7 @@ class Daemon:
         self.process = None
 
     def write_conf(self, database, queues, settings):
+        self._written = (database, queues, settings)
         main = {"node": self.folder.name, **({"database": database} if database else {}), **settings}
         self.conf.write_text(ini([("jobqd", main)] + [(f"queue {name}", keys) for name, keys in queues.items()]))
 
@@ -113,6 +114,20 @@ class Daemon:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    def configure(self, queues=None, **settings):
+        """Writes the configuration file anew: other queues, other settings beside those that it has. No reload yet."""
+        database, old_queues, old_settings = self._written
+        self.write_conf(database, old_queues if queues is None else queues, {**old_settings, **settings})
+
+    def reload(self, queues=None, **settings):
+        """configure(), then SIGHUP; returns what the log says from there on, once the new configuration is in force."""
+        if queues is not None or settings:
+            self.configure(queues, **settings)
+        start = len(self.log())
+        self.signal(signal.SIGHUP)
+        wait_for(lambda: "configuration was read again" in self.log()[start:], what=lambda: f"a reload:\n{self.log()}")
+        return self.log()[start:]
 
     def stop(self, timeout=LIMIT_S):
         """SIGTERM, and waits for the end; returns the exit code."""

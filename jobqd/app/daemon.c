@@ -84,6 +84,7 @@ struct daemon {
     bool work_up;       /* the work connection is ready */
     int64_t asked_for;  /* the node that a work session is being opened for; 0: none is */
     bool announced;     /* "ready" was logged */
+    bool at_once;       /* a second signal has come: nothing is waited for */
     bool database_down; /* said so in the log */
     bool work_down;     /* likewise, of the work connection alone */
     uv_timer_t session; /* the next try to open a work session */
@@ -389,7 +390,7 @@ stop_embedded(struct daemon *d)
 {
     set_state(d, DAEMON_STOPPING);
     if (d->embedded)
-        embedded_stop(d->embedded, false);
+        embedded_stop(d->embedded, d->at_once);
     else
         on_embedded_stopped(d);
 }
@@ -465,11 +466,20 @@ on_stop_signal(struct daemon *d)
         break;
     case DAEMON_DRAINING:
         log_info("jobqd", "stops at once: running jobs are killed and released");
+        d->at_once = true;
         begin_drain(d, 0);
         break;
     case DAEMON_LEAVING:
     case DAEMON_CLOSING:
+        d->at_once = true;
+        break;
     case DAEMON_STOPPING:
+        if (d->embedded) {
+            log_info("jobqd", "stops the embedded database at once: its next start "
+                              "recovers it from its log");
+            embedded_stop(d->embedded, true);
+        }
+        break;
     case DAEMON_DONE:
         break;
     }

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jobqd/base/log.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
@@ -176,6 +177,25 @@ set_user(struct postgres_user *user, const struct passwd *entry, jobq_error *err
     return 0;
 }
 
+/* sudo says who has called it. Only to root's ear: anybody can set a variable. */
+static void
+choose_invoker(struct postgres_dir *dir)
+{
+    const char *text = getuid() == 0 ? getenv("SUDO_UID") : NULL;
+    char *end;
+    if (!text || *text < '0' || *text > '9')
+        return;
+    errno = 0;
+    unsigned long uid = strtoul(text, &end, 10);
+    if (errno != 0 || *end != '\0' || uid == 0 || uid >= (uid_t)-1 ||
+        uid == dir->user.uid)
+        return;
+    const struct passwd *entry = getpwuid((uid_t)uid);
+    jobq_error err;
+    if (entry && set_user(&dir->invoker, entry, &err) < 0)
+        log_warning("postgres", "who called sudo cannot connect: %s", err.message);
+}
+
 /* Postgres refuses root: an existing cluster runs as its owner, a new one as jobq or else
  * postgres. */
 static int
@@ -216,7 +236,11 @@ look_for_user(struct postgres_dir *dir, jobq_error *err)
 {
     uid_t owner = 0;
     int code = look_at_cluster(dir, &owner, err);
-    return code == 0 ? choose_user(dir, owner, err) : code;
+    if (code == 0)
+        code = choose_user(dir, owner, err);
+    if (code == 0 && dir->user.drop)
+        choose_invoker(dir);
+    return code;
 }
 
 /* --- where the socket goes --- */

@@ -27,10 +27,12 @@ struct postgres_dir {
                       quoting */
     char *uri;
     struct postgres_user user;
-    bool exists;  /* DIR is there */
-    bool cluster; /* DIR/data is there, complete */
-    int major;    /* of the cluster; 0: none yet */
-    int lock;     /* file descriptor that holds the lock; -1: not taken */
+    struct postgres_user invoker; /* who has called sudo, and may connect, too; uid 0:
+                                     nobody has */
+    bool exists;                  /* DIR is there */
+    bool cluster;                 /* DIR/data is there, complete */
+    int major;                    /* of the cluster; 0: none yet */
+    int lock;                     /* file descriptor that holds the lock; -1: not taken */
 };
 
 /* Looks, changes nothing. JOBQ_EINVAL: dir is foreign or broken; JOBQ_EIO. Ownership:

@@ -26,12 +26,12 @@ static const char settings[] = "# Written by jobqd at each start. Your own setti
                                "belong into custom.conf, beside\n"
                                "# this file: they come last. (ALTER SYSTEM works, too.)\n"
                                "include 'data/postgresql.conf'\n"
-                               "unix_socket_permissions = 0700\n"
+                               "unix_socket_permissions = %s\n"
                                "archive_mode = on\n"
                                "archive_command = 'true'\n"
                                "jit = off\n"
                                "cluster_name = 'jobq'\n"
-                               "log_line_prefix = '%m [%p] '\n"
+                               "log_line_prefix = '%%m [%%p] '\n"
                                "include_if_exists 'custom.conf'\n";
 
 static const char access_rules[] = "# Written by jobqd at each start. Over the unix "
@@ -64,6 +64,16 @@ put_file(const struct postgres_dir *dir, const char *name, const char *text,
     return 0;
 }
 
+/* Who has called sudo could not open the socket otherwise. The directory around it keeps
+ * others away, and the server asks everybody who he is. */
+static int
+put_settings(const struct postgres_dir *dir, jobq_error *err)
+{
+    char text[sizeof settings + 8];
+    snprintf(text, sizeof text, settings, dir->invoker.uid ? "0777" : "0700");
+    return put_file(dir, "postgresql.conf", text, err);
+}
+
 /* A user name in quotes: they may hold blanks and '#', and a leading '/' would make it a
  * pattern. */
 static void
@@ -82,10 +92,12 @@ put_identities(const struct postgres_dir *dir, jobq_error *err)
         &text,
         "# Written by jobqd at each start: who may connect as jobq, the superuser.\n");
     add_identity(&text, dir->user.name);
-    const uid_t others[] = {0, getuid()};
+    const uid_t others[] = {0, getuid(), dir->invoker.uid};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         const struct passwd *entry = getpwuid(others[i]);
-        bool listed = others[i] == dir->user.uid || (i == 1 && others[1] == others[0]);
+        bool listed = others[i] == dir->user.uid;
+        for (size_t before = 0; before < i; before++)
+            listed = listed || others[before] == others[i];
         if (entry && !listed)
             add_identity(&text, entry->pw_name);
     }
@@ -96,28 +108,47 @@ put_identities(const struct postgres_dir *dir, jobq_error *err)
     return code;
 }
 
+/* Who may pass to the socket: the cluster's user and root; the group of who has called
+ * sudo, too, of which the server then lets in that user alone. As root: gives the
+ * directory to them. */
+static int
+open_sockets(const struct postgres_dir *dir, jobq_error *err)
+{
+    bool shared = dir->invoker.uid != 0;
+    if (!dir->user.drop)
+        return 0;
+    int fd = open(dir->sockets, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    gid_t group = shared ? dir->invoker.gid : dir->user.gid;
+    bool failed = fd < 0 || fchown(fd, dir->user.uid, group) != 0 ||
+                  fchmod(fd, shared ? 0710 : 0700) != 0;
+    int number = errno;
+    if (fd >= 0)
+        close(fd);
+    return failed ? jobq__error(err, JOBQ_EIO, "cannot give %s to user %s: %s",
+                                dir->sockets, dir->user.name, strerror(number))
+                  : 0;
+}
+
 /* In /tmp anybody could have made it first: then it is refused unless it is exactly what
- * we would have made. */
+ * we would have made, now or when somebody else had called sudo. */
 static int
 make_sockets(const struct postgres_dir *dir, jobq_error *err)
 {
-    if (mkdir(dir->sockets, 0700) == 0) {
-        if (dir->user.drop && lchown(dir->sockets, dir->user.uid, dir->user.gid) != 0)
-            return jobq__error(err, JOBQ_EIO, "cannot give %s to user %s: %s",
-                               dir->sockets, dir->user.name, strerror(errno));
-        return 0;
-    }
+    if (mkdir(dir->sockets, 0700) == 0)
+        return open_sockets(dir, err);
     struct stat info;
     if (errno != EEXIST || lstat(dir->sockets, &info) != 0)
         return jobq__error(err, JOBQ_EIO, "cannot make %s: %s", dir->sockets,
                            strerror(errno));
-    if (!S_ISDIR(info.st_mode) || info.st_uid != dir->user.uid || (info.st_mode & 077))
+    mode_t others = info.st_mode & 077;
+    if (!S_ISDIR(info.st_mode) || info.st_uid != dir->user.uid ||
+        (others != 0 && !(dir->user.drop && others == 010)))
         return jobq__error(
             err, JOBQ_ESTATE,
             "%s, where the socket goes, is not a directory of user %s with "
             "mode 0700: remove it",
             dir->sockets, dir->user.name);
-    return 0;
+    return open_sockets(dir, err);
 }
 
 int
@@ -127,7 +158,7 @@ postgres_dir_write_files(const struct postgres_dir *dir, jobq_error *err)
     snprintf(line, sizeof line, "%s\n", dir->uri);
     int code = make_sockets(dir, err);
     if (code == 0)
-        code = put_file(dir, "postgresql.conf", settings, err);
+        code = put_settings(dir, err);
     if (code == 0)
         code = put_file(dir, "pg_hba.conf", access_rules, err);
     if (code == 0)

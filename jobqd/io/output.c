@@ -126,11 +126,13 @@ keep_tail(struct output *output, const char *bytes, size_t len)
 }
 
 const char *
-output_tail(struct output *output)
+output_tail(struct output *output, uint64_t from)
 {
-    if (output->tail_len == 0)
+    if (output->tail_len == 0 || output->total <= from)
         return NULL;
     output->tail[output->tail_len] = '\0';
+    if (output->total - from < output->tail_len)
+        return output->tail + output->tail_len - (output->total - from);
     const char *tail = output->tail;
     /* A full buffer may begin within a character: its continuation bytes are 10xxxxxx. */
     if (output->tail_len == OUTPUT_TAIL) {
@@ -155,6 +157,7 @@ read_once(struct output *output)
 {
     ssize_t n = read(output->fd, output->chunk, IO_CHUNK);
     if (n > 0) {
+        output->total += (uint64_t)n;
         keep_tail(output, output->chunk, (size_t)n);
         split(output, output->chunk, (size_t)n);
         return true;
@@ -168,12 +171,18 @@ read_once(struct output *output)
 }
 
 void
-output_drain(struct output *output)
+output_catch_up(struct output *output)
 {
     for (int i = 0; i < DRAIN_READS && !output->ended; i++) {
         if (!read_once(output))
             break;
     }
+}
+
+void
+output_drain(struct output *output)
+{
+    output_catch_up(output);
     end_line(output);
     tell_dropped(output);
 }

@@ -48,6 +48,7 @@ struct output {
     void *owner;
     size_t line_len;
     char line[OUTPUT_LINE + 1];
+    uint64_t total; /* bytes read so far */
     size_t tail_len;
     char tail[OUTPUT_TAIL + 1];
 };
@@ -62,9 +63,13 @@ int output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
  * unfinished last line, and the count of dropped lines. Bounded, as channel_drain is. */
 void output_drain(struct output *output);
 
-/* The end of what was printed: at most OUTPUT_TAIL bytes, NUL-terminated, not cut within
- * a UTF-8 character. NULL when nothing was. Lent until more is read. */
-const char *output_tail(struct output *output);
+/* Reads, without blocking, what has been printed so far. Bounded, as output_drain is. */
+void output_catch_up(struct output *output);
+
+/* The end of what was printed after the first `from` bytes: at most OUTPUT_TAIL bytes,
+ * NUL-terminated, not cut within a UTF-8 character. NULL when nothing was. Lent until
+ * more is read. */
+const char *output_tail(struct output *output, uint64_t from);
 
 void output_close(struct output *output);
 

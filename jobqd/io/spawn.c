@@ -343,6 +343,14 @@ child_signal(const struct child *child, int signal)
         syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0);
 }
 
+bool
+child_has_ended(const struct child *child)
+{
+    siginfo_t info = {.si_pid = 0};
+    int rc = waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT);
+    return rc < 0 || info.si_pid != 0;
+}
+
 int
 child_reap(const struct child *child, struct child_end *out, jobq_error *err)
 {

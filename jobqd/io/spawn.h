@@ -83,6 +83,9 @@ void child_started(struct child *child);
 /* Sends a signal to the child and its whole process group. Only before child_reap. */
 void child_signal(const struct child *child, int signal);
 
+/* Whether child_reap would find its end. The pidfd may be readable a little before that.
+ */
+bool child_has_ended(const struct child *child);
 /* Kills what is left of the process group, then takes the child's end, which must have
  * come (the pidfd is readable). Returns 0, or JOBQ_EIO. The pid is not ours any more
  * afterwards. */

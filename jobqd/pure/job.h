@@ -24,11 +24,13 @@ struct job {
     int64_t timeout_ms; /* the job's own; 0: the queue's */
     uint64_t
         started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
-    uint64_t frame_end; /* where its frame ends in the stream of bytes to its worker */
-    const char *kind;   /* NUL-terminated; the strings lie behind the struct, in the same
-                           allocation */
-    const char *args;   /* JSON text as Postgres gave it; NULL with meta: they are large,
-                           and not   fetched yet */
+    uint64_t output_from; /* its worker had printed so much when it became the head, as
+                             far as is known: never more */
+    uint64_t frame_end;   /* where its frame ends in the stream of bytes to its worker */
+    const char *kind; /* NUL-terminated; the strings lie behind the struct, in the same
+                         allocation */
+    const char *args; /* JSON text as Postgres gave it; NULL with meta: they are large,
+                         and not   fetched yet */
     const char *meta;
     size_t args_len;
     size_t meta_len;

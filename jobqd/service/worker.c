@@ -186,6 +186,8 @@ void
 worker_arm(struct worker *worker, uint64_t now_ns)
 {
     uint64_t due = due_ns(worker);
+    if (worker->exit_tries > 0) /* nothing is due any more but its end */
+        return;
     if (due == 0 || (worker->armed_ns != 0 && worker->armed_ns <= due))
         return;
     worker->armed_ns = due;
@@ -319,8 +321,12 @@ worker_settle(struct worker *worker, struct job *job, const struct verdict *verd
     list_remove(&job->link);
     worker->n_jobs--;
     struct job *next = worker_head(worker);
-    if (was_head && next && next->started_ns == 0)
+    if (was_head && next && next->started_ns == 0) {
         next->started_ns = now_ns;
+        /* It may have begun, and printed, before we heard of this answer, but not before
+         * we heard of the one before. */
+        next->output_from = worker->heard;
+    }
     if (worker->n_jobs == 0)
         worker->quiet_ns = now_ns;
     worker->events->on_verdict(worker->owner, worker, job, verdict);
@@ -355,8 +361,11 @@ send_job(struct worker *worker, struct job *job, uint64_t now_ns)
         return;
     }
     job->frame_end = worker->channel.total + channel_backlog(&worker->channel);
-    if (first)
+    if (first) {
         job->started_ns = now_ns;
+        output_catch_up(&worker->output); /* all of this is older */
+        job->output_from = worker->heard = worker->output.total;
+    }
 }
 
 void

@@ -136,7 +136,9 @@ struct worker {
     uv_poll_t exit_poll;    /* on the pidfd */
     struct channel channel; /* an exec program's is closed from the start */
     struct output output;
-    int n_handles; /* not yet closed */
+    uint64_t heard; /* what it had printed when it last said something, or was idle */
+    int exit_tries; /* the process has ended, but so often its end could not be taken */
+    int n_handles;  /* not yet closed */
 
     /* The supervisor's. */
     int slot;

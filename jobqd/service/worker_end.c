@@ -8,6 +8,11 @@
 
 #include "jobqd/base/log.h"
 
+/* For so long, 5 s, the end of a process may be kept from us. */
+enum { EXIT_TRIES = 500, EXIT_AGAIN_MS = 10 };
+
+static void on_exit_again(uv_timer_t *timer);
+
 /* ---- its output ---- */
 
 static void
@@ -95,7 +100,7 @@ settle_head(struct worker *worker, const struct child_end *end,
     if (verdict.kind != VERDICT_OK && verdict.kind != VERDICT_RELEASED &&
         verdict.kind != VERDICT_SNOOZE) {
         verdict.error = outcome->text;
-        verdict.output = output_tail(&worker->output);
+        verdict.output = output_tail(&worker->output, job->output_from);
     }
     worker_settle(worker, job, &verdict, now_ns);
 }
@@ -164,11 +169,30 @@ end_life(struct worker *worker)
     close_all(worker);
 }
 
+/* Somebody who traces the process (strace, a debugger) takes its end first, and only then
+ * is it ours to take. */
+static void
+try_to_end(struct worker *worker)
+{
+    if (child_has_ended(&worker->child) || worker->exit_tries == EXIT_TRIES) {
+        end_life(worker);
+        return;
+    }
+    worker->exit_tries++;
+    uv_timer_start(&worker->timer, on_exit_again, EXIT_AGAIN_MS, 0);
+}
+
+static void
+on_exit_again(uv_timer_t *timer)
+{
+    try_to_end(timer->data);
+}
+
 void
 worker_exit_seen(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
     uv_poll_stop(poll);
-    end_life(poll->data);
+    try_to_end(poll->data);
 }

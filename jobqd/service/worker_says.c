@@ -270,6 +270,7 @@ on_lines_end(void *owner)
     struct worker *worker = owner;
     size_t n = worker->batch;
     worker->batch = 0;
+    worker->heard = worker->output.total;
     if (n == 0)
         return;
     uint64_t elapsed_ns = worker->batch_ns - worker->batch_from_ns;

@@ -1,5 +1,6 @@
 """What a worker process can do to us, one thing a test: its job is charged, its neighbours notice nothing."""
 
+import ctypes
 import os
 import re
 import signal
@@ -166,6 +167,48 @@ def test_a_job_too_large_for_a_frame_is_discarded_at_once(db, jobqd, programs):
     state, _, (error,) = wait_finished(db, job)
     assert (state, error["kind"]) == ("discarded", "error") and "max_frame is 65536" in error["error"]
     assert wait_finished(db, db.enqueue("ok"))[0] == "completed"
+
+
+def test_the_last_words_are_those_of_the_job_that_crashed(db, jobqd, programs):
+    """What an earlier job of the same worker has printed is no part of them."""
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
+    earlier = db.enqueue("stderr", '{"lines": 20, "error": "an earlier job"}')
+    assert wait_finished(db, earlier)[0] == "completed"
+    _, _, (error,) = wait_finished(db, db.enqueue("segfault", max_attempts=1))
+    assert error["output"] == "about to touch what is not there\n"
+
+
+def test_the_last_words_of_a_job_that_began_unseen_are_whole(db, jobqd, programs):
+    """It waited in the worker's mailbox, and began before jobqd heard the answer before it."""
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "mailbox": 8}})
+    with db.connect(autocommit=False) as conn:
+        jobs = [conn.execute("SELECT jobq.enqueue(%s, max_attempts => 1)", (kind,)).fetchone()[0]
+                for kind in ["ok"] * 6 + ["segfault"]]
+        conn.commit()
+    _, _, (error,) = wait_finished(db, jobs[-1])
+    assert error["output"].endswith("about to touch what is not there\n")
+
+
+def test_the_end_of_a_traced_worker_is_waited_for(db, jobqd, programs, tmp_path):
+    """A debugger is told of it first, and until it has asked the end is not the parent's to take."""
+    started = tmp_path / "started"
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, lease="2s")
+    job = db.enqueue("hang", f'{{"file": "{started}"}}', max_attempts=1)
+    wait_for(lambda: started.exists() and started.read_text().endswith("\n"))
+    pid = int(started.read_text().split()[3])
+    libc = ctypes.CDLL(None, use_errno=True)
+    ptrace_seize = 0x4206
+    if libc.ptrace(ptrace_seize, pid, None, None) != 0:
+        pytest.skip(f"ptrace is not allowed: {os.strerror(ctypes.get_errno())}")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(pid))
+    # The next renewal of the lease comes from the loop that has seen the pidfd.
+    before = db.value("SELECT max(renewed_at) FROM jobq.nodes")
+    wait_for(lambda: db.value("SELECT max(renewed_at) FROM jobq.nodes") != before)
+    os.waitpid(pid, 0)  # the tracer's
+    state, _, (error,) = wait_finished(db, job)
+    assert (state, error["kind"], error["signal"]) == ("discarded", "crash", "SIGKILL")
+    assert "has not ended" not in node.log()
 
 
 def test_a_flood_on_stderr_leaves_the_daemon_as_it_was(db, jobqd, programs):

@@ -109,6 +109,50 @@ def test_psql_takes_the_uri_from_root_and_from_the_clusters_user(embedded, home)
     assert other.returncode != 0 and "Permission denied" in other.stderr
 
 
+def test_who_called_sudo_can_connect(embedded, home):
+    if os.geteuid() != 0:
+        pytest.skip("sudo calls root")
+    caller, other = pwd.getpwnam("games"), pwd.getpwnam("mail")
+
+    def connects(daemon, user):
+        done = subprocess.run(["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "psql",
+                               daemon.uri, "-Atc", "SELECT current_user"], capture_output=True, text=True, cwd="/")
+        assert (done.returncode == 0) == (done.stdout == "jobq\n"), done.stderr
+        return done.returncode == 0
+
+    daemon = embedded(env={"SUDO_UID": str(caller.pw_uid), "SUDO_USER": caller.pw_name})
+    assert connects(daemon, caller) and not connects(daemon, other)
+    # Through the socket's directory by their group, but the server knows who they are.
+    in_group = subprocess.run(["setpriv", f"--reuid={other.pw_uid}", f"--regid={caller.pw_gid}", "--clear-groups", "psql",
+                               daemon.uri, "-c", "SELECT 1"], capture_output=True, text=True, cwd="/")
+    assert in_group.returncode != 0 and "Peer authentication failed" in in_group.stderr
+    assert daemon.stop() == 0
+    again = embedded(env={"SUDO_UID": "0x5"})
+    assert not connects(again, caller) and value(again.uri, "SELECT 1") == 1
+
+
+def test_a_second_signal_hurries_the_server(embedded, home):
+    """A checkpoint may take long; the log has all that it would write."""
+    daemon = embedded()
+    server = postmaster(home / "db")
+    assert value(daemon.uri, "SELECT jobq.enqueue('later', scheduled_at => now() + interval '1 day')") == 1
+    os.kill(server, signal.SIGSTOP)
+    try:
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_log("drains")
+
+        def hurried():
+            daemon.signal(signal.SIGTERM)
+            return "stops the embedded database at once" in daemon.log()
+        wait_for(hurried)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert daemon.wait() == 0
+    assert "received immediate shutdown request" in (home / "db" / "postgres.log").read_text()
+    again = embedded()
+    assert value(again.uri, "SELECT count(*) FROM jobq.jobs") == 1
+
+
 def test_the_environment_of_another_server_does_not_matter(embedded):
     env = {"PGPORT": "1", "PGDATA": "/nowhere", "PGHOST": "/nowhere", "PGUSER": "nobody", "PGOPTIONS": "-c jit=on"}
     daemon = embedded(env=env)

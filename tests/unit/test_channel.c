@@ -422,7 +422,29 @@ output_comes_as_lines(void **state)
     hang_up(b);
     output_drain(&b->output);
     assert_string_equal(text_of(b), "one|two|last|");
-    assert_string_equal(output_tail(&b->output), "one\ntwo\n\nlast");
+    assert_string_equal(output_tail(&b->output, 0), "one\ntwo\n\nlast");
+    bench_free(b);
+}
+
+static void
+the_tail_begins_where_it_is_asked_for(void **state)
+{
+    (void)state;
+    struct bench *b = with_output();
+    peer_says(b, "old\n");
+    output_catch_up(&b->output);
+    uint64_t from = b->output.total;
+    assert_int_equal(from, 4);
+    assert_null(output_tail(&b->output, from));
+    peer_says(b, "new");
+    output_catch_up(&b->output);
+    assert_string_equal(output_tail(&b->output, from), "new");
+    assert_string_equal(output_tail(&b->output, 0), "old\nnew");
+    for (int i = 0; i < OUTPUT_TAIL; i++)
+        peer_says(b, "x");
+    output_catch_up(&b->output);
+    assert_int_equal(strlen(output_tail(&b->output, from)), OUTPUT_TAIL);
+    hang_up(b);
     bench_free(b);
 }
 
@@ -433,7 +455,7 @@ nothing_printed_has_no_tail(void **state)
     struct bench *b = with_output();
     hang_up(b);
     output_drain(&b->output);
-    assert_null(output_tail(&b->output));
+    assert_null(output_tail(&b->output, 0));
     bench_free(b);
 }
 
@@ -460,7 +482,7 @@ nul_bytes_do_not_cut_what_follows(void **state)
     assert_int_equal(write(b->peer, "a\0b\n", 4), 4);
     turn(b);
     assert_string_equal(text_of(b), "a?b|");
-    assert_string_equal(output_tail(&b->output), "a?b\n");
+    assert_string_equal(output_tail(&b->output, 0), "a?b\n");
     bench_free(b);
 }
 
@@ -478,7 +500,7 @@ the_tail_is_the_last_of_it_and_whole_characters(void **state)
         peer_says(b, "end");
         hang_up(b);
         output_drain(&b->output);
-        const char *tail = output_tail(&b->output);
+        const char *tail = output_tail(&b->output, 0);
         size_t len = strlen(tail);
         assert_true(len <= OUTPUT_TAIL && len >= OUTPUT_TAIL - 1);
         assert_memory_equal(tail, "\xc3\xa5", 2);
@@ -540,6 +562,7 @@ main(void)
         cmocka_unit_test(a_buffer_that_is_never_empty_does_not_grow),
         cmocka_unit_test(writing_to_a_peer_that_is_gone_does_no_harm),
         cmocka_unit_test(output_comes_as_lines),
+        cmocka_unit_test(the_tail_begins_where_it_is_asked_for),
         cmocka_unit_test(nothing_printed_has_no_tail),
         cmocka_unit_test(a_long_line_comes_in_pieces),
         cmocka_unit_test(nul_bytes_do_not_cut_what_follows),

@@ -64,6 +64,7 @@ end_of(struct child *child)
 {
     struct child_end end;
     wait_readable(child->pidfd);
+    assert_true(child_has_ended(child));
     assert_int_equal(child_reap(child, &end, NULL), 0);
     child_close(child);
     return end;
@@ -325,6 +326,7 @@ a_signal_reaches_the_whole_group(void **state)
     ssize_t n = read(child.output_fd, out, sizeof out - 1);
     assert_true(n > 0);
     out[n] = '\0';
+    assert_false(child_has_ended(&child));
     child_signal(&child, SIGTERM);
     wait_until_dead((pid_t)atoi(out));
     assert_int_equal(end_of(&child).signal, SIGTERM);

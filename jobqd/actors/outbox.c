@@ -86,10 +86,10 @@ settlement_of(enum verdict_kind kind)
     case VERDICT_RELEASED:
         return SETTLE_RELEASED;
     case VERDICT_CRASH:
+    case VERDICT_MEMORY: /* takes a worker down as well, so it counts as poison */
         return SETTLE_CRASHED;
     case VERDICT_ERROR:
     case VERDICT_TIMEOUT:
-    case VERDICT_MEMORY:
     case VERDICT_PROTOCOL:
     case VERDICT_UNHANDLED:
     case VERDICT_ORPHANED:

@@ -36,7 +36,8 @@ put_config(const char *path, const struct bench *bench,
         file == NULL ||
         fprintf(file,
                 "[jobqd]\nschema = %s\nnode = bench\nnotify = %s\n"
-                "[queue bench]\ncommand = %s\nconcurrency = %" PRId64 "\nkeep = %s\n",
+                "[queue bench]\ncommand = %s\nconcurrency = %" PRId64 "\nkeep = %s\n"
+                "env = " BENCH_SHARED_VARIABLE "\n",
                 bench->schema, options->notify ? "on" : "off", text, options->workers,
                 options->keep ? "all" : "none") < 0;
     if (file != NULL)

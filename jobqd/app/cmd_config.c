@@ -1,6 +1,7 @@
 /* cmd_config.c: `config`, and `version`: what jobqd was told, and what it is. Neither
  * needs a database. */
 #include <libpq-fe.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -53,10 +54,11 @@ run_config(struct cli *cli)
                     what);
         return cli_fail_as(cli, EX_USAGE, &err);
     }
-    int code = session_load(&config, cli);
+    bool check = strcmp(what, "check") == 0;
+    int code = check ? session_load_queues(&config, cli) : session_load(&config, cli);
     if (code != EX_OK)
         return code;
-    if (strcmp(what, "check") == 0)
+    if (check)
         say_checked(config, cli->json);
     else if (cli->json)
         config_print_json(config);
@@ -71,7 +73,10 @@ const struct command command_config = {
     .args = "[check|print|man]",
     .summary =
         "Checks the configuration, or prints what file, environment and flags add up to",
-    .details = "check (the default) says what is wrong, or ok. print shows every option "
+    .details = "check (the default) says what is wrong, or ok; it also tries whether "
+               "each queue's "
+               "user, limits and folder are\nto be had by whoever runs it. print shows "
+               "every option "
                "as an INI file, with the\n"
                "password of the database hidden. man prints the options as the man page "
                "has them.\n",

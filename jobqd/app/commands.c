@@ -16,7 +16,7 @@ static int
 run_daemon(struct cli *cli)
 {
     struct config *config = NULL;
-    int code = session_load(&config, cli);
+    int code = session_load_queues(&config, cli);
     if (code != EX_OK)
         return code;
     log_setup(&config->log);

@@ -27,7 +27,7 @@ counts_at_once(const struct option_row *row)
 int
 reload_read(struct config **out, const struct cli *cli, jobq_error *err)
 {
-    return session_read(out, cli, err);
+    return session_read_queues(out, cli, err);
 }
 
 static void

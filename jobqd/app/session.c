@@ -8,6 +8,7 @@
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/query.h"
 #include "jobqd/base/log.h"
+#include "jobqd/service/launch.h"
 
 int
 session_read(struct config **out, const struct cli *cli, jobq_error *err)
@@ -24,17 +25,45 @@ session_read(struct config **out, const struct cli *cli, jobq_error *err)
 }
 
 int
+session_read_queues(struct config **out, const struct cli *cli, jobq_error *err)
+{
+    struct config *config = NULL;
+    int rc = session_read(&config, cli, err);
+    if (rc == 0)
+        rc = launch_check(config, err);
+    if (rc == 0)
+        *out = config; /* the caller's */
+    else
+        config_free(config);
+    return rc;
+}
+
+static int
+tell(const struct cli *cli, int rc, const jobq_error *err)
+{
+    if (rc == 0)
+        return EX_OK;
+    if (rc == JOBQ_ENOMEM)
+        return cli_fail(cli, err);
+    /* A wrong flag is the user's slip, a wrong file or variable the configuration's. */
+    return cli_fail_as(cli, strncmp(err->message, "--", 2) == 0 ? EX_USAGE : EX_CONFIG,
+                       err);
+}
+
+int
 session_load(struct config **out, const struct cli *cli)
 {
     jobq_error err = {0};
     int rc = session_read(out, cli, &err);
-    if (rc == 0)
-        return EX_OK;
-    if (rc == JOBQ_ENOMEM)
-        return cli_fail(cli, &err);
-    /* A wrong flag is the user's slip, a wrong file or variable the configuration's. */
-    return cli_fail_as(cli, strncmp(err.message, "--", 2) == 0 ? EX_USAGE : EX_CONFIG,
-                       &err);
+    return tell(cli, rc, &err);
+}
+
+int
+session_load_queues(struct config **out, const struct cli *cli)
+{
+    jobq_error err = {0};
+    int rc = session_read_queues(out, cli, &err);
+    return tell(cli, rc, &err);
 }
 
 static int

@@ -20,13 +20,15 @@
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
-#define MAX_OPTIONS 32 /* rows of either table */
+#define MAX_OPTIONS 64 /* rows of either table */
 #define MAX_QUEUES 1000
+#define LEAST_MEMORY ((size_t)1024 * 1024)
+#define LEAST_FILES 16
 #define MAX_QUEUE_NAME 128 /* bytes; the jobs table has the same limit */
 
 /* Options of a queue that mean nothing to exec. */
 static const char *const worker_only[] = {"mailbox", "boot_timeout", "max_jobs",
-                                          "max_age"};
+                                          "max_age", "max_memory"};
 #define N_WORKER_ONLY (sizeof worker_only / sizeof worker_only[0])
 
 enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE };
@@ -73,6 +75,33 @@ refuse_at(const struct loader *l, int code, int line, const char *key, const cha
                        key != NULL ? " " : "", key != NULL ? key : "", why);
 }
 
+/* The line of an option of the queue whose section ends. */
+static int
+line_of(const struct loader *l, const char *name)
+{
+    return l->seen[option_find(queue_options, queue_options_count, name) - queue_options];
+}
+
+/* What one option alone cannot be wrong about. */
+static int
+check_limits(const struct loader *l, const struct queue_config *queue, jobq_error *err)
+{
+    static const char too_little[] = "less than any program needs: 1MiB or more, or 0";
+    if (queue->max_memory > 0 && queue->max_memory < LEAST_MEMORY)
+        return refuse_at(l, JOBQ_EINVAL, line_of(l, "max_memory"), "max_memory",
+                         too_little, err);
+    if (queue->max_memory_hard > 0 && queue->max_memory_hard < LEAST_MEMORY)
+        return refuse_at(l, JOBQ_EINVAL, line_of(l, "max_memory_hard"), "max_memory_hard",
+                         too_little, err);
+    if (queue->max_memory_hard > 0 && queue->max_memory > queue->max_memory_hard)
+        return refuse_at(l, JOBQ_EINVAL, line_of(l, "max_memory"), "max_memory",
+                         "more than max_memory_hard, which would always come first", err);
+    if (queue->nofile > 0 && queue->nofile < LEAST_FILES)
+        return refuse_at(l, JOBQ_EINVAL, line_of(l, "nofile"), "nofile",
+                         "less than any program needs: 16 or more, or 0", err);
+    return 0;
+}
+
 /* A queue can be checked once its section has ended. */
 static int
 end_section(struct loader *l, jobq_error *err)
@@ -83,8 +112,9 @@ end_section(struct loader *l, jobq_error *err)
     if (queue->argv == NULL)
         return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL,
                          "needs command = PROGRAM or exec = PROGRAM", err);
-    if (queue->mode == QUEUE_COMMAND)
-        return 0;
+    int rc = check_limits(l, queue, err);
+    if (rc != 0 || queue->mode == QUEUE_COMMAND)
+        return rc;
     for (size_t i = 0; i < N_WORKER_ONLY; i++) {
         const struct option_row *row =
             option_find(queue_options, queue_options_count, worker_only[i]);
@@ -143,8 +173,12 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
     queue->home = config;
     queue->shutdown_grace_ms = -1;
     queue->name = strdup(name);
-    if (queue->name == NULL)
+    queue->lines = calloc(queue_options_count, sizeof queue->lines[0]);
+    if (queue->name == NULL || queue->lines == NULL) {
+        free(queue->name);
+        free(queue->lines);
         return out_of_memory(err);
+    }
     config->n_queues++; /* from here on config_free frees it */
     return set_defaults(queue_options, queue_options_count, queue, err);
 }
@@ -248,8 +282,10 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     l->seen[row - rows] = line;
     if (row->type == OPTION_EXEC)
         current_queue(l)->mode = QUEUE_EXEC;
-    if (queue)
+    if (queue) {
+        current_queue(l)->lines[row - rows] = line;
         return 0;
+    }
     char label[PATH_MAX + 64];
     snprintf(label, sizeof label, "%s:%d: [jobqd] %s", l->file, line, key);
     return note_source(l, row, label, SOURCE_FILE, err);
@@ -423,6 +459,21 @@ done:
 }
 
 void
+config_where(const struct config *config, const struct queue_config *queue,
+             const char *option, char *out, size_t size)
+{
+    const struct option_row *row =
+        option_find(queue_options, queue_options_count, option);
+    int line = row != NULL ? queue->lines[row - queue_options] : 0;
+    const char *file = config->file != NULL ? config->file : "";
+    if (line > 0)
+        snprintf(out, size, "%s:%d: [queue %s] %s", file, line, queue->name, option);
+    else
+        snprintf(out, size, "%s%s[queue %s]", file, *file != '\0' ? ": " : "",
+                 queue->name);
+}
+
+void
 config_free(struct config *config)
 {
     if (config == NULL)
@@ -435,6 +486,7 @@ config_free(struct config *config)
         for (size_t row = 0; row < queue_options_count; row++)
             option_clear(&queue_options[row], &config->queues[i]);
         free(config->queues[i].name);
+        free(config->queues[i].lines);
     }
     free(config->queues);
     free(config->database_from);

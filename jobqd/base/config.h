@@ -48,9 +48,23 @@ struct queue_config {
                               default): as long as [jobqd] says, which bounds it too */
     int max_crashes; /* a job with this many crashes is discarded as poison, default 3; 0:
                         never */
+    size_t max_memory;      /* bytes of a worker's process group; more after a job, and it
+                               is replaced; 0: no limit; exec: always 0 */
+    size_t max_memory_hard; /* bytes; more, and it is killed at once; 0: no limit */
+    int64_t cpu_limit_ms; /* processor time of one job, by its process group; 0: no limit
+                           */
+    int nofile;           /* RLIMIT_NOFILE, soft and hard; 0: as jobqd was given it */
+    int nice;             /* added to jobqd's own */
+    char *user;           /* name or number; NULL: jobqd's own */
+    char *group;          /* name or number; NULL: the user's, else jobqd's own */
+    bool no_new_privs;    /* default off */
+    char *working_directory; /* absolute; NULL: jobqd's own */
+    char **env; /* NULL-terminated words NAME=VALUE or NAME (jobqd's own value is handed
+                   over); NULL: none */
     struct jobq__backoff backoff; /* default oban */
     bool keep; /* keep = all | none: whether completed jobs go to the history, default all
                 */
+    int *lines; /* where the file sets each of queue_options; 0: it does not */
 };
 
 struct config {
@@ -98,6 +112,11 @@ void config_free(struct config *config);
  * pointer to it beyond a call holds it, and the other drops it. */
 void queue_config_hold(const struct queue_config *queue);
 void queue_config_drop(const struct queue_config *queue);
+
+/* Puts `FILE:LINE: [queue NAME] OPTION` for the message of whoever finds later that the
+ * option cannot be had here; without a line where the file does not set it. */
+void config_where(const struct config *config, const struct queue_config *queue,
+                  const char *option, char *out, size_t size);
 
 /* The merged configuration as an INI file that config_load would read to the same effect;
  * the password of a database URI is shown as ****. To stdout. */

@@ -109,3 +109,12 @@ conninfo_redact(struct jobq__buf *buf, const char *conninfo)
     else
         redact_keywords(buf, conninfo);
 }
+
+void
+conninfo_redact_uri(struct jobq__buf *buf, const char *text)
+{
+    if (strstr(text, "://") != NULL)
+        redact_uri(buf, text);
+    else
+        jobq__buf_adds(buf, text);
+}

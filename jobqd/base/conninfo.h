@@ -9,4 +9,7 @@
  * hold a password. */
 void conninfo_redact(struct jobq__buf *buf, const char *conninfo);
 
+/* The same for any text: a URI's password is hidden, anything else shown as it is. */
+void conninfo_redact_uri(struct jobq__buf *buf, const char *text);
+
 #endif

@@ -8,9 +8,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "jobqd/base/config.h"
 #include "jobqd/base/conninfo.h"
+#include "jobqd/base/environment.h"
 #include "jobqd/base/sqltext.h"
 #include "jobqd/base/words.h"
 #include "libjobq/backoff.h"
@@ -22,6 +24,7 @@
 #define DAY (24 * HOUR)
 #define KIB ((int64_t)1024)
 #define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
 
 #define C(field) offsetof(struct config, field)
 #define Q(field) offsetof(struct queue_config, field)
@@ -86,6 +89,26 @@ const struct option_row queue_options[] = {
      "how long running jobs may go on when jobqd stops or the queue is removed"},
     {"max_crashes", OPTION_INT, Q(max_crashes), "3", NULL, 0, 1000, NULL,
      "a job that crashed so many workers is discarded; 0: never"},
+    {"max_memory", OPTION_BYTES, Q(max_memory), "0", NULL, 0, 1024 * GIB, NULL,
+     "a worker whose process group uses more after a job is replaced; 0: no limit (command only)"},
+    {"max_memory_hard", OPTION_BYTES, Q(max_memory_hard), "0", NULL, 0, 1024 * GIB, NULL,
+     "a process group that uses more is killed at once; 0: no limit"},
+    {"cpu_limit", OPTION_DURATION, Q(cpu_limit_ms), "0", NULL, 0, 24 * DAY, NULL,
+     "processor time that a job may use; 0: no limit"},
+    {"nofile", OPTION_INT, Q(nofile), "0", NULL, 0, 1 << 20, NULL,
+     "how many files a process may have open, 16 or more; 0: as many as jobqd was given"},
+    {"nice", OPTION_INT, Q(nice), "0", NULL, -20, 19, NULL,
+     "added to jobqd's own nice value; a negative one needs root"},
+    {"user", OPTION_NAME, Q(user), NULL, "jobqd's own", 0, 0, NULL,
+     "the user, by name or number, that the program runs as; needs root"},
+    {"group", OPTION_NAME, Q(group), NULL, "the user's, else jobqd's own", 0, 0, NULL,
+     "the group, by name or number, that the program runs as; needs root"},
+    {"no_new_privs", OPTION_SWITCH, Q(no_new_privs), "off", NULL, 0, 0, "off|on",
+     "set-user-id programs and the like give no rights"},
+    {"working_directory", OPTION_DIR, Q(working_directory), NULL, "jobqd's own", 0, 0, NULL,
+     "the folder that the program is started in"},
+    {"env", OPTION_ENV, Q(env), NULL, "nothing more", 0, 0, NULL,
+     "variables for the program: NAME=VALUE sets one, NAME hands over jobqd's own, even a withheld one"},
     {"backoff", OPTION_BACKOFF, Q(backoff), "oban", NULL, 0, 0, NULL,
      "the wait before a failed job's next attempt"},
     {"keep", OPTION_SWITCH, Q(keep), "all", NULL, 0, 0, "none|all",
@@ -123,9 +146,15 @@ put_duration(struct jobq__buf *buf, int64_t ms)
 static void
 put_bytes(struct jobq__buf *buf, int64_t bytes)
 {
-    int64_t unit = bytes % MIB == 0 ? MIB : bytes % KIB == 0 ? KIB : 1;
-    jobq__buf_add_i64(buf, bytes / unit);
-    jobq__buf_adds(buf, unit == MIB ? "MiB" : unit == KIB ? "KiB" : "");
+    static const struct {
+        int64_t bytes;
+        const char *name;
+    } units[] = {{GIB, "GiB"}, {MIB, "MiB"}, {KIB, "KiB"}, {1, ""}};
+    size_t i = 0;
+    while (bytes % units[i].bytes != 0)
+        i++;
+    jobq__buf_add_i64(buf, bytes / units[i].bytes);
+    jobq__buf_adds(buf, bytes == 0 ? "" : units[i].name);
 }
 
 /* `"WHAT" is not allowed: ALLOWED` */
@@ -183,6 +212,8 @@ parse_bytes(const struct option_row *row, const char *value, size_t *out, jobq_e
         unit = KIB;
     else if (strcmp(rest, "MiB") == 0)
         unit = MIB;
+    else if (strcmp(rest, "GiB") == 0)
+        unit = GIB;
     if (!ok || unit == 0 || number < 0 || number > row->max / unit ||
         number * unit < row->min)
         return refuse(row, value, err);
@@ -276,6 +307,22 @@ set_program(char ***field, const char *value, const struct option_origin *origin
     return 0;
 }
 
+static int
+set_env(char ***field, const char *value, jobq_error *err)
+{
+    char **words = NULL;
+    int rc = words_split(value, &words, err);
+    if (rc == 0)
+        rc = environment_check(words, err);
+    if (rc != 0) {
+        words_free(words);
+        return rc;
+    }
+    words_free(*field);
+    *field = words; /* the field's */
+    return 0;
+}
+
 int
 option_set(const struct option_row *row, void *base, const char *value,
            const struct option_origin *origin, jobq_error *err)
@@ -315,6 +362,8 @@ option_set(const struct option_row *row, void *base, const char *value,
     case OPTION_COMMAND:
     case OPTION_EXEC:
         return set_program(field, value, origin, err);
+    case OPTION_ENV:
+        return set_env(field, value, err);
     case OPTION_BACKOFF:
         rc = jobq__backoff_parse(value, field, err);
         return rc == JOBQ_EINVAL ? refuse(row, value, err) : rc;
@@ -336,6 +385,7 @@ option_clear(const struct option_row *row, void *base)
         break;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_ENV:
         words_free(*(char ***)field);
         *(char ***)field = NULL;
         break;
@@ -359,7 +409,8 @@ option_is_set(const struct option_row *row, const void *base)
     if (row->type == OPTION_CONNINFO || row->type == OPTION_DIR ||
         row->type == OPTION_NAME || row->type == OPTION_SCHEMA)
         return *(char *const *)field != NULL;
-    if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC)
+    if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC ||
+        row->type == OPTION_ENV)
         return *(char **const *)field != NULL;
     if (row->type == OPTION_DURATION)
         return *(const int64_t *)field >= 0;
@@ -405,6 +456,7 @@ option_equal(const struct option_row *row, const void *base_a, const void *base_
         return *(const bool *)a == *(const bool *)b;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_ENV:
         return same_words(*(char **const *)a, *(char **const *)b);
     case OPTION_BACKOFF:
         return one->formula == other->formula && one->base_ms == other->base_ms &&
@@ -447,6 +499,45 @@ put_backoff(struct jobq__buf *buf, const struct jobq__backoff *backoff)
     jobq__buf_adds(buf, "%)");
 }
 
+/* What looks like a secret is not shown: the printed configuration goes into reports. */
+static bool
+names_a_secret(const char *word, size_t len)
+{
+    static const char *const parts[] = {"PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        size_t part = strlen(parts[i]);
+        for (size_t at = 0; at + part <= len; at++) {
+            if (strncasecmp(word + at, parts[i], part) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void
+put_env(struct jobq__buf *buf, char *const *words)
+{
+    for (; *words != NULL; words++) {
+        struct jobq__buf shown = {0};
+        size_t name = strcspn(*words, "=");
+        const char *value = *words + name;
+        jobq__buf_add(&shown, *words, name);
+        if (*value == '=') {
+            jobq__buf_addc(&shown, '=');
+            if (names_a_secret(*words, name))
+                jobq__buf_adds(&shown, "****");
+            else
+                conninfo_redact_uri(&shown, value + 1);
+        }
+        char *word[] = {jobq__buf_cstr(&shown) != NULL ? shown.data : NULL, NULL};
+        buf->failed = buf->failed || word[0] == NULL;
+        words_join(buf, word);
+        if (words[1] != NULL)
+            jobq__buf_addc(buf, ' ');
+        jobq__buf_clear(&shown);
+    }
+}
+
 static void
 put_choice(struct jobq__buf *buf, const char *choices, int nth)
 {
@@ -487,6 +578,9 @@ option_put(const struct option_row *row, const void *base, struct jobq__buf *buf
     case OPTION_COMMAND:
     case OPTION_EXEC:
         words_join(buf, *(char **const *)field);
+        break;
+    case OPTION_ENV:
+        put_env(buf, *(char **const *)field);
         break;
     case OPTION_BACKOFF:
         put_backoff(buf, field);
@@ -557,6 +651,9 @@ option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
     case OPTION_COMMAND:
     case OPTION_EXEC:
         jobq__buf_adds(buf, "a program and its arguments");
+        break;
+    case OPTION_ENV:
+        jobq__buf_adds(buf, "words NAME or NAME=VALUE");
         break;
     case OPTION_BACKOFF:
         jobq__buf_adds(buf,

@@ -25,11 +25,12 @@
     X(OPTION_DURATION, "TIME")    /* int64_t, ms */                                              \
     X(OPTION_DAYS, "TIME")        /* int64_t, ms, rounded up to whole days */                    \
     X(OPTION_INT, "N")            /* int */                                                      \
-    X(OPTION_BYTES, "SIZE")       /* size_t; KiB and MiB as units */                             \
+    X(OPTION_BYTES, "SIZE")       /* size_t; KiB, MiB and GiB as units */                        \
     X(OPTION_LEVEL, "WORD")       /* enum log_level */                                           \
     X(OPTION_SWITCH, "WORD")      /* bool: false and true are the two choices, in that order */  \
     X(OPTION_COMMAND, "PROGRAM…") /* char **: argv of a worker */                                \
     X(OPTION_EXEC, "PROGRAM…")    /* char **: argv of a process a job */                         \
+    X(OPTION_ENV, "NAME[=VALUE]…") /* char **: see environment.h */                         \
     X(OPTION_BACKOFF, "FORMULA")  /* struct jobq__backoff */
 /* clang-format on */
 

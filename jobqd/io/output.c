@@ -9,7 +9,7 @@
 #include "jobqd/io/channel.h"
 
 /* A pipe holds 64 KiB, or up to 1 MiB where the worker has enlarged it. */
-enum { DRAIN_READS = 16 };
+enum { DRAIN_READS = 16, CATCH_UP_CHUNK = 16 * 1024 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -153,13 +153,13 @@ stop_reading(struct output *output)
 
 /* One read. Returns false when there is nothing more for now, or for ever. */
 static bool
-read_once(struct output *output)
+read_once(struct output *output, char *chunk, size_t size)
 {
-    ssize_t n = read(output->fd, output->chunk, IO_CHUNK);
+    ssize_t n = read(output->fd, chunk, size);
     if (n > 0) {
         output->total += (uint64_t)n;
-        keep_tail(output, output->chunk, (size_t)n);
-        split(output, output->chunk, (size_t)n);
+        keep_tail(output, chunk, (size_t)n);
+        split(output, chunk, (size_t)n);
         return true;
     }
     if (n < 0 && errno == EINTR)
@@ -173,8 +173,9 @@ read_once(struct output *output)
 void
 output_catch_up(struct output *output)
 {
+    char chunk[CATCH_UP_CHUNK];
     for (int i = 0; i < DRAIN_READS && !output->ended; i++) {
-        if (!read_once(output))
+        if (!read_once(output, chunk, sizeof chunk))
             break;
     }
 }
@@ -182,7 +183,10 @@ output_catch_up(struct output *output)
 void
 output_drain(struct output *output)
 {
-    output_catch_up(output);
+    for (int i = 0; i < DRAIN_READS && !output->ended; i++) {
+        if (!read_once(output, output->chunk, IO_CHUNK))
+            break;
+    }
     end_line(output);
     tell_dropped(output);
 }
@@ -193,7 +197,7 @@ on_poll(uv_poll_t *poll, int status, int events)
     struct output *output = poll->data;
     (void)status; /* an error is found out by the read */
     (void)events;
-    read_once(output);
+    read_once(output, output->chunk, IO_CHUNK);
 }
 
 static void

@@ -63,7 +63,8 @@ int output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
  * unfinished last line, and the count of dropped lines. Bounded, as channel_drain is. */
 void output_drain(struct output *output);
 
-/* Reads, without blocking, what has been printed so far. Bounded, as output_drain is. */
+/* Reads, without blocking, what has been printed so far. Bounded, as output_drain is; not
+ * through the shared chunk, which may be somebody else's just then. */
 void output_catch_up(struct output *output);
 
 /* The end of what was printed after the first `from` bytes: at most OUTPUT_TAIL bytes,

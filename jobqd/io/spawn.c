@@ -2,6 +2,7 @@
  * another library's thread may have held malloc's lock when we forked. */
 #include "jobqd/io/spawn.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -22,89 +23,34 @@
  * overwrites a source. */
 enum { PARKED_FD = 16 };
 
-/* What spawn_raise_file_limit found, for the children. A property of the process, so
+/* What spawn_prepare found, for the children. A property of the process, so
  * there is one. */
 static struct rlimit files_before;
 static bool files_raised;
 
+static void
+seal_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir)) != NULL) {
+        int fd = atoi(entry->d_name); /* "." and "..": 0 */
+        if (fd > STDERR_FILENO)
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 void
-spawn_raise_file_limit(void)
+spawn_prepare(void)
 {
     if (files_raised || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
         return;
+    seal_descriptors();
     struct rlimit most = files_before;
     most.rlim_cur = most.rlim_max;
     files_raised = setrlimit(RLIMIT_NOFILE, &most) == 0;
-}
-
-/* ---- the environment ---- */
-
-/* A name, or with a trailing '*' the start of names. */
-static const char *const withheld[] = {
-    "PG*",
-    "DATABASE_URL",
-    "JOBQ_DATABASE",
-    "JOBQ_FD",
-    "JOBQ_JOB_ID",
-    "JOBQ_KIND",
-    "JOBQ_QUEUE",
-    "JOBQ_ATTEMPT",
-    "JOBQ_MAX_ATTEMPTS",
-    "JOBQ_DEADLINE_MS",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-};
-
-static bool
-is_withheld(const char *variable)
-{
-    for (size_t i = 0; i < sizeof withheld / sizeof withheld[0]; i++) {
-        size_t len = strlen(withheld[i]);
-        if (withheld[i][len - 1] == '*') {
-            if (strncmp(variable, withheld[i], len - 1) == 0)
-                return true;
-        } else if (strncmp(variable, withheld[i], len) == 0 && variable[len] == '=') {
-            return true;
-        }
-    }
-    return false;
-}
-
-char **
-spawn_environment(char *const *base, const char *const *extra, size_t n_extra)
-{
-    size_t n = n_extra;
-    size_t bytes = 0;
-    for (size_t i = 0; base[i]; i++) {
-        if (!is_withheld(base[i])) {
-            n++;
-            bytes += strlen(base[i]) + 1;
-        }
-    }
-    for (size_t i = 0; i < n_extra; i++)
-        bytes += strlen(extra[i]) + 1;
-
-    char **environment = malloc((n + 1) * sizeof environment[0] + bytes);
-    if (!environment)
-        return NULL;
-    char *text = (char *)(environment + n + 1);
-    size_t at = 0;
-    for (size_t i = 0; base[i]; i++) {
-        if (!is_withheld(base[i])) {
-            environment[at++] = text;
-            text = stpcpy(text, base[i]) + 1;
-        }
-    }
-    for (size_t i = 0; i < n_extra; i++) {
-        environment[at++] = text;
-        text = stpcpy(text, extra[i]) + 1;
-    }
-    environment[at] = NULL;
-    return environment;
 }
 
 /* ---- the child, between fork and exec ---- */
@@ -162,29 +108,72 @@ arrange_descriptors(struct plan *plan)
         if (dup2(plan->channel_fd, SPAWN_CHANNEL_FD) < 0)
             return false;
     }
-    /* All our descriptors are close-on-exec; a library's may not be. Where the kernel
-     * cannot do it (before 5.11), that has to do. */
+    /* All our descriptors are close-on-exec, and so is what we were started with
+     * (spawn_prepare); a library's may not be. Before Linux 5.11 that has to do. */
     close_range((unsigned)last + 1, ~0u, CLOSE_RANGE_CLOEXEC);
     return true;
+}
+
+/* Asked before the check, so that there is no moment in which the parent's death goes
+ * unnoticed. */
+static void
+die_with_parent(const struct plan *plan)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != plan->parent)
+        _exit(127);
+}
+
+/* What another user's program may do with its own output and input: open them again by
+ * name, as `>/dev/stderr` does. */
+static void
+hand_over_descriptors(const struct plan *plan)
+{
+    const struct limits *limits = plan->options->limits;
+    if (!limits || !limits->changes_user)
+        return;
+    /* Only what is not shared with anybody: never /dev/null. */
+    bool done = fchown(STDOUT_FILENO, limits->uid, limits->gid) == 0;
+    if (plan->options->stdin_fd >= 0)
+        done = fchown(STDIN_FILENO, limits->uid, limits->gid) == 0 && done;
+    (void)done;
+}
+
+/* Returns LIMITS_DONE, or what failed, with errno. */
+static enum limits_step
+confine(const struct plan *plan)
+{
+    const struct limits *limits = plan->options->limits;
+    if (plan->options->entrance && !cgroup_enter(*plan->options->entrance))
+        return LIMITS_CGROUP;
+    if (files_raised)
+        setrlimit(RLIMIT_NOFILE, &files_before);
+    enum limits_step step = limits ? limits_apply(limits) : LIMITS_DONE;
+    /* A change of the user has cleared it. */
+    die_with_parent(plan);
+    return step;
 }
 
 static _Noreturn void
 run_child(struct plan *plan)
 {
+    struct child_failure failure = {.step = LIMITS_EXEC};
     setpgid(0, 0);
-    /* Asked before the check, so that there is no moment in which the parent's death goes
-     * unnoticed. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != plan->parent || !guard_enter(plan->guarded))
+    die_with_parent(plan);
+    if (!guard_enter(plan->guarded))
         _exit(127);
     if (arrange_descriptors(plan)) {
-        if (files_raised)
-            setrlimit(RLIMIT_NOFILE, &files_before);
-        reset_signals();
-        execve(plan->options->argv[0], plan->options->argv, plan->options->environment);
+        hand_over_descriptors(plan);
+        failure.step = confine(plan);
+        if (failure.step == LIMITS_DONE) {
+            failure.step = LIMITS_EXEC;
+            reset_signals();
+            execve(plan->options->argv[0], plan->options->argv,
+                   plan->options->environment);
+        }
     }
-    int why = errno;
-    ssize_t ignored = write(plan->error_fd, &why, sizeof why);
+    failure.why = errno;
+    ssize_t ignored = write(plan->error_fd, &failure, sizeof failure);
     (void)ignored;
     _exit(127);
 }
@@ -317,14 +306,15 @@ fail:
     return rc;
 }
 
-int
-child_exec_error(const struct child *child)
+struct child_failure
+child_failure(const struct child *child)
 {
-    int why = 0;
+    struct child_failure failure = {.step = LIMITS_DONE};
     if (child->exec_error_fd < 0)
-        return 0;
-    ssize_t n = read(child->exec_error_fd, &why, sizeof why);
-    return n == (ssize_t)sizeof why ? why : 0;
+        return failure;
+    ssize_t n = read(child->exec_error_fd, &failure, sizeof failure);
+    return n == (ssize_t)sizeof failure ? failure
+                                        : (struct child_failure){.step = LIMITS_DONE};
 }
 
 void

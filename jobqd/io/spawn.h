@@ -25,14 +25,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "jobqd/io/cgroup.h"
+#include "jobqd/io/limits.h"
+
 /* The descriptor that a child finds its socket at. */
 enum { SPAWN_CHANNEL_FD = 3 };
 
 struct spawn_options {
     char *const *argv;        /* argv[0]: the executable's path; never given to a shell */
-    char *const *environment; /* complete: see spawn_environment */
+    char *const *environment; /* complete: see environment_make */
     int stdin_fd;             /* lent; -1: /dev/null */
     bool channel;             /* connect a socket to it */
+    const struct limits *limits; /* NULL: none */
+    const int *entrance;         /* cgroup_entrance of the group to enter; NULL: none */
 };
 
 /* A started child. The descriptors are close-on-exec and ours to close; -1: none. */
@@ -41,8 +46,13 @@ struct child {
     int pidfd;         /* readable when the child has ended */
     int channel_fd;    /* our end of its socket */
     int output_fd;     /* the reading end of its stdout and stderr */
-    int exec_error_fd; /* see child_exec_error */
+    int exec_error_fd; /* see child_failure */
     int guarded;       /* its slot in the guard's table */
+};
+
+struct child_failure {
+    enum limits_step step;
+    int why; /* errno */
 };
 
 /* How a child ended. */
@@ -54,30 +64,27 @@ struct child_end {
     bool by_guard; /* the guard has killed it, since the lease was about to end */
 };
 
-/* The environment of a child: base without what must not reach user code (the database's
- * address and passwords: PG*, DATABASE_URL, JOBQ_DATABASE) and without what is meant for
- * jobqd alone (systemd's sockets and watchdog, and JOBQ_FD and its like), then the
- * n_extra strings "NAME=value". Returns an array in one allocation, for free(); NULL: out
- * of memory. */
-char **spawn_environment(char *const *base, const char *const *extra, size_t n_extra);
-
-/* Raises this process's limit of open files as far as it may: a child costs us up to four
+/* Once, before the first child; more often does no harm.
+ *
+ * Raises this process's limit of open files as far as it may: a child costs us up to four
  * descriptors, and the usual soft limit of 1024 would end at some 250 of them. Children
  * get back the limit that was there before, since programs that use select() break above
- * 1024. Once is enough; more often does no harm. */
-void spawn_raise_file_limit(void);
+ * 1024. And makes close-on-exec what we were started with, for kernels that cannot close
+ * it in the child. */
+void spawn_prepare(void);
 
 /* Forks and executes. Returns 0, or a negative JOBQ_E… when there is no process (out of
  * descriptors, memory or processes). That the program cannot be executed is found out
- * later: child_exec_error. */
+ * later: child_failure. */
 int spawn_child(struct child *out, const struct spawn_options *options, jobq_error *err);
 
-/* Why the program could not be executed, as errno; 0: it was, or it is not known yet.
- * Does not block. Certain once the child has ended. */
-int child_exec_error(const struct child *child);
+/* Why there is no program in the child: what it was about to do, and errno. LIMITS_DONE:
+ * there is one, or it is not known yet. Does not block. Certain once the child has ended;
+ * told once. */
+struct child_failure child_failure(const struct child *child);
 
 /* The child has shown that it executes its program: the descriptor behind
- * child_exec_error is not needed any more. */
+ * child_failure is not needed any more. */
 void child_started(struct child *child);
 
 /* Sends a signal to the child and its whole process group. Only before child_reap. */

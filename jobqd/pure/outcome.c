@@ -1,6 +1,7 @@
 /* outcome.c: see outcome.h. The rows are tried in order; the first that fits decides. */
 #include "jobqd/pure/outcome.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,7 +73,10 @@ judge_boot_failure(const struct ending *ending, struct outcome *out)
     char how[64];
     /* An exec program's job is not to blame for it: it goes back. */
     conclude(ending, out, OUTCOME_BOOT_FAILED, true, VERDICT_RELEASED);
-    if (ending->exec_errno)
+    if (ending->exec_errno && ending->exec_step)
+        say(out, "cannot start %s: %s: %s", ending->path, ending->exec_step,
+            strerror(ending->exec_errno));
+    else if (ending->exec_errno)
         say(out, "cannot execute %s: %s", ending->path, strerror(ending->exec_errno));
     else if (ending->intent == INTENT_BOOT_TIMEOUT)
         say(out, "said no hello within %lld ms", (long long)ending->limit_ms);
@@ -87,6 +91,59 @@ judge_timeout(const struct ending *ending, struct outcome *out)
     conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_TIMEOUT);
     say(out, "ran longer than its timeout of %lld ms and %s", (long long)ending->limit_ms,
         describe_end(ending, how, sizeof how));
+}
+
+/* "210 MiB" */
+static void
+put_size(int64_t kb, char *text, size_t size)
+{
+    if (kb >= 10 * 1024)
+        snprintf(text, size, "%lld MiB", (long long)((kb + 512) / 1024));
+    else
+        snprintf(text, size, "%lld KiB", (long long)kb);
+}
+
+/* A program that only ever runs out of memory counts as one that only ever crashes. */
+static void
+judge_memory(const struct ending *ending, struct outcome *out)
+{
+    char used[32], limit[32];
+    conclude(ending, out, OUTCOME_MEMORY, ending->program == PROGRAM_WORKER,
+             VERDICT_MEMORY);
+    put_size(ending->memory_kb, used, sizeof used);
+    put_size(ending->memory_limit_kb, limit, sizeof limit);
+    if (ending->intent == INTENT_MEMORY)
+        say(out, "used %s of memory, more than its max_memory_hard of %s", used, limit);
+    else if (ending->oom == OOM_LIMIT)
+        say(out, "was killed by the kernel at its max_memory_hard of %s", limit);
+    else
+        say(out, "was killed by signal 9 (SIGKILL) as the kernel ran out of memory");
+    if (ending->intent == INTENT_MEMORY && !ending->head_exceeded)
+        out->verdict = VERDICT_RELEASED;
+}
+
+/* A deadline of another clock. */
+static void
+judge_cpu(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    bool blamed = ending->intent != INTENT_CPU || ending->head_exceeded;
+    conclude(ending, out, OUTCOME_TIMED_OUT, false,
+             blamed ? VERDICT_TIMEOUT : VERDICT_RELEASED);
+    if (blamed)
+        say(out, "used more processor time than its cpu_limit of %lld ms and %s",
+            (long long)ending->cpu_limit_ms, describe_end(ending, how, sizeof how));
+    else
+        say(out, "ended for a job that had used up its cpu_limit");
+}
+
+/* By the kernel's own hand, at RLIMIT_CPU. */
+static bool
+ran_out_of_cpu(const struct ending *ending)
+{
+    return ending->cpu_limit_ms > 0 &&
+           (ending->signal == SIGXCPU ||
+            (ending->signal == SIGKILL && ending->cpu_exhausted));
 }
 
 static void
@@ -171,6 +228,8 @@ outcome_judge(const struct ending *ending, struct outcome *out)
     } else if (ending->intent == INTENT_GIVE_UP) {
         conclude(ending, out, OUTCOME_STOPPED, true, VERDICT_RELEASED);
         say(out, "killed, since it could not be served");
+    } else if (ending->intent == INTENT_MEMORY) {
+        judge_memory(ending, out);
     } else if (ending->intent == INTENT_TIMEOUT && ending->head_timed_out) {
         judge_timeout(ending, out);
     } else if (ending->intent == INTENT_TIMEOUT) {
@@ -178,6 +237,12 @@ outcome_judge(const struct ending *ending, struct outcome *out)
          * blame. */
         conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_RELEASED);
         say(out, "ended for a job that had run past its timeout");
+    } else if (ending->intent == INTENT_CPU) {
+        judge_cpu(ending, out);
+    } else if (died_by_itself(ending) && ending->signal == SIGKILL && ending->oom) {
+        judge_memory(ending, out);
+    } else if (died_by_itself(ending) && ending->said_hello && ran_out_of_cpu(ending)) {
+        judge_cpu(ending, out);
     } else if (ending->intent == INTENT_BOOT_TIMEOUT) {
         judge_boot_failure(ending, out);
     } else if (ending->complaint && !died_by_itself(ending)) {

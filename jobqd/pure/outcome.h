@@ -14,14 +14,13 @@
 
 #include "jobqd/pure/job.h"
 
-/* X(enumerator, what the log calls it). An end by the kernel's out-of-memory killer is
- * OUTCOME_CRASHED with SIGKILL: to tell it apart takes evidence that is not among an
- * ending's members. */
+/* X(enumerator, what the log calls it) */
 #define OUTCOMES(X)                                                                      \
     X(OUTCOME_FINISHED, "finished")                                                      \
     X(OUTCOME_STOPPED, "stopped as asked")                                               \
     X(OUTCOME_CRASHED, "crashed")                                                        \
     X(OUTCOME_TIMED_OUT, "timed out")                                                    \
+    X(OUTCOME_MEMORY, "out of memory")                                                   \
     X(OUTCOME_BAD_PROTOCOL, "broke the protocol")                                        \
     X(OUTCOME_BOOT_FAILED, "did not start")                                              \
     X(OUTCOME_ORPHANED, "was killed by the guard")
@@ -45,10 +44,19 @@ enum intent {
                     not going) */
     INTENT_BOOT_TIMEOUT, /* no hello in time */
     INTENT_TIMEOUT,      /* a job's deadline has passed */
+    INTENT_CPU,          /* a job has used up its cpu_limit */
     INTENT_PROTOCOL,     /* it broke the protocol; ending.complaint says how */
+    INTENT_MEMORY,       /* it used more than max_memory_hard */
     INTENT_GIVE_UP,      /* memory or a descriptor failed us: we cannot serve it */
     INTENT_KILL,         /* the pool is killed: its jobs go back */
     INTENT_GUARD         /* the guard did, since the lease was about to end */
+};
+
+/* What is known about a SIGKILL that was not ours. */
+enum oom {
+    OOM_NONE,
+    OOM_LIMIT, /* the kernel ended the control group at its max_memory_hard */
+    OOM_SYSTEM /* the kernel has just killed for want of memory, presumably this one */
 };
 
 struct ending {
@@ -57,16 +65,23 @@ struct ending {
     bool said_hello; /* always true for PROGRAM_EXEC */
     bool holds_job;  /* a job at the head has no answer, after everything written was read
                       */
-    bool head_timed_out;   /* it is that job's deadline that has passed */
-    bool half_line;        /* the socket ended within a line */
-    uint64_t answered;     /* jobs in its life */
-    int exec_errno;        /* why the program could not be executed; 0: it was */
-    int exit_code;         /* -1: a signal ended it */
-    int signal;            /* 0: it exited */
-    int sent_signal;       /* the last one that we sent; 0: none */
-    int64_t limit_ms;      /* the timeout that has passed: the job's, or boot_timeout */
-    const char *complaint; /* what broke the protocol, or NULL */
-    const char *path;      /* the program, for messages */
+    bool head_timed_out; /* it is that job's deadline that has passed */
+    bool head_exceeded;  /* for INTENT_CPU and INTENT_MEMORY: it is that job's doing */
+    enum oom oom;
+    bool cpu_exhausted; /* as much processor time is used as the kernel lets it have */
+    int64_t cpu_limit_ms;
+    int64_t memory_kb;       /* INTENT_MEMORY: what it used */
+    int64_t memory_limit_kb; /* max_memory_hard */
+    bool half_line;          /* the socket ended within a line */
+    uint64_t answered;       /* jobs in its life */
+    int exec_errno;          /* why the program could not be executed; 0: it was */
+    const char *exec_step;   /* what failed before it could be; NULL: that itself */
+    int exit_code;           /* -1: a signal ended it */
+    int signal;              /* 0: it exited */
+    int sent_signal;         /* the last one that we sent; 0: none */
+    int64_t limit_ms;        /* the timeout that has passed: the job's, or boot_timeout */
+    const char *complaint;   /* what broke the protocol, or NULL */
+    const char *path;        /* the program, for messages */
 };
 
 enum { OUTCOME_TEXT = 512, OUTCOME_SNOOZE_MS = 60000 };

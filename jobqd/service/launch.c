@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/environment.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
@@ -47,39 +49,104 @@ put_number(struct jobq__buf *buf, const char *name, int64_t value)
     jobq__buf_addc(buf, '\0');
 }
 
+/* base: complete already, but for these n variables. */
 static char **
-with_variables(char *const *base, const struct jobq__buf *text, size_t n)
+with_variables(const struct environment_sources *sources, const struct jobq__buf *text,
+               size_t n)
 {
-    const char *extra[MOST_VARIABLES];
+    const char *own[MOST_VARIABLES + 1] = {NULL};
+    struct environment_sources all = *sources;
     const char *at = text->data;
     for (size_t i = 0; i < n; i++) {
-        extra[i] = at;
+        own[i] = at;
         at += strlen(at) + 1;
     }
-    return spawn_environment(base, extra, n);
+    all.own = own;
+    return text->failed ? NULL : environment_make(&all);
 }
 
-char **
-launch_environment(const struct queue_config *queue, size_t max_frame, char *const *base)
+/* What is the same for every process. */
+static char **
+plan_environment(const struct launch_plan *plan, size_t max_frame, char *const *base)
 {
-    /* What is the same for every process. An exec program's job brings the rest along. */
+    const struct queue_config *queue = plan->queue;
+    struct environment_sources sources = {
+        .inherited = base,
+        .account = plan->limits.account,
+        .words = queue->env,
+    };
     if (queue->mode == QUEUE_EXEC)
-        return spawn_environment(base, NULL, 0);
+        return environment_make(&sources);
     struct jobq__buf text = {0};
     put_text(&text, "JOBQ_QUEUE", queue->name);
     put_number(&text, "JOBQ_FD", SPAWN_CHANNEL_FD);
     put_number(&text, "JOBQ_MAX_FRAME", (int64_t)max_frame);
-    char **environment = text.failed ? NULL : with_variables(base, &text, 3);
+    char **environment = with_variables(&sources, &text, 3);
     jobq__buf_clear(&text);
     return environment;
+}
+
+int
+launch_plan_make(struct launch_plan *plan, const struct queue_config *queue,
+                 size_t max_frame, char *const *base, jobq_error *err)
+{
+    enum limits_step step;
+    *plan = (struct launch_plan){.queue = queue};
+    int rc = limits_resolve(&plan->limits, queue, &step, err);
+    if (rc < 0)
+        return rc;
+    plan->environment = plan_environment(plan, max_frame, base);
+    if (!plan->environment)
+        return jobq__error(err, JOBQ_ENOMEM, "no memory for the environment of queue %s",
+                           queue->name);
+    return 0;
+}
+
+void
+launch_plan_clear(struct launch_plan *plan)
+{
+    limits_clear(&plan->limits);
+    free(plan->environment);
+    plan->environment = NULL;
+}
+
+static int
+check_queue(const struct config *config, const struct queue_config *queue,
+            jobq_error *err)
+{
+    struct limits limits;
+    enum limits_step step;
+    jobq_error why;
+    char where[PATH_MAX + 256];
+    int rc = limits_resolve(&limits, queue, &step, &why);
+    if (rc == 0)
+        rc = limits_probe(&limits, &step, &why);
+    if (rc < 0) {
+        const char *option = limits_option(&limits, step);
+        config_where(config, queue, option ? option : "", where, sizeof where);
+        jobq__error(err, rc, "%s: %s", where, why.message);
+    }
+    limits_clear(&limits);
+    return rc;
+}
+
+int
+launch_check(const struct config *config, jobq_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < config->n_queues && rc == 0; i++)
+        rc = check_queue(config, &config->queues[i], err);
+    return rc;
 }
 
 /* JOBQ_DEADLINE_MS is a moment, in milliseconds since 1970; absent when the job has no
  * deadline. */
 static char **
-job_environment(char *const *base, const struct queue_config *queue,
-                const struct job *job)
+job_environment(const struct launch_plan *plan, const struct job *job)
 {
+    const struct queue_config *queue = plan->queue;
+    /* What the plan has was sifted already: all of it is the program's. */
+    struct environment_sources sources = {.words = plan->environment};
     struct jobq__buf text = {0};
     size_t n = MOST_VARIABLES - 1;
     int64_t timeout_ms = launch_timeout_ms(queue, job);
@@ -92,7 +159,7 @@ job_environment(char *const *base, const struct queue_config *queue,
         put_number(&text, "JOBQ_DEADLINE_MS", wall_clock_ms() + timeout_ms);
         n = MOST_VARIABLES;
     }
-    char **environment = text.failed ? NULL : with_variables(base, &text, n);
+    char **environment = with_variables(&sources, &text, n);
     jobq__buf_clear(&text);
     return environment;
 }
@@ -122,12 +189,12 @@ fail:
 }
 
 static int
-launch_exec(struct child *out, const struct queue_config *queue, char *const *base,
+launch_exec(struct child *out, const struct launch_plan *plan, const int *entrance,
             const struct job *job, jobq_error *err)
 {
     int fd = -1;
     int rc = JOBQ_ENOMEM;
-    char **environment = job_environment(base, queue, job);
+    char **environment = job_environment(plan, job);
     if (!environment) {
         jobq__error(err, rc, "no memory for the environment of job %" PRId64, job->id);
         goto out;
@@ -140,8 +207,11 @@ launch_exec(struct child *out, const struct queue_config *queue, char *const *ba
         goto out;
     }
     rc = spawn_child(out,
-                     &(struct spawn_options){
-                         .argv = queue->argv, .environment = environment, .stdin_fd = fd},
+                     &(struct spawn_options){.argv = plan->queue->argv,
+                                             .environment = environment,
+                                             .stdin_fd = fd,
+                                             .limits = &plan->limits,
+                                             .entrance = entrance},
                      err);
 out:
     if (fd >= 0)
@@ -151,15 +221,18 @@ out:
 }
 
 int
-launch(struct child *out, const struct queue_config *queue, char *const *environment,
+launch(struct child *out, const struct launch_plan *plan, int entrance,
        const struct job *job, jobq_error *err)
 {
+    const int *way_in = entrance >= 0 ? &entrance : NULL;
     if (job)
-        return launch_exec(out, queue, environment, job, err);
+        return launch_exec(out, plan, way_in, job, err);
     return spawn_child(out,
-                       &(struct spawn_options){.argv = queue->argv,
-                                               .environment = environment,
+                       &(struct spawn_options){.argv = plan->queue->argv,
+                                               .environment = plan->environment,
                                                .stdin_fd = -1,
-                                               .channel = true},
+                                               .channel = true,
+                                               .limits = &plan->limits,
+                                               .entrance = way_in},
                        err);
 }

@@ -6,20 +6,37 @@
 #include <jobq/error.h>
 
 #include "jobqd/base/config.h"
+#include "jobqd/io/limits.h"
 #include "jobqd/io/spawn.h"
 #include "jobqd/pure/job.h"
 
 /* The job's own timeout, or the queue's; 0: none. */
 int64_t launch_timeout_ms(const struct queue_config *queue, const struct job *job);
 
-/* What all processes of a queue find in their environment: for workers their socket and
- * the bytes that a line may have. For free(); NULL: out of memory. */
-char **launch_environment(const struct queue_config *queue, size_t max_frame,
-                          char *const *base);
+/* What is found out once for all processes of a queue. */
+struct launch_plan {
+    const struct queue_config *queue; /* outlives it */
+    struct limits limits;
+    char **environment; /* for workers with their socket and the bytes that a line may
+                           have; an exec program's job brings the rest along */
+};
+
+/* base: jobqd's own environment. Returns 0, JOBQ_ENOMEM, or JOBQ_EINVAL for a user or
+ * group that is not there (any more). Clear with launch_plan_clear, also after a failure.
+ */
+int launch_plan_make(struct launch_plan *plan, const struct queue_config *queue,
+                     size_t max_frame, char *const *base, jobq_error *err);
+void launch_plan_clear(struct launch_plan *plan);
 
 /* Starts one process: a worker with a socket (job NULL), or an exec program for that job,
- * with the args on stdin. */
-int launch(struct child *out, const struct queue_config *queue, char *const *environment,
+ * with the args on stdin. entrance: of a control group (cgroup_entrance), or -1. */
+int launch(struct child *out, const struct launch_plan *plan, int entrance,
            const struct job *job, jobq_error *err);
+
+/* Whether every queue's programs can be started here, as far as that can be tried without
+ * starting them: its user and group, its limits, its folder, and whether that user may
+ * execute the program. Waits for a child process a queue: not for the loop's callbacks,
+ * but for a start or a reload. JOBQ_EINVAL begins with file and line. */
+int launch_check(const struct config *config, jobq_error *err);
 
 #endif

@@ -38,7 +38,8 @@ struct pool {
     char subject[160]; /* for the log: "queue NAME" */
     const struct pool_events *events;
     void *owner;
-    char *chunk; /* IO_CHUNK bytes, for all workers to read through */
+    char *chunk;         /* IO_CHUNK bytes, for all workers to read through */
+    struct watch *watch; /* what the workers use; NULL once they are gone */
 
     /* The roster's: see roster.c. */
     struct worker_program *program; /* the newest: what is to run */
@@ -98,7 +99,7 @@ extern const struct worker_events pool_worker_events;
 /* ---- roster.c ---- */
 
 /* What workers are to be started with from now on; those of an older one are replaced,
- * one by one. Returns 0, or JOBQ_ENOMEM: nothing has changed. */
+ * one by one. Returns 0, or a negative JOBQ_E… (logged): nothing has changed. */
 int roster_set_program(struct pool *pool, uv_loop_t *loop,
                        const struct queue_config *queue, size_t max_frame);
 void roster_clear(struct pool *pool);

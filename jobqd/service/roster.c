@@ -42,29 +42,36 @@ drop_program(struct worker_program *program)
     if (!program || --program->users > 0)
         return;
     queue_config_drop(program->queue);
-    free(program->environment);
+    launch_plan_clear(&program->plan);
     free(program);
 }
 
-static struct worker_program *
-new_program(struct pool *pool, uv_loop_t *loop, const struct queue_config *queue,
-            size_t max_frame)
+static int
+new_program(struct worker_program **out, struct pool *pool, uv_loop_t *loop,
+            const struct queue_config *queue, size_t max_frame)
 {
+    jobq_error err = {.message = "out of memory"};
     struct worker_program *program = calloc(1, sizeof *program);
-    char **environment = launch_environment(queue, max_frame, environ);
-    if (!program || !environment) {
+    int rc = program ? launch_plan_make(&program->plan, queue, max_frame, environ, &err)
+                     : JOBQ_ENOMEM;
+    if (rc < 0) {
+        log_error(pool->subject, "cannot prepare its programs: %s", err.message);
+        if (program)
+            launch_plan_clear(&program->plan);
         free(program);
-        free(environment);
-        return NULL;
+        return rc;
     }
+    if (queue->max_memory_hard > 0)
+        watch_choose(pool->watch);
     queue_config_hold(queue);
-    *program = (struct worker_program){.loop = loop,
-                                       .queue = queue,
-                                       .max_frame = max_frame,
-                                       .environment = environment,
-                                       .chunk = pool->chunk,
-                                       .users = 1};
-    return program;
+    program->loop = loop;
+    program->queue = queue;
+    program->max_frame = max_frame;
+    program->watch = pool->watch;
+    program->chunk = pool->chunk;
+    program->users = 1;
+    *out = program;
+    return 0;
 }
 
 int
@@ -72,11 +79,11 @@ roster_set_program(struct pool *pool, uv_loop_t *loop, const struct queue_config
                    size_t max_frame)
 {
     struct intensity restarts, replacing;
-    struct worker_program *program = new_program(pool, loop, queue, max_frame);
-    if (!program)
-        return JOBQ_ENOMEM;
-    int rc =
-        intensity_init(&restarts, (size_t)queue->max_restarts, queue->max_seconds_ms);
+    struct worker_program *program;
+    int rc = new_program(&program, pool, loop, queue, max_frame);
+    if (rc < 0)
+        return rc;
+    rc = intensity_init(&restarts, (size_t)queue->max_restarts, queue->max_seconds_ms);
     if (rc == 0)
         rc = intensity_init(&replacing, 0, queue->max_seconds_ms);
     if (rc < 0) {

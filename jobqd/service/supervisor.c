@@ -215,6 +215,12 @@ on_worker_answers(void *owner, struct worker *worker, size_t n, uint64_t elapsed
     pool_ask_for_turn(pool);
 }
 
+static void
+on_worker_over_memory(void *owner, struct worker *worker)
+{
+    roster_replace(owner, worker, DUE_MEMORY);
+}
+
 void
 pool_note_bad_end(struct pool *pool)
 {
@@ -238,7 +244,8 @@ on_worker_end(void *owner, struct worker *worker, const struct outcome *outcome)
     struct pool *pool = owner;
     list_remove(&worker->dirty);
     wait_again(pool, &worker->jobs);
-    if (outcome->bad || outcome->kind == OUTCOME_CRASHED)
+    if (outcome->bad || outcome->kind == OUTCOME_CRASHED ||
+        outcome->kind == OUTCOME_MEMORY)
         pool->crashes++;
     roster_ended(pool, worker, outcome);
     pool->room_changed = true;
@@ -258,6 +265,7 @@ const struct worker_events pool_worker_events = {
     .on_withdrawn = on_worker_withdrawn,
     .on_verdict = on_worker_verdict,
     .on_answers = on_worker_answers,
+    .on_over_memory = on_worker_over_memory,
     .on_end = on_worker_end,
     .on_gone = on_worker_gone,
 };
@@ -363,6 +371,8 @@ static void
 close_handles(struct pool *pool)
 {
     set_state(pool, POOL_CLOSING);
+    watch_leave(pool->watch);
+    pool->watch = NULL;
     uv_close((uv_handle_t *)&pool->turn_soon, on_handle_closed);
     uv_close((uv_handle_t *)&pool->timer, on_handle_closed);
 }
@@ -423,6 +433,7 @@ free_memory(struct pool *pool)
 {
     roster_clear(pool);
     intensity_clear(&pool->intensity);
+    watch_leave(pool->watch);
     free(pool->chunk);
     free(pool);
 }
@@ -444,12 +455,14 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
         list_init(&pool->by_load[i]);
     set_mailbox(pool, queue);
     pool->chunk = malloc(IO_CHUNK);
-    int rc = pool->chunk ? roster_set_program(pool, loop, queue, max_frame) : JOBQ_ENOMEM;
+    pool->watch = watch_join(loop);
+    int rc = pool->chunk && pool->watch ? roster_set_program(pool, loop, queue, max_frame)
+                                        : JOBQ_ENOMEM;
     if (rc < 0) {
         free_memory(pool);
         return rc;
     }
-    spawn_raise_file_limit();
+    spawn_prepare();
     uv_idle_init(loop, &pool->turn_soon);
     uv_timer_init(loop, &pool->timer);
     pool->turn_soon.data = pool->timer.data = pool;

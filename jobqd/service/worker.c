@@ -211,12 +211,12 @@ send_signal(struct worker *worker, int signal)
     child_signal(&worker->child, signal);
 }
 
-static void
-terminate(struct worker *worker, enum intent intent, uint64_t now_ns)
+void
+worker_terminate(struct worker *worker, enum intent intent, uint64_t now_ns)
 {
     raise_intent(worker, intent);
     worker_set_state(worker, WORKER_TERMINATING, now_ns);
-    send_signal(worker, SIGTERM);
+    send_signal(worker, intent == INTENT_CPU ? SIGXCPU : SIGTERM);
     worker_arm(worker, now_ns);
 }
 
@@ -241,7 +241,7 @@ head_is_late(struct worker *worker, uint64_t now_ns)
                 "job %" PRId64 " has run for its timeout of %" PRId64 " ms", job->id,
                 worker->late_ms);
     if (worker_is_exec(worker)) {
-        terminate(worker, INTENT_TIMEOUT, now_ns);
+        worker_terminate(worker, INTENT_TIMEOUT, now_ns);
         return;
     }
     raise_intent(worker, INTENT_TIMEOUT);
@@ -265,19 +265,20 @@ patience_ends(struct worker *worker, uint64_t now_ns)
         if (worker_head(worker))
             head_is_late(worker, now_ns);
         else
-            terminate(worker, INTENT_STOP, now_ns);
+            worker_terminate(worker, INTENT_STOP, now_ns);
         return;
     case WORKER_CANCELLING:
-        terminate(worker, INTENT_TIMEOUT, now_ns);
+        worker_terminate(worker, INTENT_TIMEOUT, now_ns);
         return;
     case WORKER_LEAVING:
         if (worker->wanted == WANTED_UP && worker->complaint[0] == '\0')
             snprintf(worker->complaint, sizeof worker->complaint,
                      "closed its socket but did not exit");
-        terminate(worker, INTENT_NONE, now_ns);
+        worker_terminate(worker, INTENT_NONE, now_ns);
         return;
     case WORKER_TERMINATING:
-        log_warning(worker->subject, "did not go after SIGTERM: killing it");
+        log_warning(worker->subject, "did not go after %s: killing it",
+                    worker->sent_signal == SIGXCPU ? "SIGXCPU" : "SIGTERM");
         worker_end_for(worker, INTENT_NONE, now_ns);
         return;
     case WORKER_IDLE:
@@ -391,6 +392,7 @@ worker_flush(struct worker *worker)
         send_job(worker, list_entry(link, struct job, link), now_ns);
     }
     channel_flush(&worker->channel);
+    worker_mark(worker);
     worker_arm(worker, now_ns);
 }
 
@@ -440,7 +442,7 @@ dismiss(struct worker *worker, enum worker_wanted wanted)
     raise_intent(worker, INTENT_STOP);
     switch (worker->state) {
     case WORKER_BOOTING:
-        terminate(worker, INTENT_STOP, now_ns);
+        worker_terminate(worker, INTENT_STOP, now_ns);
         return;
     case WORKER_IDLE:
     case WORKER_BUSY:
@@ -535,7 +537,9 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
     list_init(&worker->unsent);
     list_init(&worker->place);
     list_init(&worker->dirty);
-    int rc = launch(&worker->child, program->queue, program->environment, job, err);
+    snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d",
+             program->queue->name, slot + 1);
+    int rc = worker_launch(worker, job, err);
     if (rc < 0) {
         free(worker);
         return rc;
@@ -545,6 +549,7 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
              program->queue->name, slot + 1, (long)worker->child.pid);
     rc = watch_process(worker, rate, err);
     if (rc < 0) {
+        watch_remove(program->watch, &worker->watched);
         child_discard(&worker->child);
         free(worker);
         return rc;
@@ -557,6 +562,7 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
         job->started_ns = worker->entered_ns;
         list_push(&worker->jobs, &job->link);
         worker->n_jobs = 1;
+        worker_mark(worker);
     }
     log_debug(worker->subject, "started, waits for %s",
               worker_state_meaning(worker->state));

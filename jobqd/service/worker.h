@@ -24,6 +24,8 @@
 #include "jobqd/pure/job.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/outcome.h"
+#include "jobqd/service/launch.h"
+#include "jobqd/service/watch.h"
 
 /* X(enumerator, what we are waiting for). An exec program begins as WORKER_BUSY. */
 #define WORKER_STATES(X)                                                                 \
@@ -70,8 +72,9 @@ struct worker_program {
     uv_loop_t *loop;
     const struct queue_config *queue;
     size_t max_frame;
-    char **environment; /* spawn_environment's, without what belongs to one job */
-    char *chunk;        /* IO_CHUNK bytes to read through */
+    struct launch_plan plan;
+    struct watch *watch;
+    char *chunk; /* IO_CHUNK bytes to read through */
 
     /* The roster's. */
     size_t users;     /* workers, and the pool itself */
@@ -90,6 +93,9 @@ struct worker_events {
     /* The job has left the worker. verdict is lent for the call. */
     void (*on_verdict)(void *owner, struct worker *worker, struct job *job,
                        const struct verdict *verdict);
+    /* It has ended a job, or is idle, and uses more than the queue's max_memory. Once in
+     * its life. Comes from inside a read or a measurement. */
+    void (*on_over_memory)(void *owner, struct worker *worker);
     /* n answers have come together, for which the worker took elapsed_ns. */
     void (*on_answers)(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns);
     /* The process is gone and reaped, its head judged. What jobs it leaves behind, not to
@@ -127,6 +133,20 @@ struct worker {
     uint64_t batch_ns;      /* its time */
     uint64_t batch_from_ns; /* since when the worker worked for it */
     char complaint[256];    /* how it broke the protocol, or "" */
+
+    /* Limits and use. A job is known by when it started: started_ns. */
+    struct watched watched;
+    bool is_large;         /* used more than max_memory when last measured */
+    bool over_memory;      /* on_over_memory was called */
+    uint64_t exceeded_ns;  /* the job that used too much, whatever of; 0: none */
+    int64_t exceeded_kb;   /* memory, if that was it */
+    uint64_t cpu_from_ns;  /* the job for which the group's processor time is counted, */
+    int64_t cpu_from_us;   /* from this on */
+    uint64_t marked_ns;    /* the job that was the head when these were noted: */
+    int64_t marked_cpu_us; /* the process's own processor time */
+    int64_t end_cpu_us;    /* of the head, from its mark to the end; -1: not known */
+    int64_t peak_kb;       /* memory of the whole group; -1: was not measured */
+    bool hit_limit;        /* the kernel ended it at max_memory_hard */
 
     uint64_t entered_ns; /* when the state was entered */
     uint64_t quiet_ns;   /* when it last held no job */

@@ -64,6 +64,9 @@ static void
 judge(struct worker *worker, const struct child_end *end, struct outcome *outcome)
 {
     const struct job *job = worker_head(worker);
+    char step[512];
+    struct child_failure failure = child_failure(&worker->child);
+    limits_describe(&worker->program->plan.limits, failure.step, step, sizeof step);
     struct ending ending = {
         .program = worker_is_exec(worker) ? PROGRAM_EXEC : PROGRAM_WORKER,
         .intent = worker->intent,
@@ -72,7 +75,8 @@ judge(struct worker *worker, const struct child_end *end, struct outcome *outcom
         .head_timed_out = job && job->id == worker->late_id,
         .half_line = worker->channel.state == CHANNEL_CUT,
         .answered = worker->answered,
-        .exec_errno = child_exec_error(&worker->child),
+        .exec_errno = failure.step == LIMITS_DONE ? 0 : failure.why,
+        .exec_step = failure.step == LIMITS_EXEC ? NULL : step,
         .exit_code = end->exit_code,
         .signal = end->signal,
         .sent_signal = worker->sent_signal,
@@ -81,6 +85,7 @@ judge(struct worker *worker, const struct child_end *end, struct outcome *outcom
         .complaint = worker->complaint[0] ? worker->complaint : NULL,
         .path = worker->program->queue->argv[0],
     };
+    worker_fill_ending(worker, end, &ending);
     outcome_judge(&ending, outcome);
 }
 
@@ -93,8 +98,10 @@ settle_head(struct worker *worker, const struct child_end *end,
     verdict.kind = outcome->verdict;
     verdict.delay_ms = outcome->delay_ms;
     verdict.run_us = worker_run_us(job, now_ns);
-    verdict.cpu_us = end->cpu_us;
-    verdict.max_rss_kb = end->max_rss_kb;
+    /* Of a worker the kernel's sum is that of all the jobs that it ever had. */
+    verdict.cpu_us = worker_is_exec(worker) ? end->cpu_us : worker->end_cpu_us;
+    verdict.max_rss_kb =
+        worker->peak_kb > end->max_rss_kb ? worker->peak_kb : end->max_rss_kb;
     verdict.exit_code = end->exit_code;
     verdict.signal = end->signal;
     if (verdict.kind != VERDICT_OK && verdict.kind != VERDICT_RELEASED &&
@@ -156,6 +163,7 @@ end_life(struct worker *worker)
     if (worker->channel.state == CHANNEL_OPEN)
         channel_drain(&worker->channel);
     output_drain(&worker->output);
+    worker_measure_end(worker);
     if (child_reap(&worker->child, &end, &err) < 0)
         log_error(worker->subject, "%s", err.message);
     if (end.by_guard)

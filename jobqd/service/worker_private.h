@@ -1,7 +1,8 @@
 /* worker_private.h: what the files of a worker share. Not for anybody else.
  *
  * worker.c: its states, its deadlines, what it is given and told; worker_says.c: what it
- * says on its socket; worker_end.c: what it prints, and its end.
+ * says on its socket; worker_end.c: what it prints, and its end; worker_limits.c: what it
+ * may use.
  */
 #ifndef JOBQD_WORKER_PRIVATE_H
 #define JOBQD_WORKER_PRIVATE_H
@@ -27,6 +28,26 @@ int64_t worker_run_us(const struct job *job, uint64_t now_ns);
  * owner may have told it to stop. */
 void worker_settle(struct worker *worker, struct job *job, const struct verdict *verdict,
                    uint64_t now_ns);
+
+/* SIGTERM (SIGXCPU for INTENT_CPU) to the process group, for that reason; SIGKILL after
+ * stop_grace. */
+void worker_terminate(struct worker *worker, enum intent intent, uint64_t now_ns);
+
+/* worker_limits.c. Starts the process, confined as its queue says, and watches what it
+ * uses. */
+int worker_launch(struct worker *worker, const struct job *job, jobq_error *err);
+/* Its head may be another one, or none, than before. */
+void worker_mark(struct worker *worker);
+/* Some of its jobs have ended. */
+void worker_after_jobs(struct worker *worker);
+/* Puts what the attempt has used and printed into a verdict on a job that was answered.
+ */
+void worker_measure_answer(struct worker *worker, const struct job *job,
+                           struct verdict *verdict);
+/* The process has ended and is not reaped yet: what can be learned now alone. */
+void worker_measure_end(struct worker *worker);
+void worker_fill_ending(const struct worker *worker, const struct child_end *end,
+                        struct ending *ending);
 
 extern const struct channel_events worker_channel_events;
 extern const struct output_events worker_output_events;

@@ -139,6 +139,8 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
     fill_verdict(worker, frame, job, &verdict);
     verdict.run_us = worker_run_us(job, worker->batch_ns);
     worker->answered++;
+    if (verdict_error_kind(verdict.kind) != NULL)
+        worker_measure_answer(worker, job, &verdict);
     if (frame->id == worker->late_id) {
         make_late(worker, &verdict, text, sizeof text);
         late_job_answered(worker);
@@ -275,6 +277,8 @@ on_lines_end(void *owner)
         return;
     uint64_t elapsed_ns = worker->batch_ns - worker->batch_from_ns;
     worker->events->on_answers(worker->owner, worker, n, elapsed_ns);
+    worker_mark(worker);
+    worker_after_jobs(worker);
     worker_arm(worker, worker->batch_ns);
 }
 

@@ -5,7 +5,8 @@
 --   $10 node  $11 max_crashes (0: no limit)  $12 whether completed jobs are kept
 --
 -- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do
--- not count. A failed job without attempts left, and one that crashed max_crashes workers, is discarded.
+-- not count. A failed job without attempts left, and one that crashed max_crashes workers, is discarded: a
+-- worker that was killed for its memory counts as crashed.
 WITH a AS MATERIALIZED (
     SELECT *
       FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[], $5::jsonb[], $6::jsonb[],
@@ -28,7 +29,7 @@ WITH a AS MATERIALIZED (
      CROSS JOIN LATERAL (
             SELECT a.outcome = 'crashed' AND $11 > 0 AND
                    1 + (SELECT count(*) FROM jsonb_array_elements(j.errors) e
-                         WHERE e ->> 'kind' = 'crash') >= $11 AS yes) poison
+                         WHERE e ->> 'kind' IN ('crash', 'memory')) >= $11 AS yes) poison
        FOR UPDATE OF j
 ), again AS (
     UPDATE @schema@.jobs j

@@ -234,7 +234,10 @@ what_is_printed_reads_back(void **state)
         load("[jobqd]\ndatabase = host=/run user=u\nmax_frame = 1025\nlease = 1m1ms\n"
              "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last '\n"
              "backoff = exponential(base=1s, cap=0, jitter=0%)\n"
-             "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n",
+             "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n"
+             "max_memory_hard = 1536MiB\ncpu_limit = 1s\nnofile = 64\nnice = 3\n"
+             "user = daemon\ngroup = 1\nno_new_privs = on\nworking_directory = /\n"
+             "env = A=1 'B=x y' HOME\n",
              no_environment);
     print_to("t.conf", config);
     config_free(config);
@@ -253,6 +256,64 @@ what_is_printed_reads_back(void **state)
     assert_string_equal(first, second);
     assert_non_null(strstr(first, "max_frame = 1025\n"));
     assert_non_null(strstr(first, "lease = 1m1ms\n"));
+}
+
+static void
+limits_of_a_queue_count(void **state)
+{
+    (void)state;
+    struct config *config =
+        load("[queue quick]\ncommand = true\nmax_memory = 100MiB\n"
+             "[queue mail]\nexec = true\n"
+             "max_memory_hard = 1GiB\ncpu_limit = 1m\nnofile = 64\nnice = -3\nuser = "
+             "www-data\n"
+             "group = 33\nno_new_privs = on\nworking_directory = ./dir\n"
+             "env = DATABASE_URL 'A=b c' TZ=\n",
+             no_environment);
+    const struct queue_config *quick = &config->queues[0];
+    assert_int_equal(quick->max_memory, 100 << 20);
+    assert_int_equal(quick->max_memory_hard, 0);
+    assert_int_equal(quick->nofile, 0);
+    assert_null(quick->user);
+    assert_null(quick->env);
+    const struct queue_config *mail = &config->queues[1];
+    assert_int_equal(mail->max_memory_hard, 1 << 30);
+    assert_int_equal(mail->cpu_limit_ms, 60000);
+    assert_int_equal(mail->nofile, 64);
+    assert_int_equal(mail->nice, -3);
+    assert_string_equal(mail->user, "www-data");
+    assert_string_equal(mail->group, "33");
+    assert_true(mail->no_new_privs);
+    assert_string_equal(strrchr(mail->working_directory, '/'), "/dir");
+    assert_int_equal(mail->working_directory[0], '/');
+    assert_string_equal(mail->env[0], "DATABASE_URL");
+    assert_string_equal(mail->env[1], "A=b c");
+    assert_string_equal(mail->env[2], "TZ=");
+    assert_null(mail->env[3]);
+    char where[128];
+    config_where(config, mail, "nofile", where, sizeof where);
+    assert_string_equal(where, "t.conf:8: [queue mail] nofile");
+    config_where(config, mail, "mailbox", where, sizeof where);
+    assert_string_equal(where, "t.conf: [queue mail]");
+    config_free(config);
+}
+
+/* The printed configuration goes into reports. */
+static void
+secrets_of_env_are_not_printed(void **state)
+{
+    (void)state;
+    char text[8192];
+    struct config *config =
+        load("[queue a]\ncommand = true\nenv = A=1 DB=postgresql://u:topsecret@h/db "
+             "API_KEY=topsecret smtp_password=topsecret 'B=a b' HOME\n",
+             no_environment);
+    print_to("t.conf", config);
+    config_free(config);
+    read_file("t.conf", text, sizeof text);
+    assert_null(strstr(text, "topsecret"));
+    assert_non_null(strstr(text, "\nenv = A=1 DB=postgresql://u:****@h/db API_KEY=**** "
+                                 "smtp_password=**** 'B=a b' HOME\n"));
 }
 
 static const struct {
@@ -337,7 +398,29 @@ static const struct {
      "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
      "concurrency, mailbox, "
      "timeout, stop_grace, boot_timeout, max_restarts, max_seconds, max_jobs, max_age, "
-     "shutdown_grace, max_crashes, backoff and keep"},
+     "shutdown_grace, max_crashes, max_memory, max_memory_hard, cpu_limit, nofile, nice, "
+     "user, group, no_new_privs, working_directory, env, backoff and keep"},
+    {"[queue a]\nexec = true\nmax_memory = 100MiB\n",
+     "t.conf:3: [queue a] max_memory: belongs to command; an exec queue runs one process "
+     "a job"},
+    {"[queue a]\ncommand = true\nmax_memory = 100\n",
+     "t.conf:3: [queue a] max_memory: less than any program needs: 1MiB or more, or 0"},
+    {"[queue a]\ncommand = true\nmax_memory_hard = 1GB\n",
+     "t.conf:3: [queue a] max_memory_hard: \"1GB\" is not allowed: 0 to 1024GiB"},
+    {"[queue a]\ncommand = true\nmax_memory_hard = 1GiB\nmax_memory = 2GiB\n",
+     "t.conf:4: [queue a] max_memory: more than max_memory_hard, which would always come "
+     "first"},
+    {"[queue a]\nexec = true\nnofile = 3\n",
+     "t.conf:3: [queue a] nofile: less than any program needs: 16 or more, or 0"},
+    {"[queue a]\nexec = true\nnice = 20\n",
+     "t.conf:3: [queue a] nice: \"20\" is not allowed: -20 to 19"},
+    {"[queue a]\nexec = true\nuser = a b\n",
+     "t.conf:3: [queue a] user: \"a b\" is not allowed: 1 to 128 letters, digits and . _ "
+     "- : @"},
+    {"[queue a]\nexec = true\nno_new_privs = yes\n",
+     "t.conf:3: [queue a] no_new_privs: \"yes\" is not allowed: off or on"},
+    {"[queue a]\nexec = true\nenv = A=1 JOBQ_FD=4\n",
+     "t.conf:3: [queue a] env: JOBQ_FD is set by jobqd itself"},
     {"[jobqd]\njust words\n", "t.conf:2: neither `[section]` nor `key = value`"},
     {"[jobqd\nlease = 1s\n", "t.conf:1: a section needs a closing ]"},
     {"[queue a] exec = true\n", "t.conf:1: nothing may follow a section's ]"},
@@ -489,6 +572,8 @@ main(void)
         cmocka_unit_test(a_line_longer_than_inih_takes_is_read_whole),
         cmocka_unit_test(later_sources_win),
         cmocka_unit_test(what_is_printed_reads_back),
+        cmocka_unit_test(limits_of_a_queue_count),
+        cmocka_unit_test(secrets_of_env_are_not_printed),
         cmocka_unit_test(a_wrong_file_is_told_by_line),
         cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),
         cmocka_unit_test(a_file_that_cannot_be_read),

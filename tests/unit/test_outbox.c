@@ -114,7 +114,7 @@ verdicts_become_settlements(void **state)
         {VERDICT_RELEASED, SETTLE_RELEASED, false},
         {VERDICT_CRASH, SETTLE_CRASHED, true},
         {VERDICT_TIMEOUT, SETTLE_FAILED, true},
-        {VERDICT_MEMORY, SETTLE_FAILED, true},
+        {VERDICT_MEMORY, SETTLE_CRASHED, true},
         {VERDICT_PROTOCOL, SETTLE_FAILED, true},
         {VERDICT_UNHANDLED, SETTLE_FAILED, true},
         {VERDICT_ORPHANED, SETTLE_FAILED, true},

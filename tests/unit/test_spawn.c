@@ -155,9 +155,10 @@ exec_error_of(const char *path)
     char *argv[] = {(char *)(uintptr_t)path, NULL};
     struct child child = spawn_argv(argv, -1, true);
     wait_readable(child.pidfd);
-    int why = child_exec_error(&child);
+    struct child_failure failure = child_failure(&child);
+    assert_int_equal(failure.step, LIMITS_EXEC);
     assert_int_equal(end_of(&child).exit_code, 127);
-    return why;
+    return failure.why;
 }
 
 static void
@@ -169,7 +170,7 @@ why_a_program_cannot_be_executed_is_told(void **state)
     assert_int_equal(exec_error_of("/tmp"), EACCES);
     struct child child = spawn_script("exit 127", -1, false);
     wait_readable(child.pidfd);
-    assert_int_equal(child_exec_error(&child), 0);
+    assert_int_equal(child_failure(&child).step, LIMITS_DONE);
     end_of(&child);
 }
 
@@ -287,8 +288,8 @@ the_file_limit_is_raised_for_us_alone(void **state)
     limit = before;
     limit.rlim_cur = 300;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    spawn_raise_file_limit();
-    spawn_raise_file_limit();
+    spawn_prepare();
+    spawn_prepare();
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     assert_int_equal(limit.rlim_cur, limit.rlim_max);
     output_is("ulimit -S -n", "300\n");
@@ -401,39 +402,103 @@ a_discarded_child_is_gone(void **state)
     assert_int_equal(child.pidfd, -1);
 }
 
-/* ---- the environment ---- */
+/* ---- limits ---- */
+
+static struct child
+spawn_confined(const char *script, const struct queue_config *queue, int stdin_fd)
+{
+    static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin";
+    static char *environment[] = {path, NULL};
+    char *argv[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c",
+                    (char *)(uintptr_t)script, NULL};
+    struct limits limits;
+    enum limits_step step;
+    struct child child;
+    jobq_error err;
+    if (limits_resolve(&limits, queue, &step, &err) < 0 ||
+        spawn_child(&child,
+                    &(struct spawn_options){.argv = argv,
+                                            .environment = environment,
+                                            .stdin_fd = stdin_fd,
+                                            .limits = &limits},
+                    &err) < 0)
+        fail_msg("%s", err.message);
+    limits_clear(&limits);
+    return child;
+}
 
 static void
-an_environment_is_without_what_is_withheld(void **state)
+confined_output_is(const char *script, const struct queue_config *queue,
+                   const char *expected)
+{
+    char out[1024];
+    struct child child = spawn_confined(script, queue, -1);
+    read_output(&child, out, sizeof out);
+    struct child_end end = end_of(&child);
+    assert_string_equal(out, expected);
+    assert_int_equal(end.exit_code, 0);
+}
+
+static void
+limits_are_set_before_the_program_runs(void **state)
 {
     (void)state;
-    static const char *const given[] = {
-        "HOME=/root",         "PGPASSWORD=x",        "PGHOST=x",
-        "PGSERVICEFILE=x",    "DATABASE_URL=x",      "JOBQ_DATABASE=x",
-        "JOBQ_FD=9",          "JOBQ_JOB_ID=9",       "NOTIFY_SOCKET=x",
-        "WATCHDOG_USEC=1",    "LISTEN_FDS=1",        "JOBQ_DATABASES=stays",
-        "MYPGPASSWORD=stays", "DATABASE_URL2=stays", "EMPTY=",
-    };
-    char *base[sizeof given / sizeof given[0] + 1];
-    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++)
-        base[i] = (char *)(uintptr_t)given[i];
-    base[sizeof given / sizeof given[0]] = NULL;
-    const char *extra[] = {"JOBQ_FD=3", "JOBQ_QUEUE=q"};
-    char **environment = spawn_environment(base, extra, 2);
-    static const char *const expected[] = {
-        "HOME=/root",
-        "JOBQ_DATABASES=stays",
-        "MYPGPASSWORD=stays",
-        "DATABASE_URL2=stays",
-        "EMPTY=",
-        "JOBQ_FD=3",
-        "JOBQ_QUEUE=q",
-    };
-    size_t n = sizeof expected / sizeof expected[0];
-    for (size_t i = 0; i < n; i++)
-        assert_string_equal(environment[i], expected[i]);
-    assert_null(environment[n]);
-    free(environment);
+    struct queue_config queue = {.mode = QUEUE_EXEC,
+                                 .nofile = 100,
+                                 .nice = 3,
+                                 .cpu_limit_ms = 2500,
+                                 .stop_grace_ms = 2000,
+                                 .no_new_privs = true,
+                                 .working_directory = (char *)(uintptr_t) "/usr"};
+    confined_output_is("ulimit -n; ulimit -H -n; ulimit -t; ulimit -H -t; nice; pwd;"
+                       "grep NoNewPrivs /proc/self/status",
+                       &queue, "100\n100\n3\n6\n3\n/usr\nNoNewPrivs:\t1\n");
+}
+
+static void
+nothing_is_limited_that_is_not_asked_for(void **state)
+{
+    (void)state;
+    struct queue_config queue = {.mode = QUEUE_EXEC};
+    confined_output_is("ulimit -t; nice; grep NoNewPrivs /proc/self/status", &queue,
+                       "unlimited\n0\nNoNewPrivs:\t0\n");
+}
+
+static void
+another_user_has_its_own_groups_and_dies_with_us_all_the_same(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        fail_msg("this test needs root");
+    struct queue_config queue = {.mode = QUEUE_EXEC,
+                                 .user = (char *)(uintptr_t) "daemon",
+                                 .group = (char *)(uintptr_t) "4242"};
+    /* No capability is left, it may write to its own stderr by name, and the parent's
+     * death is still told: prctl(PR_GET_PDEATHSIG). */
+    confined_output_is(
+        "id -u; id -g; id -G | grep -c ' 0\\|^0'; grep CapEff /proc/self/status;"
+        "echo by name >/dev/stderr;"
+        "exec python3 -c 'import ctypes; n = ctypes.c_int();"
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)'",
+        &queue, "1\n4242\n0\nCapEff:\t0000000000000000\nby name\n9\n");
+    queue = (struct queue_config){.mode = QUEUE_EXEC,
+                                  .user = (char *)(uintptr_t) "54321",
+                                  .group = (char *)(uintptr_t) "54322"};
+    confined_output_is("id -u; id -g; id -G", &queue, "54321\n54322\n54322\n");
+}
+
+static void
+which_step_failed_is_told(void **state)
+{
+    (void)state;
+    struct queue_config queue = {.mode = QUEUE_EXEC,
+                                 .working_directory = (char *)(uintptr_t) "/nonexistent"};
+    struct child child = spawn_confined("true", &queue, -1);
+    wait_readable(child.pidfd);
+    struct child_failure failure = child_failure(&child);
+    assert_int_equal(failure.step, LIMITS_DIRECTORY);
+    assert_int_equal(failure.why, ENOENT);
+    assert_int_equal(end_of(&child).exit_code, 127);
 }
 
 int
@@ -456,7 +521,10 @@ main(void)
         cmocka_unit_test(a_child_dies_with_its_parent),
         cmocka_unit_test(a_child_whose_parent_is_gone_does_not_begin),
         cmocka_unit_test(a_discarded_child_is_gone),
-        cmocka_unit_test(an_environment_is_without_what_is_withheld),
+        cmocka_unit_test(limits_are_set_before_the_program_runs),
+        cmocka_unit_test(nothing_is_limited_that_is_not_asked_for),
+        cmocka_unit_test(another_user_has_its_own_groups_and_dies_with_us_all_the_same),
+        cmocka_unit_test(which_step_failed_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,319 @@
+"""What a queue's processes are confined to, looked at from inside a real worker and a real exec program; and what
+becomes of one that uses more."""
+
+import json
+import os
+import pwd
+import re
+import sys
+
+import pytest
+
+from harness.waiting import wait_for
+
+# A worker of the protocol: answers each job with what the job's Python expression is, run inside it.
+WORKER = """#!%s
+import json, os, resource, socket, sys, time
+kept = []
+def hog(mib):
+    kept.append(bytearray(mib << 20))
+    return len(kept)
+def child(mib, s=600, exits=False):
+    '''A child in the same process group that holds mib MiB; exits: its parent goes at once, so that it is nobody's.'''
+    ready, told = os.pipe()
+    if os.fork() == 0:
+        if exits and os.fork() != 0:
+            os._exit(0)
+        held = bytearray(mib << 20)
+        os.write(told, b'x')
+        time.sleep(s)
+        os._exit(0)
+    os.read(ready, 1)
+    return os.getpid()
+def burn(s):
+    end = time.process_time() + s
+    while time.process_time() < end:
+        pass
+def fds():
+    return {int(fd): os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')
+            if os.path.exists(f'/proc/self/fd/{fd}')}
+def status(name):
+    return [line.split()[1] for line in open('/proc/self/status') if line.startswith(name + ':')][0]
+def run(args):
+    for step in args.get('do', []):
+        exec(step, globals())
+    return eval(args.get('ask', 'None'), globals())
+"""
+
+AS_WORKER = WORKER + """
+s = socket.socket(fileno=int(os.environ['JOBQ_FD']))
+f = s.makefile('rw')
+def say(**frame):
+    f.write(json.dumps(frame) + '\\n')
+    f.flush()
+say(t='hello', protocol=1)
+for line in f:
+    m = json.loads(line)
+    if m['t'] == 'job':
+        print('job', m['id'], 'begins', flush=True)
+        say(t='ok', id=m['id'], result={'pid': os.getpid(), 'is': run(m['args'])})
+    elif m['t'] == 'stop':
+        break
+"""
+
+AS_PROGRAM = WORKER + """
+import pathlib
+args = json.load(sys.stdin)
+pathlib.Path(args['to']).write_text(json.dumps({'pid': os.getpid(), 'is': run(args)}))
+"""
+
+MODES = ["command", "exec"]
+
+
+@pytest.fixture
+def program(tmp_path):
+    """The paths of the two programs, where any user may read them."""
+    def make(mode):
+        os.chmod(tmp_path, 0o755)
+        path = tmp_path / mode
+        path.write_text((AS_WORKER if mode == "command" else AS_PROGRAM) % sys.executable)
+        path.chmod(0o755)
+        return path
+    for folder in tmp_path.parents:
+        if folder.name.startswith("pytest-"):
+            os.chmod(folder, 0o755)
+    return make
+
+
+@pytest.fixture
+def ask(db, jobqd, program, tmp_path):
+    """ask(mode, expressions, **limits): what a process of a queue with these limits says of each expression."""
+    def answer(mode, asks, env=None, **limits):
+        jobqd(db, {"default": {mode: program(mode), "concurrency": 1, **limits}}, env=env)
+        found = []
+        for nth, text in enumerate(asks):
+            to = tmp_path / f"said-{nth}"
+            to.touch()
+            os.chmod(to, 0o666)
+            job = db.enqueue("ask", json.dumps({"ask": text, "to": str(to)}), max_attempts=1)
+            state, _, errors, result = ended(db, job)
+            assert state == "completed", errors
+            found.append((json.loads(to.read_text()) if mode == "exec" else result)["is"])
+        return found
+    return answer
+
+
+def ended(db, job):
+    """(state, attempt, errors, result) of a job, once it has ended."""
+    wait_for(lambda: db.value("SELECT true FROM jobq.finished_jobs WHERE id = %s", (job,)),
+             what=lambda: f"job {job} to end: {db.query('SELECT state, attempt, errors FROM jobq.all_jobs')}")
+    return db.query("SELECT state::text, attempt, errors, result FROM jobq.finished_jobs WHERE id = %s", (job,))[0]
+
+
+def job_of(db, tmp_path, max_attempts=1, **args):
+    return db.enqueue("do", json.dumps({"to": str(tmp_path / "said"), **args}), max_attempts=max_attempts)
+
+
+# ---- what is set before the program runs ----
+
+@pytest.mark.parametrize("mode", MODES)
+def test_limits_hold_inside(ask, mode):
+    said = ask(mode, ["resource.getrlimit(resource.RLIMIT_NOFILE)", "os.nice(0)", "status('NoNewPrivs')", "os.getcwd()",
+                      "resource.getrlimit(resource.RLIMIT_CPU)"],
+               nofile=123, nice=4, no_new_privs="on", working_directory="/usr", cpu_limit="1500ms", stop_grace="2s")
+    cpu = [2, 5] if mode == "exec" else [-1, -1]  # a worker's is counted job by job
+    assert said == [[123, 123], os.nice(0) + 4, "1", "/usr", cpu]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_user(ask, mode):
+    nobody = pwd.getpwnam("nobody")
+    said = ask(mode, ["[os.getresuid(), os.getresgid(), os.getgroups()]", "status('CapEff')", "os.environ['HOME']",
+                      "os.environ['USER']", "open('/dev/stderr', 'w').write('by name')"],
+               user="nobody", group="daemon")
+    ids = [[nobody.pw_uid] * 3, [1] * 3]
+    assert said[0][:2] == ids and 0 not in said[0][2]
+    assert said[1:] == ["0000000000000000", nobody.pw_dir, "nobody", 7]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_users_process_dies_with_jobqd(db, jobqd, program, tmp_path, mode):
+    node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "user": "nobody"}}, lease="1s")
+    began = tmp_path / "began"
+    os.chmod(tmp_path, 0o777)
+    job_of(db, tmp_path, do=[f"open({str(began)!r}, 'w')", "time.sleep(600)"])
+    wait_for(began.exists)
+    assert node.workers()
+    node.kill()  # finish() looks whether anything is left
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_database_reaches_nobody_who_was_not_given_it(ask, mode, db):
+    secrets = {"DATABASE_URL": "postgresql:///x", "PGPASSWORD": "s", "PGPASSFILE": "/x", "PGAPPNAME": "x", "PGSERVICEFILE": "x",
+               "JOBQ_LEASE": "9s", "NOTIFY_SOCKET": "/nowhere", "MINE": "1"}
+    (found,) = ask(mode, ["dict(os.environ)"], env=secrets)
+    assert found["MINE"] == "1" and found["PATH"]
+    assert not [name for name in found if name.startswith(("PG", "DATABASE", "NOTIFY"))]
+    own = {"JOBQ_QUEUE", "JOBQ_FD", "JOBQ_MAX_FRAME"} if mode == "command" else {
+        "JOBQ_QUEUE", "JOBQ_JOB_ID", "JOBQ_KIND", "JOBQ_ATTEMPT", "JOBQ_MAX_ATTEMPTS", "JOBQ_DEADLINE_MS"}
+    assert {name for name in found if name.startswith("JOBQ_")} == own
+    assert db.uri not in json.dumps(found)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_env_sets_and_hands_over(db, jobqd, program, tmp_path, mode):
+    jobqd(db, {"default": {mode: program(mode), "concurrency": 1,
+                           "env": "DATABASE_URL PATH=/bin:/usr/bin 'TWO=a b' NOT_SET GIVEN=here"}},
+          env={"DATABASE_URL": "postgresql:///app", "GIVEN": "there", "PGPASSWORD": "s"})
+    to = tmp_path / "said"
+    state, _, errors, result = ended(db, job_of(db, tmp_path, ask="dict(os.environ)"))
+    assert state == "completed", errors
+    found = (json.loads(to.read_text()) if mode == "exec" else result)["is"]
+    assert {name: found.get(name) for name in ("DATABASE_URL", "PATH", "TWO", "GIVEN", "NOT_SET", "PGPASSWORD")} == {
+        "DATABASE_URL": "postgresql:///app", "PATH": "/bin:/usr/bin", "TWO": "a b", "GIVEN": "here", "NOT_SET": None,
+        "PGPASSWORD": None}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_descriptor_but_its_own_is_open(db, jobqd, program, tmp_path, mode):
+    """Not even one that jobqd itself was started with by somebody careless."""
+    node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1}}, ready=False)
+    node.kill()
+    node.expected_exit = 0
+    leaks = [os.open("/dev/zero", os.O_RDONLY) for _ in range(3)]
+    for fd in leaks:
+        os.set_inheritable(fd, True)
+    node.start(pass_fds=leaks)
+    for fd in leaks:
+        os.close(fd)
+    assert "/dev/zero" in [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{node.pid}/fd")]
+    state, _, errors, result = ended(db, job_of(db, tmp_path, ask="fds()"))
+    assert state == "completed", errors
+    found = (json.loads((tmp_path / "said").read_text()) if mode == "exec" else result)["is"]
+    kinds = {fd: re.sub(r":.*", "", name) for fd, name in found.items()}
+    assert kinds.pop("1") == kinds.pop("2") == "pipe" and found["1"] == found["2"]
+    if mode == "command":
+        assert kinds == {"0": "/dev/null", "3": "socket"}
+    else:
+        assert list(kinds) == ["0"] and "memfd" in found["0"]
+
+
+# ---- what cannot be had ----
+
+@pytest.mark.parametrize("option, value, says", [
+    ("user", "nobody-of-that-name", 'user: there is no user "nobody-of-that-name"'),
+    ("group", "no-such-group", 'group: there is no group "no-such-group"'),
+    ("working_directory", "/nonexistent",
+     "working_directory: entering its working_directory /nonexistent: No such file or directory"),
+    ("nofile", "1048576", "nofile: setting its nofile limit to 1048576: "),
+])
+def test_what_cannot_be_had_is_refused_at_the_start(db, jobqd, cli, program, option, value, says):
+    if option == "nofile" and int(open("/proc/sys/fs/nr_open").read()) >= int(value):
+        value, says = "16", None  # can be had here: test_limits.c has it refused
+    node = jobqd(db, {"default": {"exec": program("exec"), option: value}}, ready=says is None)
+    checked = cli("config", "check", "-c", node.conf, code=78 if says else 0)
+    if says is None:
+        return
+    line = next(n for n, text in enumerate(node.conf.read_text().split("\n"), 1) if text.startswith(option))
+    node.expected_exit = os.EX_CONFIG
+    assert node.wait() == os.EX_CONFIG
+    expected = f"{node.conf}:{line}: [queue default] {says}"
+    assert expected in node.log() and expected in checked.stderr
+
+
+def test_what_is_lost_after_the_start_is_said_at_the_boot(db, jobqd, programs, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "max_restarts": 1, "backoff": "constant(0s)",
+                                  "working_directory": folder}})
+    folder.rmdir()
+    job = db.enqueue("exit", '{"times": 1}')
+    node.wait_log(rf"did not start: cannot start .*: entering its working_directory {folder}: No such file or directory")
+    folder.mkdir()
+    assert ended(db, job)[0] == "completed"
+
+
+# ---- too much memory ----
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("who", ["itself", "a child", "a child that is nobody's"])
+def test_more_than_max_memory_hard_is_killed(db, jobqd, program, tmp_path, mode, who):
+    node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "max_memory_hard": "100MiB"}})
+    node.wait_log("keeps? max_memory_hard")  # by what, is chosen at the start
+    do = {"itself": "hog(150)", "a child": "child(150)", "a child that is nobody's": "child(150, exits=True)"}[who]
+    job = job_of(db, tmp_path, do=["print('about to', flush=True)", do, "time.sleep(600)"])
+    state, attempt, (error,), _ = ended(db, job)
+    assert (state, attempt, error["kind"], error["signal"]) == ("discarded", 1, "memory", "SIGKILL")
+    assert re.search(r"max_memory_hard of 100 MiB", error["error"])
+    assert error["max_rss_kb"] > 100 * 1024 and error["run_ms"] >= 0 and error["cpu_ms"] >= 0
+    assert "about to" in error["output"]
+    assert ended(db, job_of(db, tmp_path, ask="1"))[:2] == ("completed", 1)
+
+
+def test_what_processes_share_is_not_charged_to_each(db, jobqd, program, tmp_path):
+    """120 MiB in a parent and four children that it has forked are 120 MiB."""
+    jobqd(db, {"default": {"command": program("command"), "concurrency": 1, "max_memory_hard": "250MiB"}})
+    job = job_of(db, tmp_path, do=["hog(120)"] + ["child(1, 5)"] * 4 + ["time.sleep(1)"], ask="len(kept)")
+    state, _, errors, result = ended(db, job)
+    assert (state, errors) == ("completed", []) and result["is"] == 1
+
+
+def test_a_job_that_always_needs_too_much_is_poison(db, jobqd, program, tmp_path):
+    jobqd(db, {"default": {"command": program("command"), "concurrency": 1, "max_memory_hard": "60MiB",
+                           "max_crashes": 2, "backoff": "constant(0s)", "max_restarts": 100}})
+    state, attempt, errors, _ = ended(db, job_of(db, tmp_path, max_attempts=20, do=["hog(100)", "time.sleep(600)"]))
+    assert (state, attempt) == ("discarded", 2)
+    assert [error["kind"] for error in errors] == ["memory", "memory"]
+    assert errors[-1]["discarded"] == "crashed 2 workers"
+
+
+def test_more_than_max_memory_after_a_job_is_replaced(db, jobqd, program, tmp_path):
+    node = jobqd(db, {"default": {"command": program("command"), "concurrency": 1, "max_memory": "100MiB"}})
+
+    def pid_of(**args):
+        state, attempt, errors, result = ended(db, job_of(db, tmp_path, **args))
+        assert (state, attempt, errors) == ("completed", 1, [])
+        return result["pid"]
+    first = pid_of(do=["hog(10)"])
+    # 150 MiB that are given back before the job ends are nobody's business.
+    assert pid_of(do=["hog(150)", "time.sleep(1)", "kept.clear()"]) == first
+    assert pid_of(do=["time.sleep(1.2)"]) == first
+    # What stays is: the job has its result, and the next one another process.
+    assert pid_of(do=["hog(150)", "time.sleep(1)"]) == first
+    node.wait_log(r"uses \d+ KiB of memory, more than its max_memory of 102400 KiB")
+    wait_for(lambda: pid_of() != first)
+    assert "ended badly" not in node.log()
+
+
+# ---- too much processor time ----
+
+@pytest.mark.parametrize("mode", MODES)
+def test_more_than_cpu_limit_is_a_timeout(db, jobqd, program, tmp_path, mode):
+    jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "cpu_limit": "1s", "stop_grace": "500ms"}})
+    # Sleeping costs nothing, and each job of a worker has its own second.
+    for _ in range(3):
+        assert ended(db, job_of(db, tmp_path, do=["burn(0.4)", "time.sleep(0.2)"]))[0] == "completed"
+    job = job_of(db, tmp_path, do=["burn(60)"])
+    state, _, (error,), _ = ended(db, job)
+    assert (state, error["kind"], error["signal"]) == ("discarded", "timeout", "SIGXCPU")
+    assert error["error"] == ("used more processor time than its cpu_limit of 1000 ms and was killed by signal 24"
+                              " (SIGXCPU)")
+    assert 500 <= error["cpu_ms"] < 5000  # the kernel counts by the tick
+    # One that does not heed the signal is killed after stop_grace.
+    job = job_of(db, tmp_path, do=["import signal", "signal.signal(signal.SIGXCPU, signal.SIG_IGN)", "burn(60)"])
+    state, _, (error,), _ = ended(db, job)
+    assert (state, error["kind"], error["signal"]) == ("discarded", "timeout", "SIGKILL")
+
+
+# ---- what a failed attempt leaves behind ----
+
+def test_a_failed_attempt_tells_what_it_used_and_printed(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "mailbox": 1}})
+    earlier = db.enqueue("stderr", '{"lines": 1, "error": "earlier"}')
+    assert ended(db, earlier)[0] == "completed"
+    job = db.enqueue("fail", '{"error": "no", "detail": "a trace"}', max_attempts=1)
+    state, _, (error,), _ = ended(db, job)
+    assert (state, error["kind"], error["error"], error["detail"]) == ("discarded", "error", "no", "a trace")
+    assert error["run_ms"] >= 0 and 0 <= error["cpu_ms"] < 1000 and error["max_rss_kb"] > 500
+    assert "exit_code" not in error and "signal" not in error
+    assert "earlier" not in error.get("output", "")  # it printed nothing itself

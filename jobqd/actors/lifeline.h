@@ -1,10 +1,16 @@
-/* lifeline.h: the actor that rescues the jobs of dead nodes: every third of a lease it
- * ends the nodes whose lease has run out and gives their jobs back (jobqd/sql/bury.sql).
- * Now and then it looks for jobs whose node has no row at all (jobqd/sql/strays.sql).
+/* lifeline.h: the actor that rescues the jobs of dead nodes: it watches all nodes
+ * (pure/vigil.h), ends those that have not renewed for a whole lease and gives their jobs
+ * back (jobqd/sql/bury.sql). Now and then it looks for jobs whose node has no row at all
+ * (jobqd/sql/strays.sql).
+ *
+ * Every node watches, so that a new leader need not begin to count. The leader acts; the
+ * others half a lease later, for a lead that nobody can take: it is given by the
+ * database's clock, which may have been set back.
  */
 #ifndef JOBQD_LIFELINE_H
 #define JOBQD_LIFELINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -21,7 +27,8 @@ struct lifeline_options {
 };
 
 int lifeline_new(struct lifeline **out, const struct lifeline_options *options);
-void lifeline_start(struct lifeline *lifeline);
+void lifeline_start(struct lifeline *lifeline);            /* the node lives */
+void lifeline_lead(struct lifeline *lifeline, bool leads); /* and keeps house, or not */
 void lifeline_stop(struct lifeline *lifeline);
 void lifeline_close(struct lifeline *lifeline); /* frees it, once the store has closed */
 

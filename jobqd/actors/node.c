@@ -11,8 +11,9 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
 #include "jobqd/io/guard.h"
+#include "jobqd/pure/vigil.h"
 
-enum { LEASE_LOOK_MS = 1000 };
+enum { LEASE_LOOK_MS = 1000, RIVAL_LOOK_MS = 250 };
 
 struct node {
     struct node_options options;
@@ -22,11 +23,9 @@ struct node {
     int64_t sent_ns;     /* when the renewal or registration under way was sent */
     bool beating;        /* a renewal is under way */
     bool reachable;      /* the control connection is up */
-    int64_t
-        rival_left_ms; /* NODE_WAITING: how long the other's lease ran when last seen */
-    int64_t rival_id;
-    uv_timer_t beat;  /* the next renewal, or the next try */
-    uv_timer_t lease; /* the end of the lease */
+    struct vigil rival;  /* NODE_WAITING: the other node of our name */
+    uv_timer_t beat;     /* the next renewal, or the next try */
+    uv_timer_t lease;    /* the end of the lease */
     char host[160];
     int handles;
 };
@@ -208,46 +207,61 @@ on_buried(void *data, const struct store_answer *answer)
     enter(node);
 }
 
+/* Ends the node of our name: whatever its lease says, or (sight) if it has not renewed
+ * since. */
 static void
-bury(struct node *node, int64_t id)
+bury(struct node *node, int64_t id, const struct sight *sight)
 {
+    vigil_clear(&node->rival);
     set_state(node, NODE_BURYING);
-    if (store_bury(node->options.store, id, on_buried, node) < 0) {
+    if (store_bury(node->options.store, sight ? 0 : id, sight, sight != NULL, on_buried,
+                   node) < 0) {
         set_state(node, NODE_AWAY);
         try_again_in(node, 1000);
     }
 }
 
-/* Another row has our name and its process is not known to be dead: it has until its
- * lease ends. One that renews its lease while we wait lives, and two nodes cannot have
- * one name. */
+static void
+refuse_name(struct node *node, const struct store_answer *answer)
+{
+    char why[400];
+    snprintf(why, sizeof why,
+             "the name %s belongs to a living node (pid %lld, host %s): give this one "
+             "another name with node = NAME in [jobqd]",
+             node->options.name, (long long)answer->values[1], answer->text);
+    node->options.on_refused(node->options.owner, JOBQ_ESTATE, why);
+}
+
+/* Another row has our name and its process is not known to be dead: it has as long as its
+ * lease, by our clock. One that renews its lease while we wait lives, and two nodes
+ * cannot have one name. */
 static void
 wait_for_rival(struct node *node, const struct store_answer *answer)
 {
-    int64_t left_ms = answer->values[4];
-    bool renews =
-        node->rival_id == answer->values[0] && left_ms > node->rival_left_ms + 50;
-    if (renews) {
-        char why[400];
-        snprintf(why, sizeof why,
-                 "the name %s belongs to a living node (pid %lld, host %s): give this "
-                 "one another "
-                 "name with node = NAME in [jobqd]",
-                 node->options.name, (long long)answer->values[1], answer->text);
-        node->options.on_refused(node->options.owner, JOBQ_ESTATE, why);
+    int64_t now_ns = guard_boottime_ns();
+    const struct sight seen = {.id = answer->values[0],
+                               .mark = answer->values[3],
+                               .lease_ms = answer->values[4]};
+    const struct sight *before = node->rival.n > 0 ? node->rival.sights : NULL;
+    struct sight dead;
+    if (before && before->id == seen.id && before->mark != seen.mark) {
+        refuse_name(node, answer);
         return;
     }
-    if (node->rival_id != answer->values[0])
-        log_warning(
-            "node",
-            "%s: a node of this name (pid %lld, host %s) holds a lease for another %lld "
-            "ms: waiting for it to end",
-            node->options.name, (long long)answer->values[1], answer->text,
-            (long long)left_ms);
-    node->rival_id = answer->values[0];
-    node->rival_left_ms = left_ms;
+    if (!before || before->id != seen.id)
+        log_warning("node",
+                    "%s: a node of this name (pid %lld, host %s) has a lease of %lld ms "
+                    "and may live: waiting for so long",
+                    node->options.name, (long long)answer->values[1], answer->text,
+                    (long long)seen.lease_ms);
     set_state(node, NODE_WAITING);
-    try_again_in(node, left_ms < 250 ? left_ms + 10 : 250);
+    if (vigil_look(&node->rival, &seen, 1, now_ns) < 0) {
+        log_error("node", "no memory to watch the node of the same name");
+    } else if (vigil_dead(&node->rival, now_ns, 100, &dead, 1) > 0) {
+        bury(node, 0, &dead);
+        return;
+    }
+    try_again_in(node, RIVAL_LOOK_MS);
 }
 
 static void
@@ -259,9 +273,8 @@ on_found(void *data, const struct store_answer *answer)
         return;
     if (answer->rows == 0)
         enter(node);
-    else if (answer->values[3] ||
-             hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
-        bury(node, answer->values[0]);
+    else if (hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
+        bury(node, answer->values[0], NULL);
     else
         wait_for_rival(node, answer);
 }
@@ -438,7 +451,7 @@ node_clean(struct node *node)
         return;
     guard_set_deadline(0);
     node->id = 0;
-    node->rival_id = 0;
+    vigil_clear(&node->rival);
     set_state(node, NODE_AWAY);
     try_again_in(node, 0);
 }
@@ -459,8 +472,10 @@ static void
 on_closed(uv_handle_t *handle)
 {
     struct node *node = handle->data;
-    if (--node->handles == 0)
-        free(node);
+    if (--node->handles > 0)
+        return;
+    vigil_clear(&node->rival);
+    free(node);
 }
 
 void

@@ -289,6 +289,7 @@ static void
 on_live(void *owner, int64_t id)
 {
     struct daemon *d = owner;
+    lifeline_start(d->lifeline);
     leader_start(d->leader, id);
     open_session(d);
 }
@@ -328,12 +329,12 @@ on_lead(void *owner, bool leads)
     struct daemon *d = owner;
     if (!leads) {
         stager_stop(d->stager);
-        lifeline_stop(d->lifeline);
+        lifeline_lead(d->lifeline, false);
         pruner_stop(d->pruner);
         return;
     }
     stager_start(d->stager);
-    lifeline_start(d->lifeline);
+    lifeline_lead(d->lifeline, true);
     pruner_start(d->pruner);
 }
 

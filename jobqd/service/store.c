@@ -421,10 +421,25 @@ store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 }
 
 int
-store_bury(struct store *store, int64_t also, store_done done, void *data)
+store_watch(struct store *store, store_done done, void *data)
 {
+    return ask_control(store, STATEMENT_watch, &(struct jobq__params){0}, done, data);
+}
+
+int
+store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
+           store_done done, void *data)
+{
+    int64_t ids[STORE_MAX_BURY], marks[STORE_MAX_BURY];
     struct jobq__params mark = {0};
+    assert(n <= STORE_MAX_BURY);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = dead[i].id;
+        marks[i] = dead[i].mark;
+    }
     jobq__params_int8_array(&mark, &store->arrays[0], &also, 1);
+    jobq__params_int8_array(&mark, &store->arrays[1], ids, n);
+    jobq__params_int8_array(&mark, &store->arrays[2], marks, n);
     if (mark.failed)
         return JOBQ_ENOMEM;
     struct pgconn_statement batch[2] = {

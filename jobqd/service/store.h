@@ -19,6 +19,7 @@
 
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/job.h"
+#include "jobqd/pure/vigil.h"
 
 struct store;
 
@@ -168,7 +169,7 @@ int store_session(struct store *store, int64_t node, const int64_t *held, size_t
 /* On the control and house connections, each a transaction of its own: */
 /* values: the schema's version; 1 when transactions are read committed */
 int store_version(struct store *store, store_done done, void *data);
-/* values: id, pid, pid_start, expired, left_ms; text: host */
+/* values: id, pid, pid_start, mark, lease_ms; text: host */
 int store_node_find(struct store *store, const char *name, store_done done, void *data);
 /* rows 0: the name is taken; values[0]: id */
 int store_node_insert(struct store *store, const char *name, const char *host, int pid,
@@ -176,9 +177,14 @@ int store_node_insert(struct store *store, const char *name, const char *host, i
 /* rows 0: declared dead */
 int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
                     const char *queues_json, store_done done, void *data);
-/* rows: nodes buried; values: again, discarded (sums over nodes); text: the first one's
- * name. id 0: expired ones only */
-int store_bury(struct store *store, int64_t also, store_done done, void *data);
+/* text: every node's id, mark and lease in ms (jobqd/sql/watch.sql) */
+int store_watch(struct store *store, store_done done, void *data);
+/* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever
+ * its mark. rows: nodes buried; values: again, discarded (sums over nodes); text: the
+ * first one's name. n: at most STORE_MAX_BURY. */
+enum { STORE_MAX_BURY = 100 };
+int store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
+               store_done done, void *data);
 /* rows: nodes without a row that hold jobs; from now on they have one, with a lease of
  * lease_ms */
 int store_strays(struct store *store, int64_t lease_ms, store_done done, void *data);

@@ -47,6 +47,7 @@ class Cluster:
 
     def __init__(self, fsync=False, settings=None):
         self.user = unprivileged_user()
+        self.env = {}  # besides ours, for a server that is started from now on
         # Short, because a unix socket's path has 107 bytes.
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jobq-pg-", dir="/tmp"))
         if self.user:
@@ -71,7 +72,8 @@ class Cluster:
     def _command(self, program, *args):
         # PDEATHSIG: a fast shutdown when we are killed. After the change of user, which would clear it.
         drop = [f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--init-groups"] if self.user else []
-        return ["setpriv", *drop, "--pdeathsig", "INT", str(bindir() / program), *args]
+        env = ["env", *(f"{name}={value}" for name, value in self.env.items())] if self.env else []
+        return ["setpriv", *drop, "--pdeathsig", "INT", *env, str(bindir() / program), *args]
 
     def _run(self, program, *args):
         done = subprocess.run(self._command(program, *args), cwd="/", capture_output=True, text=True)

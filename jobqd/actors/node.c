@@ -264,6 +264,16 @@ wait_for_rival(struct node *node, const struct store_answer *answer)
     try_again_in(node, RIVAL_LOOK_MS);
 }
 
+/* A row that we have made ourselves: its answer was lost, or its lease. Nothing of ours
+ * runs while we look, so there is nothing to wait for. */
+static bool
+is_own(const struct node *node, const struct store_answer *answer)
+{
+    int pid = (int)getpid();
+    return strcmp(answer->text, node->host) == 0 && node->host[0] != '\0' &&
+           answer->values[1] == pid && answer->values[2] == hostid_pid_start(pid);
+}
+
 static void
 on_found(void *data, const struct store_answer *answer)
 {
@@ -273,7 +283,8 @@ on_found(void *data, const struct store_answer *answer)
         return;
     if (answer->rows == 0)
         enter(node);
-    else if (hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
+    else if (is_own(node, answer) ||
+             hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
         bury(node, answer->values[0], NULL);
     else
         wait_for_rival(node, answer);

@@ -47,9 +47,9 @@ def test_the_database_s_clock_is_set_while_jobs_run(cluster, server_clock, jobqd
     db = cluster.db
     watch_nodes(db)
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 100_000, 900_000), "concurrency": 3}}
-    nodes = [jobqd(db, queue, lease="2s"), jobqd(db, queue, lease="2s")]
+    nodes = [jobqd(db, queue, lease="4s"), jobqd(db, queue, lease="4s")]
     ids = []
-    for hours in (1, -2, 24, 0):
+    for hours in (1, -2, 0):
         more = enqueue_crowd(db, 12)
         ids += more
         wait_for(lambda: len(ledger.read().runs) - ledger.ended == 6)
@@ -90,7 +90,7 @@ def test_a_node_s_clock_is_set_while_jobs_run(db, tmp_path, jobqd, programs, led
     watch_nodes(db)
     clock = Clock(tmp_path / "clock")
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 100_000, 900_000), "concurrency": 3}}
-    stepped, steady = jobqd(db, queue, env=clock.env, lease="2s"), jobqd(db, queue, lease="2s")
+    stepped, steady = jobqd(db, queue, env=clock.env, lease="4s"), jobqd(db, queue, lease="4s")
     ids = []
     for hours in (1, -2, 0):
         ids += enqueue_crowd(db, 12)

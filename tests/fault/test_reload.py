@@ -137,6 +137,29 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     wait_done(db, db.enqueue("ok"))
 
 
+@pytest.mark.parametrize("fault, words", [
+    ("silent", "did not start: said no hello within 200 ms"),
+    ("future", "broke the protocol: speaks protocol 2"),
+    ("no-interpreter", "did not start: cannot execute"),
+])
+def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
+    queue = {"concurrency": 2, "boot_timeout": "200ms", "max_restarts": 0}
+    node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
+    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    old = set(node.workers())
+    command = f"{programs('rude_worker')} {fault}"
+    if fault == "no-interpreter":
+        command = tmp_path / "program"
+        command.write_text("#!/no/such/interpreter\n")
+        command.chmod(0o755)
+    node.reload({"default": {**queue, "command": command}})
+    wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
+    node.wait_log(re.escape(words))
+    wait_done(db, db.enqueue("ok"))
+    assert old <= set(node.workers())
+    assert "nothing is started" not in node.log(), "only replacements wait"
+
+
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 3\n")

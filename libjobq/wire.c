@@ -29,7 +29,10 @@
     X(M_IN_MS, "in_ms", false)                                                           \
     X(M_DONE, "done", false)                                                             \
     X(M_PROTOCOL, "protocol", false)                                                     \
-    X(M_KINDS, "kinds", true)
+    X(M_KINDS, "kinds", true)                                                            \
+    X(M_TEMPLATE, "template", false)                                                     \
+    X(M_PID, "pid", false)                                                               \
+    X(M_PARENT, "parent", false)
 
 enum member {
 #define X(name, wire, text) name,
@@ -58,7 +61,9 @@ static const struct {
 };
 enum { N_TYPES = sizeof TYPE / sizeof *TYPE };
 
-#define KNOWN_TYPES "job, cancel, stop, hello, ok, error, snooze, discard and progress"
+#define KNOWN_TYPES                                                                      \
+    "job, cancel, stop, hello, ok, error, snooze, discard, progress, fork, forked and "  \
+    "start"
 
 /* A line under way: where its members' values lie, raw. A member that is null counts as
  * absent, except args, meta and result, which are carried as they are. */
@@ -365,6 +370,38 @@ take_job(struct line *line, struct jobq__frame *out)
 }
 
 static int
+take_template(const struct line *line, bool *out)
+{
+    if (!has(line, M_TEMPLATE))
+        return JOBQ_OK;
+    struct jobq__span raw = line->value[M_TEMPLATE];
+    if (*raw.at != 't' && *raw.at != 'f')
+        return wrong(line, M_TEMPLATE, "true or false");
+    *out = *raw.at == 't';
+    return JOBQ_OK;
+}
+
+static int
+take_hello(struct line *line, struct jobq__frame *out)
+{
+    int64_t protocol = 0;
+    int rc = take_i64(line, M_PROTOCOL, 1, INT32_MAX,
+                      "a whole number from 1 to 2147483647", &protocol);
+    if (rc)
+        return rc;
+    out->protocol = (int32_t)protocol;
+    rc = take_template(line, &out->template);
+    return rc ? rc : take_kinds(line, &out->kinds);
+}
+
+static int
+take_pid(struct line *line, enum member member, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    return rc ? rc : take_i32(line, member, &out->pid);
+}
+
+static int
 take_error(struct line *line, struct jobq__frame *out)
 {
     int rc = take_id(line, &out->id);
@@ -379,19 +416,18 @@ static int
 take_members(struct line *line, struct jobq__frame *out)
 {
     int rc = JOBQ_OK;
-    int64_t protocol = 0;
     switch (out->type) {
     case JOBQ__FRAME_JOB:
         return take_job(line, out);
     case JOBQ__FRAME_STOP:
+    case JOBQ__FRAME_START:
         return JOBQ_OK;
+    case JOBQ__FRAME_FORK:
+        return take_pid(line, M_PARENT, out);
+    case JOBQ__FRAME_FORKED:
+        return take_pid(line, M_PID, out);
     case JOBQ__FRAME_HELLO:
-        rc = take_i64(line, M_PROTOCOL, 1, INT32_MAX,
-                      "a whole number from 1 to 2147483647", &protocol);
-        if (rc)
-            return rc;
-        out->protocol = (int32_t)protocol;
-        return take_kinds(line, &out->kinds);
+        return take_hello(line, out);
     case JOBQ__FRAME_OK:
         rc = take_id(line, &out->id);
         if (!rc && has(line, M_RESULT))
@@ -575,6 +611,38 @@ void
 jobq__frame_put_stop(struct jobq__buf *buf)
 {
     PUT(buf, "{\"t\":\"stop\"}\n");
+}
+
+void
+jobq__frame_put_fork(struct jobq__buf *buf, int64_t id, int32_t parent)
+{
+    put_head(buf, "fork", id);
+    PUT(buf, ",\"parent\":");
+    jobq__buf_add_i64(buf, parent);
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_forked(struct jobq__buf *buf, int64_t id, int32_t pid)
+{
+    put_head(buf, "forked", id);
+    PUT(buf, ",\"pid\":");
+    jobq__buf_add_i64(buf, pid);
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_start(struct jobq__buf *buf)
+{
+    PUT(buf, "{\"t\":\"start\"}\n");
+}
+
+void
+jobq__frame_put_template_hello(struct jobq__buf *buf)
+{
+    PUT(buf, "{\"t\":\"hello\",\"protocol\":");
+    jobq__buf_add_i64(buf, JOBQ__PROTOCOL_VERSION);
+    PUT(buf, ",\"template\":true}\n");
 }
 
 void

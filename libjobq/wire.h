@@ -2,9 +2,11 @@
  * line, both ways.
  *
  * Both ends use this file: the daemon writes job/cancel/stop and reads the rest, the
- * worker library the other way round. A job's args, meta and result are carried as the
- * bytes that they are, never parsed into numbers and printed again: they are spans into
- * the line. Knows no sockets and allocates nothing while parsing.
+ * worker library the other way round. With a template (preload, see README.md) the daemon
+ * also writes fork, to it, and start, to the worker that it has forked. A job's args,
+ * meta and result are carried as the bytes that they are, never parsed into numbers and
+ * printed again: they are spans into the line. Knows no sockets and allocates nothing
+ * while parsing.
  */
 #ifndef JOBQ__WIRE_H
 #define JOBQ__WIRE_H
@@ -36,7 +38,10 @@ struct jobq__span {
     X(FRAME_ERROR, "error")                                                              \
     X(FRAME_SNOOZE, "snooze")                                                            \
     X(FRAME_DISCARD, "discard")                                                          \
-    X(FRAME_PROGRESS, "progress")
+    X(FRAME_PROGRESS, "progress")                                                        \
+    X(FRAME_FORK, "fork")                                                                \
+    X(FRAME_FORKED, "forked")                                                            \
+    X(FRAME_START, "start")
 
 enum jobq__frame_type {
 #define X(name, wire) JOBQ__##name,
@@ -51,8 +56,9 @@ enum jobq__frame_type {
  */
 struct jobq__frame {
     enum jobq__frame_type type;
-    int64_t id; /* job, cancel, ok, error, snooze, discard, progress: required, > 0 */
-    int32_t attempt;          /* job */
+    int64_t id;      /* job, cancel, ok, error, snooze, discard, progress, fork, forked:
+                        required, > 0 */
+    int32_t attempt; /* job */
     int32_t max_attempts;     /* job */
     int64_t timeout_ms;       /* job: 0 when absent or null (no deadline) */
     struct jobq__span queue;  /* job */
@@ -69,6 +75,8 @@ struct jobq__frame {
     double done;  /* progress: 0 … 1 */
     int32_t protocol;        /* hello: required */
     struct jobq__span kinds; /* hello: raw array of strings; at NULL: takes every kind */
+    bool template;           /* hello: it forks workers, and takes no jobs itself */
+    int32_t pid; /* fork: jobqd's own, the parent to be; forked: the worker's */
 };
 
 /* Parses one line (without its newline). Decodes strings in place, so line is changed.
@@ -96,6 +104,13 @@ bool jobq__frame_next_kind(struct jobq__span *rest, struct jobq__span *text);
 void jobq__frame_put_job(struct jobq__buf *buf, const struct jobq__frame *job);
 void jobq__frame_put_cancel(struct jobq__buf *buf, int64_t id);
 void jobq__frame_put_stop(struct jobq__buf *buf);
+/* To a template, with the descriptors of the worker's socket and output (in this order)
+ * as SCM_RIGHTS beside it. parent: our own pid. */
+void jobq__frame_put_fork(struct jobq__buf *buf, int64_t id, int32_t parent);
+/* To a worker that a template has forked: it may begin. */
+void jobq__frame_put_start(struct jobq__buf *buf);
+void jobq__frame_put_forked(struct jobq__buf *buf, int64_t id, int32_t pid);
+void jobq__frame_put_template_hello(struct jobq__buf *buf);
 /* kinds: n names, or NULL for every kind */
 void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n);
 void jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "libjobq/error.h"
+#include "libjobq/template.h"
 
 enum { NAME_MOST = 128, CANCELLED_MOST = 4096 };
 #define MAX_FRAME_LEAST ((size_t)1024)
@@ -302,10 +303,13 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
     case JOBQ__FRAME_SNOOZE:
     case JOBQ__FRAME_DISCARD:
     case JOBQ__FRAME_PROGRESS:
+    case JOBQ__FRAME_FORK:
+    case JOBQ__FRAME_FORKED:
+    case JOBQ__FRAME_START:
         break;
     }
     return jobq__error(err, JOBQ_EPROTO,
-                       "worker: jobqd sent a frame that only workers send: %.*s",
+                       "worker: jobqd sent a frame that is not for workers: %.*s",
                        len > 60 ? 60 : (int)len, line);
 }
 
@@ -440,16 +444,48 @@ choose_max_frame(const jobq_worker_options *options, size_t *max_frame, jobq_err
     return JOBQ_OK;
 }
 
+/* A program that was built with an older header has a shorter struct: the members that it
+ * lacks are zero. */
+static int
+take_options(jobq_worker_options *out, const jobq_worker_options *given, jobq_error *err)
+{
+    static const size_t sizes[] = {offsetof(jobq_worker_options, preload), sizeof *out};
+    for (size_t i = 0; given && i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (given->size != sizes[i])
+            continue;
+        *out = (jobq_worker_options){0};
+        memcpy(out, given, sizes[i]);
+        return JOBQ_OK;
+    }
+    return jobq__error(err, JOBQ_EINVAL,
+                       "worker: options.size must be %zu: begin with "
+                       "JOBQ_WORKER_OPTIONS_INIT",
+                       sizeof *out);
+}
+
+static int
+open_wake_pipe(jobq_error *err)
+{
+    if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) == 0)
+        return JOBQ_OK;
+    return jobq__error(err, JOBQ_EIO, "worker: cannot start: %s", strerror(errno));
+}
+
+static void
+close_wake_pipe(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (wake_pipe[i] >= 0)
+            close(wake_pipe[i]);
+        wake_pipe[i] = -1;
+    }
+}
+
 static int
 worker_open(struct jobq__worker *worker, const jobq_worker_options *options,
             jobq_error *err)
 {
     int fd = -1;
-    if (!options || options->size != sizeof *options)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "worker: options.size must be %zu: begin with "
-                           "JOBQ_WORKER_OPTIONS_INIT",
-                           sizeof *options);
     worker->kinds = options->kinds;
     worker->n_kinds = options->n_kinds;
     int rc = check_kinds(options, err);
@@ -459,21 +495,16 @@ worker_open(struct jobq__worker *worker, const jobq_worker_options *options,
         rc = choose_fd(options, &fd, err);
     if (rc)
         return rc;
-    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
-        pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
         return jobq__error(err, JOBQ_EIO, "worker: cannot start: %s", strerror(errno));
     jobq__inbox_init(&worker->inbox, fd, worker->max_frame);
-    return JOBQ_OK;
+    return open_wake_pipe(err);
 }
 
 static void
 worker_close(struct jobq__worker *worker)
 {
-    for (int i = 0; i < 2; i++) {
-        if (wake_pipe[i] >= 0)
-            close(wake_pipe[i]);
-        wake_pipe[i] = -1;
-    }
+    close_wake_pipe();
     free(worker->cancelled);
     jobq__buf_clear(&worker->outbox);
     jobq__inbox_clear(&worker->inbox);
@@ -495,22 +526,63 @@ say_hello(struct jobq__worker *worker, jobq_error *err)
     return jobq__worker_flush(worker, err);
 }
 
+static int
+call_hook(int (*hook)(void *data), void *data, const char *name, jobq_error *err)
+{
+    int said = hook ? hook(data) : 0;
+    if (said == 0)
+        return JOBQ_OK;
+    return jobq__error(err, JOBQ_EINVAL, "worker: %s returned %d", name, said);
+}
+
+/* A template's SIGTERM is not its workers': each has a flag and a pipe of its own. */
+static int
+leave_template(jobq_error *err)
+{
+    terminated = 0;
+    close_wake_pipe();
+    return open_wake_pipe(err);
+}
+
+/* What comes before the hello. *is_worker is false in a template that has ended: then
+ * there is nothing more to do. */
+static int
+make_ready(struct jobq__worker *worker, const jobq_worker_options *options,
+           bool *is_worker, jobq_error *err)
+{
+    *is_worker = true;
+    int rc = call_hook(options->preload, options->hook_data, "preload", err);
+    if (!rc && jobq__template_is_wanted()) {
+        rc = jobq__template_run(worker->inbox.fd, wake_pipe[0], is_worker, err);
+        if (!rc && *is_worker)
+            rc = leave_template(err);
+    }
+    if (rc || !*is_worker)
+        return rc;
+    return call_hook(options->on_fork, options->hook_data, "on_fork", err);
+}
+
 int
-jobq_worker_run(const jobq_worker_options *options, jobq_error *err)
+jobq_worker_run(const jobq_worker_options *given, jobq_error *err)
 {
     struct jobq__worker worker = {.inbox.fd = -1};
+    jobq_worker_options options;
     struct sigaction old, catch = {.sa_handler = on_sigterm};
     if (atomic_flag_test_and_set(&running))
         return jobq__error(err, JOBQ_ESTATE,
                            "worker: jobq_worker_run is running already");
     terminated = 0;
-    int rc = worker_open(&worker, options, err);
-    bool caught = false;
+    int rc = take_options(&options, given, err);
+    if (!rc)
+        rc = worker_open(&worker, &options, err);
+    bool caught = false, is_worker = true;
     if (!rc && sigaction(SIGTERM, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
         caught = sigaction(SIGTERM, &catch, NULL) == 0;
     if (!rc)
+        rc = make_ready(&worker, &options, &is_worker, err);
+    if (!rc && is_worker)
         rc = say_hello(&worker, err);
-    if (!rc)
+    if (!rc && is_worker)
         rc = loop(&worker, err);
     if (caught)
         sigaction(SIGTERM, &old, NULL);

@@ -63,11 +63,16 @@ typedef struct jobq_worker_options {
     int fd;           /* the connected socket; -1: the number in JOBQ_FD */
     size_t max_frame; /* bytes a line, as jobqd's max_frame; 0: the number in
                          JOBQ_MAX_FRAME, else 4 MiB */
+    /* Both may be NULL; 0 means well, anything else ends jobq_worker_run. See "Preload".
+     */
+    int (*preload)(void *data); /* loads what all workers share */
+    int (*on_fork)(void *data); /* makes one process ready for jobs */
+    void *hook_data;            /* handed to both */
 } jobq_worker_options;
 
 #define JOBQ_WORKER_OPTIONS_INIT                                                         \
     {                                                                                    \
-        sizeof(jobq_worker_options), NULL, 0, -1, 0                                      \
+        sizeof(jobq_worker_options), NULL, 0, -1, 0, NULL, NULL, NULL                    \
     }
 
 /* Says hello to jobqd, runs the handlers of the jobs that it sends, and returns when
@@ -81,8 +86,19 @@ typedef struct jobq_worker_options {
  * SIGTERM is caught while this runs, unless the program has a handler of its own for it.
  * The socket is closed on exec, so that programs started by handlers do not hold it.
  *
- * JOBQ_EINVAL: options, or the environment: not started by jobqd. JOBQ_EIO: jobqd is
- * gone; exit. JOBQ_EPROTO: what jobqd sent is no frame of protocol 1.
+ * Preload: a queue with `preload = true` starts this program once, as a template. There
+ * jobq_worker_run calls preload, then forks a worker whenever jobqd asks for one: a
+ * crashed worker is back in milliseconds, and the pages that preload (or main, before
+ * this call) has filled are shared between the workers until one writes to them. It
+ * returns in each worker, as above, and in the template when that is told to go, with 0.
+ * on_fork is called in each worker before its hello: open there what must not be shared
+ * (connections, files that are written to), and seed random numbers. Without preload =
+ * true both are called as well, one after the other, so that a program need not know. A
+ * template had better have no threads: as with any fork, the worker has the calling one
+ * alone, and a lock that another one held stays locked.
+ *
+ * JOBQ_EINVAL: options, or the environment: not started by jobqd; or a hook's failure.
+ * JOBQ_EIO: jobqd is gone; exit. JOBQ_EPROTO: what jobqd sent is no frame of protocol 1.
  *
  * Thread: one call at a time in a process (JOBQ_ESTATE). */
 JOBQ_API int jobq_worker_run(const jobq_worker_options *options, jobq_error *err);

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "jobqd/io/children.h"
 #include "libjobq/error.h"
 
 extern char **environ;
@@ -69,10 +70,12 @@ first_line(const char *program, const char *argument, char *line, size_t size)
     line[len] = '\0';
     line[strcspn(line, "\n")] = '\0';
     if (started) {
+        children_note(pid);
         if (len == 0)
             kill(pid, SIGKILL);
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
+        children_forget(pid);
     }
     return line[0] != '\0';
 }

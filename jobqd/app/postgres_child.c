@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/children.h"
 #include "libjobq/error.h"
 
 extern char **environ;
@@ -167,6 +168,8 @@ fork_quietly(const struct plan *plan)
     if (pid == 0)
         become(plan);
     int number = errno;
+    if (pid > 0)
+        children_note(pid);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = number;
     return pid;
@@ -186,6 +189,7 @@ await_exec(int report_end, pid_t pid, const struct postgres_child_options *optio
         return 0;
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
+    children_forget(pid);
     if (got != (ssize_t)sizeof report)
         return jobq__error(err, JOBQ_EIO, "%s did not start", options->argv[0]);
     return jobq__error(err, JOBQ_EIO, "%s in %s %s user %s: %s", options->argv[0],
@@ -262,6 +266,7 @@ on_readable(uv_poll_t *poll, int status, int events)
     if (reaped < 0)
         log_error("postgres", "cannot learn how process %d ended: %s", (int)child->pid,
                   strerror(errno));
+    children_forget(child->pid);
     uv_close((uv_handle_t *)poll, on_closed);
 }
 
@@ -299,6 +304,7 @@ postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
     kill(child->pid, SIGKILL); /* not reaped yet, so the pid is still its own */
     while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
         ;
+    children_forget(child->pid);
     if (is_handle) {
         child->on_exit = NULL;
         uv_close((uv_handle_t *)&child->poll, on_closed);

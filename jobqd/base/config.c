@@ -27,8 +27,8 @@
 #define MAX_QUEUE_NAME 128 /* bytes; the jobs table has the same limit */
 
 /* Options of a queue that mean nothing to exec. */
-static const char *const worker_only[] = {"mailbox", "boot_timeout", "max_jobs",
-                                          "max_age", "max_memory"};
+static const char *const worker_only[] = {"mailbox",  "boot_timeout", "preload",
+                                          "max_jobs", "max_age",      "max_memory"};
 #define N_WORKER_ONLY (sizeof worker_only / sizeof worker_only[0])
 
 enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE };

@@ -46,6 +46,8 @@ struct queue_config {
     int64_t
         shutdown_grace_ms; /* how long its running jobs may go on in a drain; -1 (the
                               default): as long as [jobqd] says, which bounds it too */
+    bool preload;    /* command: workers are forked from a process that has loaded the
+                        program, default off */
     int max_crashes; /* a job with this many crashes is discarded as poison, default 3; 0:
                         never */
     size_t max_memory;      /* bytes of a worker's process group; more after a job, and it

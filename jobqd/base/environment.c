@@ -15,8 +15,8 @@ static const char *const withheld[] = {
 
 /* What a program must be able to believe. */
 static const char *const reserved[] = {
-    "JOBQ_FD",   "JOBQ_MAX_FRAME", "JOBQ_QUEUE",        "JOBQ_JOB_ID",
-    "JOBQ_KIND", "JOBQ_ATTEMPT",   "JOBQ_MAX_ATTEMPTS", "JOBQ_DEADLINE_MS",
+    "JOBQ_FD",      "JOBQ_MAX_FRAME",    "JOBQ_QUEUE",       "JOBQ_JOB_ID",  "JOBQ_KIND",
+    "JOBQ_ATTEMPT", "JOBQ_MAX_ATTEMPTS", "JOBQ_DEADLINE_MS", "JOBQ_PRELOAD",
 };
 
 static size_t

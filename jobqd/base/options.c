@@ -77,6 +77,8 @@ const struct option_row queue_options[] = {
      "from the request to stop to SIGTERM, and from there to SIGKILL"},
     {"boot_timeout", OPTION_DURATION, Q(boot_timeout_ms), "10s", NULL, 100, 1 * HOUR, NULL,
      "how soon after its start a worker must say hello (command only)"},
+    {"preload", OPTION_SWITCH, Q(preload), "off", NULL, 0, 0, "off|on",
+     "load the program once, in a template process, and fork the workers from there (command only)"},
     {"max_restarts", OPTION_INT, Q(max_restarts), "5", NULL, 0, 1000, NULL,
      "more restarts than this within max_seconds make the queue back off"},
     {"max_seconds", OPTION_DURATION, Q(max_seconds_ms), "10s", NULL, 1 * SECOND, 1 * HOUR, NULL,
@@ -237,11 +239,15 @@ parse_duration(const struct option_row *row, const char *value, int64_t *out,
     return 0;
 }
 
-/* Which of the row's choices value is; -1: none of them. */
+/* Which of the row's choices value is; -1: none of them. true is on, false is off. */
 static int
 find_choice(const struct option_row *row, const char *value)
 {
     int nth = 0;
+    if (strcmp(row->choices, "off|on") == 0)
+        value = strcmp(value, "true") == 0    ? "on"
+                : strcmp(value, "false") == 0 ? "off"
+                                              : value;
     size_t len = strlen(value);
     for (const char *at = row->choices; *at != '\0'; nth++) {
         size_t choice = strcspn(at, "|");

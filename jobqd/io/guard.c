@@ -13,6 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "jobqd/io/children.h"
 #include "jobqd/io/guard_main.h"
 #include "jobqd/pure/intensity.h"
 #include "libjobq/error.h"
@@ -120,6 +121,8 @@ fork_guard(const struct guard *guard)
     if (pid == 0)
         run_child(guard);
     int why = errno;
+    if (pid > 0)
+        children_note(pid);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = why;
     return pid;
@@ -159,6 +162,7 @@ reap(struct guard *guard)
     int how = 0;
     while (waitpid(life->pid, &how, 0) < 0 && errno == EINTR)
         continue;
+    children_forget(life->pid);
     if (guard->state != GUARD_CLOSING && WIFEXITED(how))
         log_error("guard", "pid %d exited with code %d, another is started",
                   (int)life->pid, WEXITSTATUS(how));
@@ -189,6 +193,7 @@ start(struct guard *guard, jobq_error *err)
         if (life->pid > 0) {
             kill(life->pid, SIGKILL);
             waitpid(life->pid, NULL, 0);
+            children_forget(life->pid);
         }
         if (life->pidfd >= 0)
             close(life->pidfd);

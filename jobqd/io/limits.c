@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jobqd/io/children.h"
 #include "libjobq/error.h"
 
 /* ---- the user and the group ---- */
@@ -420,6 +421,8 @@ limits_probe(const struct limits *limits, enum limits_step *step, jobq_error *er
     pid_t pid = fork();
     if (pid == 0)
         probe(limits, ends[1]);
+    if (pid > 0)
+        children_note(pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
     if (pid < 0) {
@@ -432,6 +435,7 @@ limits_probe(const struct limits *limits, enum limits_step *step, jobq_error *er
     close(ends[0]);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         continue;
+    children_forget(pid);
     if (n != (ssize_t)sizeof report)
         return jobq__error(err, JOBQ_EIO, "cannot try the limits out in a process");
     *step = report.step;

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jobqd/io/children.h"
 #include "jobqd/io/guard_table.h"
 #include "libjobq/error.h"
 
@@ -217,6 +218,8 @@ fork_child(struct plan *plan)
     if (pid == 0)
         run_child(plan);
     int why = errno;
+    if (pid > 0)
+        children_note(pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = why;
     return pid;
@@ -229,6 +232,7 @@ kill_and_wait(pid_t pid)
     kill(pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         continue;
+    children_forget(pid);
 }
 
 int
@@ -359,6 +363,7 @@ child_reap(const struct child *child, struct child_end *out, jobq_error *err)
                            (long)child->pid, strerror(errno));
     if (pid == 0)
         return jobq__error(err, JOBQ_EIO, "process %ld has not ended", (long)child->pid);
+    children_forget(child->pid);
     out->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     out->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     out->cpu_us = ((int64_t)usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +

@@ -81,7 +81,9 @@ plan_environment(const struct launch_plan *plan, size_t max_frame, char *const *
     put_text(&text, "JOBQ_QUEUE", queue->name);
     put_number(&text, "JOBQ_FD", SPAWN_CHANNEL_FD);
     put_number(&text, "JOBQ_MAX_FRAME", (int64_t)max_frame);
-    char **environment = with_variables(&sources, &text, 3);
+    if (queue->preload)
+        put_number(&text, "JOBQ_PRELOAD", 1);
+    char **environment = with_variables(&sources, &text, queue->preload ? 4 : 3);
     jobq__buf_clear(&text);
     return environment;
 }

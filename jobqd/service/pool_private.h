@@ -1,7 +1,8 @@
 /* pool_private.h: what the files of a pool share. Not for anybody else.
  *
  * supervisor.c: its public face, which worker gets which job, and what workers say;
- * roster.c: which processes there are, against which there should be.
+ * roster.c: which processes there are, against which there should be; nursery.c: the
+ * templates that workers are forked from.
  */
 #ifndef JOBQD_POOL_PRIVATE_H
 #define JOBQD_POOL_PRIVATE_H
@@ -31,6 +32,7 @@ struct slot {
     struct worker *worker;   /* NULL: empty */
     struct output_rate rate; /* belongs to the place, not to the process: see output.h */
     bool replaces;           /* its last process ended badly */
+    uint64_t gap_ns;         /* when that was seen; 0: it did not */
 };
 
 struct pool {
@@ -56,6 +58,7 @@ struct pool {
     bool uneven;          /* something has happened that roster_step should look at */
     bool rolling;         /* workers of an older program are left, or were */
     struct intensity replacing; /* how long to wait after a spare that failed */
+    struct list nursed;         /* programs that have a template: see nursery.c */
 
     struct list waiting; /* jobs without a worker */
     size_t n_waiting;
@@ -103,6 +106,8 @@ extern const struct worker_events pool_worker_events;
 int roster_set_program(struct pool *pool, uv_loop_t *loop,
                        const struct queue_config *queue, size_t max_frame);
 void roster_clear(struct pool *pool);
+/* Somebody does not need the program any more. */
+void roster_drop_program(struct worker_program *program);
 
 /* Starts an exec program for that job. Returns 0, or a negative JOBQ_E…: the job is still
  * the caller's. */
@@ -121,5 +126,12 @@ void roster_replace(struct pool *pool, struct worker *worker, enum worker_due du
 /* Compares the processes that there are with those that should be, and moves a step
  * closer. Sets the timer for when it wants to look again. */
 void roster_step(struct pool *pool);
+
+/* ---- nursery.c ---- */
+
+/* Starts the templates that are needed, lets go those that are not. */
+void nursery_step(struct pool *pool);
+/* The pool stops: all of them go, or are killed. */
+void nursery_close(struct pool *pool, bool kill);
 
 #endif

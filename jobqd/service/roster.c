@@ -36,8 +36,8 @@ hold_program(struct worker_program *program)
     return program;
 }
 
-static void
-drop_program(struct worker_program *program)
+void
+roster_drop_program(struct worker_program *program)
 {
     if (!program || --program->users > 0)
         return;
@@ -70,6 +70,7 @@ new_program(struct worker_program **out, struct pool *pool, uv_loop_t *loop,
     program->watch = pool->watch;
     program->chunk = pool->chunk;
     program->users = 1;
+    list_init(&program->nursed);
     *out = program;
     return 0;
 }
@@ -88,14 +89,14 @@ roster_set_program(struct pool *pool, uv_loop_t *loop, const struct queue_config
         rc = intensity_init(&replacing, 0, queue->max_seconds_ms);
     if (rc < 0) {
         intensity_clear(&restarts);
-        drop_program(program);
+        roster_drop_program(program);
         return rc;
     }
     intensity_clear(&pool->intensity);
     pool->intensity = restarts;
     intensity_clear(&pool->replacing);
     pool->replacing = replacing;
-    drop_program(pool->program);
+    roster_drop_program(pool->program);
     pool->program = program;
     pool->rolling = pool->n_filled > 0;
     pool->n_wanted = queue->concurrency;
@@ -121,8 +122,8 @@ roster_clear(struct pool *pool)
         free(pool->slots[i]);
     }
     free(pool->slots);
-    drop_program(pool->proven);
-    drop_program(pool->program);
+    roster_drop_program(pool->proven);
+    roster_drop_program(pool->program);
     intensity_clear(&pool->replacing);
 }
 
@@ -186,6 +187,7 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     if (slot->replaces)
         pool->restarts++;
     slot->replaces = false;
+    worker->gap_ns = slot->gap_ns;
     slot->worker = worker;
     pool->n_filled++;
     pool->n_lives++;
@@ -424,9 +426,7 @@ feed_again(struct pool *pool, int most_passed_over, bool only_due)
 static int
 send_off(struct pool *pool, int n, bool only_due)
 {
-    int gone = let_idle_go(pool, n, true);
-    if (!only_due)
-        gone += let_idle_go(pool, n - gone, false);
+    int gone = n > 0 ? let_idle_go(pool, n, only_due) : 0;
     struct worker *worker;
     feed_again(pool, n - gone, only_due);
     while (pool->n_passed_over < n - gone &&
@@ -467,6 +467,7 @@ roster_step(struct pool *pool)
     if (!pool->uneven)
         return;
     pool->uneven = false;
+    nursery_step(pool);
     struct census now = take_census(pool);
     int target = pool_is_exec(pool) ? 0 : pool->n_wanted - now.programs;
     if (target < 0)
@@ -486,6 +487,7 @@ roster_step(struct pool *pool)
     start_missing(pool, missing);
     if (missing <= 0 && to_go <= 0 && now.due > 0 && now.others + gone == 0)
         start_spare(pool);
+    nursery_step(pool); /* for those who wait now */
     arm_timer(pool, now.due > 0);
     if (pool->rolling && now.outdated == 0 && missing <= 0) {
         pool->rolling = false;
@@ -501,7 +503,7 @@ roster_hello(struct pool *pool, struct worker *worker)
     struct worker_program *program = worker->program;
     program->failed_boots = 0;
     if (program != pool->proven && (program == pool->program || !pool->proven)) {
-        drop_program(pool->proven);
+        roster_drop_program(pool->proven);
         pool->proven = hold_program(program);
     }
     pool->uneven = true;
@@ -522,6 +524,8 @@ roster_ended(struct pool *pool, struct worker *worker, const struct outcome *out
     struct slot *slot = pool->slots[worker->slot];
     slot->worker = NULL;
     slot->replaces = outcome->bad;
+    if (worker->child.pid > 0)
+        slot->gap_ns = outcome->bad ? worker->entered_ns : 0;
     pool->n_filled--;
     pool->uneven = true;
     if (worker->passed_over)
@@ -544,6 +548,6 @@ roster_gone(struct pool *pool, struct worker *worker)
 {
     struct worker_program *program = worker->program;
     worker_free(worker);
-    drop_program(program);
+    roster_drop_program(program);
     pool->n_lives--;
 }

@@ -299,20 +299,6 @@ refuse_unhandled(struct pool *pool, const struct worker *worker, struct job *job
     refuse(pool, job, VERDICT_UNHANDLED, error);
 }
 
-/* While one program takes the place of another, their kinds may differ. The worker with
- * room that handles this one; NULL: none does. */
-static struct worker *
-other_that_handles(struct pool *pool, const char *kind)
-{
-    size_t depth = mailbox_depth(&pool->mailbox);
-    for (int i = 0; pool->rolling && i < pool->n_slots; i++) {
-        struct worker *worker = pool->slots[i]->worker;
-        if (worker && worker->placed_at < depth && worker_handles(worker, kind))
-            return worker;
-    }
-    return NULL;
-}
-
 static void
 assign_to_workers(struct pool *pool)
 {
@@ -325,11 +311,8 @@ assign_to_workers(struct pool *pool)
             continue;
         }
         struct job *job = pop_waiting(pool);
-        struct worker *asked = worker;
-        if (!worker_handles(worker, job->kind))
-            worker = other_that_handles(pool, job->kind);
-        if (!worker) {
-            refuse_unhandled(pool, asked, job);
+        if (!worker_handles(worker, job->kind)) {
+            refuse_unhandled(pool, worker, job);
         } else if (is_too_large(worker, job)) {
             refuse_too_large(pool, worker, job);
         } else {
@@ -410,7 +393,7 @@ on_turn(uv_idle_t *idle)
         release_waiting(pool);
     flush_dirty(pool);
     if (pool->state != POOL_OPEN) {
-        if (pool->n_lives == 0 && pool->n_waiting == 0)
+        if (pool->n_lives == 0 && pool->n_waiting == 0 && list_empty(&pool->nursed))
             close_handles(pool);
     } else if (pool->room_changed) {
         pool->room_changed = false;
@@ -468,6 +451,7 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
     pool->random = (uint32_t)uv_hrtime() | 1u;
     list_init(&pool->waiting);
     list_init(&pool->dirty);
+    list_init(&pool->nursed);
     for (size_t i = 0; i <= MAILBOX_MOST; i++)
         list_init(&pool->by_load[i]);
     set_mailbox(pool, queue);
@@ -572,6 +556,7 @@ begin_draining(struct pool *pool)
 {
     set_state(pool, POOL_DRAINING);
     uv_timer_stop(&pool->timer);
+    nursery_close(pool, false);
     for (int i = 0; i < pool->n_slots; i++) {
         if (pool->slots[i]->worker)
             worker_stop(pool->slots[i]->worker);
@@ -599,6 +584,7 @@ pool_kill(struct pool *pool)
         return;
     set_state(pool, POOL_KILLING);
     uv_timer_stop(&pool->timer);
+    nursery_close(pool, true);
     for (int i = 0; i < pool->n_slots; i++) {
         if (pool->slots[i]->worker)
             worker_kill(pool->slots[i]->worker);
@@ -625,7 +611,7 @@ pool_status(const struct pool *pool, struct pool_status *out)
         out->outdated += worker->program != pool->program;
         if (worker == pool->spare)
             out->spare++;
-        else if (worker->state == WORKER_BOOTING)
+        else if (worker->state <= WORKER_BOOTING)
             out->booting++;
         else if (worker->state > WORKER_BUSY && worker->state != WORKER_CANCELLING)
             out->stopping++;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/guard_table.h"
 #include "jobqd/service/launch.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
@@ -75,6 +76,7 @@ static bool
 is_legal(enum worker_state from, enum worker_state to)
 {
     static const unsigned moves[] = {
+        [WORKER_UNBORN] = BIT(WORKER_BOOTING) | BIT(WORKER_ENDED),
         [WORKER_BOOTING] = WHENEVER | BIT(WORKER_IDLE) | BIT(WORKER_LEAVING),
         [WORKER_IDLE] =
             WHENEVER | BIT(WORKER_BUSY) | BIT(WORKER_STOPPING) | BIT(WORKER_LEAVING),
@@ -160,6 +162,8 @@ due_ns(const struct worker *worker)
 {
     const struct queue_config *queue = worker->program->queue;
     switch (worker->state) {
+    case WORKER_UNBORN: /* the template has deadlines of its own */
+        return worker->wanted == WANTED_UP ? 0 : worker->entered_ns;
     case WORKER_BOOTING:
         return after_ms(worker->entered_ns, queue->boot_timeout_ms);
     case WORKER_BUSY:
@@ -226,6 +230,10 @@ worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
     raise_intent(worker, intent);
     if (worker->state == WORKER_KILLING || worker->state == WORKER_ENDED)
         return;
+    if (worker->state == WORKER_UNBORN) {
+        worker_arm(worker, now_ns);
+        return;
+    }
     worker_set_state(worker, WORKER_KILLING, now_ns);
     send_signal(worker, SIGKILL);
 }
@@ -255,6 +263,9 @@ static void
 patience_ends(struct worker *worker, uint64_t now_ns)
 {
     switch (worker->state) {
+    case WORKER_UNBORN:
+        worker_end_unborn(worker, "not needed any more", false);
+        return;
     case WORKER_BOOTING:
         worker_end_for(worker, INTENT_BOOT_TIMEOUT, now_ns);
         return;
@@ -441,6 +452,9 @@ dismiss(struct worker *worker, enum worker_wanted wanted)
         return; /* it ends with its job */
     raise_intent(worker, INTENT_STOP);
     switch (worker->state) {
+    case WORKER_UNBORN:
+        worker_arm(worker, now_ns);
+        return;
     case WORKER_BOOTING:
         worker_terminate(worker, INTENT_STOP, now_ns);
         return;
@@ -486,10 +500,18 @@ worker_kill(struct worker *worker)
 
 /* ---- its beginning ---- */
 
+static void
+open_timer(struct worker *worker)
+{
+    uv_timer_init(worker->program->loop, &worker->timer);
+    worker->timer.data = worker;
+    worker->n_handles++;
+}
+
 /* The pidfd comes first: with it watched, any later failure is the ordinary end of a
  * killed process. */
 static int
-watch_process(struct worker *worker, struct output_rate *rate, jobq_error *err)
+watch_process(struct worker *worker, jobq_error *err)
 {
     uv_loop_t *loop = worker->program->loop;
     char *chunk = worker->program->chunk;
@@ -497,16 +519,17 @@ watch_process(struct worker *worker, struct output_rate *rate, jobq_error *err)
     if (rc < 0)
         return jobq__error(err, JOBQ_EIO, "cannot watch process %ld: %s",
                            (long)worker->child.pid, uv_strerror(rc));
-    uv_timer_init(loop, &worker->timer);
-    worker->exit_poll.data = worker->timer.data = worker;
-    worker->n_handles = 2;
+    worker->exit_poll.data = worker;
+    worker->n_handles++;
+    if (!worker->timer.data)
+        open_timer(worker);
     uv_poll_start(&worker->exit_poll, UV_READABLE, worker_exit_seen);
 
     int output_fd = worker->child.output_fd;
     int channel_fd = worker->child.channel_fd;
     worker->child.output_fd = worker->child.channel_fd = -1; /* the parts' from here on */
-    rc = output_open(&worker->output, loop, output_fd, chunk, rate, &worker_output_events,
-                     worker);
+    rc = output_open(&worker->output, loop, output_fd, chunk, worker->rate,
+                     &worker_output_events, worker);
     worker->n_handles += rc == 0;
     int channel_rc =
         channel_open(&worker->channel, loop, channel_fd, worker->program->max_frame,
@@ -520,37 +543,116 @@ watch_process(struct worker *worker, struct output_rate *rate, jobq_error *err)
     return 0;
 }
 
+static void
+name(struct worker *worker)
+{
+    const char *queue = worker->program->queue->name;
+    int n = snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d", queue,
+                     worker->slot + 1);
+    if (worker->child.pid > 0 && n > 0 && (size_t)n < sizeof worker->subject)
+        snprintf(worker->subject + n, sizeof worker->subject - (size_t)n, " pid %ld",
+                 (long)worker->child.pid);
+}
+
+/* The template has answered. From here on it is a worker like any other. */
+static void
+on_birth(struct template_request *request, const struct child *child, const char *why,
+         bool bad)
+{
+    struct worker *worker = list_entry(request, struct worker, birth);
+    jobq_error err;
+    if (!child) {
+        worker_end_unborn(worker, why, bad);
+        return;
+    }
+    worker->child = *child;
+    name(worker);
+    worker_confine(worker); /* before it is told to start */
+    worker_set_state(worker, WORKER_BOOTING, uv_hrtime());
+    if (watch_process(worker, &err) < 0) {
+        watch_remove(worker->program->watch, &worker->watched);
+        child_discard(&worker->child);
+        worker_end_unborn(worker, err.message, true);
+        return;
+    }
+    if (worker->state != WORKER_BOOTING)
+        return; /* its descriptors could not be watched: it was killed */
+    size_t before = worker->channel.out.len;
+    jobq__frame_put_start(&worker->channel.out);
+    if (!is_whole(worker, before)) {
+        log_error(worker->subject, "no memory to start it: killing it");
+        worker_end_for(worker, INTENT_GIVE_UP, worker->entered_ns);
+        return;
+    }
+    channel_flush(&worker->channel);
+    worker_arm(worker, worker->entered_ns);
+}
+
+/* A process at once, or the promise of one. */
+static int
+begin(struct worker *worker, struct job *job, jobq_error *err)
+{
+    struct worker_program *program = worker->program;
+    if (program->queue->preload && !program->template)
+        return jobq__error(err, JOBQ_ENOMEM, "there is no template to fork it");
+    if (program->template) {
+        open_timer(worker);
+        worker->birth.on_done = on_birth;
+        template_ask(program->template, &worker->birth);
+        return 0;
+    }
+    int rc = worker_launch(worker, job, err);
+    if (rc < 0)
+        return rc;
+    worker->state = WORKER_BOOTING;
+    name(worker);
+    rc = watch_process(worker, err);
+    if (rc < 0) {
+        watch_remove(program->watch, &worker->watched);
+        child_discard(&worker->child);
+    }
+    return rc;
+}
+
+static struct worker *
+allocate(struct worker_program *program, int slot, struct output_rate *rate)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return NULL;
+    worker->program = program;
+    worker->slot = slot;
+    worker->rate = rate;
+    worker->placed_at = WORKER_NOWHERE;
+    worker->child = (struct child){.pidfd = -1,
+                                   .channel_fd = -1,
+                                   .output_fd = -1,
+                                   .exec_error_fd = -1,
+                                   .guarded = GUARD_NOWHERE};
+    worker->channel.fd = worker->output.fd = -1;
+    worker->channel.state = CHANNEL_CLOSED;
+    list_init(&worker->jobs);
+    list_init(&worker->unsent);
+    list_init(&worker->place);
+    list_init(&worker->dirty);
+    list_init(&worker->birth.link);
+    name(worker);
+    return worker;
+}
+
 int
 worker_new(struct worker **out, struct worker_program *program, int slot,
            struct output_rate *rate, struct job *job, const struct worker_events *events,
            void *owner, jobq_error *err)
 {
-    struct worker *worker = calloc(1, sizeof *worker);
+    struct worker *worker = allocate(program, slot, rate);
     if (!worker)
         return jobq__error(err, JOBQ_ENOMEM, "no memory for a worker");
-    worker->program = program;
     worker->events = events;
     worker->owner = owner;
-    worker->slot = slot;
-    worker->placed_at = WORKER_NOWHERE;
-    list_init(&worker->jobs);
-    list_init(&worker->unsent);
-    list_init(&worker->place);
-    list_init(&worker->dirty);
-    snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d",
-             program->queue->name, slot + 1);
-    int rc = worker_launch(worker, job, err);
+    worker->begun_ns = worker->entered_ns = uv_hrtime();
+    int rc = begin(worker, job, err);
     if (rc < 0) {
-        free(worker);
-        return rc;
-    }
-    worker->entered_ns = uv_hrtime();
-    snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d pid %ld",
-             program->queue->name, slot + 1, (long)worker->child.pid);
-    rc = watch_process(worker, rate, err);
-    if (rc < 0) {
-        watch_remove(program->watch, &worker->watched);
-        child_discard(&worker->child);
         free(worker);
         return rc;
     }

@@ -25,10 +25,13 @@
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/outcome.h"
 #include "jobqd/service/launch.h"
+#include "jobqd/service/template.h"
 #include "jobqd/service/watch.h"
 
-/* X(enumerator, what we are waiting for). An exec program begins as WORKER_BUSY. */
+/* X(enumerator, what we are waiting for). A program that is executed begins as
+ * WORKER_BOOTING, an exec program as WORKER_BUSY. */
 #define WORKER_STATES(X)                                                                 \
+    X(WORKER_UNBORN, "its template to fork it")                                          \
     X(WORKER_BOOTING, "its hello")                                                       \
     X(WORKER_IDLE, "a job")                                                              \
     X(WORKER_BUSY, "an answer")                                                          \
@@ -77,8 +80,12 @@ struct worker_program {
     char *chunk; /* IO_CHUNK bytes to read through */
 
     /* The roster's. */
-    size_t users;     /* workers, and the pool itself */
+    size_t users;     /* workers, its template, and the pool itself */
     int failed_boots; /* since the last hello */
+
+    /* The nursery's. */
+    struct template *template; /* what workers are forked from (preload) */
+    struct list nursed;        /* among those with a template */
 };
 
 struct worker;
@@ -115,6 +122,9 @@ struct worker {
     const struct worker_events *events;
     void *owner;
 
+    struct template_request birth; /* UNBORN */
+    uint64_t begun_ns;             /* when it was wanted */
+    uint64_t gap_ns; /* when its place became empty by a bad end; 0: it did not */
     struct child child;
     int sent_signal;
     bool said_hello;
@@ -155,6 +165,7 @@ struct worker {
     uv_timer_t timer;
     uv_poll_t exit_poll;    /* on the pidfd */
     struct channel channel; /* an exec program's is closed from the start */
+    struct output_rate *rate;
     struct output output;
     uint64_t heard; /* what it had printed when it last said something, or was idle */
     int exit_tries; /* the process has ended, but so often its end could not be taken */
@@ -171,9 +182,9 @@ struct worker {
     uint64_t expires_ns; /* due then (uv_hrtime); 0: never */
 };
 
-/* Starts a process. job: what an exec program is for (the worker's from now on); NULL in
- * command mode. Returns 0 or a negative JOBQ_E…: then there is no worker, and the job is
- * still the caller's. */
+/* Starts a process, or asks the program's template for one. job: what an exec program is
+ * for (the worker's from now on); NULL in command mode. Returns 0 or a negative JOBQ_E…:
+ * then there is no worker, and the job is still the caller's. */
 int worker_new(struct worker **out, struct worker_program *program, int slot,
                struct output_rate *rate, struct job *job,
                const struct worker_events *events, void *owner, jobq_error *err);

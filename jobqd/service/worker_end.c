@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "jobqd/base/log.h"
 
@@ -144,7 +145,8 @@ close_all(struct worker *worker)
     if (worker->output.fd >= 0)
         output_close(&worker->output);
     uv_close((uv_handle_t *)&worker->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&worker->exit_poll, on_handle_closed);
+    if (worker->child.pidfd >= 0)
+        uv_close((uv_handle_t *)&worker->exit_poll, on_handle_closed);
     child_close(&worker->child);
 }
 
@@ -194,6 +196,21 @@ static void
 on_exit_again(uv_timer_t *timer)
 {
     try_to_end(timer->data);
+}
+
+void
+worker_end_unborn(struct worker *worker, const char *why, bool bad)
+{
+    struct outcome outcome = {.kind = bad ? OUTCOME_BOOT_FAILED : OUTCOME_STOPPED,
+                              .bad = bad,
+                              .verdict = VERDICT_RELEASED,
+                              .delay_ms = -1};
+    snprintf(outcome.text, sizeof outcome.text, "%s", why);
+    template_forget(worker->program->template, &worker->birth);
+    worker_set_state(worker, WORKER_ENDED, uv_hrtime());
+    log_end(worker, &outcome);
+    worker->events->on_end(worker->owner, worker, &outcome);
+    close_all(worker);
 }
 
 void

@@ -113,26 +113,48 @@ on_measured(struct watched *watched)
 
 /* ---- the worker's life ---- */
 
-int
-worker_launch(struct worker *worker, const struct job *job, jobq_error *err)
+static void
+prepare_watch(struct worker *worker)
 {
-    const struct worker_program *program = worker->program;
     const struct queue_config *queue = queue_of(worker);
     struct watched *watched = &worker->watched;
     watched->on_measured = on_measured;
     watched->memory_kb = watched->peak_kb = -1;
     if (queue->max_memory_hard > 0)
-        watch_confine(program->watch, watched, queue->max_memory_hard, worker->subject);
-    int entrance = watch_entrance(program->watch, watched);
+        watch_confine(worker->program->watch, watched, queue->max_memory_hard,
+                      worker->subject);
+}
+
+static void
+begin_watch(struct worker *worker, bool entered)
+{
+    const struct queue_config *queue = queue_of(worker);
+    if (!is_watched(worker))
+        return;
+    size_t least = queue->max_memory > 0 ? queue->max_memory : queue->max_memory_hard;
+    worker->watched.exact_from_kb = kib(least);
+    watch_add(worker->program->watch, &worker->watched, worker->child.pid, entered,
+              worker->subject);
+}
+
+void
+worker_confine(struct worker *worker)
+{
+    prepare_watch(worker);
+    begin_watch(worker, false);
+}
+
+int
+worker_launch(struct worker *worker, const struct job *job, jobq_error *err)
+{
+    const struct worker_program *program = worker->program;
+    prepare_watch(worker);
+    int entrance = watch_entrance(program->watch, &worker->watched);
     int rc = launch(&worker->child, &program->plan, entrance, job, err);
-    if (rc < 0) {
-        watch_remove(program->watch, watched);
-    } else if (is_watched(worker)) {
-        size_t least = queue->max_memory > 0 ? queue->max_memory : queue->max_memory_hard;
-        watched->exact_from_kb = kib(least);
-        watch_add(program->watch, watched, worker->child.pid, entrance >= 0,
-                  worker->subject);
-    }
+    if (rc < 0)
+        watch_remove(program->watch, &worker->watched);
+    else
+        begin_watch(worker, entrance >= 0);
     if (entrance >= 0)
         close(entrance);
     return rc;

@@ -36,6 +36,9 @@ void worker_terminate(struct worker *worker, enum intent intent, uint64_t now_ns
 /* worker_limits.c. Starts the process, confined as its queue says, and watches what it
  * uses. */
 int worker_launch(struct worker *worker, const struct job *job, jobq_error *err);
+/* The same for one that a template has forked, confined as that is: it gets what each
+ * process has for itself, and is watched. */
+void worker_confine(struct worker *worker);
 /* Its head may be another one, or none, than before. */
 void worker_mark(struct worker *worker);
 /* Some of its jobs have ended. */
@@ -52,6 +55,8 @@ void worker_fill_ending(const struct worker *worker, const struct child_end *end
 extern const struct channel_events worker_channel_events;
 extern const struct output_events worker_output_events;
 void worker_part_closed(void *worker);
+/* The end of a worker that never had a process. bad: as in struct outcome. */
+void worker_end_unborn(struct worker *worker, const char *why, bool bad);
 /* The pidfd is readable. */
 void worker_exit_seen(uv_poll_t *poll, int status, int events);
 

@@ -88,6 +88,9 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_STOP:
     case JOBQ__FRAME_HELLO:
     case JOBQ__FRAME_PROGRESS:
+    case JOBQ__FRAME_FORK:
+    case JOBQ__FRAME_FORKED:
+    case JOBQ__FRAME_START:
         assert(!"not an answer");
         break;
     }
@@ -202,6 +205,9 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (frame->protocol != JOBQ__PROTOCOL_VERSION)
         return complain(worker, "speaks protocol %d, this jobqd speaks %d",
                         (int)frame->protocol, JOBQ__PROTOCOL_VERSION);
+    if (frame->template)
+        return complain(worker,
+                        "said hello as a template, but was not started as one (preload)");
     uint64_t now_ns = uv_hrtime();
     if (take_kinds(worker, frame->kinds) < 0) {
         log_error(worker->subject, "no memory for its kinds: killing it");
@@ -212,8 +218,12 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     child_started(&worker->child);
     if (worker->state != WORKER_BOOTING)
         return true; /* it is on its way out already */
-    log_info(worker->subject, "is up after %" PRIu64 " ms",
-             (now_ns - worker->entered_ns) / 1000000u);
+    if (worker->gap_ns != 0)
+        log_info(worker->subject, "is up %.1f ms after w%d's end",
+                 (double)(now_ns - worker->gap_ns) / 1e6, worker->slot + 1);
+    else
+        log_info(worker->subject, "is up after %.1f ms",
+                 (double)(now_ns - worker->begun_ns) / 1e6);
     worker->quiet_ns = now_ns;
     worker_set_state(worker, WORKER_IDLE, now_ns);
     worker->events->on_ready(worker->owner, worker);
@@ -262,6 +272,12 @@ on_line(void *owner, char *line, size_t len)
         return complain(worker, "sent a \"job\" message, which only jobqd sends");
     case JOBQ__FRAME_STOP:
         return complain(worker, "sent a \"stop\" message, which only jobqd sends");
+    case JOBQ__FRAME_FORK:
+        return complain(worker, "sent a \"fork\" message, which only jobqd sends");
+    case JOBQ__FRAME_START:
+        return complain(worker, "sent a \"start\" message, which only jobqd sends");
+    case JOBQ__FRAME_FORKED:
+        return complain(worker, "sent a \"forked\" message, which only templates send");
     }
     return true;
 }

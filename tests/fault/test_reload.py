@@ -14,10 +14,10 @@ def log_of(node, pattern):
     return re.findall(pattern, node.log(), re.M)
 
 
-def wait_rolled(node, queue="default"):
-    """Until no process of the queue is left from before the last reload."""
-    wait_for(lambda: f"queue {queue}: no process from before the reload is left" in node.log().rsplit("was read again", 1)[1],
-             what=lambda: f"the roll to end:\n{node.log()}")
+def wait_rolled(node, times=1, queue="default"):
+    """Until the log has said so many times that no process from before a reload is left."""
+    wait_for(lambda: len(log_of(node, f" queue {queue}: no process from before the reload is left")) >= times,
+             what=lambda: f"{times} rolls:\n{node.log()}")
 
 
 def most_at_once(runs):
@@ -74,8 +74,15 @@ def test_an_unchanged_file_brings_new_workers_one_by_one(db, jobqd, programs):
     wait_for(lambda: len(log_of(node, "is up after")) == 3)
     before = set(node.workers())
     node.reload()
-    wait_rolled(node)
+    most = 0
+
+    def rolled():
+        nonlocal most
+        most = max(most, len(node.workers()))
+        return log_of(node, "no process from before the reload is left")
+    wait_for(rolled)
     assert not before & set(node.workers()) and len(node.workers()) == 3
+    assert most <= 4
     # Each replacement was up before its predecessor was told to go.
     assert re.findall(r"(is up after|is replaced by pid)", node.log()) == \
         ["is up after"] * 3 + ["is up after", "is replaced by pid"] * 3
@@ -135,29 +142,6 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     broken.write_text(f"#!/bin/sh\nexec {fault}\n")
     wait_rolled(node)  # by itself, once the program is mended
     wait_done(db, db.enqueue("ok"))
-
-
-@pytest.mark.parametrize("fault, words", [
-    ("silent", "did not start: said no hello within 200 ms"),
-    ("future", "broke the protocol: speaks protocol 2"),
-    ("no-interpreter", "did not start: cannot execute"),
-])
-def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
-    queue = {"concurrency": 2, "boot_timeout": "200ms", "max_restarts": 0}
-    node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
-    old = set(node.workers())
-    command = f"{programs('rude_worker')} {fault}"
-    if fault == "no-interpreter":
-        command = tmp_path / "program"
-        command.write_text("#!/no/such/interpreter\n")
-        command.chmod(0o755)
-    node.reload({"default": {**queue, "command": command}})
-    wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
-    node.wait_log(re.escape(words))
-    wait_done(db, db.enqueue("ok"))
-    assert old <= set(node.workers())
-    assert "nothing is started" not in node.log(), "only replacements wait"
 
 
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
@@ -220,7 +204,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     assert is_done(db, long)
     assert db.query("SELECT state::text, attempt FROM jobq.jobs WHERE id = %s", (left,)) == [("available", 0)]
     assert db.value("SELECT count(*) FROM jobq.idle WHERE queue = 'two'") == 0
-    wait_rolled(node, "one")
+    wait_rolled(node, 2, "one")
     assert len(node.workers()) == 1
     node.reload({"one": one, "two": two})
     wait_done(db, left)
@@ -263,7 +247,7 @@ def test_a_queue_is_resized_and_changed(db, jobqd, programs, tmp_path):
         assert is_done(db, job)
     log = node.reload({"default": {"command": fault, "concurrency": 1, "timeout": "300ms", "backoff": "constant(1h)"}})
     assert "queue default: changed: timeout, backoff" in log
-    wait_rolled(node)
+    wait_rolled(node, 3)
     late = db.enqueue("sleep", '{"ms": 600000}')
     wait_for(lambda: db.value("SELECT errors #>> '{0,kind}' = 'timeout' FROM jobq.jobs WHERE id = %s", (late,)))
 

@@ -31,7 +31,7 @@ for line in lines:
         break
 '''
 
-KNOWN = "known are job, cancel, stop, hello, ok, error, snooze, discard and progress"
+KNOWN = "known are job, cancel, stop, hello, ok, error, snooze, discard, progress, fork, forked and start"
 WHOLE = "a whole number from 1 to 9223372036854775807"
 MS = "a whole number of milliseconds, 0 or more"
 

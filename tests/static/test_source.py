@@ -45,6 +45,15 @@ def test_the_pure_layer_knows_neither_the_loop_nor_the_database():
     assert violations(sources("jobqd/pure"), lambda file, name: name in ("uv.h", "libpq-fe.h")) == []
 
 
+def test_every_fork_of_the_daemon_is_noted():
+    """Or children_reap_orphans would take the end of a child that somebody waits for. Bench runs in no daemon."""
+    forks = re.compile(r"^[^*/]*\b(?:fork|vfork|posix_spawnp?|clone|uv_spawn)\(", re.M)
+    wrong = [str(file.relative_to(ROOT)) for file in sources("jobqd", suffixes=(".c",))
+             if forks.search(file.read_text()) and not file.name.startswith("bench_")
+             and APPLICATIONS not in file.parents and "children_note(" not in file.read_text()]
+    assert wrong == []
+
+
 def test_only_json_c_includes_cjson():
     def wrong(file, name):
         return "cjson" in name.lower() and file != ROOT / "libjobq" / "json.c"

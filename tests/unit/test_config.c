@@ -102,7 +102,8 @@ every_option_of_the_file_counts(void **state)
         "[queue mail]\nexec = ./worker 'a b' \"c \\\"d\\\"\" e\\ f ''\nconcurrency = 10\n"
         "timeout = 0\nstop_grace = 1s\nmax_restarts = 0\nmax_seconds = 1m\n"
         "max_crashes = 0\nbackoff = linear(base=1s, step=2s, cap=1m)\nkeep = none\n"
-        "[queue quick]\ncommand = true\nmailbox = 16\nboot_timeout = 3s\n",
+        "[queue quick]\ncommand = true\nmailbox = 16\nboot_timeout = 3s\npreload = "
+        "true\n",
         no_environment);
     assert_string_equal(config->database, "postgresql:///app");
     assert_string_equal(config->node, "web-1");
@@ -143,6 +144,8 @@ every_option_of_the_file_counts(void **state)
     assert_int_equal(quick->argv[0][0], '/');
     assert_int_equal(quick->mailbox, 16);
     assert_int_equal(quick->boot_timeout_ms, 3000);
+    assert_true(quick->preload);
+    assert_false(mail->preload);
     assert_int_equal(quick->timeout_ms, 1800000);
     assert_true(quick->keep);
     config_free(config);
@@ -381,6 +384,11 @@ static const struct {
      "comment)"},
     {"[queue a]\nexec = true x\\\n", "t.conf:2: [queue a] exec: a backslash at the end"},
     {"[queue a]\nexec = ''\n", "t.conf:2: [queue a] exec: names no program"},
+    {"[queue a]\nexec = true\npreload = true\n",
+     "t.conf:3: [queue a] preload: belongs to command; an exec queue runs one process a "
+     "job"},
+    {"[queue a]\ncommand = true\npreload = yes\n",
+     "t.conf:3: [queue a] preload: \"yes\" is not allowed: off or on"},
     {"[queue a]\nexec = true\nmailbox = 4\n",
      "t.conf:3: [queue a] mailbox: belongs to command; an exec queue runs one process a "
      "job"},
@@ -397,8 +405,9 @@ static const struct {
     {"[queue a]\nexec = true\ndatabase = x\n",
      "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
      "concurrency, mailbox, "
-     "timeout, stop_grace, boot_timeout, max_restarts, max_seconds, max_jobs, max_age, "
-     "shutdown_grace, max_crashes, max_memory, max_memory_hard, cpu_limit, nofile, nice, "
+     "timeout, stop_grace, boot_timeout, preload, max_restarts, max_seconds, max_jobs, "
+     "max_age, shutdown_grace, max_crashes, max_memory, max_memory_hard, cpu_limit, "
+     "nofile, nice, "
      "user, group, no_new_privs, working_directory, env, backoff and keep"},
     {"[queue a]\nexec = true\nmax_memory = 100MiB\n",
      "t.conf:3: [queue a] max_memory: belongs to command; an exec queue runs one process "

@@ -77,6 +77,43 @@ round_trip(struct jobq__buf *buf)
 }
 
 static void
+carries_what_a_template_says_and_hears(void **state)
+{
+    (void)state;
+    struct jobq__buf buf = {0};
+    struct jobq__frame out;
+
+    jobq__frame_put_template_hello(&buf);
+    out = round_trip(&buf);
+    assert_int_equal(out.type, JOBQ__FRAME_HELLO);
+    assert_int_equal(out.protocol, JOBQ__PROTOCOL_VERSION);
+    assert_true(out.template);
+
+    jobq__buf_reset(&buf);
+    jobq__frame_put_hello(&buf, NULL, 0);
+    assert_false(round_trip(&buf).template);
+
+    jobq__buf_reset(&buf);
+    jobq__frame_put_fork(&buf, INT64_MAX, 4711);
+    out = round_trip(&buf);
+    assert_int_equal(out.type, JOBQ__FRAME_FORK);
+    assert_int_equal(out.id, INT64_MAX);
+    assert_int_equal(out.pid, 4711);
+
+    jobq__buf_reset(&buf);
+    jobq__frame_put_forked(&buf, 9, INT32_MAX);
+    out = round_trip(&buf);
+    assert_int_equal(out.type, JOBQ__FRAME_FORKED);
+    assert_int_equal(out.id, 9);
+    assert_int_equal(out.pid, INT32_MAX);
+
+    jobq__buf_reset(&buf);
+    jobq__frame_put_start(&buf);
+    assert_int_equal(round_trip(&buf).type, JOBQ__FRAME_START);
+    jobq__buf_clear(&buf);
+}
+
+static void
 carries_answers(void **state)
 {
     (void)state;
@@ -247,10 +284,10 @@ static const struct {
     {"{\"t\":\"ok\" \"id\":7}", "frame: expected ',' or '}' at byte 11, found '\"'"},
     {"{\"t\":\"okay\",\"id\":7}", "frame: unknown type \"okay\" at byte 6; known are "
                                   "job, cancel, stop, hello, ok, error, "
-                                  "snooze, discard and progress"},
+                                  "snooze, discard, progress, fork, forked and start"},
     {"{\"t\":7}", "frame: unknown type 7 at byte 6; known are job, cancel, stop, "
                   "hello, ok, error, "
-                  "snooze, discard and progress"},
+                  "snooze, discard, progress, fork, forked and start"},
     {"{\"t\":\"ok\"}", "ok frame: \"id\" is missing"},
     {"{\"t\":\"ok\",\"id\":0}", "ok frame: \"id\" must be " WHOLE ", got 0 at byte 16"},
     {"{\"t\":\"ok\",\"id\":\"7\"}",
@@ -291,6 +328,18 @@ static const struct {
      "frame: expected a member's name in quotes at byte 28, found '1'"},
     {"{\"t\":\"ok\",\"id\":7,\"result\":[1 2]}",
      "frame: expected ',' or ']' at byte 30, found '2'"},
+    {"{\"t\":\"hello\",\"protocol\":1,\"template\":1}",
+     "hello frame: \"template\" must be true or false, got 1 at byte 38"},
+    {"{\"t\":\"fork\",\"id\":7}", "fork frame: \"parent\" is missing"},
+    {"{\"t\":\"forked\",\"id\":7}", "forked frame: \"pid\" is missing"},
+    {"{\"t\":\"forked\",\"id\":7,\"pid\":0}",
+     "forked frame: \"pid\" must be a whole number from 1 to 2147483647, got 0 at byte "
+     "28"},
+    {"{\"t\":\"forked\",\"id\":7,\"pid\":2147483648}",
+     "forked frame: \"pid\" must be a whole number from 1 to 2147483647, got 2147483648 "
+     "at "
+     "byte 28"},
+    {"{\"t\":\"forked\",\"pid\":7}", "forked frame: \"id\" is missing"},
     {"{\"t\":\"error\",\"id\":7}", "error frame: \"error\" is missing"},
     {"{\"t\":\"error\",\"id\":7,\"error\":null}",
      "error frame: \"error\" must be a text, got null at byte 29"},
@@ -426,6 +475,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(carries_jobs_byte_for_byte),
+        cmocka_unit_test(carries_what_a_template_says_and_hears),
         cmocka_unit_test(carries_answers),
         cmocka_unit_test(carries_progress),
         cmocka_unit_test(carries_hello),

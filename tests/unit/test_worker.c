@@ -195,6 +195,13 @@ on_run_again(jobq_work *work, void *data)
     return jobq_work_error(work, err.message, NULL, -1, NULL);
 }
 
+static int
+abort_hook(void *data)
+{
+    (void)data;
+    abort();
+}
+
 static int zero = 0, seven = 7;
 static char nil[] = "{\"a\": nil}", nul[] = "\"\\u0000\"", large[5000];
 
@@ -693,13 +700,13 @@ what_is_no_frame_of_jobqds_ends_the_worker(void **state)
         {"{\"t\":\"job\",\"id\":7}\n", "job frame: \"attempt\" is missing"},
         {"{\"t\":\"cancel\"}\n", "cancel frame: \"id\" is missing"},
         {"{\"t\":\"pause\"}\n", "frame: unknown type \"pause\" at byte 6; known are job, "
-                                "cancel, stop, hello, ok, error, snooze, discard and "
-                                "progress"},
+                                "cancel, stop, hello, ok, error, snooze, discard, "
+                                "progress, fork, forked and start"},
         {"{\"t\":\"hello\",\"protocol\":1}\n",
-         "worker: jobqd sent a frame that only workers send: "
+         "worker: jobqd sent a frame that is not for workers: "
          "{\"t\":\"hello\",\"protocol\":1}"},
         {"{\"t\":\"ok\",\"id\":7}\n",
-         "worker: jobqd sent a frame that only workers send: "
+         "worker: jobqd sent a frame that is not for workers: "
          "{\"t\":\"ok\",\"id\":7}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -805,9 +812,22 @@ wrong_sockets_and_sizes_are_refused(void **state)
     unsetenv("JOBQ_MAX_FRAME");
     options.size = 3;
     expect_refused(
-        &options, "worker: options.size must be 40: begin with JOBQ_WORKER_OPTIONS_INIT");
+        &options, "worker: options.size must be 64: begin with JOBQ_WORKER_OPTIONS_INIT");
     expect_refused(
-        NULL, "worker: options.size must be 40: begin with JOBQ_WORKER_OPTIONS_INIT");
+        NULL, "worker: options.size must be 64: begin with JOBQ_WORKER_OPTIONS_INIT");
+}
+
+/* As a program has it that was built with the first header: it lacks the hooks. What lies
+ * behind its struct is not ours to read. */
+static void
+an_older_struct_of_options_will_do(void **state)
+{
+    (void)state;
+    peer.options.size = offsetof(jobq_worker_options, preload);
+    peer.options.preload = abort_hook;
+    peer.options.on_fork = abort_hook;
+    start();
+    stop();
 }
 
 static void
@@ -854,6 +874,7 @@ main(void)
         TEST(what_is_no_frame_of_jobqds_ends_the_worker),
         TEST(wrong_kinds_are_refused),
         TEST(wrong_sockets_and_sizes_are_refused),
+        TEST(an_older_struct_of_options_will_do),
         TEST(the_environment_names_the_socket_as_jobqd_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

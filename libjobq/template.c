@@ -1,0 +1,362 @@
+/* template.c: see template.h. Knows the socket and its two messages, and how a process
+ * becomes jobqd's child; what a worker does then is worker.c's.
+ *
+ * The order of a birth, so that no moment leaves an orphan behind:
+ *   1. jobqd asks, and passes the ends of the worker's socket and pipe along.
+ *   2. The template forks, the process in between forks the worker and exits, the
+ * template waits for that exit: from here on the worker is jobqd's child.
+ *   3. The worker sees the same exit through a pidfd, checks its parent, and asks to be
+ * killed with it. Until 5 it is in the template's process group, and runs none of the
+ * program's code: should the template be killed, so is the worker.
+ *   4. The template answers with the pid; jobqd takes the child over, and gives it a
+ * process group of its own.
+ *   5. jobqd says start. If it never does, the socket ends, and the worker exits. */
+#include "libjobq/template.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+#include "libjobq/wire.h"
+
+/* LINE_MOST: jobqd's messages to a template are short. PARKED_FD: what is passed to us is
+ * moved above the numbers that a worker finds things at. NOT_BORN: the exit code of a
+ * worker that nobody waits for. */
+enum { LINE_MOST = 512, PARKED_FD = 16, NOT_BORN = 127 };
+
+enum { THE_SOCKET, THE_OUTPUT, N_PASSED };
+
+struct template
+{
+    int fd;
+    int wake_fd;
+    pid_t pid;
+    char line[LINE_MOST];
+    size_t len;           /* of what has been read */
+    int passed[N_PASSED]; /* descriptors that came with it; -1: none */
+};
+
+bool
+jobq__template_is_wanted(void)
+{
+    const char *text = getenv("JOBQ_PRELOAD");
+    return text && strcmp(text, "1") == 0;
+}
+
+/* ---- the socket ---- */
+
+static void
+close_passed(struct template *template)
+{
+    for (int i = 0; i < N_PASSED; i++) {
+        if (template->passed[i] >= 0)
+            close(template->passed[i]);
+        template->passed[i] = -1;
+    }
+}
+
+/* Keeps the first ones, out of the way; closes what else there is. */
+static void
+keep_passed(struct template *template, struct msghdr *message)
+{
+    int n = 0;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part;
+         part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
+            if (n < N_PASSED && template->passed[n] < 0)
+                template->passed[n++] = fcntl(fd, F_DUPFD_CLOEXEC, PARKED_FD);
+            close(fd);
+        }
+    }
+}
+
+/* One read, with what descriptors come along. *got = 0: jobqd has closed its end. */
+static int
+receive(struct template *template, size_t *got, jobq_error *err)
+{
+    union { /* so that it is aligned */
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(N_PASSED * sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = template->line + template->len,
+                         .iov_len = LINE_MOST - template->len};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    ssize_t n;
+    do
+        n = recvmsg(template->fd, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != ECONNRESET)
+        return jobq__error(err, JOBQ_EIO, "template: cannot read from jobqd: %s",
+                           strerror(errno));
+    *got = n > 0 ? (size_t)n : 0;
+    if (n > 0)
+        keep_passed(template, &message);
+    return JOBQ_OK;
+}
+
+/* Waits for jobqd's next message, or the wish to end. *stop: there is no next one. */
+static int
+wait_for_line(struct template *template, char **newline, bool *stop, jobq_error *err)
+{
+    while (!(*newline = memchr(template->line, '\n', template->len))) {
+        struct pollfd fds[] = {{.fd = template->fd, .events = POLLIN},
+                               {.fd = template->wake_fd, .events = POLLIN}};
+        size_t got = 0;
+        if (template->len == LINE_MOST)
+            return jobq__error(err, JOBQ_EPROTO,
+                               "template: jobqd sent a line of more than %d bytes",
+                               LINE_MOST);
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
+            return jobq__error(err, JOBQ_EIO, "template: poll: %s", strerror(errno));
+        if (fds[1].revents) {
+            *stop = true;
+            return JOBQ_OK;
+        }
+        if (!fds[0].revents)
+            continue;
+        int rc = receive(template, &got, err);
+        if (rc)
+            return rc;
+        if (got == 0)
+            return jobq__error(err, JOBQ_EIO,
+                               "template: jobqd is gone: it closed the socket");
+        template->len += got;
+    }
+    return JOBQ_OK;
+}
+
+static int
+send_out(struct template *template, struct jobq__buf *out, jobq_error *err)
+{
+    size_t sent = 0;
+    int rc = out->failed ? jobq__error(err, JOBQ_ENOMEM, "template: out of memory") : 0;
+    while (!rc && sent < out->len) {
+        ssize_t n = send(template->fd, out->data + sent, out->len - sent, MSG_NOSIGNAL);
+        if (n >= 0)
+            sent += (size_t)n;
+        else if (errno != EINTR)
+            rc = jobq__error(err, JOBQ_EIO, "template: cannot write to jobqd: %s",
+                             strerror(errno));
+    }
+    jobq__buf_clear(out);
+    return rc;
+}
+
+/* ---- the worker, until it may start ---- */
+
+static _Noreturn void
+give_up(const char *why)
+{
+    fprintf(stderr, "worker: forked by a template, but %s\n", why);
+    _exit(NOT_BORN);
+}
+
+/* middle: a pidfd of the process that forked us. */
+static void
+become_child_of(pid_t parent, int middle)
+{
+    struct pollfd exited = {.fd = middle, .events = POLLIN};
+    while (poll(&exited, 1, -1) < 0 && errno == EINTR)
+        continue;
+    close(middle);
+    /* Asked before the check, so that there is no moment in which jobqd's death goes
+     * unnoticed. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        give_up("jobqd is not its parent");
+}
+
+/* The worker's socket takes the number, and so the place, of the template's: nothing of
+ * the template's stays open but what the program itself has opened. */
+static void
+arrange_descriptors(struct template *template)
+{
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 ||
+        dup2(template->passed[THE_OUTPUT], STDOUT_FILENO) < 0 ||
+        dup2(template->passed[THE_OUTPUT], STDERR_FILENO) < 0 ||
+        dup3(template->passed[THE_SOCKET], template->fd, O_CLOEXEC) < 0)
+        give_up("its descriptors cannot be arranged");
+    if (nothing > STDERR_FILENO)
+        close(nothing);
+    close_passed(template);
+}
+
+/* Byte by byte: what follows belongs to the worker's own reader. */
+static void
+wait_for_start(const struct template *template)
+{
+    char line[64];
+    size_t len = 0;
+    enum jobq__frame_type type;
+    int64_t id;
+    for (;;) {
+        ssize_t n = recv(template->fd, line + len, 1, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            _exit(NOT_BORN); /* jobqd has not taken us */
+        if (line[len] == '\n')
+            break;
+        if (++len == sizeof line)
+            give_up("the first line from jobqd is no start message");
+    }
+    if (jobq__frame_peek(line, len, &type, &id, NULL) != JOBQ_OK ||
+        type != JOBQ__FRAME_START)
+        give_up("the first line from jobqd is no start message");
+    setpgid(0, 0); /* jobqd has done it; were it not so, a signal to us would miss */
+}
+
+/* ---- forking ---- */
+
+/* Between the template and the worker: forks it, tells its pid, and is gone. Returns in
+ * the worker alone, with a pidfd of this process. */
+static int
+in_the_middle(const struct template *template, int said)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != template->pid)
+        _exit(NOT_BORN);
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    pid_t pid = self < 0 ? -1 : fork();
+    if (pid == 0)
+        return self;
+    int answer = pid < 0 ? -errno : pid;
+    ssize_t ignored = write(said, &answer, sizeof answer);
+    (void)ignored;
+    _exit(0);
+}
+
+/* Forks one worker. Returns its pid, or a negative errno; in the worker itself 0. */
+static int
+fork_worker(struct template *template, pid_t parent)
+{
+    int said[2];
+    int answer = -EIO;
+    if (pipe2(said, O_CLOEXEC) < 0)
+        return -errno;
+    fflush(NULL); /* or each worker would print what the template has not written yet */
+    pid_t middle = fork();
+    if (middle == 0) {
+        int self = in_the_middle(template, said[1]);
+        close(said[0]);
+        close(said[1]);
+        become_child_of(parent, self);
+        arrange_descriptors(template);
+        wait_for_start(template);
+        return 0;
+    }
+    if (middle < 0)
+        answer = -errno;
+    close(said[1]);
+    ssize_t n = 0;
+    while (middle > 0 && (n = read(said[0], &answer, sizeof answer)) < 0 &&
+           errno == EINTR)
+        continue;
+    close(said[0]);
+    /* Where the program ignores SIGCHLD this fails with ECHILD, once the process has
+     * ended all the same. */
+    while (middle > 0 && waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    return answer;
+}
+
+/* With every signal blocked: no handler of the program's may run in a process that is
+ * neither template nor worker yet. */
+static int
+fork_worker_undisturbed(struct template *template, pid_t parent)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int pid = fork_worker(template, parent);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pid;
+}
+
+static int
+answer_request(struct template *template, const struct jobq__frame *request,
+               bool *is_worker, jobq_error *err)
+{
+    struct jobq__buf out = {0};
+    if (template->passed[THE_SOCKET] < 0 || template->passed[THE_OUTPUT] < 0) {
+        jobq__frame_put_error(&out, request->id,
+                              "fork: the request came without its two descriptors", NULL,
+                              -1);
+    } else {
+        int pid = fork_worker_undisturbed(template, request->pid);
+        *is_worker = pid == 0;
+        if (*is_worker)
+            return JOBQ_OK;
+        char why[160];
+        snprintf(why, sizeof why, "fork: %s", pid < 0 ? strerror(-pid) : "");
+        if (pid < 0)
+            jobq__frame_put_error(&out, request->id, why, NULL, -1);
+        else
+            jobq__frame_put_forked(&out, request->id, pid);
+    }
+    return send_out(template, &out, err);
+}
+
+/* One line of jobqd's, at the front of the buffer. */
+static int
+handle_line(struct template *template, char *newline, bool *stop, bool *is_worker,
+            jobq_error *err)
+{
+    struct jobq__frame frame;
+    size_t len = (size_t)(newline - template->line);
+    int rc = jobq__frame_parse(template->line, len, &frame, err);
+    if (!rc && frame.type == JOBQ__FRAME_STOP)
+        *stop = true;
+    else if (!rc && frame.type == JOBQ__FRAME_FORK)
+        rc = answer_request(template, &frame, is_worker, err);
+    else if (!rc)
+        rc = jobq__error(err, JOBQ_EPROTO,
+                         "template: jobqd sent a frame that is not for templates: %.*s",
+                         len > 60 ? 60 : (int)len, template->line);
+    close_passed(template); /* of a message that was no request */
+    template->len -= len + 1;
+    memmove(template->line, newline + 1, template->len);
+    return rc;
+}
+
+int
+jobq__template_run(int fd, int wake_fd, bool *is_worker, jobq_error *err)
+{
+    struct template template = {
+        .fd = fd, .wake_fd = wake_fd, .pid = getpid(), .passed = {-1, -1}};
+    struct jobq__buf out = {0};
+    bool stop = false;
+    char *newline;
+    *is_worker = false;
+    jobq__frame_put_template_hello(&out);
+    int rc = send_out(&template, &out, err);
+    while (!rc && !stop && !*is_worker) {
+        rc = wait_for_line(&template, &newline, &stop, err);
+        if (!rc && !stop)
+            rc = handle_line(&template, newline, &stop, is_worker, err);
+    }
+    close_passed(&template);
+    if (!rc && *is_worker)
+        unsetenv("JOBQ_PRELOAD"); /* what it starts is no template */
+    return rc;
+}

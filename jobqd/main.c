@@ -1,8 +1,12 @@
 /* main.c: nothing but the entry. Everything else is linked by the unit tests, too. */
 #include "jobqd/app/commands.h"
+#include "jobqd/app/successor.h"
 
 int
 main(int argc, char **argv)
 {
-    return commands_main(argc, argv);
+    successor_begin(argv);
+    int code = commands_main(argc, argv);
+    successor_give_up(code);
+    return code;
 }

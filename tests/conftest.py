@@ -143,15 +143,15 @@ def cli(jobqd_program):
 def jobqd(request, jobqd_program, tmp_path):
     """Starts daemons: jobqd(db, {"default": {"command": programs("noop_worker")}}, lease="2s"). Keyword
     arguments are keys of [jobqd]; node is the name node1, node2, … unless given; env adds to the environment, args
-    to the command line, ready=False does not wait. Each is stopped at the end of the test (unless the test did)
+    to the command line, program is another jobqd than the tree's, ready=False does not wait. Each is stopped at the end of the test (unless the test did)
     and must have exited with its expected_exit (0), without a process left."""
     started = []
 
-    def start(database, queues, env=None, args=(), ready=True, **settings):
+    def start(database, queues, env=None, args=(), ready=True, program=jobqd_program, **settings):
         folder = tmp_path / f"node{len(started) + 1}"
         folder.mkdir()
         uri = database.uri if isinstance(database, Database) else database
-        daemon = Daemon(jobqd_program, folder, uri, queues, settings, env, args)
+        daemon = Daemon(program, folder, uri, queues, settings, env, args)
         show_on_failure(request, f"log of {folder.name}", daemon.log)
         started.append(daemon)
         return daemon.start(ready)

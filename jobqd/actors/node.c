@@ -440,6 +440,22 @@ node_new(struct node **out, const struct node_options *options)
 }
 
 void
+node_adopt(struct node *node, int64_t id, int64_t deadline_ns)
+{
+    assert(node->state == NODE_AWAY && node->id == 0);
+    node->id = id;
+    node->deadline_ns = deadline_ns;
+    set_state(node, NODE_LIVE);
+    on_lease(&node->lease);
+}
+
+int64_t
+node_deadline_ns(const struct node *node)
+{
+    return node->deadline_ns;
+}
+
+void
 node_control_ready(struct node *node)
 {
     node->reachable = true;

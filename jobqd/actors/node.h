@@ -64,6 +64,10 @@ struct node_options {
 };
 
 int node_new(struct node **out, const struct node_options *options);
+/* Right after node_new: it is this node already, with the lease that the program before
+ * this one had. on_live does not follow. deadline_ns: CLOCK_BOOTTIME. */
+void node_adopt(struct node *node, int64_t id, int64_t deadline_ns);
+int64_t node_deadline_ns(const struct node *node); /* likewise; of a living node */
 void node_control_ready(struct node *node); /* the control connection is up (again) */
 void node_control_lost(struct node *node);
 void node_clean(struct node *node); /* after on_lost: no worker is left */

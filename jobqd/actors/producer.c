@@ -538,6 +538,16 @@ stopping_is_done(const struct producer *p)
            list_empty(&p->unsaid);
 }
 
+/* Nothing is on its way to or from the database. */
+static bool
+is_quiet(const struct producer *p)
+{
+    bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
+    return !p->in_flight && !asked && p->n_asked == 0 && p->n_ready == 0 &&
+           list_empty(&p->unsaid) && outbox_is_empty(&p->outbox) &&
+           pool_is_still(p->pool);
+}
+
 static void
 wake_me_in(struct producer *p, int64_t ms)
 {
@@ -575,6 +585,10 @@ step(struct producer *p)
     hand_over(p);
     if (p->n_ready > 0 && nobody_works(p))
         release_ready(p); /* another node may */
+    if (p->state == PRODUCER_FREEZING && is_quiet(p)) {
+        step_soon(p); /* likewise */
+        return;
+    }
     fetch_large(p);
     if (!p->attached || p->in_flight || p->state == PRODUCER_ABANDONING)
         return;
@@ -614,6 +628,11 @@ on_timer(uv_timer_t *timer)
         return;
     if (stopping_is_done(p)) {
         finish(p);
+        return;
+    }
+    if (p->state == PRODUCER_FREEZING && is_quiet(p)) {
+        set_state(p, PRODUCER_FROZEN);
+        p->options.on_frozen(p->options.owner);
         return;
     }
     bool idle = p->line == LINE_SHORT || p->line == LINE_EMPTY;
@@ -828,6 +847,69 @@ producer_abandon(struct producer *p)
     outbox_clear(&p->outbox);
     pool_kill(p->pool);
     step_soon(p);
+}
+
+void
+producer_freeze(struct producer *p)
+{
+    assert(p->state == PRODUCER_CLAIMING || p->state == PRODUCER_DETACHED);
+    set_state(p, PRODUCER_FREEZING);
+    pool_freeze(p->pool);
+    release_ready(p);
+    step_soon(p);
+}
+
+void
+producer_thaw(struct producer *p)
+{
+    if (p->state != PRODUCER_FREEZING && p->state != PRODUCER_FROZEN)
+        return;
+    set_state(p, p->attached ? PRODUCER_CLAIMING : PRODUCER_DETACHED);
+    p->line = LINE_UNKNOWN;
+    pool_thaw(p->pool);
+    step_soon(p);
+}
+
+void
+producer_put(const struct producer *p, struct handover *handover)
+{
+    const struct queue_config *queue = p->options.queue;
+    handover_record(handover, "queue");
+    handover_put_text(handover, "name", queue->name);
+    handover_put_text(handover, "mode", queue->mode == QUEUE_EXEC ? "exec" : "command");
+    handover_put_int(handover, "claimed", (int64_t)p->stats.claimed);
+    handover_put_int(handover, "acked", (int64_t)p->stats.acked);
+    handover_put_int(handover, "refused", (int64_t)p->stats.refused);
+    if (p->state == PRODUCER_FROZEN)
+        pool_put(p->pool, handover);
+}
+
+static void
+on_adopted(void *owner, struct job *job)
+{
+    struct producer *p = owner;
+    list_push(&p->all, &job->held);
+    p->n_all++;
+    p->bytes += job->args_len + job->meta_len;
+}
+
+int
+producer_adopt(struct producer *p, const struct handover_reader *reader,
+               const struct handover_entry **entry, jobq_error *err)
+{
+    int64_t claimed, acked, refused;
+    int rc = handover_get_int(*entry, "claimed", 0, INT64_MAX, &claimed, err);
+    if (rc == 0)
+        rc = handover_get_int(*entry, "acked", 0, INT64_MAX, &acked, err);
+    if (rc == 0)
+        rc = handover_get_int(*entry, "refused", 0, INT64_MAX, &refused, err);
+    if (rc < 0)
+        return rc;
+    p->stats.claimed = (uint64_t)claimed;
+    p->stats.acked = (uint64_t)acked;
+    p->stats.refused = (uint64_t)refused;
+    p->state = PRODUCER_FROZEN; /* until producer_thaw */
+    return pool_adopt(p->pool, reader, entry, on_adopted, err);
 }
 
 enum producer_state

@@ -19,6 +19,7 @@
 #include <uv.h>
 
 #include "jobqd/base/config.h"
+#include "jobqd/base/handover.h"
 #include "jobqd/service/pool.h"
 #include "jobqd/service/store.h"
 
@@ -28,6 +29,8 @@ struct producer;
 #define PRODUCER_STATES(X)                                                               \
     X(PRODUCER_DETACHED, "a registered node and a work connection")                      \
     X(PRODUCER_CLAIMING, "jobs, answers and room")                                       \
+    X(PRODUCER_FREEZING, "the last answers to be confirmed, before it stands still")     \
+    X(PRODUCER_FROZEN, "to be left to another program, or to go on")                     \
     X(PRODUCER_DRAINING, "running jobs to end and their acks to be confirmed")           \
     X(PRODUCER_ABANDONING, "killed workers to be gone, their jobs no longer ours")       \
     X(PRODUCER_STOPPED, "nothing")
@@ -48,6 +51,7 @@ struct producer_options {
     /* The workers are gone and nothing waits to be confirmed (after producer_drain), or
      * the workers are gone (after producer_abandon). */
     void (*on_stopped)(void *owner);
+    void (*on_frozen)(void *owner); /* after producer_freeze */
     void *owner;
 };
 
@@ -89,6 +93,20 @@ void producer_leave(struct producer *producer, int64_t grace_ms);
 /* The lease is lost: kills the workers, forgets jobs and acks (the lifeline gives them to
  * others); on_stopped. */
 void producer_abandon(struct producer *producer);
+
+/* Stands still, for an upgrade in place: claims nothing, gives back what no worker has
+ * been sent, and leaves the workers alone: what they say stays unread. on_frozen
+ * (options) when all that was said before is confirmed; never, while the database is
+ * away. Then producer_put may follow, and nothing else but producer_thaw: that is allowed
+ * at any time. */
+void producer_freeze(struct producer *producer);
+void producer_thaw(struct producer *producer);
+/* Appends a record "queue", and those of its workers. */
+void producer_put(const struct producer *producer, struct handover *handover);
+/* Right after producer_new: takes the workers of the record *entry over, a "queue";
+ * *entry is the first record that is not its own, or NULL, afterwards. */
+int producer_adopt(struct producer *producer, const struct handover_reader *reader,
+                   const struct handover_entry **entry, jobq_error *err);
 
 enum producer_state producer_state(const struct producer *producer);
 const char *producer_queue(const struct producer *producer);

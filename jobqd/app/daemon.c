@@ -21,38 +21,15 @@
 #include "jobqd/actors/node.h"
 #include "jobqd/actors/pruner.h"
 #include "jobqd/actors/stager.h"
+#include "jobqd/app/daemon_private.h"
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/postgres.h"
-#include "jobqd/app/queues.h"
 #include "jobqd/app/reload.h"
-#include "jobqd/app/signals.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/guard.h"
 #include "jobqd/service/notifier.h"
 #include "jobqd/service/store.h"
-
-/* X(enumerator, what we are waiting for) */
-#define DAEMON_STATES(X)                                                                 \
-    X(DAEMON_DATABASE, "the embedded database to come up")                               \
-    X(DAEMON_RUNNING, "events")                                                          \
-    X(DAEMON_DRAINING, "running jobs to end")                                            \
-    X(DAEMON_LEAVING, "the node's goodbye")                                              \
-    X(DAEMON_CLOSING, "connections to close")                                            \
-    X(DAEMON_STOPPING, "the embedded database to stop")                                  \
-    X(DAEMON_DONE, "nothing")
-
-enum daemon_state {
-#define X(name, meaning) name,
-    DAEMON_STATES(X)
-#undef X
-};
-
-static const char *const state_meanings[] = {
-#define X(name, meaning) [name] = meaning,
-    DAEMON_STATES(X)
-#undef X
-};
 
 enum {
     SESSION_RETRY_MS = 1000,
@@ -60,47 +37,27 @@ enum {
     LITTLE_PATIENCE_MS = 2000, /* likewise, after a second signal */
 };
 
-struct daemon {
-    const struct cli *cli;
-    const struct config *booted; /* what it was started with: the database, its name … */
-    struct config *config;       /* what is in force now of the rest; held */
-    bool reload_owed;            /* HUP came when nothing could be made of it */
-    enum daemon_state state;
-    int exit_code;
-    uv_loop_t loop;
-    struct signals signals;
-    struct guard *guard;
-    struct embedded *embedded;
-    struct store *store;
-    struct notifier *notifier;
-    struct node *node;
-    struct leader *leader;
-    struct stager *stager;
-    struct lifeline *lifeline;
-    struct pruner *pruner;
-    struct queues queues;
-    size_t n_connections; /* store and notifier, as long as they are open */
-    const char *conninfo;
-    bool work_up;       /* the work connection is ready */
-    int64_t asked_for;  /* the node that a work session is being opened for; 0: none is */
-    bool announced;     /* "ready" was logged */
-    bool at_once;       /* a second signal has come: nothing is waited for */
-    bool database_down; /* said so in the log */
-    bool work_down;     /* likewise, of the work connection alone */
-    uv_timer_t session; /* the next try to open a work session */
-    uv_timer_t patience; /* how long a drain may last, with what the database owes us */
-};
-
 static void open_session(struct daemon *d);
 static void reload(struct daemon *d);
 static void go_on_stopping(struct daemon *d);
+
+const char *
+daemon_state_meaning(enum daemon_state state)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        DAEMON_STATES(X)
+#undef X
+    };
+    return meanings[state];
+}
 
 static void
 set_state(struct daemon *d, enum daemon_state state)
 {
     assert(state > d->state || d->state == DAEMON_DATABASE);
     d->state = state;
-    log_debug("jobqd", "waits for %s", state_meanings[state]);
+    log_debug("jobqd", "waits for %s", daemon_state_meaning(state));
 }
 
 static bool
@@ -273,6 +230,7 @@ on_control_ready(void *owner)
         log_info("database", "back again");
     d->database_down = false;
     node_control_ready(d->node);
+    daemon_tell_upgrade(d);
 }
 
 static void
@@ -316,7 +274,7 @@ static void
 on_lost(void *owner, const char *why)
 {
     struct daemon *d = owner;
-    (void)why;
+    upgrade_abort(d->upgrade, why);
     stop_housekeeping(d);
     abandon_all(d);
     if (d->queues.n_slots == 0)
@@ -384,6 +342,7 @@ on_embedded_stopped(void *owner)
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
+    upgrade_close(d->upgrade);
 }
 
 static void
@@ -502,7 +461,7 @@ dump(struct daemon *d)
     describe(d, &text);
     const char *json = jobq__buf_cstr(&text);
     log_info("jobqd", "node %lld, waits for %s, leader %s, queues %s",
-             d->node ? (long long)node_id(d->node) : 0, state_meanings[d->state],
+             d->node ? (long long)node_id(d->node) : 0, daemon_state_meaning(d->state),
              d->leader && leader_leads(d->leader) ? "yes" : "no", json ? json : "?");
     jobq__buf_clear(&text);
 }
@@ -529,6 +488,8 @@ reload(struct daemon *d)
         log_info("jobqd", "stops: the configuration is not read again");
         return;
     }
+    if (upgrade_state(d->upgrade) == UPGRADE_FREEZING)
+        upgrade_abort(d->upgrade, "told to reload meanwhile");
     d->reload_owed = d->state == DAEMON_DATABASE || d->queues.state != QUEUES_SERVING;
     if (d->reload_owed)
         return;
@@ -553,6 +514,7 @@ on_signal(void *owner, int number)
     switch (number) {
     case SIGTERM:
     case SIGINT:
+        upgrade_abort(d->upgrade, "told to stop meanwhile");
         on_stop_signal(d);
         break;
     case SIGTSTP:
@@ -564,6 +526,9 @@ on_signal(void *owner, int number)
     case SIGUSR1:
         dump(d);
         break;
+    case SIGUSR2:
+        daemon_on_upgrade_signal(d);
+        break;
     case SIGHUP:
         reload(d);
         break;
@@ -572,9 +537,6 @@ on_signal(void *owner, int number)
         break;
     case SIGTTOU:
         queues_resize(&d->queues, -1);
-        break;
-    case SIGUSR2: /* its default would end us */
-        log_warning("jobqd", "SIGUSR2 changes nothing");
         break;
     }
 }
@@ -669,6 +631,16 @@ new_connections(struct daemon *d, jobq_error *err)
     return notifier_new(&d->notifier, &d->loop, &notifier);
 }
 
+int
+daemon_start_guard(struct daemon *d, jobq_error *err)
+{
+    const struct guard_options options = {.loop = &d->loop,
+                                          .lease_ms = d->booted->lease_ms,
+                                          .respawn = d->booted->respawn,
+                                          .log = d->booted->log};
+    return guard_new(&d->guard, &options, err);
+}
+
 /* Everything that needs a database, which need not be up yet. Fails only for want of
  * memory. */
 static int
@@ -680,7 +652,11 @@ start(struct daemon *d, const char *conninfo, jobq_error *err)
         rc = new_node(d);
     if (rc == 0)
         rc = new_housekeeping(d);
-    return rc < 0 ? rc : queues_start(&d->queues, d->store, d->config);
+    if (rc == 0)
+        rc = queues_start(&d->queues, d->store, d->config);
+    if (rc == 0 && d->past)
+        rc = daemon_take_over(d, err);
+    return rc;
 }
 
 /* The embedded database is ours alone, so its schema follows the program. */
@@ -737,9 +713,17 @@ start_embedded(struct daemon *d, jobq_error *err)
         .on_failed = on_embedded_failed,
         .on_stopped = on_embedded_stopped,
     };
-    struct embedded_options options = {.dir = d->booted->embedded};
-    d->state = DAEMON_DATABASE;
-    return embedded_new(&d->embedded, &d->loop, &options, &events, d, err);
+    struct embedded_options options = {.dir = d->booted->embedded,
+                                       .past = daemon_past_embedded(d)};
+    if (!options.past)
+        d->state = DAEMON_DATABASE;
+    int rc = embedded_new(&d->embedded, &d->loop, &options, &events, d, err);
+    if (rc < 0 || !options.past)
+        return rc;
+    /* It is up already; that it goes on being so is found out on the way. */
+    const char *uri = embedded_connection_uri(d->embedded);
+    rc = migrate_up(uri, d->booted->schema, err);
+    return rc < 0 ? rc : start(d, uri, err);
 }
 
 static int
@@ -749,22 +733,16 @@ new_handles(struct daemon *d)
     d->session.data = d;
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
+    if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0)
+        return JOBQ_ENOMEM;
     return signals_open(&d->signals, &d->loop, on_signal, d);
-}
-
-static int
-start_guard(struct daemon *d, jobq_error *err)
-{
-    const struct guard_options options = {.loop = &d->loop,
-                                          .lease_ms = d->booted->lease_ms,
-                                          .respawn = d->booted->respawn,
-                                          .log = d->booted->log};
-    return guard_new(&d->guard, &options, err);
 }
 
 int
 cmd_run(struct config *config, const struct cli *cli)
 {
+    if (upgrade_is_rehearsal())
+        return upgrade_rehearse(config);
     /* A node without queues is of use: it runs the embedded database, and keeps house. */
     if (config->n_queues == 0)
         log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
@@ -773,13 +751,16 @@ cmd_run(struct config *config, const struct cli *cli)
         .cli = cli, .booted = config, .config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
     queues_init(&d.queues, &d.loop, on_all_stopped, &d);
+    d.queues.on_all_frozen = daemon_on_all_frozen;
     if (uv_loop_init(&d.loop) < 0 || new_handles(&d) < 0) {
         log_error("jobqd", "no memory or descriptors to start with");
         return EX_OSERR;
     }
     log_info("jobqd", "%s starts, node %s, %zu queues", JOBQ_VERSION, config->node,
              config->n_queues);
-    int rc = start_guard(&d, &err);
+    int rc = daemon_open_past(&d, &err);
+    if (rc == 0 && !d.past)
+        rc = daemon_start_guard(&d, &err);
     if (rc == 0)
         rc = config->embedded ? start_embedded(&d, &err)
                               : start(&d, config->database ? config->database : "", &err);

@@ -612,6 +612,34 @@ take_lock(struct embedded *embedded, jobq_error *err)
     }
 }
 
+/* The lock is the open file's, and came along. */
+static int
+take_over(struct embedded *embedded, const char *path, const struct handover_entry *past,
+          jobq_error *err)
+{
+    int64_t pid, lock_fd, log_from;
+    int code = handover_get_int(past, "pid", 1, INT32_MAX, &pid, err);
+    if (code == 0)
+        code = handover_get_int(past, "lock_fd", 3, INT32_MAX, &lock_fd, err);
+    if (code == 0)
+        code = handover_get_int(past, "log_from", 0, INT64_MAX, &log_from, err);
+    if (code == 0)
+        code = postgres_dir_inspect(&embedded->dir, path, err);
+    if (code != 0)
+        return code;
+    embedded->log_from = (off_t)log_from;
+    embedded->was_up = true;
+    code = postgres_binaries_find(&embedded->binaries, embedded->dir.major, err);
+    if (code == 0)
+        code = postgres_child_adopt(&embedded->child, embedded->loop, (pid_t)pid,
+                                    on_child_exit, embedded, err);
+    if (code != 0)
+        return code;
+    embedded->dir.lock = (int)lock_fd;
+    embedded->state = EMBEDDED_STARTING; /* it will be found ready */
+    return 0;
+}
+
 /* Finds what is there, and takes it. What is found without the lock may change until it
  * is held: whoever held it may have made the cluster. So the cluster, and with it the
  * version, is looked at twice. */
@@ -647,7 +675,9 @@ embedded_new(struct embedded **out, uv_loop_t *loop,
     int code = postgres_settings_check(options->settings, err);
     if (code == 0 && copy_settings(embedded, options->settings) != 0)
         code = jobq__error(err, JOBQ_ENOMEM, "out of memory");
-    if (code == 0)
+    if (code == 0 && options->past)
+        code = take_over(embedded, options->dir, options->past, err);
+    else if (code == 0)
         code = take_directory(embedded, options->dir, err);
     if (code == 0) {
         int failed = uv_timer_init(loop, &embedded->timer);
@@ -663,6 +693,18 @@ embedded_new(struct embedded **out, uv_loop_t *loop,
     embedded->since_ms = uv_now(loop);
     wake_in(embedded, 0, 0);
     *out = embedded;
+    return 0;
+}
+
+int
+embedded_put(const struct embedded *embedded, struct handover *handover, jobq_error *err)
+{
+    if (embedded->state != EMBEDDED_UP || !embedded->child)
+        return jobq__error(err, JOBQ_ESTATE, "the embedded database is not up");
+    handover_record(handover, "embedded");
+    handover_put_int(handover, "pid", postgres_child_pid(embedded->child));
+    handover_put_int(handover, "log_from", embedded->log_from);
+    handover_put_fd(handover, "lock_fd", embedded->dir.lock);
     return 0;
 }
 

@@ -27,6 +27,8 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "jobqd/base/handover.h"
+
 /* X(enumerator, what we are waiting for) */
 #define EMBEDDED_STATES(X)                                                               \
     X(EMBEDDED_IDLE, "to be told to run")                                                \
@@ -57,6 +59,9 @@ struct embedded_options {
     /* The lock is noted as a command's: a jobqd that starts meanwhile waits a little
      * instead of being refused. */
     bool for_command;
+    /* What embedded_put wrote, for the program that takes this one's place: the cluster
+     * is not started, but taken over with its lock. NULL: none. */
+    const struct handover_entry *past;
 };
 
 /* All are called from the loop, never from inside a function of this header. */
@@ -91,6 +96,11 @@ int embedded_new(struct embedded **out, uv_loop_t *loop,
  * every state. With at_once (also in a second call) an immediate one: the next start
  * recovers from the log. */
 void embedded_stop(struct embedded *embedded, bool at_once);
+
+/* Leaves the running cluster to another program in this process: a record "embedded".
+ * JOBQ_ESTATE: it is not up. */
+int embedded_put(const struct embedded *embedded, struct handover *handover,
+                 jobq_error *err);
 
 /* Only after on_stopped, or NULL. */
 void embedded_free(struct embedded *embedded);

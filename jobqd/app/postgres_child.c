@@ -270,6 +270,36 @@ on_readable(uv_poll_t *poll, int status, int events)
     uv_close((uv_handle_t *)poll, on_closed);
 }
 
+/* Returns libuv's error, or what errno says, negative; then *is_handle tells whether the
+ * poll is one that has to be closed. */
+static int
+watch(struct postgres_child *child, uv_loop_t *loop, bool *is_handle)
+{
+    child->poll.data = child;
+    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
+    int failed = child->pidfd < 0 ? -errno : 0;
+    if (failed == 0) {
+        failed = uv_poll_init(loop, &child->poll, child->pidfd);
+        *is_handle = failed == 0;
+    }
+    if (failed == 0)
+        failed = uv_poll_start(&child->poll, UV_READABLE, on_readable);
+    return failed;
+}
+
+static void
+forget(struct postgres_child *child, bool is_handle)
+{
+    child->on_exit = NULL;
+    if (is_handle) {
+        uv_close((uv_handle_t *)&child->poll, on_closed);
+        return;
+    }
+    if (child->pidfd >= 0)
+        close(child->pidfd);
+    free(child);
+}
+
 int
 postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
                      const struct postgres_child_options *options,
@@ -285,16 +315,8 @@ postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
     }
     child->on_exit = on_exit;
     child->owner = owner;
-    child->poll.data = child;
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
-    int failed = child->pidfd < 0 ? -errno : 0;
     bool is_handle = false;
-    if (failed == 0) {
-        failed = uv_poll_init(loop, &child->poll, child->pidfd);
-        is_handle = failed == 0;
-    }
-    if (failed == 0)
-        failed = uv_poll_start(&child->poll, UV_READABLE, on_readable);
+    int failed = watch(child, loop, &is_handle);
     if (failed == 0) {
         *out = child;
         return 0;
@@ -305,15 +327,30 @@ postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
     while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
         ;
     children_forget(child->pid);
-    if (is_handle) {
-        child->on_exit = NULL;
-        uv_close((uv_handle_t *)&child->poll, on_closed);
-        return code;
-    }
-    if (child->pidfd >= 0)
-        close(child->pidfd);
-    free(child);
+    forget(child, is_handle);
     return code;
+}
+
+int
+postgres_child_adopt(struct postgres_child **out, uv_loop_t *loop, pid_t pid,
+                     postgres_child_exit on_exit, void *owner, jobq_error *err)
+{
+    struct postgres_child *child = calloc(1, sizeof *child);
+    if (!child)
+        return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    child->pid = pid;
+    children_note(pid);
+    child->on_exit = on_exit;
+    child->owner = owner;
+    bool is_handle = false;
+    int failed = watch(child, loop, &is_handle);
+    if (failed == 0) {
+        *out = child;
+        return 0;
+    }
+    forget(child, is_handle);
+    return jobq__error(err, JOBQ_EIO, "cannot watch process %ld: %s", (long)pid,
+                       uv_strerror(failed));
 }
 
 pid_t

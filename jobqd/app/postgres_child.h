@@ -42,6 +42,10 @@ typedef void (*postgres_child_exit)(void *owner, int status);
 int postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
                          const struct postgres_child_options *options,
                          postgres_child_exit on_exit, void *owner, jobq_error *err);
+/* Watches a child of this process that runs already: one that the program before this one
+ * in the same process has started. JOBQ_EIO, JOBQ_ENOMEM. */
+int postgres_child_adopt(struct postgres_child **out, uv_loop_t *loop, pid_t pid,
+                         postgres_child_exit on_exit, void *owner, jobq_error *err);
 pid_t postgres_child_pid(const struct postgres_child *child);
 void postgres_child_signal(struct postgres_child *child, int signal);
 

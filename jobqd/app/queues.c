@@ -9,6 +9,7 @@
 #include "jobqd/actors/producer.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/options.h"
+#include "libjobq/error.h"
 
 enum { MOST_WORKERS = 1000 }; /* as the option `concurrency` allows */
 
@@ -76,6 +77,25 @@ on_producer_stopped(void *owner)
         queues->on_all_stopped(queues->owner);
 }
 
+static bool
+all_frozen(const struct queues *queues)
+{
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        if (producer_state(queues->slots[i]->producer) != PRODUCER_FROZEN)
+            return false;
+    }
+    return true;
+}
+
+static void
+on_producer_frozen(void *owner)
+{
+    struct slot *slot = owner;
+    struct queues *queues = slot->queues;
+    if (all_frozen(queues))
+        queues->on_all_frozen(queues->owner);
+}
+
 static int
 new_producer(struct slot *slot)
 {
@@ -88,6 +108,7 @@ new_producer(struct slot *slot)
         .poll_interval_ms = queues->config->poll_interval_ms,
         .unsafe_base = getenv("JOBQ_TEST_UNSAFE_BASE") != NULL,
         .on_stopped = on_producer_stopped,
+        .on_frozen = on_producer_frozen,
         .owner = slot,
     };
     slot->stopped = false;
@@ -386,6 +407,72 @@ queues_held_ids(const struct queues *queues, int64_t *ids)
     for (size_t i = 0; i < queues->n_slots; i++)
         n += producer_held_ids(queues->slots[i]->producer, ids + n);
     return n;
+}
+
+bool
+queues_can_freeze(const struct queues *queues)
+{
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        const struct slot *slot = queues->slots[i];
+        enum producer_state state = producer_state(slot->producer);
+        if (slot->removed || (state != PRODUCER_CLAIMING && state != PRODUCER_DETACHED))
+            return false;
+    }
+    return queues->state == QUEUES_SERVING;
+}
+
+void
+queues_freeze(struct queues *queues)
+{
+    for (size_t i = 0; i < queues->n_slots; i++)
+        producer_freeze(queues->slots[i]->producer);
+}
+
+void
+queues_thaw(struct queues *queues)
+{
+    for (size_t i = 0; i < queues->n_slots; i++)
+        producer_thaw(queues->slots[i]->producer);
+}
+
+void
+queues_put(const struct queues *queues, struct handover *handover)
+{
+    for (size_t i = 0; i < queues->n_slots; i++)
+        producer_put(queues->slots[i]->producer, handover);
+}
+
+static struct producer *
+find_producer(const struct queues *queues, const char *name)
+{
+    for (size_t i = 0; i < queues->n_slots; i++)
+        if (strcmp(queues->slots[i]->queue->name, name) == 0)
+            return queues->slots[i]->producer;
+    return NULL;
+}
+
+int
+queues_adopt(struct queues *queues, const struct handover_reader *reader, jobq_error *err)
+{
+    const struct handover_entry *entry = handover_next(reader, NULL);
+    while (entry) {
+        if (!handover_is(entry, "queue")) {
+            entry = handover_next(reader, entry);
+            continue;
+        }
+        const char *name;
+        int rc = handover_get_bytes(entry, "name", &name, NULL, err);
+        if (rc < 0)
+            return rc;
+        struct producer *producer = find_producer(queues, name);
+        if (!producer)
+            return jobq__error(err, JOBQ_EINVAL,
+                               "queue %s is not in the configuration any more", name);
+        rc = producer_adopt(producer, reader, &entry, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static void

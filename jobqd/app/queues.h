@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "jobqd/base/config.h"
+#include "jobqd/base/handover.h"
 #include "jobqd/service/store.h"
 #include "libjobq/buf.h"
 
@@ -43,6 +44,8 @@ struct queues {
     bool held_back; /* TSTP */
     /* Every producer has stopped, after queues_drain or queues_abandon. */
     void (*on_all_stopped)(void *owner);
+    /* Every producer stands still, after queues_freeze. */
+    void (*on_all_frozen)(void *owner);
     void *owner;
 };
 
@@ -83,6 +86,16 @@ int queues_come_back(struct queues *queues);
  * how many. */
 size_t queues_held(const struct queues *queues);
 size_t queues_held_ids(const struct queues *queues, int64_t *ids);
+
+/* For an upgrade in place: see producer.h. It can while none is being removed or given
+ * up. queues_adopt goes with the records of the queues that are served here, and refuses
+ * one of a queue that is not. */
+bool queues_can_freeze(const struct queues *queues);
+void queues_freeze(struct queues *queues);
+void queues_thaw(struct queues *queues);
+void queues_put(const struct queues *queues, struct handover *handover);
+int queues_adopt(struct queues *queues, const struct handover_reader *reader,
+                 jobq_error *err);
 
 /* Appends the state of all queues, one JSON object. */
 void queues_describe(const struct queues *queues, struct jobq__buf *out);

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <jobq/error.h>
+
 /* What a dead peer can have left in the socket is far less than DRAIN_READS chunks.
  * KEEP_BYTES: larger buffers are given back when they are empty, so that one huge frame
  * is not paid for ever after. */
@@ -19,9 +21,10 @@ static void
 watch(struct channel *channel)
 {
     int events = 0;
-    if (channel->state == CHANNEL_OPEN)
+    if (channel->state == CHANNEL_OPEN && !channel->frozen)
         events |= UV_READABLE;
-    if (channel->state != CHANNEL_CLOSED && channel_backlog(channel) > 0)
+    if (channel->state != CHANNEL_CLOSED && !channel->frozen &&
+        channel_backlog(channel) > 0)
         events |= UV_WRITABLE;
     if (events == channel->watching)
         return;
@@ -56,6 +59,34 @@ channel_open(struct channel *channel, uv_loop_t *loop, int fd, size_t max_line,
     channel->poll.data = channel;
     watch(channel);
     return 0;
+}
+
+/* ---- standing still ---- */
+
+void
+channel_freeze(struct channel *channel)
+{
+    channel->frozen = true;
+    watch(channel);
+}
+
+void
+channel_go_on(struct channel *channel)
+{
+    channel->frozen = false;
+    watch(channel);
+}
+
+int
+channel_restore(struct channel *channel, const struct channel_past *past)
+{
+    assert(channel->frozen && channel->state == CHANNEL_OPEN);
+    channel->state = past->state;
+    channel->total = past->total;
+    channel->unread = past->unread;
+    jobq__buf_add(&channel->rest, past->rest, past->rest_len);
+    jobq__buf_add(&channel->out, past->out, past->out_len);
+    return channel->rest.failed || channel->out.failed ? JOBQ_ENOMEM : 0;
 }
 
 /* ---- reading ---- */
@@ -202,7 +233,7 @@ drop_written(struct channel *channel)
 void
 channel_flush(struct channel *channel)
 {
-    if (channel->state == CHANNEL_CLOSED)
+    if (channel->state == CHANNEL_CLOSED || channel->frozen)
         return;
     while (channel_backlog(channel) > 0) {
         ssize_t n = send(channel->fd, channel->out.data + channel->written,

@@ -56,6 +56,7 @@ struct channel {
     uv_poll_t poll;
     int fd;
     enum channel_state state;
+    bool frozen;  /* nothing is watched: see channel_freeze */
     int watching; /* the events that the poll waits for */
     size_t max_line;
     char *chunk;           /* IO_CHUNK bytes, shared */
@@ -85,6 +86,25 @@ size_t channel_backlog(const struct channel *channel);
  * Bounded: a process that inherited the socket cannot keep us here. on_end has been
  * called when it returns, if it was not before. */
 void channel_drain(struct channel *channel);
+
+/* Neither reads nor writes any more, until it goes on: what the peer says stays in the
+ * socket. While frozen, `rest`, `out` from `written` on, `total`, `unread` and `state`
+ * are the channel, for whoever takes the socket over. */
+void channel_freeze(struct channel *channel);
+void channel_go_on(struct channel *channel);
+
+/* What another program's frozen channel was, put into one that has just been opened on
+ * its socket and is frozen. Returns 0 or JOBQ_ENOMEM. */
+struct channel_past {
+    enum channel_state state; /* not CHANNEL_CLOSED */
+    const char *rest;
+    size_t rest_len;
+    const char *out;
+    size_t out_len;
+    uint64_t total;
+    bool unread;
+};
+int channel_restore(struct channel *channel, const struct channel_past *past);
 
 /* Closes the socket; on_closed follows from the loop. */
 void channel_close(struct channel *channel);

@@ -423,3 +423,18 @@ guard_close(struct guard *guard)
     }
     uv_close((uv_handle_t *)&guard->look, on_look_closed);
 }
+
+pid_t
+guard_pid(const struct guard *guard)
+{
+    return guard && guard->life ? guard->life->pid : 0;
+}
+
+void
+guard_dismiss(pid_t pid)
+{
+    /* A child of this process, so the number is its own until it is reaped here. */
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+}

@@ -29,6 +29,12 @@ int guard_new(struct guard **out, const struct guard_options *options, jobq_erro
  * loop. */
 void guard_close(struct guard *guard);
 
+/* Its process, to be told to the program that takes this one's place; 0: there is none.
+ */
+pid_t guard_pid(const struct guard *guard);
+/* Ends the guard of the program before this one in the same process, after guard_new. */
+void guard_dismiss(pid_t pid);
+
 /* The moment at which the guard kills, for a lease that ends at lease_end_ns. jobqd
  * itself does so a tenth of the lease before its end, the guard a twentieth: late enough
  * not to come first, early enough for the kernel to have ended the processes. */

@@ -200,6 +200,29 @@ on_poll(uv_poll_t *poll, int status, int events)
     read_once(output, output->chunk, IO_CHUNK);
 }
 
+void
+output_freeze(struct output *output)
+{
+    uv_poll_stop(&output->poll);
+}
+
+void
+output_go_on(struct output *output)
+{
+    if (!output->ended)
+        uv_poll_start(&output->poll, UV_READABLE, on_poll);
+}
+
+void
+output_restore(struct output *output, const char *line, size_t line_len, const char *tail,
+               size_t tail_len, uint64_t total)
+{
+    output->total = total;
+    output->line_len = line_len < OUTPUT_LINE ? line_len : OUTPUT_LINE;
+    memcpy(output->line, line, output->line_len);
+    keep_tail(output, tail, tail_len);
+}
+
 static void
 on_close(uv_handle_t *handle)
 {

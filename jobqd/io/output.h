@@ -72,6 +72,16 @@ void output_catch_up(struct output *output);
  * more is read. */
 const char *output_tail(struct output *output, uint64_t from);
 
+/* Reads nothing more until it goes on: what is printed stays in the pipe. */
+void output_freeze(struct output *output);
+void output_go_on(struct output *output);
+
+/* What another program's frozen output had kept, put into one that has just been opened
+ * on its pipe: the unfinished line, the tail, and how much had been read. Longer ones
+ * than fit are cut. */
+void output_restore(struct output *output, const char *line, size_t line_len,
+                    const char *tail, size_t tail_len, uint64_t total);
+
 void output_close(struct output *output);
 
 #endif

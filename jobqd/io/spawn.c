@@ -28,6 +28,7 @@ enum { PARKED_FD = 16 };
  * there is one. */
 static struct rlimit files_before;
 static bool files_raised;
+static bool prepared;
 
 static void
 seal_descriptors(void)
@@ -46,12 +47,29 @@ seal_descriptors(void)
 void
 spawn_prepare(void)
 {
-    if (files_raised || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
+    if (prepared || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
         return;
+    prepared = true;
     seal_descriptors();
     struct rlimit most = files_before;
     most.rlim_cur = most.rlim_max;
     files_raised = setrlimit(RLIMIT_NOFILE, &most) == 0;
+}
+
+int64_t
+spawn_files_before(void)
+{
+    return files_raised ? (int64_t)files_before.rlim_cur : -1;
+}
+
+void
+spawn_inherit(int64_t files)
+{
+    prepared = true;
+    if (files < 0 || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
+        return;
+    files_before.rlim_cur = (rlim_t)files;
+    files_raised = true;
 }
 
 /* ---- the child, between fork and exec ---- */
@@ -169,8 +187,8 @@ run_child(struct plan *plan)
         if (failure.step == LIMITS_DONE) {
             failure.step = LIMITS_EXEC;
             reset_signals();
-            execve(plan->options->argv[0], plan->options->argv,
-                   plan->options->environment);
+            const struct spawn_options *o = plan->options;
+            execve(o->path ? o->path : o->argv[0], o->argv, o->environment);
         }
     }
     failure.why = errno;

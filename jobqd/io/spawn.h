@@ -32,10 +32,11 @@
 enum { SPAWN_CHANNEL_FD = 3 };
 
 struct spawn_options {
-    char *const *argv;        /* argv[0]: the executable's path; never given to a shell */
-    char *const *environment; /* complete: see environment_make */
-    int stdin_fd;             /* lent; -1: /dev/null */
-    bool channel;             /* connect a socket to it */
+    const char *path;            /* the executable; NULL: argv[0] */
+    char *const *argv;           /* never given to a shell */
+    char *const *environment;    /* complete: see environment_make */
+    int stdin_fd;                /* lent; -1: /dev/null */
+    bool channel;                /* connect a socket to it */
     const struct limits *limits; /* NULL: none */
     const int *entrance;         /* cgroup_entrance of the group to enter; NULL: none */
 };
@@ -72,6 +73,11 @@ struct child_end {
  * 1024. And makes close-on-exec what we were started with, for kernels that cannot close
  * it in the child. */
 void spawn_prepare(void);
+/* Instead, in a program that takes another one's place in this process: the soft limit of
+ * open files that the other one had found (-1: it did not raise it), by
+ * spawn_files_before. The descriptors that it left stay as they are. */
+void spawn_inherit(int64_t files);
+int64_t spawn_files_before(void);
 
 /* Forks and executes. Returns 0, or a negative JOBQ_E… when there is no process (out of
  * descriptors, memory or processes). That the program cannot be executed is found out

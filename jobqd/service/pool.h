@@ -20,6 +20,7 @@
 #include <uv.h>
 
 #include "jobqd/base/config.h"
+#include "jobqd/base/handover.h"
 #include "jobqd/pure/job.h"
 
 struct pool; /* private to supervisor.c */
@@ -89,6 +90,23 @@ void pool_stop(struct pool *pool, int64_t grace_ms);
 void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);
+
+/* For an upgrade in place; see worker_handover.h. pool_freeze: what no worker has been
+ * sent comes back as RELEASED, from the loop; the workers are left alone, whatever they
+ * say or do. While it lasts no other function that changes the pool may be called, but
+ * pool_put, once pool_is_still. Only while the pool is open. */
+void pool_freeze(struct pool *pool);
+void pool_thaw(struct pool *pool);
+/* It holds nothing but what workers were sent. */
+bool pool_is_still(const struct pool *pool);
+/* Adds to the record that was begun, and appends those of the workers. */
+void pool_put(const struct pool *pool, struct handover *handover);
+/* Right after pool_new: reads what pool_put added to *entry, and takes over the workers
+ * of the records behind it; *entry is the first record that is not theirs, or NULL,
+ * afterwards. Each of their jobs is told to on_job. The pool is frozen then. */
+int pool_adopt(struct pool *pool, const struct handover_reader *reader,
+               const struct handover_entry **entry,
+               void (*on_job)(void *owner, struct job *job), jobq_error *err);
 
 /* Only after on_stopped. */
 void pool_free(struct pool *pool);

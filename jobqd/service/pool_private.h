@@ -2,7 +2,8 @@
  *
  * supervisor.c: its public face, which worker gets which job, and what workers say;
  * roster.c: which processes there are, against which there should be; nursery.c: the
- * templates that workers are forked from.
+ * templates that workers are forked from; pool_handover.c: how they are left to another
+ * program.
  */
 #ifndef JOBQD_POOL_PRIVATE_H
 #define JOBQD_POOL_PRIVATE_H
@@ -71,6 +72,7 @@ struct pool {
     struct intensity intensity;
     uint32_t random;
     bool room_changed; /* on_room is owed */
+    bool frozen;       /* see pool_freeze */
     uint64_t restarts;
     uint64_t crashes;
 
@@ -78,6 +80,9 @@ struct pool {
     uv_timer_t timer;    /* POOL_OPEN: the roster's; POOL_DRAINING: the grace's */
     int n_handles;
 };
+
+/* MOST_SLOTS: more than concurrency and a spare may ever need. */
+enum { MOST_SLOTS = 10000 };
 
 /* A fork costs up to a millisecond, and the loop has other work. */
 enum { STARTS_A_TURN = 8 };
@@ -98,6 +103,7 @@ void pool_unplace(struct pool *pool, struct worker *worker);
 /* Takes what the worker was given and has not been sent: others may have it. */
 void pool_take_back(struct pool *pool, struct worker *worker);
 extern const struct worker_events pool_worker_events;
+void pool_release_waiting(struct pool *pool);
 
 /* ---- roster.c ---- */
 
@@ -122,6 +128,11 @@ void roster_gone(struct pool *pool, struct worker *worker);
 
 /* The worker is to be replaced for that reason, when its replacement is up. */
 void roster_replace(struct pool *pool, struct worker *worker, enum worker_due due);
+
+/* The place of that number; NULL: no memory for it. */
+struct slot *roster_slot(struct pool *pool, int number);
+/* A worker that was taken over is the pool's now, in that place. */
+void roster_adopt(struct pool *pool, struct slot *slot, struct worker *worker);
 
 /* Compares the processes that there are with those that should be, and moves a step
  * closer. Sets the timer for when it wants to look again. */

@@ -131,12 +131,8 @@ roster_clear(struct pool *pool)
 
 /* NULL: out of memory for one more. */
 static struct slot *
-empty_slot(struct pool *pool)
+add_slot(struct pool *pool)
 {
-    for (int i = 0; i < pool->n_slots; i++) {
-        if (!pool->slots[i]->worker)
-            return pool->slots[i];
-    }
     size_t n = (size_t)pool->n_slots + 1;
     struct slot **slots = realloc(pool->slots, n * sizeof(struct slot *));
     if (!slots)
@@ -147,6 +143,25 @@ empty_slot(struct pool *pool)
         return NULL;
     slot->number = pool->n_slots;
     return pool->slots[pool->n_slots++] = slot;
+}
+
+static struct slot *
+empty_slot(struct pool *pool)
+{
+    for (int i = 0; i < pool->n_slots; i++) {
+        if (!pool->slots[i]->worker)
+            return pool->slots[i];
+    }
+    return add_slot(pool);
+}
+struct slot *
+roster_slot(struct pool *pool, int number)
+{
+    while (pool->n_slots <= number) {
+        if (!add_slot(pool))
+            return NULL;
+    }
+    return pool->slots[number];
 }
 
 static uint64_t
@@ -192,6 +207,20 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     pool->n_filled++;
     pool->n_lives++;
     return worker;
+}
+
+void
+roster_adopt(struct pool *pool, struct slot *slot, struct worker *worker)
+{
+    struct worker_program *program = hold_program(worker->program);
+    if (worker->said_hello && !pool->proven)
+        pool->proven = hold_program(program);
+    set_limits(pool, worker);
+    slot->worker = worker;
+    pool->n_filled++;
+    pool->n_lives++;
+    pool->uneven = true;
+    pool_place(pool, worker);
 }
 
 int

@@ -410,6 +410,17 @@ store_node_insert(struct store *store, const char *name, const char *host, int p
 }
 
 int
+store_upgraded(struct store *store, int64_t node, const char *version, const char *error,
+               store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    jobq__params_text(&params, version);
+    jobq__params_text(&params, error);
+    return ask_control(store, STATEMENT_node_upgraded, &params, done, data);
+}
+
+int
 store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
                 const char *queues_json, store_done done, void *data)
 {

@@ -16,7 +16,7 @@
 /* clang-format off */
 #define STATEMENTS(X) \
     X(note) X(look) X(fetch) X(ack) X(ack_drop) X(settle) X(session) \
-    X(audit) X(node_find) X(node_insert) X(heartbeat) X(watch) X(bury_mark) X(bury) \
+    X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(watch) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
     X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
 /* clang-format on */

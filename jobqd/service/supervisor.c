@@ -142,8 +142,8 @@ pop_waiting(struct pool *pool)
     return list_entry(link, struct job, link);
 }
 
-static void
-release_waiting(struct pool *pool)
+void
+pool_release_waiting(struct pool *pool)
 {
     struct job *job;
     while ((job = pop_waiting(pool)) != NULL)
@@ -382,6 +382,11 @@ on_turn(uv_idle_t *idle)
 {
     struct pool *pool = idle->data;
     uv_idle_stop(idle); /* whoever finds more to do asks again */
+    if (pool->frozen) {
+        pool_release_waiting(pool);
+        pool->events->on_room(pool->owner);
+        return;
+    }
     if (pool->state == POOL_OPEN) {
         roster_step(pool);
         if (pool_is_exec(pool))
@@ -390,7 +395,7 @@ on_turn(uv_idle_t *idle)
             assign_to_workers(pool);
     }
     if (pool->state != POOL_OPEN || nobody_will_come(pool))
-        release_waiting(pool);
+        pool_release_waiting(pool);
     flush_dirty(pool);
     if (pool->state != POOL_OPEN) {
         if (pool->n_lives == 0 && pool->n_waiting == 0 && list_empty(&pool->nursed))

@@ -508,10 +508,8 @@ open_timer(struct worker *worker)
     worker->n_handles++;
 }
 
-/* The pidfd comes first: with it watched, any later failure is the ordinary end of a
- * killed process. */
-static int
-watch_process(struct worker *worker, jobq_error *err)
+int
+worker_watch(struct worker *worker, jobq_error *err)
 {
     uv_loop_t *loop = worker->program->loop;
     char *chunk = worker->program->chunk;
@@ -543,8 +541,8 @@ watch_process(struct worker *worker, jobq_error *err)
     return 0;
 }
 
-static void
-name(struct worker *worker)
+void
+worker_name(struct worker *worker)
 {
     const char *queue = worker->program->queue->name;
     int n = snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d", queue,
@@ -566,10 +564,10 @@ on_birth(struct template_request *request, const struct child *child, const char
         return;
     }
     worker->child = *child;
-    name(worker);
+    worker_name(worker);
     worker_confine(worker); /* before it is told to start */
     worker_set_state(worker, WORKER_BOOTING, uv_hrtime());
-    if (watch_process(worker, &err) < 0) {
+    if (worker_watch(worker, &err) < 0) {
         watch_remove(worker->program->watch, &worker->watched);
         child_discard(&worker->child);
         worker_end_unborn(worker, err.message, true);
@@ -605,8 +603,8 @@ begin(struct worker *worker, struct job *job, jobq_error *err)
     if (rc < 0)
         return rc;
     worker->state = WORKER_BOOTING;
-    name(worker);
-    rc = watch_process(worker, err);
+    worker_name(worker);
+    rc = worker_watch(worker, err);
     if (rc < 0) {
         watch_remove(program->watch, &worker->watched);
         child_discard(&worker->child);
@@ -614,8 +612,8 @@ begin(struct worker *worker, struct job *job, jobq_error *err)
     return rc;
 }
 
-static struct worker *
-allocate(struct worker_program *program, int slot, struct output_rate *rate)
+struct worker *
+worker_blank(struct worker_program *program, int slot, struct output_rate *rate)
 {
     struct worker *worker = calloc(1, sizeof *worker);
     if (!worker)
@@ -636,7 +634,7 @@ allocate(struct worker_program *program, int slot, struct output_rate *rate)
     list_init(&worker->place);
     list_init(&worker->dirty);
     list_init(&worker->birth.link);
-    name(worker);
+    worker_name(worker);
     return worker;
 }
 
@@ -645,7 +643,7 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
            struct output_rate *rate, struct job *job, const struct worker_events *events,
            void *owner, jobq_error *err)
 {
-    struct worker *worker = allocate(program, slot, rate);
+    struct worker *worker = worker_blank(program, slot, rate);
     if (!worker)
         return jobq__error(err, JOBQ_ENOMEM, "no memory for a worker");
     worker->events = events;

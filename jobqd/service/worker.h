@@ -113,6 +113,7 @@ struct worker_events {
     void (*on_gone)(void *owner, struct worker *worker);
 };
 
+/* What has to outlive an upgrade in place is named in worker_handover.c, too. */
 struct worker {
     enum worker_state state; /* changed by set_state alone */
     enum worker_wanted wanted;

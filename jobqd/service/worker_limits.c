@@ -144,6 +144,19 @@ worker_confine(struct worker *worker)
     begin_watch(worker, false);
 }
 
+void
+worker_limit_again(struct worker *worker)
+{
+    struct watched *watched = &worker->watched;
+    struct watch *watch = worker->program->watch;
+    watched->on_measured = on_measured;
+    watched->memory_kb = watched->peak_kb = -1;
+    if (!watch_cgroup(watch))
+        watched->cgroup.serial = 0;
+    begin_watch(worker, true);
+    watch_set_busy(watch, watched, worker_head(worker) != NULL);
+}
+
 int
 worker_launch(struct worker *worker, const struct job *job, jobq_error *err)
 {

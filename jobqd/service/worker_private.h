@@ -2,7 +2,7 @@
  *
  * worker.c: its states, its deadlines, what it is given and told; worker_says.c: what it
  * says on its socket; worker_end.c: what it prints, and its end; worker_limits.c: what it
- * may use.
+ * may use; worker_handover.c: how it is left to another program.
  */
 #ifndef JOBQD_WORKER_PRIVATE_H
 #define JOBQD_WORKER_PRIVATE_H
@@ -39,6 +39,8 @@ int worker_launch(struct worker *worker, const struct job *job, jobq_error *err)
 /* The same for one that a template has forked, confined as that is: it gets what each
  * process has for itself, and is watched. */
 void worker_confine(struct worker *worker);
+/* The same for one that was taken over: what it uses is watched again. */
+void worker_limit_again(struct worker *worker);
 /* Its head may be another one, or none, than before. */
 void worker_mark(struct worker *worker);
 /* Some of its jobs have ended. */
@@ -51,6 +53,14 @@ void worker_measure_answer(struct worker *worker, const struct job *job,
 void worker_measure_end(struct worker *worker);
 void worker_fill_ending(const struct worker *worker, const struct child_end *end,
                         struct ending *ending);
+/* One without a process, or NULL: no memory. */
+struct worker *worker_blank(struct worker_program *program, int slot,
+                            struct output_rate *rate);
+/* Fills in its subject, once slot and process are known. */
+void worker_name(struct worker *worker);
+/* Watches the process in worker->child. The pidfd comes first: with it watched, any later
+ * failure is the ordinary end of a killed process. */
+int worker_watch(struct worker *worker, jobq_error *err);
 
 extern const struct channel_events worker_channel_events;
 extern const struct output_events worker_output_events;

@@ -1,0 +1,267 @@
+/* successor.c: see successor.h. What runs in a signal handler uses async-signal-safe
+ * calls alone: the environments of the way back are made beforehand. */
+#include "jobqd/app/successor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "jobqd/base/log.h"
+#include "libjobq/error.h"
+
+extern char **environ;
+
+/* Descriptors, as decimal numbers. PREDECESSOR: the old program, for the way back. */
+#define DOCUMENT "JOBQ_HANDOVER"
+#define PREDECESSOR "JOBQ_HANDOVER_FROM"
+#define FAILURE "JOBQ_HANDOVER_FAILED"
+
+enum { TEXT = 160 };
+
+static struct {
+    char path[4096];
+    char **argv;
+    int document;
+    int predecessor; /* -1: there is no way back, or none any more */
+    char *failure;   /* NULL: none */
+    /* For the way back: one environment, whose first entry is the reason. */
+    char **environment;
+    char reason[sizeof FAILURE + TEXT];
+} self = {.document = -1, .predecessor = -1};
+
+static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM};
+
+/* ---- the way back ---- */
+
+static void
+go_back(void)
+{
+    if (self.predecessor < 0)
+        return;
+    alarm(0);
+    syscall(SYS_execveat, self.predecessor, "", self.argv, self.environment,
+            AT_EMPTY_PATH);
+    _exit(EX_SOFTWARE); /* the kernel kills the workers, the lifeline rescues the jobs */
+}
+
+static void
+on_fatal(int number)
+{
+    static const char late[] = "it was not up in time";
+    static const char died[] = "it was ended by signal ";
+    char *at = self.reason + sizeof FAILURE; /* behind the = */
+    if (number == SIGALRM) {
+        memcpy(at, late, sizeof late);
+    } else {
+        memcpy(at, died, sizeof died);
+        at += sizeof died - 1;
+        *at++ = (char)('0' + number / 10);
+        *at++ = (char)('0' + number % 10);
+        *at = '\0';
+    }
+    go_back();
+    _exit(EX_SOFTWARE);
+}
+
+/* The signal that brought us here would stay blocked in the old program. */
+static void
+arm(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_fatal;
+    action.sa_flags = SA_NODEFER | (int)SA_RESETHAND;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        sigaction(fatal[i], &action, NULL);
+    alarm(SUCCESSOR_LIMIT_S);
+}
+
+static void
+disarm(void)
+{
+    alarm(0);
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
+        signal(fatal[i], SIG_DFL);
+}
+
+/* What environ holds, less our own variables, plus the way back's. */
+static bool
+make_environment(const char *document)
+{
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    char *again = malloc(sizeof DOCUMENT + strlen(document) + 1);
+    self.environment = calloc(n + 3, sizeof *self.environment);
+    if (!again || !self.environment)
+        return false;
+    sprintf(again, "%s=%s", DOCUMENT, document);
+    snprintf(self.reason, sizeof self.reason, "%s=it ended", FAILURE);
+    self.environment[0] = self.reason;
+    self.environment[1] = again;
+    memcpy(self.environment + 2, environ, n * sizeof *environ);
+    return true;
+}
+
+/* ---- what main calls ---- */
+
+static int
+take_number(const char *name)
+{
+    const char *text = getenv(name);
+    if (!text)
+        return -1;
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' && value > 2 && value < 1 << 20
+               ? (int)value
+               : -1;
+}
+
+static void
+find_path(void)
+{
+    static const char deleted[] = " (deleted)";
+    ssize_t n = readlink("/proc/self/exe", self.path, sizeof self.path - 1);
+    size_t len = n > 0 ? (size_t)n : 0;
+    self.path[len] = '\0';
+    /* The file was replaced while we ran, and its new version is what we want. */
+    size_t tail = sizeof deleted - 1;
+    if (len > tail && strcmp(self.path + len - tail, deleted) == 0)
+        self.path[len - tail] = '\0';
+}
+
+void
+successor_begin(char **argv)
+{
+    self.argv = argv;
+    find_path();
+    char document[16];
+    self.document = take_number(DOCUMENT);
+    self.predecessor = take_number(PREDECESSOR);
+    snprintf(document, sizeof document, "%d", self.document);
+    const char *failure = getenv(FAILURE);
+    if (failure)
+        self.failure = strdup(failure);
+    unsetenv(DOCUMENT);
+    unsetenv(PREDECESSOR);
+    unsetenv(FAILURE);
+    if (self.document < 0 || self.predecessor < 0)
+        self.predecessor = -1;
+    else if (make_environment(document))
+        arm();
+    else
+        self.predecessor = -1;
+}
+
+const char *
+successor_path(void)
+{
+    return self.path;
+}
+
+char *const *
+successor_argv(void)
+{
+    return self.argv;
+}
+
+int
+successor_document(void)
+{
+    return self.document;
+}
+
+const char *
+successor_failure(void)
+{
+    return self.failure;
+}
+
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* What the loop handles; pending ones are delivered when they are let through. */
+static void
+mask_signals(int how)
+{
+    static const int handled[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
+                                  SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
+        sigaddset(&set, handled[i]);
+    sigprocmask(how, &set, NULL);
+}
+
+void
+successor_is_up(void)
+{
+    if (self.document < 0)
+        return;
+    disarm();
+    close_fd(&self.predecessor);
+    close_fd(&self.document);
+    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    mask_signals(SIG_UNBLOCK);
+}
+
+void
+successor_give_up(int code)
+{
+    if (self.predecessor < 0)
+        return;
+    snprintf(self.reason, sizeof self.reason, "%s=it ended with exit code %d", FAILURE,
+             code);
+    go_back();
+}
+
+/* ---- the way forward ---- */
+
+static int
+set_number(const char *name, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    return setenv(name, text, 1);
+}
+
+int
+successor_execute(const struct handover *handover, int document, jobq_error *err)
+{
+    int old = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    if (old < 0)
+        return jobq__error(err, JOBQ_EIO, "/proc/self/exe: %s", strerror(errno));
+    int rc = handover_inherit(handover, true, err);
+    if (rc == 0 &&
+        (fcntl(document, F_SETFD, 0) < 0 || fcntl(old, F_SETFD, 0) < 0 ||
+         set_number(DOCUMENT, document) < 0 || set_number(PREDECESSOR, old) < 0))
+        rc = jobq__error(err, JOBQ_EIO, "cannot hand over: %s", strerror(errno));
+    if (rc == 0) {
+        mask_signals(SIG_BLOCK);
+        execve(self.path, self.argv, environ);
+        rc = jobq__error(err, JOBQ_EIO, "cannot execute %s: %s", self.path,
+                         strerror(errno));
+        mask_signals(SIG_UNBLOCK);
+    }
+    unsetenv(DOCUMENT);
+    unsetenv(PREDECESSOR);
+    jobq_error ignored; /* descriptors that are open can be marked */
+    handover_inherit(handover, false, &ignored);
+    close(old);
+    return rc;
+}

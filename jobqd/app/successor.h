@@ -1,0 +1,53 @@
+/* successor.h: the program that takes this one's place: how it is executed, and how the
+ * old one comes back where the new one does not come up.
+ *
+ * The exec keeps the process: its id, its children and the descriptors that the handover
+ * names. There is no way back from an exec by itself, so the old program goes along as a
+ * descriptor. Until the new one has said that it is up (successor_is_up), whatever
+ * befalls it (it returns from main, a signal ends it, it takes longer than
+ * SUCCESSOR_LIMIT_S) makes it execute the old program with the same handover. A program
+ * that is not a jobqd at all could not do that: the rehearsal (upgrade.h) finds those out
+ * before.
+ *
+ * It knows no workers, and needs no loop. One a process: its state is the process's.
+ */
+#ifndef JOBQD_SUCCESSOR_H
+#define JOBQD_SUCCESSOR_H
+
+#include <jobq/error.h>
+#include <stdbool.h>
+
+#include "jobqd/base/handover.h"
+
+enum { SUCCESSOR_LIMIT_S = 20 };
+
+/* First thing in main: remembers the arguments and where this program was found; takes
+ * the handover out of the environment, if there is one, and arms the way back. argv
+ * outlives everything. */
+void successor_begin(char **argv);
+
+/* The file that this program was started from, as it is found now; "" when that is not
+ * known. */
+const char *successor_path(void);
+char *const *successor_argv(void);
+
+/* Executes that file with our arguments. document: what handover_seal gave for handover.
+ * Signals that are handled stay blocked until the new one has its handlers. Returns only
+ * when nothing was executed: JOBQ_EIO, and everything is as before. */
+int successor_execute(const struct handover *handover, int document, jobq_error *err);
+
+/* The document that this program was executed with; -1: it starts afresh. */
+int successor_document(void);
+/* Why the program that should have taken over did not come up, as it or the kernel put
+ * it; NULL: this is no return. */
+const char *successor_failure(void);
+
+/* The workers are taken over, and signals handled: there is no way back from here on. The
+ * descriptors of the document are close-on-exec again. */
+void successor_is_up(void);
+
+/* The last thing in main, with its exit code: goes back to the old program if this one is
+ * not up yet, else does nothing. */
+void successor_give_up(int code);
+
+#endif

@@ -1,0 +1,3 @@
+-- Undoes migration 5.
+
+ALTER TABLE @schema@.nodes DROP COLUMN upgrade;

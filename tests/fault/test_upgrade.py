@@ -1,0 +1,238 @@
+"""The upgrade in place: the daemon executes its program anew and keeps its workers and their running jobs. Whatever is
+wrong with the new program, the old one carries on."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import tempfile
+
+import psycopg
+import pytest
+
+from harness.waiting import wait_for
+
+
+@pytest.fixture
+def home():
+    """A short path that postgres' user may enter (pytest's own folders are closed to it)."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def installed(tmp_path, jobqd_program):
+    """A jobqd of the test's own, which it may replace."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    shutil.copy2(jobqd_program, folder / "jobqd")
+    return folder / "jobqd"
+
+
+def replace(installed, by):
+    """As a package manager does: a new file in the old one's place. by: a program, or the text of a script."""
+    new = installed.with_suffix(".new")
+    if os.path.exists(by):
+        shutil.copy2(by, new)
+    else:
+        new.write_text(by)
+        new.chmod(0o755)
+    new.rename(installed)
+
+
+def runs_newest(node, installed):
+    return os.stat(f"/proc/{node.pid}/exe").st_ino == installed.stat().st_ino
+
+
+def upgrade(node, jobqd_program, installed):
+    before = node.log().count("took over from jobqd")
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    wait_for(lambda: node.log().count("took over from jobqd") > before, what=lambda: f"the upgrade:\n{node.log()}")
+    assert runs_newest(node, installed)
+
+
+def upgrade_note(db):
+    return wait_for(lambda: db.value("SELECT upgrade FROM jobq.nodes"), what="the node to say how it ended")
+
+
+def one_run(path):
+    lines = path.read_text().split("\n")[:-1]
+    assert len(lines) == 1, lines
+    return int(lines[0].split()[-1])
+
+
+def finish(db, job):
+    wait_for(lambda: db.value("SELECT true FROM jobq.finished_jobs WHERE id = %s", (job,)),
+             what=lambda: f"job {job} to end: {db.query('SELECT state, attempt, errors FROM jobq.all_jobs')}")
+    return db.query("SELECT state::text, attempt, errors FROM jobq.finished_jobs WHERE id = %s", (job,))[0]
+
+
+def test_workers_and_running_jobs_stay(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 2},
+                      "shell": {"exec": f"/bin/sh -c 'cat >/dev/null; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye; exit 65'"}},
+                 program=installed)
+    pid, workers = node.pid, set(node.workers())
+    row = db.query("SELECT id, name, started_at FROM jobq.nodes")
+    running = [db.enqueue("sleep", json.dumps({"ms": 4000, "file": f"{tmp_path}/run{i}"})) for i in range(2)]
+    script = db.enqueue("anything", queue="shell")
+    wait_for(lambda: all((tmp_path / f"run{i}").exists() for i in range(2)))
+    wait_for(lambda: db.value("SELECT state FROM jobq.jobs WHERE id = %s", (script,)) == "executing")
+    behind = [db.enqueue("ok") for _ in range(2)]
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs WHERE state = 'executing'") == 5)
+    upgrade(node, jobqd_program, installed)
+    (tmp_path / "go").touch()
+    assert node.pid == pid and node.running
+    for i, job in enumerate(running):
+        assert finish(db, job) == ("completed", 1, [])
+        assert one_run(tmp_path / f"run{i}") in workers
+    for job in behind:
+        assert finish(db, job) == ("completed", 1, [])
+    state, attempt, (error,) = finish(db, script)
+    assert (state, attempt, error["exit_code"], error["output"]) == ("discarded", 1, 65, "bye\n")
+    assert finish(db, db.enqueue("ok"))[0] == "completed"
+    assert workers <= set(node.workers())
+    assert row == db.query("SELECT id, name, started_at FROM jobq.nodes")
+    assert upgrade_note(db)["error"] is None
+
+
+def test_the_new_program_finds_out_how_workers_end(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    """Deadlines, crashes and the drain go on as if nothing had been."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "timeout": "2s", "stop_grace": "100ms",
+                                  "backoff": "constant(0s)"}}, program=installed)
+    hangs = db.enqueue("hang", json.dumps({"file": f"{tmp_path}/hangs"}), max_attempts=1)
+    wait_for((tmp_path / "hangs").exists)
+    upgrade(node, jobqd_program, installed)
+    crashes = db.enqueue("segfault", json.dumps({"times": 1}))
+    state, attempt, (error,) = finish(db, hangs)
+    assert (state, attempt, error["kind"]) == ("discarded", 1, "timeout")
+    state, attempt, (error,) = finish(db, crashes)
+    assert (state, attempt, error["signal"]) == ("completed", 2, "SIGSEGV")
+
+
+def test_the_guard_is_the_new_program_s(db, jobqd, jobqd_program, installed, tmp_path):
+    """What an exec program had started before the upgrade dies with the daemon after it."""
+    script = f"/bin/sh -c 'sleep 1000 & echo $! > {tmp_path}/child; wait'"
+    node = jobqd(db, {"default": {"exec": script}}, program=installed)
+    db.enqueue("anything")
+    wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    upgrade(node, jobqd_program, installed)
+    guards = node.guards()
+    assert len(guards) == 1 and os.stat(f"/proc/{guards[0]}/exe").st_ino == installed.stat().st_ino
+    node.kill()  # finish() sees that nothing is left
+
+
+def test_workers_that_a_template_has_forked_stay(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": True,
+                                  "backoff": "constant(0s)"}}, program=installed)
+    job = db.enqueue("sleep", json.dumps({"ms": 1500, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    upgrade(node, jobqd_program, installed)
+    assert finish(db, job) == ("completed", 1, [])
+    one_run(tmp_path / "run")
+    assert finish(db, db.enqueue("segfault", json.dumps({"times": 1})))[:2] == ("completed", 2)
+    wait_for(lambda: len(node.workers()) == 2, what=lambda: f"one template and one worker: {node.workers()}")
+
+
+def test_again_and_again_under_load(db, jobqd, jobqd_program, programs, installed, ledger):
+    node = jobqd(db, {"default": {"command": ledger.command(programs("ledger_worker"), 0, 3000), "concurrency": 3}},
+                 program=installed, lease="3s")
+    db.query("INSERT INTO jobq.jobs (kind) SELECT 'work' FROM generate_series(1, 6000) RETURNING 1")
+    for _ in range(5):
+        wait_for(lambda: ledger.read().ended > 0)
+        upgrade(node, jobqd_program, installed)
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 0, 120)
+    ledger.read()
+    assert db.query("SELECT state::text, attempt, count(*) FROM jobq.finished_jobs GROUP BY 1, 2") == [("completed", 1, 6000)]
+    assert len(ledger.runs) == 6000 and not ledger.conflicts and len(ledger.workers) == 3
+    # Nothing was said twice, and nothing said by somebody whose word does not count.
+    assert db.value("SELECT (queues -> 'default' ->> 'refused')::int FROM jobq.nodes") == 0
+
+
+def test_the_embedded_database_stays(home, jobqd, jobqd_program, programs, installed):
+    node = jobqd(None, {"default": {"command": programs("noop_worker")}}, program=installed, embedded=home / "db")
+    uri = node.wait_ready()
+    with psycopg.connect(uri, autocommit=True) as conn:
+        upgrade(node, jobqd_program, installed)
+        conn.execute("SELECT jobq.enqueue('x')")  # the session is still the one from before
+        wait_for(lambda: conn.execute("SELECT count(*) FROM jobq.jobs").fetchone() == (0,))
+
+
+REFUSED = [
+    ("a script that fails", "#!/bin/sh\necho no such luck\nexit 3\n", r"could not take over \(exit code 3\): no such luck"),
+    ("no jobqd", "#!/bin/sh\nexit 0\n", "is no jobqd that can be upgraded to"),
+    ("killed", "#!/bin/sh\nkill -9 $$\n", "was ended by signal 9 when it rehearsed"),
+    ("no program", "nothing that a kernel would execute", "cannot be executed: Exec format error"),
+]
+
+
+@pytest.mark.parametrize("name, script, why", REFUSED, ids=[row[0] for row in REFUSED])
+def test_a_program_that_is_no_good_is_refused(db, jobqd, programs, installed, cli, name, script, why):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed)
+    workers = set(node.workers())
+    replace(installed, script)
+    done = cli("upgrade", "--node", "node1", db=db, code=None)
+    assert done.returncode != 0 and "carries on: " in done.stderr
+    node.wait_log("upgrade: did not take place, this jobqd carries on: .*" + why)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert set(node.workers()) == workers
+
+
+def test_a_configuration_that_lacks_a_queue_is_refused(db, jobqd, jobqd_program, programs, installed):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
+    node.write_conf(db.uri, {"other": {"command": programs("fault_worker")}}, {})
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    node.wait_log("queue default is served now, but is not in the configuration any more: reload first")
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert not runs_newest(node, installed)
+
+
+@pytest.mark.parametrize("how, why", [("exit", "it ended with exit code"), ("abort", "it was ended by signal 06"),
+                                      ("segfault", "it was ended by signal 11")])
+def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, jobqd_program, programs, installed, tmp_path, how, why):
+    """It has rehearsed well, was executed, and fails before it serves."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
+                 env={"JOBQ_TEST_TAKE_OVER": how})
+    old = os.stat(f"/proc/{node.pid}/exe").st_ino
+    job = db.enqueue("sleep", json.dumps({"ms": 2000, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    node.wait_log(f"upgrade: did not take place, .* carries on: .*{why}")
+    assert os.stat(f"/proc/{node.pid}/exe").st_ino == old
+    assert finish(db, job) == ("completed", 1, [])
+    one_run(tmp_path / "run")
+    assert why in upgrade_note(db)["error"]
+
+
+def test_without_the_database_it_does_not_take_place(cluster, jobqd, jobqd_program, programs, installed):
+    db = cluster.db
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="60s")
+    cluster.stop()
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    node.wait_log("upgrade: did not take place")
+    cluster.start()
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+
+
+def test_told_to_stop_while_a_program_rehearses(db, jobqd, programs, installed):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
+    replace(installed, "#!/bin/sh\nexec sleep 1000\n")
+    node.signal(signal.SIGUSR2)
+    node.wait_log("upgrade: .* rehearses")
+    assert node.stop() == 0
+
+
+def test_the_command_says_how_it_ended(db, jobqd, jobqd_program, programs, installed, cli):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
+    replace(installed, jobqd_program)
+    done = cli("upgrade", "--node", "node1", db=db)
+    assert done.stdout.startswith(f"node node1 (pid {node.pid}): upgraded from ")
+    done = cli("upgrade", "--node", "nobody", db=db, code=None)
+    assert done.returncode != 0
+    assert done.stderr == "jobqd upgrade: no node is called nobody: `jobqd queues` lists those that run\n"

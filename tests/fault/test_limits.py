@@ -3,6 +3,7 @@ becomes of one that uses more."""
 
 import json
 import os
+import pathlib
 import pwd
 import re
 import sys
@@ -248,6 +249,53 @@ def test_more_than_max_memory_hard_is_killed(db, jobqd, program, tmp_path, mode,
     assert error["max_rss_kb"] > 100 * 1024 and error["run_ms"] >= 0 and error["cpu_ms"] >= 0
     assert "about to" in error["output"]
     assert ended(db, job_of(db, tmp_path, ask="1"))[:2] == ("completed", 1)
+
+
+@pytest.fixture
+def delegated(tmp_path):
+    """A control group (v2) of our own with the memory controller, as a service manager would delegate it; None: this
+    machine has none to give."""
+    mounts = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    root = next((pathlib.Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+    if root is None or "memory" not in (root / "cgroup.controllers").read_text().split():
+        yield None
+        return
+    (root / "cgroup.subtree_control").write_text("+memory")
+    group = root / f"jobq-test-{os.getpid()}"
+    group.mkdir()
+    os.setxattr(group, "trusted.delegate", b"1")
+    yield group
+    for folder in [*group.glob("*/"), group]:
+        wait_for(lambda: not (folder / "cgroup.procs").read_text())
+        folder.rmdir()
+
+
+def test_the_kernel_keeps_the_limit_in_a_delegated_group(db, jobqd, program, tmp_path, delegated):
+    """Or jobqd does, and says so, where there is none: then the tests above are all."""
+    node = jobqd(db, {"default": {"command": program("command"), "concurrency": 2, "max_memory_hard": "100MiB"},
+                      "script": {"exec": program("exec"), "max_memory_hard": "100MiB"}}, ready=False)
+    node.wait_ready()
+    if delegated is None:
+        node.wait_log("jobqd keeps max_memory_hard itself, by a look every 100 ms: (there is no cgroup v2|the control group)")
+        return
+    node.stop()
+    node.start(cgroup=delegated)
+    node.wait_log(f"the kernel keeps max_memory_hard, by control groups in {delegated}$")
+    assert str(node.pid) in (delegated / "jobqd/cgroup.procs").read_text().split()
+    # A child that has left the process group and the session is counted as well, and ended.
+    escape = "os.fork() == 0 and (os.setsid(), hog(150), time.sleep(600))"
+    for queue in ("default", "script"):
+        for do in (["hog(150)"], [escape]):
+            job = db.enqueue("do", json.dumps({"to": str(tmp_path / "said"), "do": [*do, "time.sleep(600)"]}), queue=queue,
+                             max_attempts=1)
+            state, _, (error,), _ = ended(db, job)
+            assert (state, error["kind"], error["signal"]) == ("discarded", "memory", "SIGKILL")
+            assert error["error"] == "was killed by the kernel at its max_memory_hard of 100 MiB"
+            assert error["max_rss_kb"] > 90 * 1024
+    ok = db.enqueue("do", json.dumps({"ask": "open('/proc/self/cgroup').read()"}))
+    state, _, errors, result = ended(db, ok)
+    assert (state, errors) == ("completed", []) and re.search(r"/worker-\d+$", result["is"].strip().split("\n")[-1])
+    wait_for(lambda: len(list(delegated.glob("worker-*"))) == 2)  # those of the dead are gone
 
 
 def test_what_processes_share_is_not_charged_to_each(db, jobqd, program, tmp_path):

@@ -77,14 +77,17 @@ class Daemon:
         main = {"node": self.folder.name, **({"database": database} if database else {}), **settings}
         self.conf.write_text(ini([("jobqd", main)] + [(f"queue {name}", keys) for name, keys in queues.items()]))
 
-    def start(self, ready=True, pass_fds=()):
+    def start(self, ready=True, pass_fds=(), cgroup=None):
         """Starts it (again), with the same configuration file; ready: returns only when it says so; pass_fds: descriptors
-        that it is to inherit."""
+        that it is to inherit; cgroup: the folder of the control group that it is to be in."""
+        def enter():
+            if cgroup is not None:
+                (cgroup / "cgroup.procs").write_text("0")
         self._log_start = self.logfile.stat().st_size if self.logfile.exists() else 0
         with open(self.logfile, "ab") as log:
             self.process = subprocess.Popen([self.program, "run", "-c", str(self.conf), *self.args], env=self.env,
                                             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            pass_fds=pass_fds)
+                                            pass_fds=pass_fds, preexec_fn=enter if cgroup is not None else None)
         if ready:
             self.wait_ready()
         return self

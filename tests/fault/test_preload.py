@@ -27,6 +27,15 @@ def template_pids(node):
     return [int(pid) for pid in re.findall(r"template \S+ pid (\d+): is up after", node.log())]
 
 
+def first_template(node):
+    return wait_for(lambda: template_pids(node))[0]
+
+
+def workers_of(node, program):
+    """The daemon's children that run it, the template among them."""
+    return {pid for pid, name in children_of(node.pid).items() if name.startswith(program)}
+
+
 def stat(pid):
     """Name, state, parent, group."""
     name, rest = pathlib.Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
@@ -61,7 +70,7 @@ def test_a_forked_worker_is_like_an_executed_one(db, jobqd, programs, tmp_path):
                       "executed": {"command": command, "concurrency": 1}}, env={"PGPASSWORD": "secret"})
     forked = result_of(db, db.enqueue("facts", queue="forked"))
     executed = result_of(db, db.enqueue("facts", queue="executed"))
-    (template,) = template_pids(node)
+    template = first_template(node)
     for facts in (forked, executed):
         assert facts["parent"] == node.pid and facts["group"] == facts["pid"] and facts["blocked"] == 0
         assert facts["death"] == signal.SIGKILL
@@ -129,13 +138,54 @@ def test_a_crash_loop_under_load_accounts_for_each_job(db, jobqd, programs):
     assert not any(child.endswith("Z") for child in children_of(node.pid).values())
 
 
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_limits_hold_for_forked_workers(db, jobqd, programs, preload):
+    """They are set for the template, and inherited."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": preload, "user": "nobody",
+                                  "nofile": 64, "nice": 5, "no_new_privs": "on", "backoff": "constant(0s)"}})
+    assert result_of(db, db.enqueue("segfault", '{"times": 1}')) is None
+    pids = wait_for(lambda: len(workers_of(node, "fault_worker")) == 2 + (preload == "on") and workers_of(node, "fault_worker"))
+    for pid in pids:
+        proc = pathlib.Path(f"/proc/{pid}")
+        assert re.search(r"^Uid:\t65534\t65534\t65534\t65534$", (proc / "status").read_text(), re.M)
+        assert re.search(r"^NoNewPrivs:\t1$", (proc / "status").read_text(), re.M)
+        assert re.search(r"^Max open files +64 +64", (proc / "limits").read_text(), re.M)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 5
+    node.kill()
+    wait_for(lambda: not processes_with(node.token), what=lambda: str(processes_with(node.token)))
+
+
+def test_memory_is_limited_for_each_forked_worker(db, jobqd, programs, tmp_path):
+    """What the template has loaded is not a worker's own: it counts in part. What a job takes is."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
+                                  "max_memory_hard": "64MiB"}})
+    job = db.enqueue("allocate", '{"mb": 200, "ms": 600000}', max_attempts=1)
+    db.wait_for_states({"discarded": 1})
+    (errors,), = db.query("SELECT errors FROM jobq.finished_jobs WHERE id = %s", (job,))
+    assert errors[0]["kind"] == "memory"
+    assert result_of(db, db.enqueue("ok")) is None
+    assert len(template_pids(node)) == 1
+
+
+def test_the_guard_kills_forked_workers_of_a_stopped_jobqd(db, jobqd, programs, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": "true"}}, lease="1s")
+    db.enqueue("hang", f'{{"file": "{tmp_path / "file"}"}}')
+    wait_for(lambda: (tmp_path / "file").exists() and (tmp_path / "file").read_text().endswith("\n"))
+    pids = wait_for(lambda: len(workers_of(node, "fault_worker")) == 3 and workers_of(node, "fault_worker"))
+    node.signal(signal.SIGSTOP)
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
+    node.signal(signal.SIGCONT)
+    db.query("DELETE FROM jobq.jobs")
+    assert result_of(db, db.enqueue("ok")) is None
+
+
 # ---- the template ----
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_template_that_ends_is_replaced_and_its_workers_go_on(db, jobqd, programs, tmp_path, number):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": "true",
                                   "backoff": "constant(0s)"}}, shutdown_grace="0s")
-    (first,) = template_pids(node)
+    first = first_template(node)
     running = db.enqueue("sleep", f'{{"ms": 600000, "file": "{tmp_path / "file"}"}}')
     wait_for(lambda: (tmp_path / "file").exists() and (tmp_path / "file").read_text().endswith("\n"))
     worker = int((tmp_path / "file").read_text().split()[-1])
@@ -152,7 +202,7 @@ def test_a_template_that_ends_is_replaced_and_its_workers_go_on(db, jobqd, progr
 def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
                                   "backoff": "constant(0s)", "boot_timeout": "1s"}})
-    os.kill(template_pids(node)[0], signal.SIGSTOP)
+    os.kill(first_template(node), signal.SIGSTOP)
     crash = db.enqueue("segfault", '{"times": 1}')
     assert result_of(db, crash) is None
     assert "did not answer a request to fork a worker within 1000 ms" in node.log()
@@ -206,7 +256,7 @@ def test_a_hang_is_killed_with_its_children(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
                                   "stop_grace": "200ms"}})
     grandchild = result_of(db, db.enqueue("spawn", '{"ms": 600000}'))
-    (template,) = template_pids(node)
+    template = first_template(node)
     worker = stat(grandchild)[3]
     assert worker not in (template, node.pid) and not is_gone(grandchild)
     job = db.enqueue("hang", timeout_ms=300, max_attempts=1)
@@ -246,13 +296,13 @@ def test_what_workers_leave_behind_does_not_stay_as_a_zombie(db, jobqd, programs
 def test_a_reload_replaces_the_template_and_then_the_workers(db, jobqd, programs, tmp_path):
     queue = {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 3, "preload": "true"}
     node = jobqd(db, {"default": queue})
-    (first,) = template_pids(node)
-    before = {pid for pid, name in children_of(node.pid).items() if name.startswith("preload_worker")}
+    first = first_template(node)
+    before = wait_for(lambda: len(workers_of(node, "preload_worker")) == 4 and workers_of(node, "preload_worker"))
     node.signal(signal.SIGHUP)
     node.wait_log("no process from before the reload is left")
     second = template_pids(node)[1]
     wait_for(lambda: is_gone(first))
-    after = {pid for pid, name in children_of(node.pid).items() if name.startswith("preload_worker")}
+    after = workers_of(node, "preload_worker")
     assert second in after and not before & after and len(after) == 4
     assert result_of(db, db.enqueue("facts"))["pid"] in after
 
@@ -262,7 +312,7 @@ def test_a_broken_program_leaves_the_old_template_at_work(db, jobqd, programs, t
     program.symlink_to(programs("fault_worker"))
     node = jobqd(db, {"default": {"command": program, "concurrency": 2, "preload": "true", "backoff": "constant(0s)",
                                   "max_restarts": 100}})
-    (first,) = template_pids(node)
+    first = first_template(node)
     program.unlink()
     program.symlink_to("/bin/false")
     node.signal(signal.SIGHUP)

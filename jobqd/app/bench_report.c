@@ -197,9 +197,8 @@ compare_double(const void *a, const void *b)
     return left < right ? -1 : left > right ? 1 : 0;
 }
 
-/* The smallest sample that at least `share` of all do not exceed. */
-static double
-percentile_ms(const int64_t *sorted, size_t n, double share)
+double
+report_percentile_ms(const int64_t *sorted, size_t n, double share)
 {
     size_t nth = (size_t)(share * (double)n);
     if ((double)nth < share * (double)n)
@@ -222,7 +221,8 @@ report_percentiles(struct report *report, const char *name, int64_t *ns, size_t 
     qsort(ns, n, sizeof *ns, compare_ns);
     report_group(report, name);
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        report_real(report, wanted[i].name, percentile_ms(ns, n, wanted[i].share), 3);
+        report_real(report, wanted[i].name, report_percentile_ms(ns, n, wanted[i].share),
+                    3);
     report_close(report);
 }
 

@@ -34,6 +34,9 @@ void report_close(struct report *report);
 /* A group of percentiles, in milliseconds. Sorts the samples (nanoseconds). */
 void report_percentiles(struct report *report, const char *name, int64_t *ns, size_t n);
 
+/* The smallest of the sorted samples that at least `share` of all do not exceed. */
+double report_percentile_ms(const int64_t *sorted, size_t n, double share);
+
 /* The best (largest) and the median of some rates. Sorts them. */
 void report_rates(struct report *report, const char *best, const char *median,
                   double *rates, size_t n);

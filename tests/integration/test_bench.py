@@ -50,8 +50,13 @@ def test_explain_walks_the_claim_index_at_every_size(cli, empty_db):
 
 def test_latency(cli, empty_db):
     report = measure(cli, "latency", "--jobs", 50, "--pause-ms", 2, "--database", empty_db.uri)
-    for name in ("insert_and_commit", "commit_to_start"):
+    for name in ("insert_and_commit", "commit_to_start", "one_bare_commit"):
         assert list(report[name]) == ["p50_ms", "p90_ms", "p99_ms", "p99.9_ms", "max_ms"]
+    assert report["one_bare_commit"]["p50_ms"] > 0
+    for percentile, ratio in report["start_to_bare_commit"].items():
+        start, bare = (report[name][percentile + "_ms"] for name in ("commit_to_start", "one_bare_commit"))
+        assert ratio == pytest.approx(start / bare, rel=0.05, abs=0.02)
+    assert list(report["start_to_bare_commit"]) == ["p50", "p99"]
     assert report["later_than_100_ms"] in range(51)
 
 

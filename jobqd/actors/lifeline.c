@@ -45,11 +45,10 @@ on_buried(void *data, const struct store_answer *answer)
     if (answer->rows == 0)
         return;
     log_warning("lifeline",
-                "%zu nodes whose lease had ended were removed (first: %s): %lld of their "
-                "jobs are "
-                "available again, %lld were discarded",
-                answer->rows, answer->text, (long long)answer->values[0],
-                (long long)answer->values[1]);
+                "removed %zu node%s whose lease had ended (first: %s): jobs available "
+                "again: %lld, discarded: %lld",
+                answer->rows, answer->rows == 1 ? "" : "s", answer->text,
+                (long long)answer->values[0], (long long)answer->values[1]);
     lifeline->options.on_rescued(lifeline->options.owner);
 }
 
@@ -67,9 +66,10 @@ on_strays(void *data, const struct store_answer *answer)
         log_warning("lifeline", "%s", answer->error->message);
     else if (answer->rows > 0)
         log_warning("lifeline",
-                    "%zu nodes hold jobs but their rows were deleted: the jobs are "
-                    "given back in %lld ms",
-                    answer->rows, (long long)lifeline->options.lease_ms);
+                    "the rows of %zu node%s with jobs were deleted: the jobs are given "
+                    "back in %lld ms",
+                    answer->rows, answer->rows == 1 ? "" : "s",
+                    (long long)lifeline->options.lease_ms);
 }
 
 static void

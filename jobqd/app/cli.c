@@ -194,7 +194,7 @@ cli_get(const struct cli *cli, const char *name)
         if (strcmp(options[i].name, name) == 0)
             return cli->values[i];
     }
-    assert(!"an option that the command's table has");
+    assert(false && "an option that the command's table has");
     return NULL;
 }
 

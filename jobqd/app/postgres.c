@@ -575,7 +575,7 @@ on_child_exit(void *owner, int status)
     case EMBEDDED_BACKING_OFF:
     case EMBEDDED_FAILED:
     case EMBEDDED_STOPPED:
-        assert(!"a child in a state that has none");
+        assert(false && "a child in a state that has none");
         break;
     }
 }

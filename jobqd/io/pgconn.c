@@ -852,6 +852,7 @@ pgconn_batch(struct pgconn *conn, const struct pgconn_statement *statements, siz
         wake(conn);
         return 0;
     }
+    uv_update_time(conn->loop); /* a long turn of the loop is not the server's silence */
     batch->sent_at_ms = uv_now(conn->loop);
     if (!pgqueue_send(&conn->queue, batch, statements)) {
         conn->send_failed = true;

@@ -41,7 +41,7 @@ verdict_name(enum verdict_kind kind)
     switch (kind) {
 #define X(name, label)                                                                   \
     case name:                                                                           \
-        return #name + sizeof "VERDICT_" - 1;
+        return &#name[sizeof "VERDICT_" - 1];
         VERDICTS(X)
 #undef X
     }

@@ -91,7 +91,7 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_FORK:
     case JOBQ__FRAME_FORKED:
     case JOBQ__FRAME_START:
-        assert(!"not an answer");
+        assert(false && "not an answer");
         break;
     }
 }

@@ -51,13 +51,9 @@ open_proxy(void)
     int to[2];
     int from[2];
     char server[256];
-    char script[1024];
     const char *host = PQhost(world.admin);
     snprintf(server, sizeof server, host[0] == '/' ? "%s/.s.PGSQL.%s" : "%s:%s", host,
              PQport(world.admin));
-    const char *slash = strrchr(__FILE__, '/'); /* tests/unit/… */
-    snprintf(script, sizeof script, "%.*s/../faultproxy.py", (int)(slash - __FILE__),
-             __FILE__);
     assert_int_equal(pipe(to), 0);
     assert_int_equal(pipe(from), 0);
     proxy.pid = fork();
@@ -68,7 +64,7 @@ open_proxy(void)
         close(to[1]); /* so that the end of our side is the end of its input */
         close(from[0]);
         unsetenv("LD_PRELOAD");
-        execl("/usr/bin/python3", "python3", script, server, (char *)NULL);
+        execl("/usr/bin/python3", "python3", FAULTPROXY, server, (char *)NULL);
         _exit(127);
     }
     close(to[0]);
@@ -77,7 +73,7 @@ open_proxy(void)
     proxy.from = fdopen(from[0], "r");
     char line[64];
     if (!fgets(line, sizeof line, proxy.from))
-        fail_msg("the proxy %s did not start", script);
+        fail_msg("the proxy " FAULTPROXY " did not start");
     proxy.port = atoi(line);
 }
 

@@ -50,6 +50,8 @@ struct asked {
     int rows;
 };
 
+enum { THEN_NEVER, THEN_READY, THEN_LOST, THEN_NOTIFY, THEN_DONE };
+
 static struct {
     const char *conninfo;
     PGconn *admin;
@@ -69,14 +71,14 @@ static struct {
     jobq_error why;
     char payload[64];
     void (*then)(void); /* called once by the next event of this kind: */
-    enum { THEN_NEVER, THEN_READY, THEN_LOST, THEN_NOTIFY, THEN_DONE } when;
+    int when;           /* one of THEN_… */
 } world;
 
 static inline void
 happened(int when)
 {
     void (*then)(void) = world.then;
-    if ((int)world.when != when)
+    if (world.when != when)
         return;
     world.when = THEN_NEVER;
     then();

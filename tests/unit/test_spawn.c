@@ -413,7 +413,7 @@ spawn_confined(const char *script, const struct queue_config *queue, int stdin_f
                     (char *)(uintptr_t)script, NULL};
     struct limits limits;
     enum limits_step step;
-    struct child child;
+    struct child child = {0};
     jobq_error err;
     if (limits_resolve(&limits, queue, &step, &err) < 0 ||
         spawn_child(&child,

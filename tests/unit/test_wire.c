@@ -431,8 +431,8 @@ survives_mutations(void **state)
         "\\\"line\\\"\",\"detail\":\"\\\\\","
         "\"retry_in_ms\":5000}",
         "{\"t\":\"hello\",\"protocol\":1,\"kinds\":[\"re\\u0073ize\",\"b\"]}",
-        "{\"t\":\"progress\",\"id\":7,\"done\":0.4,\"note\":"
-        "\"\xC3\xA5\xF0\x9F\x98\x80\"}",
+        ("{\"t\":\"progress\",\"id\":7,\"done\":0.4,\"note\":"
+         "\"\xC3\xA5\xF0\x9F\x98\x80\"}"),
         "{\"t\":\"ok\",\"id\":7,\"result\":[[[{\"x\":-0.5E+7}]]]}",
     };
     static const char bytes[] = "{}[]\",:\\u0123456789abcdefDtnE.+- \x01\x80\xC3\xFF";

@@ -306,6 +306,17 @@ def test_what_processes_share_is_not_charged_to_each(db, jobqd, program, tmp_pat
     assert (state, errors) == ("completed", []) and result["is"] == 1
 
 
+@pytest.mark.parametrize("preload", ["off", "on"])
+def test_a_worker_of_libjobq_is_limited_however_it_was_started(db, jobqd, programs, preload):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "max_memory_hard": "200MiB",
+                                  "max_memory": "150MiB", "nofile": 99, "preload": preload}})
+    state, _, (error,), _ = ended(db, db.enqueue("allocate", '{"mb": 300, "ms": 600000}', max_attempts=1))
+    assert (state, error["kind"], error["signal"]) == ("discarded", "memory", "SIGKILL")
+    assert ended(db, db.enqueue("allocate", '{"mb": 20}'))[:2] == ("completed", 1)
+    limits = [pathlib.Path(f"/proc/{pid}/limits").read_text() for pid in node.workers()]
+    assert limits and all(re.search(r"^Max open files +99 +99 ", text, re.M) for text in limits)
+
+
 def test_a_job_that_always_needs_too_much_is_poison(db, jobqd, program, tmp_path):
     jobqd(db, {"default": {"command": program("command"), "concurrency": 1, "max_memory_hard": "60MiB",
                            "max_crashes": 2, "backoff": "constant(0s)", "max_restarts": 100}})

@@ -101,3 +101,20 @@ nursery_close(struct pool *pool, bool kill)
     for (struct list *at = pool->nursed.next; at != &pool->nursed; at = at->next)
         template_close(list_entry(at, struct worker_program, nursed)->template, kill);
 }
+
+void
+nursery_put_away(struct pool *pool)
+{
+    for (struct list *at = pool->nursed.next; at != &pool->nursed; at = at->next)
+        template_put_away(list_entry(at, struct worker_program, nursed)->template);
+}
+
+bool
+nursery_is_away(const struct pool *pool)
+{
+    for (struct list *at = pool->nursed.next; at != &pool->nursed; at = at->next) {
+        if (!template_is_away(list_entry(at, struct worker_program, nursed)->template))
+            return false;
+    }
+    return true;
+}

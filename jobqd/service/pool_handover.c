@@ -11,6 +11,7 @@ pool_freeze(struct pool *pool)
     assert(pool->state == POOL_OPEN);
     pool->frozen = true;
     uv_timer_stop(&pool->timer);
+    nursery_put_away(pool);
     for (int i = 0; i < pool->n_slots; i++) {
         struct worker *worker = pool->slots[i]->worker;
         if (!worker)
@@ -40,7 +41,7 @@ pool_thaw(struct pool *pool)
 bool
 pool_is_still(const struct pool *pool)
 {
-    return pool->frozen && pool->n_waiting == 0;
+    return pool->frozen && pool->n_waiting == 0 && nursery_is_away(pool);
 }
 
 void

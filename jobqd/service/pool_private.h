@@ -142,6 +142,10 @@ void roster_step(struct pool *pool);
 
 /* Starts the templates that are needed, lets go those that are not. */
 void nursery_step(struct pool *pool);
+/* All of them are killed, until the next nursery_step: a daemon that leaves its workers
+ * to another program leaves no templates. */
+void nursery_put_away(struct pool *pool);
+bool nursery_is_away(const struct pool *pool);
 /* The pool stops: all of them go, or are killed. */
 void nursery_close(struct pool *pool, bool kill);
 

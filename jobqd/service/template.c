@@ -502,7 +502,7 @@ end_life(struct template *template)
         template->intent = INTENT_GUARD;
     judge(template, &end, &outcome);
     /* Nobody told it to go: it is missed, however clean its exit was. */
-    bool missed = template->wanted == WANTED_OPEN;
+    bool missed = template->wanted == WANTED_OPEN && template->intent < INTENT_KILL;
     if (missed)
         log_warning(template->subject, "%s: %s", outcome_name(outcome.kind),
                     outcome.text);
@@ -682,6 +682,35 @@ template_free(struct template *template)
 }
 
 /* ---- closing ---- */
+
+bool
+template_is_away(const struct template *template)
+{
+    return template->state == TEMPLATE_AWAY;
+}
+
+void
+template_put_away(struct template *template)
+{
+    if (template->asked) /* what comes of it will be discarded */
+        list_push_front(&template->waiting, &template->asked->link);
+    template->asked = NULL;
+    switch (template->state) {
+    case TEMPLATE_BOOTING:
+    case TEMPLATE_READY:
+    case TEMPLATE_FORKING:
+    case TEMPLATE_LEAVING:
+    case TEMPLATE_STOPPING:
+        kill_process(template, INTENT_KILL);
+        return;
+    case TEMPLATE_AWAY:
+    case TEMPLATE_FAILED:
+    case TEMPLATE_KILLING:
+    case TEMPLATE_ENDED:
+    case TEMPLATE_CLOSED:
+        return;
+    }
+}
 
 static void
 tell_to_stop(struct template *template)

@@ -74,6 +74,11 @@ bool template_is_awaited(const struct template *template);
 /* on_done will not be called. */
 void template_forget(struct template *template, struct template_request *request);
 
+/* Kills the process, without blame: who waits is told that it came to nothing, nothing is
+ * born of it any more. template_start brings another. */
+void template_put_away(struct template *template);
+bool template_is_away(const struct template *template);
+
 /* For ever: the process is told to go (and killed stop_grace later), or killed at once;
  * who waits is told that it came to nothing, without blame. Again, to kill after all. */
 void template_close(struct template *template, bool kill);

@@ -32,6 +32,19 @@ def installed(tmp_path, jobqd_program):
     return folder / "jobqd"
 
 
+def zombies_of(parent):
+    """Ended processes whose end nobody has taken."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, above = entry.read_text().rsplit(")", 1)[1].split()[:2]
+        except (OSError, IndexError):
+            continue
+        if state == "Z" and int(above) == parent:
+            found.append(entry.parent.name)
+    return found
+
+
 def replace(installed, by):
     """As a package manager does: a new file in the old one's place. by: a program, or the text of a script."""
     new = installed.with_suffix(".new")
@@ -135,6 +148,7 @@ def test_workers_that_a_template_has_forked_stay(db, jobqd, jobqd_program, progr
     one_run(tmp_path / "run")
     assert finish(db, db.enqueue("segfault", json.dumps({"times": 1})))[:2] == ("completed", 2)
     wait_for(lambda: len(node.workers()) == 2, what=lambda: f"one template and one worker: {node.workers()}")
+    wait_for(lambda: not zombies_of(node.pid), what=lambda: str(zombies_of(node.pid)))
 
 
 def test_again_and_again_under_load(db, jobqd, jobqd_program, programs, installed, ledger):

@@ -299,8 +299,8 @@ remove_folder(const struct cgroup *cgroup, uint64_t serial)
     return rmdir(path) == 0 || errno == ENOENT;
 }
 
-static void
-remove_what_was_left(struct cgroup *cgroup)
+void
+cgroup_tidy(struct cgroup *cgroup)
 {
     size_t kept = 0;
     for (size_t i = 0; i < cgroup->n_left; i++) {
@@ -315,7 +315,7 @@ cgroup_free(struct cgroup *cgroup)
 {
     if (!cgroup)
         return;
-    remove_what_was_left(cgroup);
+    cgroup_tidy(cgroup);
     free(cgroup);
 }
 
@@ -325,7 +325,7 @@ cgroup_make(struct cgroup *cgroup, struct cgroup_group *out, size_t max_memory,
 {
     char path[PATH_MAX], text[32];
     struct cgroup_group group;
-    remove_what_was_left(cgroup);
+    cgroup_tidy(cgroup);
     do { /* one that could not be swept away is passed by */
         group.serial = ++cgroup->next;
         group_path(cgroup, group, path, sizeof path);

@@ -56,8 +56,10 @@ int64_t cgroup_oom_kills(struct cgroup *cgroup, struct cgroup_group group);
 /* The most memory that the group has used, in KiB; -1: not known (before Linux 5.19). */
 int64_t cgroup_peak_kb(struct cgroup *cgroup, struct cgroup_group group);
 
-/* Kills what is left in the group and removes it, now or, as long as the kernel is still
- * busy with its end, at one of the next calls. */
+/* Kills what is left in the group and removes it; as long as the kernel is still busy
+ * with its end, that is left to cgroup_tidy. */
 void cgroup_remove(struct cgroup *cgroup, struct cgroup_group group);
+/* Removes what could not be removed before. Costs nothing if there is nothing. */
+void cgroup_tidy(struct cgroup *cgroup);
 
 #endif

@@ -141,6 +141,8 @@ on_tick(uv_timer_t *timer)
     struct watch *watch = timer->data;
     uint64_t began_ns = uv_hrtime();
     look_for_oom_kills(watch);
+    if (watch->cgroup)
+        cgroup_tidy(watch->cgroup);
     if (watch->n_watched > 0)
         measure_all(watch);
     watch->pause_ms = (uv_hrtime() - began_ns) * SHARE / 1000000u;

@@ -270,7 +270,7 @@ def delegated(tmp_path):
         folder.rmdir()
 
 
-def test_the_kernel_keeps_the_limit_in_a_delegated_group(db, jobqd, program, tmp_path, delegated):
+def test_the_kernel_keeps_the_limit_in_a_delegated_group(delegated, db, jobqd, program, tmp_path):
     """Or jobqd does, and says so, where there is none: then the tests above are all."""
     node = jobqd(db, {"default": {"command": program("command"), "concurrency": 2, "max_memory_hard": "100MiB"},
                       "script": {"exec": program("exec"), "max_memory_hard": "100MiB"}}, ready=False)
@@ -296,6 +296,7 @@ def test_the_kernel_keeps_the_limit_in_a_delegated_group(db, jobqd, program, tmp
     state, _, errors, result = ended(db, ok)
     assert (state, errors) == ("completed", []) and re.search(r"/worker-\d+$", result["is"].strip().split("\n")[-1])
     wait_for(lambda: len(list(delegated.glob("worker-*"))) == 2)  # those of the dead are gone
+    node.stop()
 
 
 def test_what_processes_share_is_not_charged_to_each(db, jobqd, program, tmp_path):

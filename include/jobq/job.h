@@ -109,12 +109,15 @@ JOBQ_API int jobq_job_get(struct pg_conn *conn, const char *schema, int64_t id,
                           jobq_job_info **out, jobq_error *err);
 JOBQ_API void jobq_job_info_free(jobq_job_info *info); /* NULL is harmless */
 
-/* Cancels a waiting job: it ends as `cancelled`. *done (may be NULL): 1 when it was, 0
- * when it runs or has ended. Errors: JOBQ_ENOTFOUND; as jobq_enqueue. */
+/* Cancels a job. One that waits ends as `cancelled` at once. One that runs is told to
+ * stop, and killed if it does not; it ends as `cancelled` soon, or as `completed` if it
+ * is done before. *done (may be NULL): 1 when it has ended by this call, 0 when it runs
+ * or had ended before. Errors: JOBQ_ENOTFOUND; as jobq_enqueue. */
 JOBQ_API int jobq_cancel(struct pg_conn *conn, const char *schema, int64_t id, int *done,
                          jobq_error *err);
 
-/* Makes an ended or waiting job available again, with at least one attempt left. *done
+/* Makes an ended or waiting job available again, with at least one attempt left, and
+ * counts the workers that it crashes (max_crashes) anew. *done
  * (may be NULL): 1 when it was, 0 when it is available or runs. Errors: JOBQ_ENOTFOUND;
  * as jobq_enqueue. */
 JOBQ_API int jobq_retry(struct pg_conn *conn, const char *schema, int64_t id, int *done,

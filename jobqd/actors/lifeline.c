@@ -27,6 +27,7 @@ struct lifeline {
     bool watching;     /* a look at the nodes is under way */
     bool burying;      /* likewise, the end of some */
     bool asked_strays; /* likewise, the look for strays */
+    bool asked_cancel; /* likewise, for requests to cancel that are left over */
     uint64_t strays_sent_ms;
     uint64_t strays_next_ms;
     uv_timer_t timer; /* the next look */
@@ -46,7 +47,7 @@ on_buried(void *data, const struct store_answer *answer)
         return;
     log_warning("lifeline",
                 "removed %zu node%s whose lease had ended (first: %s): jobs available "
-                "again: %lld, discarded: %lld",
+                "again: %lld, discarded or cancelled: %lld",
                 answer->rows, answer->rows == 1 ? "" : "s", answer->text,
                 (long long)answer->values[0], (long long)answer->values[1]);
     lifeline->options.on_rescued(lifeline->options.owner);
@@ -154,11 +155,32 @@ on_watched(void *data, const struct store_answer *answer)
 }
 
 static void
+on_cancelled_again(void *data, const struct store_answer *answer)
+{
+    struct lifeline *lifeline = data;
+    lifeline->asked_cancel = false;
+    if (answer->code < 0 && answer->code != JOBQ_ECONN)
+        log_warning("lifeline", "%s", answer->error->message);
+}
+
+/* Requests to cancel that nobody answers to any more: the job's node may be gone, or its
+ * attempt ended as the request came. */
+static void
+look_for_cancels(struct lifeline *lifeline)
+{
+    if (!lifeline->asked_cancel)
+        lifeline->asked_cancel = store_cancel_again(lifeline->options.store,
+                                                    on_cancelled_again, lifeline) == 0;
+}
+
+static void
 on_timer(uv_timer_t *timer)
 {
     struct lifeline *lifeline = timer->data;
-    if (lifeline->leads)
+    if (lifeline->leads) {
         look_for_strays(lifeline);
+        look_for_cancels(lifeline);
+    }
     bury(lifeline);
     if (!lifeline->watching)
         lifeline->watching =

@@ -82,6 +82,7 @@ settlement_of(enum verdict_kind kind)
     case VERDICT_DISCARD:
         return SETTLE_DISCARDED;
     case VERDICT_CANCELLED:
+    case VERDICT_ABORTED:
         return SETTLE_CANCELLED;
     case VERDICT_RELEASED:
         return SETTLE_RELEASED;

@@ -121,6 +121,12 @@ forget_job(struct producer *p, struct job *job)
 static void
 settle(struct producer *p, struct job *job, const struct verdict *verdict)
 {
+    struct verdict cancelled;
+    char text[VERDICT_TEXT];
+    if (job->cancel != JOB_GOES_ON) {
+        verdict_of_cancelled(verdict, &cancelled, text);
+        verdict = &cancelled;
+    }
     if (outbox_add(&p->outbox, p->options.queue, job, verdict, next_random(p)) == 0) {
         forget_job(p, job);
         return;
@@ -888,6 +894,8 @@ static void
 on_adopted(void *owner, struct job *job)
 {
     struct producer *p = owner;
+    if (job->cancel == JOB_CANCEL_ASKED)
+        job->cancel = JOB_GOES_ON; /* nobody has acted: the request is heard again */
     list_push(&p->all, &job->held);
     p->n_all++;
     p->bytes += job->args_len + job->meta_len;
@@ -910,6 +918,37 @@ producer_adopt(struct producer *p, const struct handover_reader *reader,
     p->stats.refused = (uint64_t)refused;
     p->state = PRODUCER_FROZEN; /* until producer_thaw */
     return pool_adopt(p->pool, reader, entry, on_adopted, err);
+}
+
+static struct job *
+find_held(const struct producer *p, int64_t id)
+{
+    for (struct list *l = p->all.next; l != &p->all; l = l->next) {
+        struct job *job = list_entry(l, struct job, held);
+        if (job->id == id)
+            return job;
+    }
+    return NULL;
+}
+
+bool
+producer_cancel(struct producer *p, int64_t id, int32_t attempt)
+{
+    struct job *job = find_held(p, id);
+    if (!job || job->attempt != attempt || p->state == PRODUCER_ABANDONING)
+        return false;
+    if (job->cancel != JOB_GOES_ON)
+        return true;
+    job->cancel = JOB_CANCEL_ASKED;
+    if (find_ready(p, id) == job) {
+        list_remove(&job->link);
+        p->n_ready--;
+        settle(p, job, &released);
+        step_soon(p);
+    } else if (p->pool) {
+        pool_cancel(p->pool, job);
+    }
+    return true;
 }
 
 enum producer_state

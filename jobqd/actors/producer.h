@@ -84,6 +84,9 @@ int producer_configure(struct producer *producer, const struct queue_config *que
 void producer_resize(struct producer *producer, int n);
 /* paused: claims nothing new (TSTP); false: goes on. */
 void producer_hold(struct producer *producer, bool paused);
+/* jobq.cancel was called for that attempt. Whether it is held here: then it ends, as
+ * cancelled unless it completes first. Cheap when it was told before. */
+bool producer_cancel(struct producer *producer, int64_t id, int32_t attempt);
 /* Graceful end: gives back what has not begun, lets the rest finish for grace_ms;
  * on_stopped when all is confirmed. May be called again with a smaller grace. */
 void producer_drain(struct producer *producer, int64_t grace_ms);

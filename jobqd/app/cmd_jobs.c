@@ -7,6 +7,7 @@
 #include "jobqd/app/commands.h"
 #include "jobqd/app/session.h"
 #include "jobqd/app/table.h"
+#include "libjobq/buf.h"
 #include "libjobq/error.h"
 
 extern const char sql_jobs_list[], sql_job_states[], sql_job_show[], sql_job_errors[],
@@ -90,6 +91,16 @@ const struct command command_jobs = {
 /* ---- job ---- */
 
 static void
+print_line(const PGresult *result, int row, int column)
+{
+    if (PQgetisnull(result, row, column))
+        return;
+    fputs("    ", stdout);
+    table_print_value(stdout, PQgetvalue(result, row, column), NULL);
+    putchar('\n');
+}
+
+static void
 print_block(const char *label, const PGresult *result, int row, int column)
 {
     if (PQgetisnull(result, row, column))
@@ -109,9 +120,11 @@ print_errors(const PGresult *result)
         fputs(": ", stdout);
         table_print_value(stdout, PQgetvalue(result, row, 3), NULL);
         putchar('\n');
-        print_block("detail", result, row, 4);
-        print_block("output", result, row, 5);
-        print_block("more", result, row, 6);
+        print_line(result, row, 4);
+        print_block("detail", result, row, 5);
+        print_block("output", result, row, 6);
+        print_line(result, row, 7);
+        print_block("more", result, row, 8);
     }
 }
 
@@ -170,34 +183,71 @@ const struct command command_job = {.name = "job",
 
 /* ---- cancel and retry ---- */
 
-/* One job; done is what has become of it. JOBQ_ESTATE when its state does not allow it.
- */
+/* What a job is told, and how to say what has become of it. */
+struct steering {
+    const char *sql;
+    const char *verb;
+    const char *done;    /* its state then */
+    const char *running; /* what happens to one that runs; NULL: that is not allowed */
+};
+
+/* The ids for --json, as lists. */
+struct steered {
+    struct jobq__buf done;
+    struct jobq__buf running;
+};
+
+static void
+note(struct jobq__buf *ids, const char *id)
+{
+    if (ids->len > 0)
+        jobq__buf_addc(ids, ',');
+    jobq__buf_adds(ids, id);
+}
+
+/* One job. JOBQ_ESTATE when its state does not allow it. */
 static int
-steer(struct session *session, const char *sql, const char *verb, const char *done,
-      const char *id, bool json, bool first, jobq_error *err)
+steer(struct session *session, const struct steering *how, const char *id, bool json,
+      struct steered *steered, jobq_error *err)
 {
     PGresult *result = NULL;
-    int rc = session_query(session, sql, 1, &id, &result, err);
+    int rc = session_query(session, how->sql, 1, &id, &result, err);
     if (rc != 0)
         return rc;
-    if (*PQgetvalue(result, 0, 0) != 't')
-        rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id, verb,
-                         PQgetvalue(result, 0, 1));
+    bool done = *PQgetvalue(result, 0, 0) == 't';
+    const char *state = PQgetvalue(result, 0, 1);
+    bool running = how->running && strcmp(state, "executing") == 0;
+    if (!done && !running)
+        rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id,
+                         how->verb, state);
     else if (json)
-        printf("%s%s", first ? "" : ",", id);
+        note(done ? &steered->done : &steered->running, id);
     else
-        printf("job %s: %s\n", id, done);
+        printf("job %s: %s\n", id, done ? how->done : how->running);
     PQclear(result);
     return rc;
+}
+
+/* {"cancelled":[1,2],"stopping":[3]}; the second list only when there is any. */
+static void
+print_steered(const struct steering *how, struct steered *steered)
+{
+    const char *done = jobq__buf_cstr(&steered->done);
+    const char *running = jobq__buf_cstr(&steered->running);
+    printf("{\"%s\":[%s]", how->done, done ? done : "");
+    if (steered->running.len > 0 && running)
+        printf(",\"stopping\":[%s]", running);
+    puts("}");
 }
 
 /* Each id by itself: one that cannot be done does not keep the others from it. The exit
  * code is the last failure's.
  */
 static int
-steer_all(struct cli *cli, const char *sql, const char *verb, const char *done)
+steer_all(struct cli *cli, const struct steering *how)
 {
     struct session session = {0};
+    struct steered steered = {{0}, {0}};
     jobq_error err = {0};
     for (int i = 0; i < cli->n_args; i++) {
         if (cli_job_id(cli->args[i], &err) != 0)
@@ -208,20 +258,17 @@ steer_all(struct cli *cli, const char *sql, const char *verb, const char *done)
         session_close(&session);
         return code;
     }
-    bool first = true;
-    if (cli->json)
-        printf("{\"%s\":[", done);
     for (int i = 0; i < cli->n_args; i++) {
-        int rc = steer(&session, sql, verb, done, cli->args[i], cli->json, first, &err);
-        if (rc == 0)
-            first = false;
-        else
+        int rc = steer(&session, how, cli->args[i], cli->json, &steered, &err);
+        if (rc != 0)
             code = cli_fail(cli, &err);
         if (rc == JOBQ_ECONN)
             break;
     }
     if (cli->json)
-        puts("]}");
+        print_steered(how, &steered);
+    jobq__buf_clear(&steered.done);
+    jobq__buf_clear(&steered.running);
     session_close(&session);
     return code;
 }
@@ -229,21 +276,27 @@ steer_all(struct cli *cli, const char *sql, const char *verb, const char *done)
 static int
 run_cancel(struct cli *cli)
 {
-    return steer_all(cli, sql_job_cancel, "cancel", "cancelled");
+    static const struct steering how = {sql_job_cancel, "cancel", "cancelled",
+                                        "runs, its node is asked to stop it"};
+    return steer_all(cli, &how);
 }
 
 static int
 run_retry(struct cli *cli)
 {
-    return steer_all(cli, sql_job_retry, "retry", "available");
+    static const struct steering how = {sql_job_retry, "retry", "available", NULL};
+    return steer_all(cli, &how);
 }
 
 const struct command command_cancel = {
     .name = "cancel",
     .args = "ID...",
-    .summary = "Ends jobs that wait: they will not run",
-    .details = "Each job by itself: the exit code says whether all of them could be "
-               "cancelled.\n",
+    .summary = "Ends jobs: those that wait at once, those that run are told to stop",
+    .details =
+        "A running job is told to stop; after stop_grace its process gets SIGTERM, "
+        "after that\nonce more SIGKILL. It ends as cancelled, or as completed if "
+        "it is done before that.\nEach job by itself: the exit code says whether "
+        "all of them could be cancelled.\n",
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
     .min_args = 1,
@@ -255,7 +308,7 @@ const struct command command_retry = {
     .args = "ID...",
     .summary = "Makes jobs available that have ended or wait for their time",
     .details = "The attempts so far and their errors are kept; max_attempts is raised if "
-               "none is left.\n",
+               "none is left,\nand crashes are counted anew for max_crashes.\n",
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
     .min_args = 1,

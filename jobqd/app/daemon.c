@@ -16,6 +16,7 @@
 #include <sysexits.h>
 #include <uv.h>
 
+#include "jobqd/actors/canceller.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
@@ -118,6 +119,13 @@ on_leader_free(void *owner)
 {
     struct daemon *d = owner;
     leader_poke(d->leader);
+}
+
+static void
+on_cancel_asked(void *owner)
+{
+    struct daemon *d = owner;
+    canceller_poke(d->canceller);
 }
 
 static void
@@ -249,6 +257,7 @@ on_live(void *owner, int64_t id)
     struct daemon *d = owner;
     lifeline_start(d->lifeline);
     leader_start(d->leader, id);
+    canceller_start(d->canceller, id);
     open_session(d);
 }
 
@@ -256,6 +265,7 @@ static void
 stop_housekeeping(struct daemon *d)
 {
     leader_stop(d->leader);
+    canceller_stop(d->canceller);
     stager_stop(d->stager);
     lifeline_stop(d->lifeline);
     pruner_stop(d->pruner);
@@ -294,6 +304,20 @@ on_lead(void *owner, bool leads)
     stager_start(d->stager);
     lifeline_lead(d->lifeline, true);
     pruner_start(d->pruner);
+}
+
+static bool
+holds_jobs(void *owner)
+{
+    struct daemon *d = owner;
+    return queues_held(&d->queues) > 0;
+}
+
+static void
+on_cancel(void *owner, int64_t id, int32_t attempt)
+{
+    struct daemon *d = owner;
+    queues_cancel(&d->queues, id, attempt);
 }
 
 static void
@@ -369,6 +393,7 @@ on_connection_closed(void *owner)
     stager_close(d->stager);
     lifeline_close(d->lifeline);
     pruner_close(d->pruner);
+    canceller_close(d->canceller);
     stop_embedded(d);
 }
 
@@ -571,6 +596,13 @@ new_housekeeping(struct daemon *d)
                                                 .store = d->store,
                                                 .keep_completed_ms = c->keep_completed_ms,
                                                 .keep_failed_ms = c->keep_failed_ms});
+    if (rc == 0)
+        rc = canceller_new(&d->canceller,
+                           &(struct canceller_options){.loop = &d->loop,
+                                                       .store = d->store,
+                                                       .holds_jobs = holds_jobs,
+                                                       .on_cancel = on_cancel,
+                                                       .owner = d});
     return rc;
 }
 
@@ -624,6 +656,7 @@ new_connections(struct daemon *d, jobq_error *err)
         .on_queue = on_queue,
         .on_stage = on_stage,
         .on_leader = on_leader_free,
+        .on_cancel = on_cancel_asked,
         .on_listening = on_listening,
         .owner = d,
     };

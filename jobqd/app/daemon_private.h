@@ -53,6 +53,7 @@ struct daemon {
     struct stager *stager;
     struct lifeline *lifeline;
     struct pruner *pruner;
+    struct canceller *canceller;
     struct queues queues;
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/actors/canceller.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/app/postgres.h"
@@ -193,6 +194,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     queues_hold(&d->queues, held_back);
     node_adopt(d->node, id, deadline_ns);
     leader_start(d->leader, id);
+    canceller_start(d->canceller, id);
     if (successor_failure())
         log_error("upgrade",
                   "did not take place, jobqd %s carries on: %s came to nothing: %s",

@@ -375,6 +375,15 @@ queues_poke(struct queues *queues, const char *name)
     }
 }
 
+void
+queues_cancel(struct queues *queues, int64_t id, int32_t attempt)
+{
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        if (producer_cancel(queues->slots[i]->producer, id, attempt))
+            return;
+    }
+}
+
 int
 queues_come_back(struct queues *queues)
 {

@@ -78,6 +78,9 @@ void queues_abandon(struct queues *queues);
 /* name: that queue's alone; NULL: all. */
 void queues_poke(struct queues *queues, const char *name);
 
+/* jobq.cancel was called for that attempt: see producer_cancel. */
+void queues_cancel(struct queues *queues, int64_t id, int32_t attempt);
+
 /* After queues_abandon, when all have stopped: new producers, with new workers. Returns 0
  * or JOBQ_ENOMEM. */
 int queues_come_back(struct queues *queues);

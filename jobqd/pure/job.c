@@ -2,6 +2,7 @@
  * list in job.h. */
 #include "jobqd/pure/job.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,21 @@ job_new(const char *kind, size_t kind_len, const char *args, size_t args_len,
         put_text(at, &job->meta, meta, meta_len);
     }
     return job;
+}
+
+void
+verdict_of_cancelled(const struct verdict *said, struct verdict *out,
+                     char text[VERDICT_TEXT])
+{
+    *out = *said;
+    if (said->kind == VERDICT_OK)
+        return;
+    bool more = said->error && said->kind != VERDICT_CANCELLED;
+    snprintf(text, VERDICT_TEXT, "cancelled by request%s%s", more ? ": " : "",
+             more ? said->error : "");
+    out->kind = VERDICT_ABORTED;
+    out->error = text;
+    out->delay_ms = -1;
 }
 
 const char *

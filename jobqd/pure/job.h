@@ -13,6 +13,13 @@
 
 #include "jobqd/pure/list.h"
 
+/* How far a request to cancel the job has come. */
+enum job_cancel {
+    JOB_GOES_ON,      /* nobody has asked */
+    JOB_CANCEL_ASKED, /* whoever holds the job has not acted yet */
+    JOB_CANCEL_TOLD   /* its worker has been told, or is about to be ended for it */
+};
+
 struct job {
     struct list link; /* the holder's list */
     struct list
@@ -24,6 +31,8 @@ struct job {
     int64_t timeout_ms; /* the job's own; 0: the queue's */
     uint64_t
         started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
+    enum job_cancel cancel;
+    int unread_deaths;    /* workers that died, first in line, before they had read it */
     uint64_t output_from; /* its worker had printed so much when it became the head, as
                              far as is known: never more */
     uint64_t frame_end;   /* where its frame ends in the stream of bytes to its worker */
@@ -50,9 +59,10 @@ struct job *job_new(const char *kind, size_t kind_len, const char *args, size_t 
     X(VERDICT_DISCARD, "error") /* the handler's word: never again */                    \
     X(VERDICT_CANCELLED, NULL)  /* the handler's word, or told to: ends as cancelled */  \
     X(VERDICT_RELEASED, NULL) /* never started, or drained: not counted as an attempt */ \
-    X(VERDICT_CRASH, "crash") /* a signal, or an exit while it held the job */           \
-    X(VERDICT_TIMEOUT, "timeout") /* past its deadline, stopped or killed */             \
-    X(VERDICT_MEMORY, "memory")   /* killed for its memory */                            \
+    X(VERDICT_ABORTED, "cancelled") /* asked for by jobq.cancel, and did not complete */ \
+    X(VERDICT_CRASH, "crash")       /* a signal, or an exit while it held the job */     \
+    X(VERDICT_TIMEOUT, "timeout")   /* past its deadline, stopped or killed */           \
+    X(VERDICT_MEMORY, "memory")     /* killed for its memory */                          \
     X(VERDICT_PROTOCOL,                                                                  \
       "protocol") /* the worker sent what the protocol does not know */                  \
     X(VERDICT_UNHANDLED, "unhandled") /* no handler for this kind */                     \
@@ -81,6 +91,12 @@ struct verdict {
     int64_t cpu_us;     /* of the process, exec workers and crashes; -1: not measured */
     int64_t max_rss_kb; /* peak memory of the process; -1: not measured */
 };
+
+/* What a verdict on a job becomes that somebody has asked to cancel: completed if it was
+ * done after all, else VERDICT_ABORTED, with its reason in text. */
+enum { VERDICT_TEXT = 640 };
+void verdict_of_cancelled(const struct verdict *said, struct verdict *out,
+                          char text[VERDICT_TEXT]);
 
 const char *verdict_name(enum verdict_kind kind); /* "OK", "ERROR", … for logs */
 /* The `kind` of the error entry that this verdict leaves in jobs.errors; NULL: it leaves

@@ -147,6 +147,15 @@ ran_out_of_cpu(const struct ending *ending)
 }
 
 static void
+judge_cancelled(const struct ending *ending, struct outcome *out)
+{
+    char how[64];
+    conclude(ending, out, OUTCOME_CANCELLED, false,
+             ending->head_timed_out ? VERDICT_ABORTED : VERDICT_RELEASED);
+    say(out, "%s", describe_end(ending, how, sizeof how));
+}
+
+static void
 judge_bad_protocol(const struct ending *ending, struct outcome *out)
 {
     conclude(ending, out, OUTCOME_BAD_PROTOCOL, true, VERDICT_PROTOCOL);
@@ -163,8 +172,12 @@ judge_crash(const struct ending *ending, struct outcome *out)
     /* An exec program is not restarted, so its crash says nothing about restarts. */
     bool bad = ending->program == PROGRAM_WORKER && ending->intent != INTENT_STOP;
     conclude(ending, out, OUTCOME_CRASHED, bad, VERDICT_CRASH);
-    say(out, "%s%s", describe_end(ending, how, sizeof how),
-        ending->holds_job ? " while it held the job" : "");
+    describe_end(ending, how, sizeof how);
+    if (ending->unread_deaths > 0)
+        say(out, "%s before it had read the job, as the %d before it", how,
+            ending->unread_deaths - 1);
+    else
+        say(out, "%s%s", how, ending->holds_job ? " while it held the job" : "");
 }
 
 /* An exec program's exit code is its answer. */
@@ -230,6 +243,8 @@ outcome_judge(const struct ending *ending, struct outcome *out)
         say(out, "killed, since it could not be served");
     } else if (ending->intent == INTENT_MEMORY) {
         judge_memory(ending, out);
+    } else if (ending->intent == INTENT_CANCEL) {
+        judge_cancelled(ending, out);
     } else if (ending->intent == INTENT_TIMEOUT && ending->head_timed_out) {
         judge_timeout(ending, out);
     } else if (ending->intent == INTENT_TIMEOUT) {

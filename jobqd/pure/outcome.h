@@ -21,6 +21,7 @@
     X(OUTCOME_CRASHED, "crashed")                                                        \
     X(OUTCOME_TIMED_OUT, "timed out")                                                    \
     X(OUTCOME_MEMORY, "out of memory")                                                   \
+    X(OUTCOME_CANCELLED, "was ended for a cancelled job")                                \
     X(OUTCOME_BAD_PROTOCOL, "broke the protocol")                                        \
     X(OUTCOME_BOOT_FAILED, "did not start")                                              \
     X(OUTCOME_ORPHANED, "was killed by the guard")
@@ -45,6 +46,7 @@ enum intent {
     INTENT_BOOT_TIMEOUT, /* no hello in time */
     INTENT_TIMEOUT,      /* a job's deadline has passed */
     INTENT_CPU,          /* a job has used up its cpu_limit */
+    INTENT_CANCEL,       /* a job was cancelled while it ran */
     INTENT_PROTOCOL,     /* it broke the protocol; ending.complaint says how */
     INTENT_MEMORY,       /* it used more than max_memory_hard */
     INTENT_GIVE_UP,      /* memory or a descriptor failed us: we cannot serve it */
@@ -65,7 +67,10 @@ struct ending {
     bool said_hello; /* always true for PROGRAM_EXEC */
     bool holds_job;  /* a job at the head has no answer, after everything written was read
                       */
-    bool head_timed_out; /* it is that job's deadline that has passed */
+    bool head_timed_out; /* it is that job's deadline that has passed, or that was
+                            cancelled */
+    int unread_deaths;   /* with holds_job: so many workers in a row, this one the last,
+                            died with the job first in line and unread; 0: it was read */
     bool head_exceeded;  /* for INTENT_CPU and INTENT_MEMORY: it is that job's doing */
     enum oom oom;
     bool cpu_exhausted; /* as much processor time is used as the kernel lets it have */

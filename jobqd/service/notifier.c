@@ -48,6 +48,8 @@ on_notify(void *owner, const char *channel, const char *payload)
         o->on_stage(o->owner);
     else if (strcmp(payload, "leader") == 0)
         o->on_leader(o->owner);
+    else if (strcmp(payload, "cancel") == 0)
+        o->on_cancel(o->owner);
 }
 
 int

@@ -3,7 +3,7 @@
  * LISTEN is silently lost, and nothing is heard.
  *
  * Payloads: "queue NAME" (jobs came for an idle queue), "stage" (something is due soon),
- * "leader" (the lead is free).
+ * "leader" (the lead is free), "cancel" (a running job was cancelled).
  */
 #ifndef JOBQD_NOTIFIER_H
 #define JOBQD_NOTIFIER_H
@@ -19,6 +19,7 @@ struct notifier_options {
     void (*on_queue)(void *owner, const char *queue);
     void (*on_stage)(void *owner);
     void (*on_leader)(void *owner);
+    void (*on_cancel)(void *owner);
     void (*on_listening)(void *owner,
                          bool listening); /* heard from now on; not heard any more */
     void *owner;

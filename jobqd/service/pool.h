@@ -80,6 +80,11 @@ void pool_resize(struct pool *pool, int n);
  * wait in the pool). Frames to one worker are gathered and written once a loop turn. */
 void pool_give(struct pool *pool, struct job *job);
 
+/* Somebody has cancelled the job, which the pool holds: one that has not begun comes back
+ * as RELEASED; a running one is told to stop, and ended as if its deadline had passed.
+ * Its verdict says how it ended. */
+void pool_cancel(struct pool *pool, struct job *job);
+
 /* Graceful: nothing new is started, jobs that have not begun come back as RELEASED at
  * once; each worker is told to stop and finishes the job that it runs; after grace_ms
  * what is left is stopped as pool_kill does. May be called again with a smaller grace. */

@@ -469,6 +469,13 @@ store_strays(struct store *store, int64_t lease_ms, store_done done, void *data)
 }
 
 int
+store_cancel_again(struct store *store, store_done done, void *data)
+{
+    return ask_one(store, store->house, STATEMENT_cancel_again, &(struct jobq__params){0},
+                   done, data);
+}
+
+int
 store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
     /* All is settled by now, but for a claim whose answer was lost and that no new

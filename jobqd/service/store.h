@@ -188,9 +188,30 @@ int store_watch(struct store *store, store_done done, void *data);
 enum { STORE_MAX_BURY = 100 };
 int store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
                store_done done, void *data);
+/* values[0]: jobs that were cancelled now, since their attempt had ended when the request
+ * for it came */
+int store_cancel_again(struct store *store, store_done done, void *data);
 /* rows: nodes without a row that hold jobs; from now on they have one, with a lease of
  * lease_ms */
 int store_strays(struct store *store, int64_t lease_ms, store_done done, void *data);
+
+struct store_cancel {
+    int64_t id;
+    int32_t attempt;
+};
+
+/* The attempts on this node that jobq.cancel was called for, lent for the call. */
+struct store_cancels_result {
+    int code;
+    const jobq_error *error;
+    size_t n;
+    const struct store_cancel *cancels;
+};
+
+typedef void (*store_cancels_done)(void *data, const struct store_cancels_result *result);
+/* On the control connection. The same ones come again until they have ended. */
+int store_cancels(struct store *store, int64_t node, store_cancels_done done, void *data);
+
 int store_goodbye(struct store *store, int64_t node, store_done done, void *data);
 int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
                store_done done, void *data);

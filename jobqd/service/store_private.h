@@ -2,7 +2,8 @@
  * which runs the same statements without a loop.
  *
  * store.c: the connections and the rare requests; store_cycle.c: the cycle;
- * store_fetch.c: large arguments; store_sql.c: the statements' texts.
+ * store_fetch.c: large arguments; store_cancels.c: requests to cancel; store_sql.c: the
+ * statements' texts.
  */
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
@@ -18,7 +19,7 @@
     X(note) X(look) X(fetch) X(ack) X(ack_drop) X(settle) X(session) \
     X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(watch) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
-    X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
+    X(cancels) X(cancel_again) X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
 /* clang-format on */
 
 enum statement_id {

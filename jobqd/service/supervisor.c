@@ -159,6 +159,7 @@ wait_again(struct pool *pool, struct list *jobs)
         struct job *job = list_entry(jobs->prev, struct job, link);
         list_remove(&job->link);
         job->started_ns = 0;
+        pool->cancels = pool->cancels || job->cancel != JOB_GOES_ON;
         list_push_front(&pool->waiting, &job->link);
         pool->n_waiting++;
     }
@@ -269,6 +270,36 @@ const struct worker_events pool_worker_events = {
     .on_end = on_worker_end,
     .on_gone = on_worker_gone,
 };
+
+/* ---- cancelled jobs ---- */
+
+/* The requests reach the jobs where they are by now. */
+static void
+pass_on_cancels(struct pool *pool)
+{
+    struct list taken, *next;
+    if (!pool->cancels)
+        return;
+    pool->cancels = false;
+    list_init(&taken);
+    for (struct list *at = pool->waiting.next; at != &pool->waiting; at = next) {
+        next = at->next;
+        if (list_entry(at, struct job, link)->cancel == JOB_GOES_ON)
+            continue;
+        pool->n_waiting--;
+        list_remove(at);
+        list_push(&taken, at);
+    }
+    for (int i = 0; i < pool->n_slots; i++) {
+        struct worker *worker = pool->slots[i]->worker;
+        if (!worker)
+            continue;
+        worker_cancel(worker, &taken);
+        pool_place(pool, worker);
+    }
+    while ((next = list_pop(&taken)) != NULL)
+        refuse(pool, list_entry(next, struct job, link), VERDICT_RELEASED, NULL);
+}
 
 /* ---- handing out jobs ---- */
 
@@ -387,6 +418,7 @@ on_turn(uv_idle_t *idle)
         pool->events->on_room(pool->owner);
         return;
     }
+    pass_on_cancels(pool);
     if (pool->state == POOL_OPEN) {
         roster_step(pool);
         if (pool_is_exec(pool))
@@ -552,6 +584,14 @@ pool_give(struct pool *pool, struct job *job)
     job->started_ns = 0;
     list_push(&pool->waiting, &job->link);
     pool->n_waiting++;
+    pool_ask_for_turn(pool);
+}
+
+void
+pool_cancel(struct pool *pool, struct job *job)
+{
+    job->cancel = JOB_CANCEL_ASKED;
+    pool->cancels = true;
     pool_ask_for_turn(pool);
 }
 

@@ -152,6 +152,8 @@ static uint64_t
 head_due_ns(const struct worker *worker)
 {
     const struct job *job = worker_head(worker);
+    if (job && job->cancel != JOB_GOES_ON)
+        return job->started_ns;
     int64_t timeout_ms = job ? timeout_of(worker, job) : 0;
     return timeout_ms > 0 ? after_ms(job->started_ns, timeout_ms) : 0;
 }
@@ -238,21 +240,27 @@ worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
     send_signal(worker, SIGKILL);
 }
 
-/* The head's deadline has passed. */
+/* The head's deadline has passed, or somebody has cancelled it. */
 static void
 head_is_late(struct worker *worker, uint64_t now_ns)
 {
     const struct job *job = worker_head(worker);
+    bool cancelled = job->cancel != JOB_GOES_ON;
+    enum intent intent = cancelled ? INTENT_CANCEL : INTENT_TIMEOUT;
     worker->late_id = job->id;
     worker->late_ms = timeout_of(worker, job);
-    log_warning(worker->subject,
-                "job %" PRId64 " has run for its timeout of %" PRId64 " ms", job->id,
-                worker->late_ms);
+    if (cancelled)
+        log_info(worker->subject, "job %" PRId64 " was cancelled: it is told to stop",
+                 job->id);
+    else
+        log_warning(worker->subject,
+                    "job %" PRId64 " has run for its timeout of %" PRId64 " ms", job->id,
+                    worker->late_ms);
     if (worker_is_exec(worker)) {
-        worker_terminate(worker, INTENT_TIMEOUT, now_ns);
+        worker_terminate(worker, intent, now_ns);
         return;
     }
-    raise_intent(worker, INTENT_TIMEOUT);
+    raise_intent(worker, intent);
     worker_set_state(worker, WORKER_CANCELLING, now_ns);
     put_cancel(worker, job->id);
     channel_flush(&worker->channel);
@@ -279,7 +287,7 @@ patience_ends(struct worker *worker, uint64_t now_ns)
             worker_terminate(worker, INTENT_STOP, now_ns);
         return;
     case WORKER_CANCELLING:
-        worker_terminate(worker, INTENT_TIMEOUT, now_ns);
+        worker_terminate(worker, INTENT_NONE, now_ns); /* why was noted when it began */
         return;
     case WORKER_LEAVING:
         if (worker->wanted == WANTED_UP && worker->complaint[0] == '\0')
@@ -436,6 +444,40 @@ worker_take_unsent(struct worker *worker, struct list *to)
     while ((link = list_pop(&worker->unsent)) != NULL) {
         worker->n_jobs--;
         list_push(to, link);
+    }
+}
+
+static void
+take_cancelled(struct worker *worker, struct list *to)
+{
+    struct list *next;
+    for (struct list *at = worker->unsent.next; at != &worker->unsent; at = next) {
+        next = at->next;
+        if (list_entry(at, struct job, link)->cancel == JOB_GOES_ON)
+            continue;
+        worker->n_jobs--;
+        list_remove(at);
+        list_push(to, at);
+    }
+}
+
+void
+worker_cancel(struct worker *worker, struct list *unsent)
+{
+    bool listens = worker->state == WORKER_BUSY || worker->state == WORKER_STOPPING ||
+                   worker->state == WORKER_CANCELLING;
+    take_cancelled(worker, unsent);
+    for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next) {
+        struct job *job = list_entry(at, struct job, link);
+        if (job->cancel != JOB_CANCEL_ASKED)
+            continue;
+        job->cancel = JOB_CANCEL_TOLD;
+        if (listens && job != worker_head(worker)) /* the head's deadline is now */
+            put_cancel(worker, job->id);
+    }
+    if (listens) {
+        worker_flush(worker);
+        worker_arm(worker, uv_hrtime());
     }
 }
 

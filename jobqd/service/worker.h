@@ -135,8 +135,9 @@ struct worker {
     struct list jobs;   /* sent, oldest first: the first one is the head */
     struct list unsent; /* given, but not yet put into the channel's buffer */
     size_t n_jobs;      /* on both lists */
-    int64_t late_id;    /* the job whose deadline has passed; 0: none */
-    int64_t late_ms;    /* what its timeout was */
+    int64_t late_id; /* the job whose deadline has passed, or that was cancelled; 0: none
+                      */
+    int64_t late_ms; /* what its timeout was */
     int64_t kept_id; /* the head when it was told to stop: the one job that was not asked
                         back */
     uint64_t answered;
@@ -206,6 +207,11 @@ uint64_t worker_busy_since(const struct worker *worker);
 
 /* Moves the jobs that were given but not sent to the end of `to`. */
 void worker_take_unsent(struct worker *worker, struct list *to);
+
+/* Acts for those of its jobs that are JOB_CANCEL_ASKED: the head is told to stop, and
+ * ended as one that is past its deadline; one behind it is asked back. What was not sent
+ * yet goes to the end of `unsent`. */
+void worker_cancel(struct worker *worker, struct list *unsent);
 
 /* Tells it to finish the job that it runs and go. What it was sent but has not begun is
  * asked back. */

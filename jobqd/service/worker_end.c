@@ -61,10 +61,29 @@ has_reached(const struct worker *worker, const struct job *job)
     return !(channel->unread && channel->total == job->frame_end);
 }
 
+/* After so many workers that died with the same job first in line, but unread, it is
+ * charged all the same. Not more than bad ends before the pool pauses: then it would be
+ * given back to the database, and counted anew. */
+enum { UNREAD_DEATHS = 3 };
+
+static void
+charge_unread(const struct worker *worker, struct job *job, struct ending *ending,
+              struct outcome *outcome)
+{
+    int most = worker->program->queue->max_restarts + 1;
+    if (!job || ending->holds_job || !(outcome->bad || outcome->kind == OUTCOME_CRASHED))
+        return;
+    if (++job->unread_deaths < (most < UNREAD_DEATHS ? most : UNREAD_DEATHS))
+        return;
+    ending->holds_job = true;
+    ending->unread_deaths = job->unread_deaths;
+    outcome_judge(ending, outcome);
+}
+
 static void
 judge(struct worker *worker, const struct child_end *end, struct outcome *outcome)
 {
-    const struct job *job = worker_head(worker);
+    struct job *job = worker_head(worker);
     char step[512];
     struct child_failure failure = child_failure(&worker->child);
     limits_describe(&worker->program->plan.limits, failure.step, step, sizeof step);
@@ -88,6 +107,7 @@ judge(struct worker *worker, const struct child_end *end, struct outcome *outcom
     };
     worker_fill_ending(worker, end, &ending);
     outcome_judge(&ending, outcome);
+    charge_unread(worker, job, &ending, outcome);
 }
 
 static void
@@ -118,6 +138,8 @@ log_end(const struct worker *worker, const struct outcome *outcome)
 {
     if (outcome->kind == OUTCOME_FINISHED || outcome->kind == OUTCOME_STOPPED)
         log_debug(worker->subject, "%s", outcome->text);
+    else if (outcome->kind == OUTCOME_CANCELLED)
+        log_info(worker->subject, "%s: %s", outcome_name(outcome->kind), outcome->text);
     else
         log_warning(worker->subject, "%s: %s", outcome_name(outcome->kind),
                     outcome->text);

@@ -98,6 +98,8 @@ worker_thaw(struct worker *worker)
     X("timeout_ms", timeout_ms, 0, INT64_MAX)                                            \
     X("started_ns", started_ns, 0, INT64_MAX)                                            \
     X("output_from", output_from, 0, INT64_MAX)                                          \
+    X("cancel", cancel, JOB_GOES_ON, JOB_CANCEL_TOLD)                                    \
+    X("unread_deaths", unread_deaths, 0, INT32_MAX)                                      \
     X("frame_end", frame_end, 0, INT64_MAX)
 
 /* ---- writing ---- */

@@ -119,7 +119,7 @@ late_job_answered(struct worker *worker)
     if (worker->sent_signal != 0)
         return; /* too late: it goes */
     bool stopped = worker->wanted == WANTED_RETIRED || worker->wanted == WANTED_STOPPED;
-    if (worker->intent == INTENT_TIMEOUT)
+    if (worker->intent == INTENT_TIMEOUT || worker->intent == INTENT_CANCEL)
         worker->intent = stopped ? INTENT_STOP : INTENT_NONE;
     if (worker->state == WORKER_CANCELLING)
         worker_set_state(worker, stopped ? WORKER_STOPPING : WORKER_BUSY,
@@ -145,7 +145,8 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
     if (verdict_error_kind(verdict.kind) != NULL)
         worker_measure_answer(worker, job, &verdict);
     if (frame->id == worker->late_id) {
-        make_late(worker, &verdict, text, sizeof text);
+        if (job->cancel == JOB_GOES_ON)
+            make_late(worker, &verdict, text, sizeof text);
         late_job_answered(worker);
     }
     worker_settle(worker, job, &verdict, worker->batch_ns);

@@ -18,10 +18,12 @@ SELECT f.label, f.text, to_jsonb(j) AS json
         (13, CASE WHEN j.state IN ('scheduled', 'retryable') THEN 'due' ELSE 'scheduled' END, j.scheduled_at::text),
         (14, 'attempted', j.attempted_at::text),
         (15, 'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = j.attempted_by)),
-        (16, 'finished', j.finished_at::text),
-        (17, 'result', j.result::text),
-        (18, 'ran', round(j.run_us / 1000.0, 3) || ' ms'),
-        (19, 'cpu', round(j.cpu_us / 1000.0, 3) || ' ms'),
-        (20, 'memory', j.max_rss_kb || ' KiB')) f (nth, label, text)
+        (16, 'cancel', (SELECT 'asked for at ' || min(c.requested_at) FROM @schema@.cancels c
+                         WHERE c.job_id = j.id AND j.state = 'executing')),
+        (17, 'finished', j.finished_at::text),
+        (18, 'result', j.result::text),
+        (19, 'ran', round(j.run_us / 1000.0, 3) || ' ms'),
+        (20, 'cpu', round(j.cpu_us / 1000.0, 3) || ' ms'),
+        (21, 'memory', j.max_rss_kb || ' KiB')) f (nth, label, text)
  WHERE j.id = $1::bigint AND f.text IS NOT NULL
  ORDER BY f.nth

@@ -248,6 +248,30 @@ def test_job_tells_the_story_attempt_by_attempt(cli, db):
     assert "crash: signal 11" in cli("jobs", db=db).stdout
 
 
+def test_job_says_where_an_attempt_ran_how_it_ended_and_what_it_used(cli, db):
+    cli("enqueue", "k", db=db)
+    errors = [{"attempt": 1, "at": "2026-11-22T10:00:01Z", "kind": "crash", "error": "was killed", "node": "web-1",
+               "claimed_at": "2026-11-22T10:00:00Z", "signal": "SIGKILL", "run_ms": 1204, "cpu_ms": 810, "max_rss_kb": 14541,
+               "output": "last words", "discarded": "crashed 3 workers", "own": 1},
+              {"attempt": 2, "at": "2026-11-22T10:01:00Z", "kind": "orphaned", "error": "node web-1 ended while it held the job",
+               "node": "web-1", "cancelled": "by request", "exit_code": 3, "run_ms": 12}]
+    with db.connect() as conn:
+        conn.execute("UPDATE jobq.jobs SET errors = %s::jsonb, attempt = 2", (json.dumps(errors),))
+    text = cli("job", 1, db=db).stdout
+    assert text[text.index("errors"):] == (
+        "errors\n"
+        "  attempt 1  2026-11-22T10:00:01Z  crash: was killed\n"
+        "    on web-1, claimed 2026-11-22T10:00:00Z, ran 1.204 s, SIGKILL, cpu 810 ms, memory 14.2 MiB\n"
+        "    output:\n"
+        "      last words\n"
+        "    discarded as poison: crashed 3 workers; a retry by hand begins a new count\n"
+        "    more:\n"
+        '      {"own": 1}\n'
+        "  attempt 2  2026-11-22T10:01:00Z  orphaned: node web-1 ended while it held the job\n"
+        "    on web-1, ran 12 ms, exit status 3\n"
+        "    cancelled by request\n")
+
+
 def test_cancel_and_retry(cli, db):
     for _ in range(3):
         cli("enqueue", "k", db=db)
@@ -258,6 +282,33 @@ def test_cancel_and_retry(cli, db):
     assert json.loads(cli("retry", 1, 2, "--json", db=db).stdout) == {"available": [1, 2]}
     assert cli("retry", 3, db=db, code=65).stderr == "jobqd retry: job 3: cannot retry it: it is available\n"
     assert db.states() == {"available": 3}
+
+
+def test_cancel_of_a_job_that_runs(cli, db):
+    for _ in range(2):
+        cli("enqueue", "k", db=db)
+    db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_at = now() WHERE id = 1")
+    assert cli("cancel", 1, 2, db=db).stdout == "job 1: runs, its node is asked to stop it\njob 2: cancelled\n"
+    assert json.loads(cli("cancel", 1, "--json", db=db).stdout) == {"cancelled": [], "stopping": [1]}
+    assert re.search(r"^  cancel +asked for at \d{4}-", cli("job", 1, db=db).stdout, re.M)
+
+
+def test_cancels_come_and_go_with_their_migration(cli, db):
+    """Up and down with jobs there, one of them running, one retried by hand, and a request under way."""
+    for _ in range(3):
+        cli("enqueue", "k", db=db)
+    db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_at = now() WHERE id = 1")
+    db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL, attempt = 1 WHERE id = 2")
+    cli("cancel", 1, db=db)
+    cli("retry", 2, db=db)
+    cli("migrate", "down", "4", db=db)
+    assert db.value("SELECT to_regclass('jobq.cancels')") is None
+    assert db.value("SELECT jobq.cancel(1)") is False and db.value("SELECT jobq.cancel(3)") is True
+    assert cli("jobs", db=db, code=78).stderr.endswith("has version 4, this jobqd needs 5: run `jobqd migrate up`\n")
+    cli("migrate", "up", db=db)
+    cli("cancel", 1, db=db)
+    assert db.query("SELECT job_id FROM jobq.cancels") == [(1,)]
+    assert db.states() == {"executing": 1, "available": 1, "cancelled": 1}
 
 
 # ---- queues ----

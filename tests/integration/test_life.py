@@ -376,6 +376,11 @@ def test_jobs_flow_through_a_transaction_mode_pooler(db, jobqd, worker, pgbounce
         conn.execute("SELECT jobq.enqueue('segfault', '{\"times\": 1}')")
         conn.execute("SELECT jobq.enqueue('ok', scheduled_at => now() + interval '1 second')")
     db.wait_for_states({"completed": 2102}, timeout=120)
+    with psycopg.connect(pgbouncer(db), autocommit=True, prepare_threshold=None) as conn:
+        conn.execute("SELECT jobq.enqueue('sleep', '{\"ms\": 3600000}')")
+        db.wait_for_states({"completed": 2102, "executing": 1})
+        conn.execute("SELECT jobq.cancel(id) FROM jobq.jobs")
+    db.wait_for_states({"completed": 2102, "cancelled": 1})
     for node in nodes:
         assert node.stop() == 0
     assert db.query("SELECT * FROM jobq.nodes") == []

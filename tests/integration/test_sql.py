@@ -413,11 +413,14 @@ def test_cancel_ends_a_job_that_waits(db, state):
     assert db.value("SELECT jobq.cancel(%s)", [job_id]) is False
 
 
-def test_cancel_leaves_an_executing_job(db):
+def test_cancel_asks_the_node_of_an_executing_job(db):
+    """The job itself is left alone: a request stands in a table, once, and whoever listens hears of it."""
     job_id = db.enqueue("a")
     claim(db, job_id)
+    assert heard(db, *[f"SELECT jobq.cancel({job_id})"] * 2) == ["cancel", "cancel"]
     assert db.value("SELECT jobq.cancel(%s)", [job_id]) is False
     assert db.states() == {"executing": 1}
+    assert db.query("SELECT job_id, attempt FROM jobq.cancels") == [(job_id, 1)]
 
 
 def test_cancel_and_a_claim_at_once(db):

@@ -111,6 +111,7 @@ verdicts_become_settlements(void **state)
         {VERDICT_SNOOZE, SETTLE_SNOOZED, false},
         {VERDICT_DISCARD, SETTLE_DISCARDED, true},
         {VERDICT_CANCELLED, SETTLE_CANCELLED, false},
+        {VERDICT_ABORTED, SETTLE_CANCELLED, true},
         {VERDICT_RELEASED, SETTLE_RELEASED, false},
         {VERDICT_CRASH, SETTLE_CRASHED, true},
         {VERDICT_TIMEOUT, SETTLE_FAILED, true},

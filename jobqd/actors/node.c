@@ -445,6 +445,8 @@ node_adopt(struct node *node, int64_t id, int64_t deadline_ns)
     assert(node->state == NODE_AWAY && node->id == 0);
     node->id = id;
     node->deadline_ns = deadline_ns;
+    if (!node->options.unfenced)
+        guard_set_deadline(guard_deadline_ns(deadline_ns, node->options.lease_ms));
     set_state(node, NODE_LIVE);
     on_lease(&node->lease);
 }

@@ -9,6 +9,7 @@
 
 #include "jobqd/actors/canceller.h"
 #include "jobqd/actors/leader.h"
+#include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/app/postgres.h"
 #include "jobqd/app/successor.h"
@@ -157,19 +158,6 @@ fail_if_told(jobq_error *err)
     return how ? jobq__error(err, JOBQ_ESTATE, "told to fail") : 0;
 }
 
-/* The guard of the program before this one goes only when another is there. */
-static void
-change_guard(struct daemon *d, pid_t old)
-{
-    jobq_error err;
-    if (daemon_start_guard(d, &err) < 0) {
-        log_error("guard", "%s", err.message);
-        abort(); /* let it crash: the old guard kills the workers */
-    }
-    if (old > 0)
-        guard_dismiss(old);
-}
-
 int
 daemon_take_over(struct daemon *d, jobq_error *err)
 {
@@ -185,6 +173,10 @@ daemon_take_over(struct daemon *d, jobq_error *err)
         rc = handover_get_int(past, "held_back", 0, 1, &held_back, err);
     if (rc == 0)
         rc = handover_get_int(past, "guard_pid", 0, INT32_MAX, &guard, err);
+    /* Before the workers, which enter themselves into its table. The guard of the program
+     * before this one goes only when all is taken over. */
+    if (rc == 0)
+        rc = daemon_start_guard(d, err);
     if (rc == 0)
         rc = queues_adopt(&d->queues, d->past, err);
     if (rc == 0)
@@ -193,6 +185,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
         return rc;
     queues_hold(&d->queues, held_back);
     node_adopt(d->node, id, deadline_ns);
+    lifeline_start(d->lifeline);
     leader_start(d->leader, id);
     canceller_start(d->canceller, id);
     if (successor_failure())
@@ -206,7 +199,8 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     d->upgrade_untold = true;
     d->announced = true;
     successor_is_up();
-    change_guard(d, (pid_t)guard);
+    if (guard > 0)
+        guard_dismiss((pid_t)guard);
     queues_thaw(&d->queues);
     handover_close(d->past);
     d->past = NULL;

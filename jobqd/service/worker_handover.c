@@ -8,6 +8,7 @@
 
 #include "jobqd/io/children.h"
 #include "jobqd/io/guard_table.h"
+#include "jobqd/io/guard_table.h"
 #include "jobqd/service/worker_private.h"
 #include "libjobq/error.h"
 
@@ -306,6 +307,9 @@ take_over(struct worker *worker, const struct streams *streams, jobq_error *err)
     if (rc < 0)
         return rc;
     children_note(worker->child.pid);
+    worker->child.guarded = guard_add(worker->child.pid);
+    if (worker->child.guarded == GUARD_FULL)
+        worker_end_for(worker, INTENT_GIVE_UP, now_ns);
     worker_freeze(worker);
     worker_limit_again(worker);
     output_restore(&worker->output, streams->line, streams->line_len, streams->tail,

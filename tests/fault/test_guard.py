@@ -212,6 +212,47 @@ def test_both_are_killed_at_once(db, jobqd, programs, ledger):
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
 
 
+# --- after an upgrade in place ---
+
+
+def test_the_next_program_s_guard_knows_the_workers_of_the_one_before(db, jobqd, programs, ledger, script):
+    watch_nodes(db)
+    program, family = script
+    queues = {"default": {"command": ledger.command(programs("ledger_worker"), 2_000_000, 2_000_000), "concurrency": 1},
+              "script": {"exec": program, "concurrency": 1}}
+    node = jobqd(db, queues, lease="3s")
+    db.enqueue("work")
+    db.enqueue("script", queue="script")
+    pids = {*family(), *wait_for(lambda: ledger.read().runs and [w.pid for w in ledger.workers])}
+    before = the_guard(node)
+    node.signal(signal.SIGUSR2)
+    node.wait_log("took over from jobqd")
+    wait_for(lambda: is_gone(before))
+    the_guard(node)
+    assert not any(map(is_gone, pids))
+    node.signal(signal.SIGSTOP)
+    try:
+        end_ns = lease_end_ns(db, "node1")
+        wait_for(lambda: all(map(is_gone, pids)), what=lambda: f"{pids} to be gone:\n{node.log()}")
+        assert boottime_ns() < end_ns, "they outlived the lease"
+    finally:
+        node.signal(signal.SIGCONT)
+    wait_all_finished(db, 2)
+    ledger.read().check_never_twice_at_once()
+
+
+def test_the_next_program_watches_the_other_nodes(db, jobqd, programs, ledger):
+    queue = {"default": {"command": ledger.command(programs("ledger_worker"), 300_000, 400_000), "concurrency": 1}}
+    node, victim = jobqd(db, queue, lease="1s"), jobqd(db, queue, lease="1s")
+    node.signal(signal.SIGUSR2)
+    node.wait_log("took over from jobqd")
+    enqueue_crowd(db, 4)
+    wait_for(lambda: victim.pid in {run.worker.parent for run in ledger.read().runs})
+    victim.kill()
+    wait_all_finished(db, 4)
+    ledger.read().check_never_twice_at_once()
+
+
 # --- respawn ---
 
 

@@ -88,6 +88,7 @@ def test_workers_and_running_jobs_stay(db, jobqd, jobqd_program, programs, insta
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 2},
                       "shell": {"exec": f"/bin/sh -c 'cat >/dev/null; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye; exit 65'"}},
                  program=installed)
+    wait_for(lambda: node.log().count("is up after") == 2)
     pid, workers = node.pid, set(node.workers())
     row = db.query("SELECT id, name, started_at FROM jobq.nodes")
     running = [db.enqueue("sleep", json.dumps({"ms": 4000, "file": f"{tmp_path}/run{i}"})) for i in range(2)]

@@ -134,8 +134,12 @@ nobody_is_told(void)
                          "permitted: jobqd would have to run as root"))
         return false;
     queue = (struct queue_config){.argv = program, .nice = -5};
-    if (!is_said(&queue, "nice: setting its nice value to -5: Permission denied: jobqd "
-                         "would have to run as root"))
+    char expected[128];
+    snprintf(expected, sizeof expected,
+             "nice: setting its nice value to %d: Permission denied: jobqd would have to "
+             "run as root",
+             getpriority(PRIO_PROCESS, 0) - 5);
+    if (!is_said(&queue, expected))
         return false;
     queue = (struct queue_config){.argv = program, .nofile = 1 << 20};
     struct rlimit files;

@@ -450,9 +450,12 @@ limits_are_set_before_the_program_runs(void **state)
                                  .stop_grace_ms = 2000,
                                  .no_new_privs = true,
                                  .working_directory = (char *)(uintptr_t) "/usr"};
+    char expected[128];
+    snprintf(expected, sizeof expected, "100\n100\n3\n6\n%d\n/usr\nNoNewPrivs:\t1\n",
+             getpriority(PRIO_PROCESS, 0) + 3);
     confined_output_is("ulimit -n; ulimit -H -n; ulimit -t; ulimit -H -t; nice; pwd;"
                        "grep NoNewPrivs /proc/self/status",
-                       &queue, "100\n100\n3\n6\n3\n/usr\nNoNewPrivs:\t1\n");
+                       &queue, expected);
 }
 
 static void
@@ -460,8 +463,11 @@ nothing_is_limited_that_is_not_asked_for(void **state)
 {
     (void)state;
     struct queue_config queue = {.mode = QUEUE_EXEC};
+    char expected[128];
+    snprintf(expected, sizeof expected, "unlimited\n%d\nNoNewPrivs:\t0\n",
+             getpriority(PRIO_PROCESS, 0));
     confined_output_is("ulimit -t; nice; grep NoNewPrivs /proc/self/status", &queue,
-                       "unlimited\n0\nNoNewPrivs:\t0\n");
+                       expected);
 }
 
 static void

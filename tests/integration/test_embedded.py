@@ -39,6 +39,10 @@ def embedded(home, jobqd):
     return start
 
 
+def as_user(user):
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
 def value(uri, sql):
     with psycopg.connect(uri, autocommit=True) as conn:
         return conn.execute(sql).fetchone()[0]
@@ -115,8 +119,8 @@ def test_who_called_sudo_can_connect(embedded, home):
     caller, other = pwd.getpwnam("games"), pwd.getpwnam("mail")
 
     def connects(daemon, user):
-        done = subprocess.run(["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "psql",
-                               daemon.uri, "-Atc", "SELECT current_user"], capture_output=True, text=True, cwd="/")
+        done = subprocess.run([*as_user(user), "psql", daemon.uri, "-Atc", "SELECT current_user"], capture_output=True,
+                              text=True, cwd="/", check=False)
         assert (done.returncode == 0) == (done.stdout == "jobq\n"), done.stderr
         return done.returncode == 0
 
@@ -129,6 +133,34 @@ def test_who_called_sudo_can_connect(embedded, home):
     assert daemon.stop() == 0
     again = embedded(env={"SUDO_UID": "0x5"})
     assert not connects(again, caller) and value(again.uri, "SELECT 1") == 1
+
+
+def test_started_by_an_ordinary_user_root_can_connect_too(jobqd_program, home):
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else")
+    user, other = pwd.getpwnam("games"), pwd.getpwnam("mail")
+    if subprocess.run([*as_user(user), "test", "-x", jobqd_program], check=False).returncode != 0:
+        pytest.skip(f"{user.pw_name} may not run {jobqd_program}")
+    (home / "db").mkdir()
+    os.chown(home / "db", user.pw_uid, user.pw_gid)
+    command = [jobqd_program, "enqueue", "noop", "--embedded", str(home / "db")]
+    env = clean_environment(HOME=str(home))
+    assert subprocess.check_output([*as_user(user), *command], env=env, text=True, cwd="/") == "1\n"
+    conf = home / "jobqd.conf"
+    conf.write_text("[queue other]\nexec = /bin/true\n")
+    with subprocess.Popen([*as_user(user), jobqd_program, "run", "-c", str(conf), "--embedded", str(home / "db")], env=env,
+                          cwd="/", stderr=subprocess.PIPE, text=True) as daemon:
+        try:
+            uri = next(line for line in daemon.stderr if " ready database=" in line).split("database=")[1].strip()
+            assert (home / "db" / "data").stat().st_uid == user.pw_uid
+            psql = ["psql", uri, "-Atc", "SELECT count(*) FROM jobq.jobs"]
+            assert subprocess.check_output(psql, text=True, cwd="/") == "1\n"
+            assert subprocess.check_output([*as_user(user), *psql], text=True, cwd="/") == "1\n"
+            assert subprocess.run([*as_user(other), *psql], capture_output=True, cwd="/", check=False).returncode != 0
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=60)
+    assert daemon.returncode == 0
 
 
 def test_a_second_signal_hurries_the_server(embedded, home):

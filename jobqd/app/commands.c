@@ -30,7 +30,10 @@ static const struct command command_run = {
     .args = "",
     .summary = "Runs the queues that the configuration names, until told to stop",
     .details = "TERM and INT let running jobs end, for shutdown_grace; a second one "
-               "stops at once.\n",
+               "stops at once. HUP\n"
+               "reads the configuration again and replaces the workers one by one; "
+               "TTIN and TTOU add and\n"
+               "take a worker of each queue.\n",
     .flags = CLI_ALL_FLAGS,
     .run = run_daemon};
 

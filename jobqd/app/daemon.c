@@ -525,11 +525,11 @@ reload(struct daemon *d)
                   err.message);
         return;
     }
-    log_info("jobqd",
-             "the configuration was read again: %zu queue%s, whose workers are "
-             "replaced one by one",
-             fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
     take_config(d, fresh);
+    log_info("jobqd",
+             "the configuration was read again and is in force: %zu queue%s, "
+             "whose workers are replaced one by one",
+             fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
 }
 
 static void

@@ -154,6 +154,7 @@ empty_slot(struct pool *pool)
     }
     return add_slot(pool);
 }
+
 struct slot *
 roster_slot(struct pool *pool, int number)
 {
@@ -455,7 +456,9 @@ feed_again(struct pool *pool, int most_passed_over, bool only_due)
 static int
 send_off(struct pool *pool, int n, bool only_due)
 {
-    int gone = n > 0 ? let_idle_go(pool, n, only_due) : 0;
+    int gone = let_idle_go(pool, n, true); /* who is due anyway goes first */
+    if (!only_due)
+        gone += let_idle_go(pool, n - gone, false);
     struct worker *worker;
     feed_again(pool, n - gone, only_due);
     while (pool->n_passed_over < n - gone &&

@@ -330,6 +330,20 @@ refuse_unhandled(struct pool *pool, const struct worker *worker, struct job *job
     refuse(pool, job, VERDICT_UNHANDLED, error);
 }
 
+/* While one program takes the place of another, their kinds may differ. The worker with
+ * room that handles this one; NULL: none does. */
+static struct worker *
+other_that_handles(struct pool *pool, const char *kind)
+{
+    size_t depth = mailbox_depth(&pool->mailbox);
+    for (int i = 0; pool->rolling && i < pool->n_slots; i++) {
+        struct worker *worker = pool->slots[i]->worker;
+        if (worker && worker->placed_at < depth && worker_handles(worker, kind))
+            return worker;
+    }
+    return NULL;
+}
+
 static void
 assign_to_workers(struct pool *pool)
 {
@@ -342,8 +356,11 @@ assign_to_workers(struct pool *pool)
             continue;
         }
         struct job *job = pop_waiting(pool);
-        if (!worker_handles(worker, job->kind)) {
-            refuse_unhandled(pool, worker, job);
+        struct worker *asked = worker;
+        if (!worker_handles(worker, job->kind))
+            worker = other_that_handles(pool, job->kind);
+        if (!worker) {
+            refuse_unhandled(pool, asked, job);
         } else if (is_too_large(worker, job)) {
             refuse_too_large(pool, worker, job);
         } else {

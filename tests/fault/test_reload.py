@@ -1,6 +1,7 @@
 """SIGHUP, recycling, TTIN and TTOU, and what a drain leaves: processes change, jobs notice nothing."""
 
 import os
+import random
 import re
 import signal
 
@@ -14,10 +15,10 @@ def log_of(node, pattern):
     return re.findall(pattern, node.log(), re.M)
 
 
-def wait_rolled(node, times=1, queue="default"):
-    """Until the log has said so many times that no process from before a reload is left."""
-    wait_for(lambda: len(log_of(node, f" queue {queue}: no process from before the reload is left")) >= times,
-             what=lambda: f"{times} rolls:\n{node.log()}")
+def wait_rolled(node, queue="default"):
+    """Until no process of the queue is left from before the last reload."""
+    wait_for(lambda: f"queue {queue}: no process from before the reload is left" in node.log().rsplit("was read again", 1)[1],
+             what=lambda: f"the roll to end:\n{node.log()}")
 
 
 def most_at_once(runs):
@@ -69,20 +70,64 @@ def test_ten_reloads_during_3000_jobs(db, jobqd, programs, ledger):
     assert len(db.query("SELECT * FROM public.seen_nodes")) == 1
 
 
+def test_reloads_crashes_and_resizes_together(db, jobqd, programs, ledger):
+    """Workers are killed while others take their places: each kill costs one attempt of one job at most."""
+    watch_nodes(db)
+    chance = random.Random(1)
+    queue = {"command": ledger.command(programs("ledger_worker"), 0, 2000), "concurrency": 3, "max_jobs": 150,
+             "backoff": "constant(0s)", "max_restarts": 1000, "max_crashes": 0}
+    node = jobqd(db, {"default": queue}, lease="1s")
+    ids = enqueue_crowd(db, 2000)
+    kills = 0
+    for n in range(1, 60):
+        wait_for(lambda: ledger.read().ended >= n * 30)
+        what = chance.choice(["kill", "reload", "reload", "more", "fewer"])
+        if what == "kill":
+            try:
+                os.kill(chance.choice(sorted(node.workers())), signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass
+        elif what == "reload":
+            node.configure({"default": {**queue, "concurrency": chance.randint(1, 5)}})
+            node.signal(signal.SIGHUP)
+        else:
+            node.signal(signal.SIGTTIN if what == "more" else signal.SIGTTOU)
+    wait_all_finished(db, 2000)
+    kinds = check_completed(db, ledger, ids)
+    print(f"{kills} kills, {dict(kinds)}, {len(ledger.workers)} workers, {node.log().count('was read again')} reloads")
+    assert kills > 5 and set(kinds) <= {"crash"} and kinds["crash"] <= kills
+    node.reload({"default": {**queue, "concurrency": 2}})
+    wait_rolled(node)
+    assert len(node.workers()) == 2
+
+
+def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
+    """Neither memory nor descriptors nor processes, whatever was read and forgotten again."""
+    noop = programs("noop_worker")
+    queues = {f"queue{n}": {"command": noop, "concurrency": 1} for n in range(3)}
+    node = jobqd(db, queues)
+    figures = []
+    for n in range(100):
+        node.reload({**queues, f"more{n % 2}": {"exec": "true", "env": f"N={n}"}})
+        if n in (20, 99):
+            for queue in queues:
+                wait_rolled(node, queue)
+            wait_for(lambda: len(node.workers()) == 3)
+            wait_for(lambda: log_of(node, "is gone")[n - 1:])
+            figures.append((node.rss_kb(), len(os.listdir(f"/proc/{node.pid}/fd"))))
+    print(f"memory in KiB and descriptors after 21 and 100 reloads: {figures}")
+    (early_kb, early_fds), (late_kb, late_fds) = figures
+    assert late_kb < early_kb + 2000 and late_fds <= early_fds + 1
+
+
 def test_an_unchanged_file_brings_new_workers_one_by_one(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 3}})
     wait_for(lambda: len(log_of(node, "is up after")) == 3)
     before = set(node.workers())
     node.reload()
-    most = 0
-
-    def rolled():
-        nonlocal most
-        most = max(most, len(node.workers()))
-        return log_of(node, "no process from before the reload is left")
-    wait_for(rolled)
+    wait_rolled(node)
     assert not before & set(node.workers()) and len(node.workers()) == 3
-    assert most <= 4
     # Each replacement was up before its predecessor was told to go.
     assert re.findall(r"(is up after|is replaced by pid)", node.log()) == \
         ["is up after"] * 3 + ["is up after", "is replaced by pid"] * 3
@@ -142,6 +187,29 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     broken.write_text(f"#!/bin/sh\nexec {fault}\n")
     wait_rolled(node)  # by itself, once the program is mended
     wait_done(db, db.enqueue("ok"))
+
+
+@pytest.mark.parametrize("fault, words", [
+    ("silent", "did not start: said no hello within 200 ms"),
+    ("future", "broke the protocol: speaks protocol 2"),
+    ("no-interpreter", "did not start: cannot execute"),
+])
+def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
+    queue = {"concurrency": 2, "boot_timeout": "200ms", "max_restarts": 0}
+    node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
+    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    old = set(node.workers())
+    command = f"{programs('rude_worker')} {fault}"
+    if fault == "no-interpreter":
+        command = tmp_path / "program"
+        command.write_text("#!/no/such/interpreter\n")
+        command.chmod(0o755)
+    node.reload({"default": {**queue, "command": command}})
+    wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
+    node.wait_log(re.escape(words))
+    wait_done(db, db.enqueue("ok"))
+    assert old <= set(node.workers())
+    assert "nothing is started" not in node.log(), "only replacements wait"
 
 
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
@@ -204,7 +272,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     assert is_done(db, long)
     assert db.query("SELECT state::text, attempt FROM jobq.jobs WHERE id = %s", (left,)) == [("available", 0)]
     assert db.value("SELECT count(*) FROM jobq.idle WHERE queue = 'two'") == 0
-    wait_rolled(node, 2, "one")
+    wait_rolled(node, "one")
     assert len(node.workers()) == 1
     node.reload({"one": one, "two": two})
     wait_done(db, left)
@@ -247,7 +315,7 @@ def test_a_queue_is_resized_and_changed(db, jobqd, programs, tmp_path):
         assert is_done(db, job)
     log = node.reload({"default": {"command": fault, "concurrency": 1, "timeout": "300ms", "backoff": "constant(1h)"}})
     assert "queue default: changed: timeout, backoff" in log
-    wait_rolled(node, 3)
+    wait_rolled(node)
     late = db.enqueue("sleep", '{"ms": 600000}')
     wait_for(lambda: db.value("SELECT errors #>> '{0,kind}' = 'timeout' FROM jobq.jobs WHERE id = %s", (late,)))
 

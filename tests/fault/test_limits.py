@@ -6,7 +6,9 @@ import os
 import pathlib
 import pwd
 import re
+import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -72,17 +74,22 @@ MODES = ["command", "exec"]
 
 
 @pytest.fixture
+def tmp_path():
+    """A folder that any user may enter and write to: pytest's own is closed again by each pytest that starts."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-limits-"))
+    os.chmod(folder, 0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
 def program(tmp_path):
-    """The paths of the two programs, where any user may read them."""
+    """The paths of the two programs."""
     def make(mode):
-        os.chmod(tmp_path, 0o755)
         path = tmp_path / mode
         path.write_text((AS_WORKER if mode == "command" else AS_PROGRAM) % sys.executable)
         path.chmod(0o755)
         return path
-    for folder in tmp_path.parents:
-        if folder.name.startswith("pytest-"):
-            os.chmod(folder, 0o755)
     return make
 
 
@@ -141,7 +148,6 @@ def test_another_user(ask, mode):
 def test_another_users_process_dies_with_jobqd(db, jobqd, program, tmp_path, mode):
     node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "user": "nobody"}}, lease="1s")
     began = tmp_path / "began"
-    os.chmod(tmp_path, 0o777)
     job_of(db, tmp_path, do=[f"open({str(began)!r}, 'w')", "time.sleep(600)"])
     wait_for(began.exists)
     assert node.workers()

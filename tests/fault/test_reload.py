@@ -84,7 +84,7 @@ def test_reloads_crashes_and_resizes_together(db, jobqd, programs, ledger):
         what = chance.choice(["kill", "reload", "reload", "more", "fewer"])
         if what == "kill":
             try:
-                os.kill(chance.choice(sorted(node.workers())), signal.SIGKILL)
+                os.kill(chance.choice(sorted(wait_for(node.workers))), signal.SIGKILL)
                 kills += 1
             except ProcessLookupError:
                 pass

@@ -118,7 +118,10 @@ def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
             figures.append((node.rss_kb(), len(os.listdir(f"/proc/{node.pid}/fd"))))
     print(f"memory in KiB and descriptors after 21 and 100 reloads: {figures}")
     (early_kb, early_fds), (late_kb, late_fds) = figures
-    assert late_kb < early_kb + 2000 and late_fds <= early_fds + 1
+    assert late_fds <= early_fds + 1
+    with open(f"/proc/{node.pid}/maps", encoding="utf-8") as maps:
+        sanitized = "libasan" in maps.read()  # it keeps what was freed, and tells of leaks by itself
+    assert sanitized or late_kb < early_kb + 2000
 
 
 def test_an_unchanged_file_brings_new_workers_one_by_one(db, jobqd, programs):

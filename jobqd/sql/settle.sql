@@ -7,22 +7,25 @@
 -- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do
 -- not count. A failed job without attempts left, and one that crashed max_crashes workers since it was last retried by
 -- hand, is discarded: a worker that was killed for its memory counts as crashed. One that jobq.cancel was called for is
--- cancelled, however its attempt ended, unless it completed.
+-- cancelled, however its attempt ended, unless it completed: a completed one is not asked about, its request is left
+-- to housekeeping.
 WITH a AS MATERIALIZED (
     SELECT *
       FROM unnest($1::bigint[], $2::int[], $3::text[], $4::bigint[], $5::jsonb[], $6::jsonb[],
                   $7::bigint[], $8::bigint[], $9::bigint[])
            AS u (id, attempt, outcome, delay_ms, entry, result, run_us, cpu_us, max_rss_kb)
 ), v AS MATERIALIZED (
-    SELECT a.*, j.queue, c.job_id IS NOT NULL AS asked,
-           jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at, 'node', me.name)
-           || coalesce(a.entry, '{"kind": "cancelled", "error": "cancelled by request"}')
-           || CASE WHEN c.job_id IS NOT NULL THEN '{"cancelled": "by request"}'
-                   WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
-                   ELSE '{}' END AS noted,
-           a.entry IS NOT NULL OR (c.job_id IS NOT NULL AND a.outcome <> 'completed') AS leaves_entry,
+    SELECT a.*, j.queue, asked.yes AS asked,
+           CASE WHEN a.entry IS NOT NULL OR asked.yes THEN
+               jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at,
+                   'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10))
+               || coalesce(a.entry, '{"kind": "cancelled", "error": "cancelled by request"}')
+               || CASE WHEN asked.yes THEN '{"cancelled": "by request"}'
+                       WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
+                       ELSE '{}' END
+           END AS noted,
            CASE WHEN a.outcome = 'completed' THEN a.outcome
-                WHEN c.job_id IS NOT NULL OR a.outcome = 'cancelled' THEN 'cancelled'
+                WHEN asked.yes OR a.outcome = 'cancelled' THEN 'cancelled'
                 WHEN a.outcome = 'discarded' THEN a.outcome
                 WHEN a.outcome IN ('failed', 'crashed') AND (j.attempt >= j.max_attempts OR poison.yes)
                 THEN 'discarded'
@@ -32,8 +35,10 @@ WITH a AS MATERIALIZED (
       FROM a
       JOIN @schema@.jobs j
         ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
-      LEFT JOIN @schema@.cancels c ON c.job_id = a.id AND c.attempt = a.attempt AND c.node_id = $10
-     CROSS JOIN (SELECT (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10) AS name) me
+     CROSS JOIN LATERAL (
+            SELECT a.outcome <> 'completed' AND
+                   EXISTS (SELECT FROM @schema@.cancels c
+                            WHERE c.job_id = a.id AND c.attempt = a.attempt AND c.node_id = $10) AS yes) asked
      CROSS JOIN LATERAL (
             SELECT a.outcome = 'crashed' AND $11 > 0 AND
                    1 + (SELECT count(*) FROM jsonb_array_elements(j.errors) e
@@ -47,7 +52,7 @@ WITH a AS MATERIALIZED (
            attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
            scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
                                ELSE now() + v.delay_ms * interval '1 millisecond' END,
-           errors = CASE WHEN v.leaves_entry THEN j.errors || v.noted ELSE j.errors END
+           errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE j.errors || v.noted END
       FROM v
      WHERE j.id = v.id AND v.next IN ('available', 'scheduled', 'retryable')
 ), ended AS (
@@ -56,7 +61,7 @@ WITH a AS MATERIALIZED (
      WHERE j.id = v.id AND v.next IN ('completed', 'cancelled', 'discarded')
     RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
               v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
-              j.meta, j.tags, CASE WHEN v.leaves_entry THEN j.errors || v.noted ELSE j.errors END AS errors,
+              j.meta, j.tags, CASE WHEN v.noted IS NULL THEN j.errors ELSE j.errors || v.noted END AS errors,
               j.key, j.unique_key, v.result
 ), kept AS (
     INSERT INTO @schema@.finished_jobs

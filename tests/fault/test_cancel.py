@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import textwrap
 
 import pytest
@@ -201,6 +202,19 @@ def test_a_drain_that_releases_it_ends_it(db, jobqd, programs):
     check_cancelled(db, job)
 
 
+def test_an_upgrade_in_place_goes_on_with_it(db, jobqd, programs):
+    """The worker has been told to stop when the daemon executes itself: the next one ends it."""
+    node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "2s"}})
+    job = db.enqueue("hang_until_term")
+    wait_running(db, job)
+    cancel(db, job)
+    node.wait_log("it is told to stop")
+    node.signal(signal.SIGUSR2)
+    node.wait_log("took over from")
+    assert check_cancelled(db, job)["signal"] == "SIGTERM"
+    assert wait_ended(db, db.enqueue("ok"))[0] == "completed"
+
+
 def test_a_dead_node_leaves_it_to_the_lifeline(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "1h"}}, lease="1s")
     job = db.enqueue("hang")
@@ -232,6 +246,7 @@ def test_completion_wins_over_a_request(db):
     cancel(db, job)
     settle(db, job, "completed", None, result="1")
     assert wait_ended(db, job) == ("completed", 1, [])
+    assert db.value("SELECT jobq.cancel_again()") == 0
     assert db.value("SELECT count(*) FROM jobq.cancels") == 0
 
 

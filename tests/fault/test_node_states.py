@@ -85,12 +85,3 @@ def test_large_arguments_do_not_fill_the_daemon(db, jobqd, programs):
              " FROM generate_series(1, 200) n")
     db.wait_for_states({"completed": 200})
     assert node.rss_kb() < 200_000
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR2])
-def test_a_signal_without_a_meaning_changes_nothing(db, jobqd, programs, number):
-    node = jobqd(db, {"default": {"command": programs("noop_worker")}})
-    node.signal(number)
-    node.wait_log(f"{signal.Signals(number).name} changes nothing")
-    db.enqueue("noop")
-    db.wait_for_states({"completed": 1})

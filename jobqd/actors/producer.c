@@ -42,7 +42,8 @@ struct producer {
     bool listening;    /* notifications are heard */
     bool held_back;    /* TSTP: finish, but claim nothing new */
     bool leaves;       /* for good: its idle mark is still to be cleared */
-    bool in_flight;    /* a cycle is under way */
+    bool in_flight;    /* a cycle is under way … */
+    uint64_t sent_ns;  /* … since then */
     struct pool *pool; /* NULL once it has stopped and was freed */
     bool pool_stopped;
     struct list ready; /* claimed, not handed over */
@@ -515,7 +516,7 @@ send_cycle(struct producer *p, size_t claim, bool poll)
         cycle.look = cycle.note = false;
     int rc = outbox_take(&p->outbox, &cycle);
     memcpy(p->sent_cursors, p->cursor.after, sizeof p->sent_cursors);
-    if (rc == 0)
+    if (rc == 0 && !p->options.lost_cycle)
         rc = store_cycle(p->options.store, &cycle, on_cycle, p);
     if (rc < 0) {
         outbox_returned(&p->outbox);
@@ -524,6 +525,7 @@ send_cycle(struct producer *p, size_t claim, bool poll)
         return;
     }
     p->in_flight = true;
+    p->sent_ns = now;
     if (cycle.note)
         p->noted_ns = now;
     tempo_sent(&p->tempo, now, cycle.look);
@@ -977,6 +979,12 @@ producer_pool_status(const struct producer *p, struct pool_status *out)
         pool_status(p->pool, out);
     else
         memset(out, 0, sizeof *out);
+}
+
+int64_t
+producer_cycle_ms(const struct producer *p)
+{
+    return p->in_flight ? (int64_t)((uv_hrtime() - p->sent_ns) / 1000000u) : 0;
 }
 
 size_t

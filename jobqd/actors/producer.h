@@ -48,6 +48,7 @@ struct producer_options {
     size_t max_frame;
     int64_t poll_interval_ms;
     bool unsafe_base; /* test seam: see cursor.h */
+    bool lost_cycle;  /* test seam: no cycle is answered, as if we had forgotten it */
     /* The workers are gone and nothing waits to be confirmed (after producer_drain), or
      * the workers are gone (after producer_abandon). */
     void (*on_stopped)(void *owner);
@@ -110,6 +111,9 @@ void producer_put(const struct producer *producer, struct handover *handover);
  * *entry is the first record that is not its own, or NULL, afterwards. */
 int producer_adopt(struct producer *producer, const struct handover_reader *reader,
                    const struct handover_entry **entry, jobq_error *err);
+
+/* For how long a cycle has been under way; 0: none is. */
+int64_t producer_cycle_ms(const struct producer *producer);
 
 enum producer_state producer_state(const struct producer *producer);
 const char *producer_queue(const struct producer *producer);

@@ -53,18 +53,21 @@ daemon_state_meaning(enum daemon_state state)
     return meanings[state];
 }
 
+static bool
+is_ending(const struct daemon *d)
+{
+    return d->state >= DAEMON_DRAINING;
+}
+
 static void
 set_state(struct daemon *d, enum daemon_state state)
 {
     assert(state > d->state || d->state == DAEMON_DATABASE);
     d->state = state;
     log_debug("jobqd", "waits for %s", daemon_state_meaning(state));
-}
-
-static bool
-is_ending(const struct daemon *d)
-{
-    return d->state >= DAEMON_DRAINING;
+    if (is_ending(d))
+        systemd_stopping(d->systemd);
+    systemd_update(d->systemd);
 }
 
 /* After a lost lease: every worker is gone, so the node may come back under a new id,
@@ -150,6 +153,7 @@ announce(struct daemon *d)
              d->queues.n_slots, d->queues.n_slots == 1 ? "" : "s",
              text && *text ? text : "(libpq's defaults)");
     jobq__buf_clear(&shown);
+    systemd_ready(d->systemd);
 }
 
 static void
@@ -237,6 +241,7 @@ on_control_ready(void *owner)
     if (d->database_down)
         log_info("database", "back again");
     d->database_down = false;
+    systemd_update(d->systemd);
     node_control_ready(d->node);
     daemon_tell_upgrade(d);
 }
@@ -248,6 +253,7 @@ on_control_lost(void *owner, const jobq_error *why)
     if (!d->database_down)
         log_warning("database", "away, running jobs go on: %s", why->message);
     d->database_down = true;
+    systemd_update(d->systemd);
     node_control_lost(d->node);
 }
 
@@ -367,6 +373,7 @@ on_embedded_stopped(void *owner)
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
     upgrade_close(d->upgrade);
+    systemd_close(d->systemd);
 }
 
 static void
@@ -477,6 +484,7 @@ hold(struct daemon *d, bool paused)
         return;
     log_info("jobqd", paused ? "claims no more jobs until SIGCONT" : "claims jobs again");
     queues_hold(&d->queues, paused);
+    systemd_update(d->systemd);
 }
 
 static void
@@ -516,6 +524,7 @@ reload(struct daemon *d)
     if (upgrade_state(d->upgrade) == UPGRADE_FREEZING)
         upgrade_abort(d->upgrade, "told to reload meanwhile");
     d->reload_owed = d->state == DAEMON_DATABASE || d->queues.state != QUEUES_SERVING;
+    systemd_reloading(d->systemd);
     if (d->reload_owed)
         return;
     if (reload_read(&fresh, d->cli, &err) < 0) {
@@ -523,6 +532,7 @@ reload(struct daemon *d)
                   "the configuration was read again and is refused, the old one "
                   "stays in force: %s",
                   err.message);
+        systemd_ready(d->systemd);
         return;
     }
     take_config(d, fresh);
@@ -530,6 +540,7 @@ reload(struct daemon *d)
              "the configuration was read again and is in force: %zu queue%s, "
              "whose workers are replaced one by one",
              fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
+    systemd_ready(d->systemd);
 }
 
 static void
@@ -762,11 +773,16 @@ start_embedded(struct daemon *d, jobq_error *err)
 static int
 new_handles(struct daemon *d)
 {
+    const struct systemd_options systemd = {.loop = &d->loop,
+                                            .describe = daemon_describe_to_systemd,
+                                            .stuck = daemon_stuck,
+                                            .owner = d};
     uv_timer_init(&d->loop, &d->session);
     d->session.data = d;
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
-    if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0)
+    if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0 ||
+        systemd_new(&d->systemd, &systemd) < 0)
         return JOBQ_ENOMEM;
     return signals_open(&d->signals, &d->loop, on_signal, d);
 }

@@ -1,7 +1,8 @@
 /* daemon_private.h: what the files of the daemon share. Not for anybody else.
  *
  * daemon.c: the way up, the way down, and what an event of one actor means for the
- * others; daemon_upgrade.c: how it is left to another program, and taken over from one.
+ * others; daemon_upgrade.c: how it is left to another program, and taken over from one;
+ * daemon_systemd.c: what the service manager is told.
  */
 #ifndef JOBQD_DAEMON_PRIVATE_H
 #define JOBQD_DAEMON_PRIVATE_H
@@ -15,6 +16,7 @@
 #include "jobqd/app/cli.h"
 #include "jobqd/app/queues.h"
 #include "jobqd/app/signals.h"
+#include "jobqd/app/systemd.h"
 #include "jobqd/app/upgrade.h"
 #include "jobqd/base/config.h"
 #include "jobqd/base/handover.h"
@@ -44,6 +46,7 @@ struct daemon {
     int exit_code;
     uv_loop_t loop;
     struct signals signals;
+    struct systemd *systemd;
     struct guard *guard;
     struct embedded *embedded;
     struct store *store;
@@ -76,6 +79,12 @@ struct daemon {
 
 const char *daemon_state_meaning(enum daemon_state state);
 int daemon_start_guard(struct daemon *d, jobq_error *err);
+
+/* ---- daemon_systemd.c ---- */
+
+/* For struct systemd_options. */
+bool daemon_stuck(void *owner, char *why, size_t size);
+void daemon_describe_to_systemd(void *owner, struct jobq__buf *out);
 
 /* ---- daemon_upgrade.c ---- */
 

@@ -198,6 +198,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
         snprintf(d->upgrade_error, sizeof d->upgrade_error, "%s", successor_failure());
     d->upgrade_untold = true;
     d->announced = true;
+    systemd_ready(d->systemd); /* as it has been all along */
     successor_is_up();
     if (guard > 0)
         guard_dismiss((pid_t)guard);

@@ -107,6 +107,7 @@ new_producer(struct slot *slot)
         .max_frame = queues->config->max_frame,
         .poll_interval_ms = queues->config->poll_interval_ms,
         .unsafe_base = getenv("JOBQ_TEST_UNSAFE_BASE") != NULL,
+        .lost_cycle = getenv("JOBQ_TEST_LOST_CYCLE") != NULL,
         .on_stopped = on_producer_stopped,
         .on_frozen = on_producer_frozen,
         .owner = slot,
@@ -482,6 +483,35 @@ queues_adopt(struct queues *queues, const struct handover_reader *reader, jobq_e
             return rc;
     }
     return 0;
+}
+
+int64_t
+queues_cycle_ms(const struct queues *queues)
+{
+    int64_t oldest_ms = 0;
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        const struct slot *slot = queues->slots[i];
+        int64_t ms = slot->producer ? producer_cycle_ms(slot->producer) : 0;
+        if (ms > oldest_ms)
+            oldest_ms = ms;
+    }
+    return oldest_ms;
+}
+
+void
+queues_sum(const struct queues *queues, struct queues_sum *out)
+{
+    *out = (struct queues_sum){0};
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct pool_status pool;
+        if (!queues->slots[i]->producer)
+            continue;
+        producer_pool_status(queues->slots[i]->producer, &pool);
+        out->wanted += pool.wanted;
+        out->busy += pool.busy;
+        out->backing_off += pool.backing_off;
+        out->held += producer_held(queues->slots[i]->producer);
+    }
 }
 
 static void

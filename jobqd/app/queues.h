@@ -100,6 +100,17 @@ void queues_put(const struct queues *queues, struct handover *handover);
 int queues_adopt(struct queues *queues, const struct handover_reader *reader,
                  jobq_error *err);
 
+/* The oldest cycle that is under way, of any queue; 0: none is. */
+int64_t queues_cycle_ms(const struct queues *queues);
+
+/* All queues in figures. */
+struct queues_sum {
+    int wanted, busy; /* workers */
+    size_t held;      /* jobs */
+    size_t backing_off;
+};
+void queues_sum(const struct queues *queues, struct queues_sum *out);
+
 /* Appends the state of all queues, one JSON object. */
 void queues_describe(const struct queues *queues, struct jobq__buf *out);
 

@@ -257,18 +257,25 @@ patience(const struct pgconn *conn)
     return dead_after;
 }
 
+/* When a batch under way, unanswered, means that the connection is dead; UINT64_MAX:
+ * there is none, or never. */
+static uint64_t
+dead_at_ms(const struct pgconn *conn)
+{
+    uint64_t most_ms = patience(conn);
+    const struct pgbatch *head = pgqueue_head(&conn->queue);
+    if (!head || most_ms == 0)
+        return UINT64_MAX;
+    uint64_t since =
+        head->sent_at_ms > conn->answered_at_ms ? head->sent_at_ms : conn->answered_at_ms;
+    return since + most_ms;
+}
+
 static void
 set_watchdog(struct pgconn *conn)
 {
     uint64_t now = uv_now(conn->loop);
-    uint64_t deadline = UINT64_MAX;
-    uint64_t most_ms = patience(conn);
-    const struct pgbatch *head = pgqueue_head(&conn->queue);
-    if (head && most_ms > 0) {
-        uint64_t since = head->sent_at_ms > conn->answered_at_ms ? head->sent_at_ms
-                                                                 : conn->answered_at_ms;
-        deadline = since + most_ms;
-    }
+    uint64_t deadline = dead_at_ms(conn);
     if (conn->wanted == WANT_FLUSHED && conn->flush_until_ms < deadline)
         deadline = conn->flush_until_ms;
     if (deadline == UINT64_MAX)
@@ -881,6 +888,20 @@ int
 pgconn_server_version(const struct pgconn *conn)
 {
     return conn->state == PGCONN_READY ? PQserverVersion(conn->pg) : 0;
+}
+
+bool
+pgconn_works(const struct pgconn *conn)
+{
+    return !pgqueue_empty(&conn->queue) || !list_empty(&conn->refused);
+}
+
+int64_t
+pgconn_overdue_ms(const struct pgconn *conn)
+{
+    uint64_t now = uv_now(conn->loop);
+    uint64_t dead_at = conn->state == PGCONN_READY ? dead_at_ms(conn) : UINT64_MAX;
+    return dead_at < now ? (int64_t)(now - dead_at) : 0;
 }
 
 void

@@ -110,6 +110,12 @@ int pgconn_server_version(const struct pgconn *conn); /* 150020; 0 while away */
  * connection is believed for patience_ms alone, if that is less than dead_after_ms. */
 void pgconn_doubt(struct pgconn *conn, int64_t patience_ms);
 
+/* Something is under way on it, or waits for its outcome. */
+bool pgconn_works(const struct pgconn *conn);
+/* For how long a ready connection should have been dropped already, since nothing under
+ * way was answered in time; 0: it should not. More than a moment is a fault of ours. */
+int64_t pgconn_overdue_ms(const struct pgconn *conn);
+
 /* Drops the connection and connects anew, at once. For tests and for a conninfo that has
  * changed. */
 void pgconn_reset(struct pgconn *conn);

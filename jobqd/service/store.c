@@ -218,6 +218,25 @@ store_pooled(const struct store *store)
     return pgconn_pooled(store->control);
 }
 
+bool
+store_works(const struct store *store)
+{
+    return store->work && pgconn_works(store->work);
+}
+
+int64_t
+store_overdue_ms(const struct store *store)
+{
+    const struct pgconn *all[] = {store->work, store->control, store->house};
+    int64_t most_ms = 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        int64_t ms = all[i] ? pgconn_overdue_ms(all[i]) : 0;
+        if (ms > most_ms)
+            most_ms = ms;
+    }
+    return most_ms;
+}
+
 /* ---- the rare requests ---- */
 
 struct request {

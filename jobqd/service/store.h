@@ -47,6 +47,11 @@ void store_reset_work(struct store *store);
 bool store_pooled(
     const struct store *store); /* a pooler stands between: LISTEN is of no use */
 
+/* The work connection has something under way. */
+bool store_works(const struct store *store);
+/* The longest of its connections' pgconn_overdue_ms: 0, but for a fault of ours. */
+int64_t store_overdue_ms(const struct store *store);
+
 /* X(enumerator, settle.sql's word) */
 #define SETTLEMENTS(X)                                                                   \
     X(SETTLE_COMPLETED, "completed")                                                     \

@@ -448,7 +448,8 @@ node_adopt(struct node *node, int64_t id, int64_t deadline_ns)
     if (!node->options.unfenced)
         guard_set_deadline(guard_deadline_ns(deadline_ns, node->options.lease_ms));
     set_state(node, NODE_LIVE);
-    on_lease(&node->lease);
+    /* From the loop: a lease that has ended meanwhile is lost when all is taken over. */
+    uv_timer_start(&node->lease, on_lease, 0, 0);
 }
 
 int64_t

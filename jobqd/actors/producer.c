@@ -879,12 +879,13 @@ producer_thaw(struct producer *p)
 }
 
 void
-producer_put(const struct producer *p, struct handover *handover)
+producer_put(const struct producer *p, int resized, struct handover *handover)
 {
     const struct queue_config *queue = p->options.queue;
     handover_record(handover, "queue");
     handover_put_text(handover, "name", queue->name);
     handover_put_text(handover, "mode", queue->mode == QUEUE_EXEC ? "exec" : "command");
+    handover_put_int(handover, "resized", resized);
     handover_put_int(handover, "claimed", (int64_t)p->stats.claimed);
     handover_put_int(handover, "acked", (int64_t)p->stats.acked);
     handover_put_int(handover, "refused", (int64_t)p->stats.refused);

@@ -105,8 +105,10 @@ void producer_abandon(struct producer *producer);
  * at any time. */
 void producer_freeze(struct producer *producer);
 void producer_thaw(struct producer *producer);
-/* Appends a record "queue", and those of its workers. */
-void producer_put(const struct producer *producer, struct handover *handover);
+/* Appends a record "queue", and those of its workers. resized: workers more than the
+ * configuration says. */
+void producer_put(const struct producer *producer, int resized,
+                  struct handover *handover);
 /* Right after producer_new: takes the workers of the record *entry over, a "queue";
  * *entry is the first record that is not its own, or NULL, afterwards. */
 int producer_adopt(struct producer *producer, const struct handover_reader *reader,

@@ -351,6 +351,7 @@ static void
 begin_drain(struct daemon *d, int64_t grace_ms)
 {
     int64_t more_ms = grace_ms > 0 ? PATIENCE_MS : LITTLE_PATIENCE_MS;
+    upgrade_abort(d->upgrade, "this jobqd stops"); /* what stands still would not end */
     if (more_ms > d->booted->lease_ms)
         more_ms = d->booted->lease_ms;
     if (d->state == DAEMON_RUNNING)

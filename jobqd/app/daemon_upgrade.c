@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "jobqd/actors/canceller.h"
 #include "jobqd/actors/leader.h"
@@ -18,6 +19,8 @@
 #include "jobqd/io/spawn.h"
 #include "jobqd/service/store.h"
 #include "libjobq/error.h"
+
+enum { LATE_S = 3 };
 
 /* ---- how it ended ---- */
 
@@ -51,6 +54,7 @@ write_handover(void *owner, struct handover *handover, bool rehearsal, jobq_erro
     handover_put_text(handover, "schema", c->schema);
     handover_put_text(handover, "embedded", c->embedded ? c->embedded : "");
     handover_put_text(handover, "conninfo", d->conninfo);
+    handover_put_int(handover, "lease_ms", d->booted->lease_ms);
     handover_put_int(handover, "held_back", d->queues.held_back);
     handover_put_int(handover, "files_before", spawn_files_before());
     handover_put_int(handover, "guard_pid", guard_pid(d->guard));
@@ -121,11 +125,14 @@ daemon_on_upgrade_signal(struct daemon *d)
 int
 daemon_open_past(struct daemon *d, jobq_error *err)
 {
-    int document = successor_document();
+    int document;
     int64_t files;
-    if (document < 0)
-        return 0;
-    int rc = handover_open(&d->past, document, err);
+    int rc = successor_document(&document, err);
+    if (rc < 0 || document < 0)
+        return rc;
+    if (successor_failure())
+        unsetenv(HANDOVER_TEST_LACKS);
+    rc = handover_open(&d->past, document, err);
     if (rc < 0)
         return rc;
     const struct handover_entry *past = handover_next(d->past, NULL);
@@ -153,6 +160,10 @@ fail_if_told(jobq_error *err)
     const char *how = successor_failure() ? NULL : getenv("JOBQ_TEST_TAKE_OVER");
     if (how && strcmp(how, "abort") == 0)
         abort();
+    if (how && strcmp(how, "late") == 0) { /* up, but later than the lease allows */
+        sleep(LATE_S);
+        return 0;
+    }
     if (how && strcmp(how, "segfault") == 0)
         raise(SIGSEGV);
     return how ? jobq__error(err, JOBQ_ESTATE, "told to fail") : 0;
@@ -177,6 +188,8 @@ daemon_take_over(struct daemon *d, jobq_error *err)
      * before this one goes only when all is taken over. */
     if (rc == 0)
         rc = daemon_start_guard(d, err);
+    if (rc == 0)
+        successor_takes_along(guard_pid(d->guard));
     if (rc == 0)
         rc = queues_adopt(&d->queues, d->past, err);
     if (rc == 0)

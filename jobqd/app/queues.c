@@ -278,19 +278,25 @@ queues_configure(struct queues *queues, const struct config *config)
     }
 }
 
+static void
+resize(struct slot *slot, int by)
+{
+    int n = slot->workers + by;
+    if (by == 0 || n < 1 || n > MOST_WORKERS)
+        return;
+    log_info(slot->subject, "%d workers instead of %d", n, slot->workers);
+    slot->workers = n;
+    producer_resize(slot->producer, n);
+}
+
 void
 queues_resize(struct queues *queues, int by)
 {
     if (queues->state != QUEUES_SERVING)
         return;
     for (size_t i = 0; i < queues->n_slots; i++) {
-        struct slot *slot = queues->slots[i];
-        int n = slot->workers + by;
-        if (slot->removed || n < 1 || n > MOST_WORKERS)
-            continue;
-        log_info(slot->subject, "%d workers instead of %d", n, slot->workers);
-        slot->workers = n;
-        producer_resize(slot->producer, n);
+        if (!queues->slots[i]->removed)
+            resize(queues->slots[i], by);
     }
 }
 
@@ -449,16 +455,10 @@ void
 queues_put(const struct queues *queues, struct handover *handover)
 {
     for (size_t i = 0; i < queues->n_slots; i++)
-        producer_put(queues->slots[i]->producer, handover);
-}
-
-static struct producer *
-find_producer(const struct queues *queues, const char *name)
-{
-    for (size_t i = 0; i < queues->n_slots; i++)
-        if (strcmp(queues->slots[i]->queue->name, name) == 0)
-            return queues->slots[i]->producer;
-    return NULL;
+        producer_put(queues->slots[i]->producer,
+                     queues->slots[i]->workers -
+                         (int)queues->slots[i]->queue->concurrency,
+                     handover);
 }
 
 int
@@ -474,13 +474,19 @@ queues_adopt(struct queues *queues, const struct handover_reader *reader, jobq_e
         int rc = handover_get_bytes(entry, "name", &name, NULL, err);
         if (rc < 0)
             return rc;
-        struct producer *producer = find_producer(queues, name);
-        if (!producer)
+        struct slot *slot = find_slot(queues, name);
+        if (!slot)
             return jobq__error(err, JOBQ_EINVAL,
                                "queue %s is not in the configuration any more", name);
-        rc = producer_adopt(producer, reader, &entry, err);
+        int64_t resized = 0;
+        if (handover_has(entry, "resized"))
+            rc = handover_get_int(entry, "resized", -MOST_WORKERS, MOST_WORKERS, &resized,
+                                  err);
+        if (rc == 0)
+            rc = producer_adopt(slot->producer, reader, &entry, err);
         if (rc < 0)
             return rc;
+        resize(slot, (int)resized);
     }
     return 0;
 }

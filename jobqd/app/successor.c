@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -25,11 +26,15 @@ extern char **environ;
 
 enum { TEXT = 160 };
 
+/* What take_number gives instead of a descriptor. */
+enum { NONE = -1, GARBLED = -2 };
+
 static struct {
     char path[4096];
     char **argv;
     int document;
     int predecessor; /* -1: there is no way back, or none any more */
+    pid_t stray;     /* ends with this program if it does not come up; 0: none */
     char *failure;   /* NULL: none */
     /* For the way back: one environment, whose first entry is the reason. */
     char **environment;
@@ -46,6 +51,11 @@ go_back(void)
     if (self.predecessor < 0)
         return;
     alarm(0);
+    /* Only if it is a child that nobody has waited for: the number is its own then. */
+    if (self.stray > 0 && waitpid(self.stray, NULL, WNOHANG) == 0) {
+        kill(self.stray, SIGKILL);
+        waitpid(self.stray, NULL, 0);
+    }
     syscall(SYS_execveat, self.predecessor, "", self.argv, self.environment,
             AT_EMPTY_PATH);
     _exit(EX_SOFTWARE); /* the kernel kills the workers, the lifeline rescues the jobs */
@@ -118,13 +128,13 @@ take_number(const char *name)
 {
     const char *text = getenv(name);
     if (!text)
-        return -1;
+        return NONE;
     char *end;
     errno = 0;
     long value = strtol(text, &end, 10);
     return errno == 0 && end != text && *end == '\0' && value > 2 && value < 1 << 20
                ? (int)value
-               : -1;
+               : GARBLED;
 }
 
 static void
@@ -155,7 +165,9 @@ successor_begin(char **argv)
     unsetenv(DOCUMENT);
     unsetenv(PREDECESSOR);
     unsetenv(FAILURE);
-    if (self.document < 0 || self.predecessor < 0)
+    /* Close-on-exec, so that the way back does not leave it behind. */
+    if (self.document < 0 || self.predecessor < 0 || fcntl(self.document, F_GETFD) < 0 ||
+        fcntl(self.predecessor, F_SETFD, FD_CLOEXEC) < 0)
         self.predecessor = -1;
     else if (make_environment(document))
         arm();
@@ -176,9 +188,25 @@ successor_argv(void)
 }
 
 int
-successor_document(void)
+successor_document(int *out, jobq_error *err)
 {
-    return self.document;
+    if (self.document == GARBLED)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "the environment's " DOCUMENT " is no descriptor: only a "
+                           "jobqd sets it, for the program that takes its place");
+    if (self.document >= 0 && fcntl(self.document, F_GETFD) < 0)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "the environment's " DOCUMENT " is %d, which is not open: "
+                           "only a jobqd sets it, for the program that takes its place",
+                           self.document);
+    *out = self.document;
+    return 0;
+}
+
+void
+successor_takes_along(pid_t pid)
+{
+    self.stray = pid;
 }
 
 const char *
@@ -214,6 +242,7 @@ successor_is_up(void)
     if (self.document < 0)
         return;
     disarm();
+    self.stray = 0;
     close_fd(&self.predecessor);
     close_fd(&self.document);
     close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);

@@ -16,6 +16,7 @@
 
 #include <jobq/error.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "jobqd/base/handover.h"
 
@@ -36,8 +37,11 @@ char *const *successor_argv(void);
  * when nothing was executed: JOBQ_EIO, and everything is as before. */
 int successor_execute(const struct handover *handover, int document, jobq_error *err);
 
-/* The document that this program was executed with; -1: it starts afresh. */
-int successor_document(void);
+/* *out: the document that this program was executed with; -1: it starts afresh.
+ * JOBQ_EINVAL: the environment names one that there is not. */
+int successor_document(int *out, jobq_error *err);
+/* A child of ours that ends with us where we do not come up. */
+void successor_takes_along(pid_t pid);
 /* Why the program that should have taken over did not come up, as it or the kernel put
  * it; NULL: this is no return. */
 const char *successor_failure(void);

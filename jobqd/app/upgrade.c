@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/query.h"
 #include "jobqd/app/successor.h"
+#include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/spawn.h"
 #include "libjobq/error.h"
@@ -80,7 +82,8 @@ fail(struct upgrade *upgrade, const char *why)
 /* ---- the rehearsal, seen from here ---- */
 
 /* It prints little; more than its pipe holds would make it wait for ever, so the pipe is
- * emptied at its end or at the limit, whatever comes first. */
+ * emptied at its end or at the limit, whatever comes first. Never waits: a process that
+ * it left behind may hold the other end. */
 static void
 read_said(struct upgrade *upgrade)
 {
@@ -113,10 +116,13 @@ last_line(struct upgrade *upgrade)
     return newline ? newline + 1 : text;
 }
 
+static void on_limit(uv_timer_t *timer);
+
 static void
 freeze(struct upgrade *upgrade)
 {
     set_state(upgrade, UPGRADE_FREEZING);
+    uv_timer_start(&upgrade->limit, on_limit, FREEZE_LIMIT_MS, 0);
     upgrade->events.freeze(upgrade->owner);
 }
 
@@ -252,6 +258,7 @@ upgrade_begin(struct upgrade *upgrade)
         return;
     }
     upgrade->said_len = 0;
+    fcntl(upgrade->child.output_fd, F_SETFL, O_NONBLOCK);
     int rc = uv_poll_init(upgrade->loop, &upgrade->exit_poll, upgrade->child.pidfd);
     if (rc < 0) {
         child_discard(&upgrade->child);
@@ -389,12 +396,55 @@ check_same(const struct handover_entry *entry, const char *field, const char *ou
     return rc;
 }
 
+/* The same database, though its password may be a new one. The strings themselves are not
+ * told: they may hold secrets. */
+static int
+check_place(const char *theirs, const char *ours, jobq_error *err)
+{
+    struct jobq__buf shown[2] = {{0}, {0}};
+    conninfo_redact(&shown[0], theirs);
+    conninfo_redact(&shown[1], ours);
+    const char *before = jobq__buf_cstr(&shown[0]);
+    const char *after = jobq__buf_cstr(&shown[1]);
+    int rc = 0;
+    if (!before || !after)
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory to rehearse");
+    else if (strcmp(before, after) != 0)
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "database is \"%s\" in the configuration, and \"%s\" for the "
+                         "jobqd that runs: that takes a restart",
+                         after, before);
+    jobq__buf_clear(&shown[0]);
+    jobq__buf_clear(&shown[1]);
+    return rc;
+}
+
+/* The lease was given for so long: by another length its end would be misjudged. */
+static int
+check_lease(const struct handover_entry *entry, const struct config *config,
+            jobq_error *err)
+{
+    int64_t lease_ms;
+    int rc = handover_get_int(entry, "lease_ms", 1, INT64_MAX, &lease_ms, err);
+    if (rc == 0 && lease_ms != config->lease_ms)
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "lease is %" PRId64 " ms in the configuration, and %" PRId64
+                         " ms for the jobqd that runs: that takes a restart",
+                         config->lease_ms, lease_ms);
+    return rc;
+}
+
 static int
 check_database(const struct handover_entry *entry, const struct config *config,
                jobq_error *err)
 {
     const char *conninfo;
     int rc = handover_get_bytes(entry, "conninfo", &conninfo, NULL, err);
+    if (rc == 0 && !config->embedded) { /* what the new program would use */
+        const char *ours = config->database ? config->database : "";
+        rc = check_place(conninfo, ours, err);
+        conninfo = ours;
+    }
     PGconn *conn = NULL;
     if (rc == 0)
         rc = query_connect(conninfo, &conn, err);
@@ -424,6 +474,8 @@ check_all(const struct config *config, jobq_error *err)
         if (rc == 0)
             rc =
                 check_same(at, "embedded", config->embedded ? config->embedded : "", err);
+        if (rc == 0)
+            rc = check_lease(at, config, err);
         if (rc == 0)
             rc = check_database(at, config, err);
     }

@@ -307,12 +307,30 @@ handover_is(const struct handover_entry *entry, const char *name)
 }
 
 static const struct field *
-find(const struct handover_entry *entry, const char *name, jobq_error *err)
+look_up(const struct handover_entry *entry, const char *name)
 {
     const struct field *fields = entry->reader->fields + entry->first;
+    const char *lacks = getenv(HANDOVER_TEST_LACKS);
+    if (lacks && strcmp(lacks, name) == 0)
+        return NULL;
     for (size_t i = 0; i < entry->n; i++)
         if (strcmp(fields[i].name, name) == 0)
             return &fields[i];
+    return NULL;
+}
+
+bool
+handover_has(const struct handover_entry *entry, const char *name)
+{
+    return look_up(entry, name) != NULL;
+}
+
+static const struct field *
+find(const struct handover_entry *entry, const char *name, jobq_error *err)
+{
+    const struct field *field = look_up(entry, name);
+    if (field)
+        return field;
     jobq__error(err, JOBQ_EINVAL, "the handover's record \"%s\" has no field \"%s\"",
                 entry->name, name);
     return NULL;

@@ -50,6 +50,9 @@ void handover_clear(struct handover *handover);
 
 /* ---- reading ---- */
 
+/* A test's: the name of a field that is missed, as by a program of another release. */
+#define HANDOVER_TEST_LACKS "JOBQ_TEST_HANDOVER_LACKS"
+
 struct handover_reader; /* private to handover.c */
 struct handover_entry;  /* one record */
 
@@ -64,6 +67,9 @@ const struct handover_entry *handover_next(const struct handover_reader *reader,
                                            const struct handover_entry *after);
 bool handover_is(const struct handover_entry *entry, const char *name);
 
+/* Whether there is such a field: one that an older release does not write may be missing,
+ * and then has a default. */
+bool handover_has(const struct handover_entry *entry, const char *name);
 /* JOBQ_EINVAL: the field is missing, or no number of that range; names it. */
 int handover_get_int(const struct handover_entry *entry, const char *name, int64_t min,
                      int64_t max, int64_t *out, jobq_error *err);

@@ -16,6 +16,8 @@ pool_freeze(struct pool *pool)
         struct worker *worker = pool->slots[i]->worker;
         if (!worker)
             continue;
+        if (worker->program != pool->program) /* only we can tell */
+            roster_replace(pool, worker, DUE_CONFIG);
         pool_take_back(pool, worker);
         worker_freeze(worker);
     }

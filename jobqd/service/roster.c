@@ -324,8 +324,7 @@ why_due(const struct pool *pool, const struct worker *worker)
         WORKER_DUE(X)
 #undef X
     };
-    return is_outdated(pool, worker) ? "it was started before the configuration was read"
-                                     : reasons[worker->due];
+    return reasons[is_outdated(pool, worker) ? DUE_CONFIG : worker->due];
 }
 
 void

@@ -62,7 +62,8 @@ enum worker_wanted {
     X(DUE_NOT, "")                                                                       \
     X(DUE_JOBS, "it has done max_jobs")                                                  \
     X(DUE_AGE, "it is as old as max_age")                                                \
-    X(DUE_MEMORY, "it has grown beyond max_memory")
+    X(DUE_MEMORY, "it has grown beyond max_memory")                                      \
+    X(DUE_CONFIG, "it was started before the configuration was read")
 
 enum worker_due {
 #define X(name, reason) name,

@@ -70,6 +70,7 @@ worker_thaw(struct worker *worker)
     X("output_total", output.total, 0, INT64_MAX)                                        \
     X("cgroup", watched.cgroup.serial, 0, INT64_MAX)                                     \
     X("is_large", is_large, 0, 1)                                                        \
+    X("due", due, DUE_NOT, DUE_CONFIG)                                                   \
     X("over_memory", over_memory, 0, 1)                                                  \
     X("exceeded_ns", exceeded_ns, 0, INT64_MAX)                                          \
     X("exceeded_kb", exceeded_kb, INT64_MIN, INT64_MAX)                                  \
@@ -320,13 +321,13 @@ take_over(struct worker *worker, const struct streams *streams, jobq_error *err)
     return 0;
 }
 
+/* Its descriptors stay open: the program that is returned to needs them. */
 static void
 free_half(struct worker *worker)
 {
     struct list *link;
     while ((link = list_pop(&worker->jobs)) != NULL)
         free(list_entry(link, struct job, link));
-    child_close(&worker->child);
     free(worker->kinds);
     free(worker);
 }

@@ -68,6 +68,15 @@ def upgrade(node, jobqd_program, installed):
     assert runs_newest(node, installed)
 
 
+def left_open(pid, fd):
+    """Whether it is the handover's document, or a program."""
+    try:
+        name = os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:
+        return False
+    return "jobqd-handover" in name or "/bin/jobqd" in name
+
+
 def upgrade_note(db):
     return wait_for(lambda: db.value("SELECT upgrade FROM jobq.nodes"), what="the node to say how it ended")
 
@@ -196,6 +205,18 @@ def test_a_program_that_is_no_good_is_refused(db, jobqd, programs, installed, cl
     assert set(node.workers()) == workers
 
 
+def test_a_program_that_leaves_a_process_behind_holds_nothing_up(db, jobqd, programs, installed, tmp_path):
+    """Its child has left the group, and has what it prints to still open."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed)
+    replace(installed, f"#!/bin/sh\nsetsid sleep 1000 &\necho $! > {tmp_path}/left\nexit 0\n")
+    node.signal(signal.SIGUSR2)
+    try:
+        node.wait_log("did not take place, .* is no jobqd that can be upgraded to")
+        assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    finally:
+        os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+
+
 def test_a_configuration_that_lacks_a_queue_is_refused(db, jobqd, jobqd_program, programs, installed):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
     node.write_conf(db.uri, {"other": {"command": programs("fault_worker")}}, {})
@@ -222,6 +243,9 @@ def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, job
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
     assert why in upgrade_note(db)["error"]
+    wait_for(lambda: len(node.guards()) == 1, what=lambda: f"one guard: {node.guards()}")
+    # Nothing is left behind of the program that failed, nor of the handover.
+    assert not [fd for fd in os.listdir(f"/proc/{node.pid}/fd") if int(fd) > 2 and left_open(node.pid, fd)]
 
 
 def test_without_the_database_it_does_not_take_place(cluster, jobqd, jobqd_program, programs, installed):
@@ -251,3 +275,91 @@ def test_the_command_says_how_it_ended(db, jobqd, jobqd_program, programs, insta
     done = cli("upgrade", "--node", "nobody", db=db, code=None)
     assert done.returncode != 0
     assert done.stderr == "jobqd upgrade: no node is called nobody: `jobqd queues` lists those that run\n"
+
+
+def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    """The old one adopts them again, though the new one has read half of a worker."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
+                 env={"JOBQ_TEST_HANDOVER_LACKS": "complaint"})
+    job = db.enqueue("sleep", json.dumps({"ms": 2000, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    node.wait_log('could not start: the handover.s record "worker" has no field "complaint"')
+    node.wait_log("upgrade: did not take place, .* carries on: .*it ended with exit code")
+    assert finish(db, job) == ("completed", 1, [])
+    one_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("lacks, workers", [("nothing", 3), ("resized", 1)])
+def test_the_number_of_workers_stays_as_it_was_set(db, jobqd, jobqd_program, programs, installed, lacks, workers):
+    """A field that an older release does not write has a default."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
+                 env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
+    for n in (2, 3):
+        node.signal(signal.SIGTTIN)
+        node.wait_log(f"{n} workers instead of {n - 1}")
+    wait_for(lambda: node.log().count("is up after") == 3, what=node.log)
+    before = set(node.workers())
+    upgrade(node, jobqd_program, installed)
+    wait_for(lambda: len(node.workers()) == workers, what=lambda: f"{workers} workers: {node.workers()}")
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert len(node.workers()) == workers and set(node.workers()) <= before
+
+
+def test_a_roll_goes_on_after_an_upgrade(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    """A worker that was busy when the configuration was read is replaced once its job has ended."""
+    queues = {"default": {"command": programs("fault_worker"), "concurrency": 1}}
+    node = jobqd(db, queues, program=installed)
+    job = db.enqueue("sleep", json.dumps({"ms": 4000, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    (old,) = node.workers()
+    node.reload({"default": {**queues["default"], "env": "COLOUR=blue"}})
+    upgrade(node, jobqd_program, installed)
+    assert finish(db, job) == ("completed", 1, [])
+    wait_for(lambda: node.workers() and old not in node.workers(), what=lambda: f"the old worker to be replaced:\n{node.log()}")
+
+
+def test_answers_that_are_not_confirmed_do_not_hold_it_up(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed, lease="60s")
+    job = db.enqueue("sleep", json.dumps({"ms": 300, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    with psycopg.connect(db.uri) as blocker:
+        blocker.execute("LOCK TABLE jobq.jobs IN ACCESS EXCLUSIVE MODE")
+        wait_for(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        replace(installed, jobqd_program)
+        node.signal(signal.SIGUSR2)
+        node.wait_log("did not take place, .*: the database did not confirm the last answers in time")
+    assert finish(db, job) == ("completed", 1, [])
+    upgrade(node, jobqd_program, installed)
+
+
+def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "backoff": "constant(0s)"}},
+                 program=installed, lease="1s", env={"JOBQ_TEST_TAKE_OVER": "late"})
+    db.enqueue("sleep", json.dumps({"ms": 60000, "file": f"{tmp_path}/run"}), max_attempts=1)
+    wait_for((tmp_path / "run").exists)
+    upgrade(node, jobqd_program, installed)
+    node.wait_log("node: .*is lost: the lease could not be renewed in time")
+    assert finish(db, db.enqueue("ok"))[0] == "completed"
+
+
+@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 60000 ms in the configuration, and 15000 ms for the jobqd that runs"),
+                                           ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration, and ")])
+def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, installed, settings, why):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="15s")
+    node.configure(**settings)
+    replace(installed, jobqd_program)
+    node.signal(signal.SIGUSR2)
+    node.wait_log(f"upgrade: did not take place, this jobqd carries on: .*{why}")
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+
+
+@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is no descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
+                                        ("0", "JOBQ_HANDOVER is no descriptor")])
+def test_a_handover_that_is_none_is_an_error(db, jobqd, programs, value, why):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, ready=False,
+                 env={"JOBQ_HANDOVER": value, "JOBQ_HANDOVER_FROM": "78"})
+    node.expected_exit = node.wait()
+    assert node.expected_exit == 71
+    node.wait_log(f"could not start: .*{why}")

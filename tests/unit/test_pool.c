@@ -1168,7 +1168,7 @@ a_long_job_holds_up_its_own_worker_alone(void **state)
     run_until(b, someone_is_busy);
     configure(b, &change, NULL);
     while (status_of(b).outdated > 1 || status_of(b).spare == 0) {
-        give(b, "ok");
+        give_args(b, "sleep", "10");
         run_until(b, one_is_left);
     }
     assert_int_equal(b->records[slow].times, 0);

@@ -8,6 +8,9 @@
 #   fault        the same with crashes of everything; in the -Werror tree
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
 #
+# JOBQ_TEST_JOBS: how many tests at a time (default: one more than there are processors). Those that measure, or that
+# a busy machine would spoil, have the mark `alone` and run one by one after the others.
+#
 # The last line is `N passed, M failed`; the exit code is not 0 when M is not 0 or anything did not run. Runs as
 # root or not. Everything is on unix sockets and in temporary directories.
 set -u
@@ -37,6 +40,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+
+jobs=${JOBQ_TEST_JOBS:-$(($(nproc) + 1))}
+case $jobs in
+'' | *[!0-9]* | 0) echo "run.sh: JOBQ_TEST_JOBS is '$jobs'; allowed is a whole number from 1" >&2; exit 64 ;;
+esac
 
 work=$(mktemp -d /tmp/jobq-tests.XXXXXX) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -79,7 +87,7 @@ build() {
     tree=$1
     shift
     step "building $tree"
-    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON "$@" \
+    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON -DCMAKE_C_COMPILER_LAUNCHER=ccache "$@" \
         >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; return 1; }
     cmake --build "$root/$tree"
 }
@@ -90,27 +98,40 @@ unit_tests() {
         return 0
     fi
     step "unit tests in $1"
-    JOBQ_BUILD_DIR="$root/$1" timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" --timeout 300 \
+    JOBQ_BUILD_DIR="$root/$1" timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" -j "$jobs" --timeout 300 \
         --output-on-failure --output-junit "$work/unit-$1.xml" --test-output-size-passed 1000000 \
         --test-output-size-failed 1000000 ${match:+-R "$match"}
     reports="$reports $work/unit-$1.xml"
 }
 
+# one_pytest TREE FOLDER NAME MARKS OPTION...: the tests of the folder that have those marks
+one_pytest() {
+    tree=$1 folder=$2 name=$3 marks=$4
+    shift 4
+    (cd "$here" && PYTHONDONTWRITEBYTECODE=1 JOBQ_BUILD_DIR="$root/$tree" timeout 7200 "$python" -m pytest \
+        "$folder" --junitxml "$work/$name.xml" -m "$marks" --durations 10 --durations-min 5 "$@" \
+        ${match:+-k "$match"})
+    code=$?
+    # Nothing to run is not a failure where a folder has no such test or -k leaves them all out.
+    if [ "$code" -eq 5 ]; then
+        [ -n "$match" ] || [ "$name" = "$folder-$tree-alone" ] && return 0
+    fi
+    reports="$reports $work/$name.xml"
+}
+
 # python_tests TREE FOLDER...
 python_tests() {
-    tree=$1
+    of_tree=$1
     shift
     which=
-    [ "$tree" = build-test ] || which='not once'
-    for folder; do
-        # Nothing to run is not a failure where a folder is empty or -k leaves it out.
-        ls "$here/$folder"/test_*.py >/dev/null 2>&1 || continue
-        step "$folder tests on $tree"
-        (cd "$here" && PYTHONDONTWRITEBYTECODE=1 JOBQ_BUILD_DIR="$root/$tree" timeout 7200 "$python" -m pytest \
-            "$folder" --junitxml "$work/$folder-$tree.xml" ${which:+-m "$which"} ${match:+-k "$match"})
-        code=$?
-        [ "$code" -eq 5 ] && [ -n "$match" ] && continue
-        reports="$reports $work/$folder-$tree.xml"
+    [ "$of_tree" = build-test ] || which='not once and '
+    for part_of; do
+        ls "$here/$part_of"/test_*.py >/dev/null 2>&1 || continue
+        step "$part_of tests on $of_tree, $jobs at a time"
+        one_pytest "$of_tree" "$part_of" "$part_of-$of_tree" "${which}not alone" -n "$jobs" --dist loadgroup
+        grep -lq 'mark\.alone' "$here/$part_of"/test_*.py || continue
+        step "$part_of tests on $of_tree, one by one"
+        one_pytest "$of_tree" "$part_of" "$part_of-$of_tree-alone" "${which}alone"
     done
 }
 

@@ -6,6 +6,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+import pytest
+
 from harness.crowd import check_completed, enqueue_crowd, wait_all_finished, watch_nodes
 from harness.ledger import boottime_ns
 from harness.waiting import wait_for
@@ -96,6 +98,7 @@ def delays_s(committed, started_ns):
     return delays
 
 
+@pytest.mark.alone
 def test_a_job_that_commits_late_is_not_passed_by(db, jobqd, programs, ledger):
     watch_nodes(db)
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 2000, 6000), "concurrency": 4}}
@@ -119,6 +122,7 @@ def test_a_job_that_commits_late_is_not_passed_by(db, jobqd, programs, ledger):
     assert worst < WORST_S
 
 
+@pytest.mark.alone
 def test_without_the_safe_base_jobs_are_lost(db, jobqd, programs, ledger):
     """The test above can fail: with the seam, what commits behind the base stays available for ever."""
     watch_nodes(db)

@@ -13,7 +13,8 @@ import pytest
 from harness.daemon import TOKEN, clean_environment, processes_with
 from harness.waiting import wait_for
 
-pytestmark = pytest.mark.once  # it builds for itself
+# It builds for itself, always in the same folder.
+pytestmark = [pytest.mark.once, pytest.mark.xdist_group("quickstart")]
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATABASES = "/tmp/jobq-quickstart.*"

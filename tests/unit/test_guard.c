@@ -185,10 +185,9 @@ start_guard(int table_fd, pid_t jobqd)
     assert_true(pid >= 0);
     if (pid == 0) {
         int table = fcntl(table_fd, F_DUPFD, 32), self = fcntl(jobqd_fd, F_DUPFD, 32);
+        guard_table_close(); /* whose descriptor may have either number */
         dup2(table, GUARD_TABLE_FD);
         dup2(self, GUARD_JOBQD_FD);
-        guard_table_close();
-        dup2(table, GUARD_TABLE_FD);
         _exit(guard_main(2, argv));
     }
     close(jobqd_fd);

@@ -797,7 +797,8 @@ cmd_run(struct config *config, const struct cli *cli)
     if (config->n_queues == 0)
         log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
                              "jobs, only keeps house");
-    struct daemon d = {
+    static struct daemon d; /* a start that fails leaves it to the process's end */
+    d = (struct daemon){
         .cli = cli, .booted = config, .config = config, .state = DAEMON_RUNNING};
     jobq_error err = {0};
     queues_init(&d.queues, &d.loop, on_all_stopped, &d);

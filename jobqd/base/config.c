@@ -323,6 +323,46 @@ environment_get(char *const *environment, const char *name)
     return NULL;
 }
 
+/* Where a file would have a comment begin. */
+static bool
+has_comment(const char *value)
+{
+    return value[0] == ';' || strstr(value, " ;") != NULL;
+}
+
+/* A copy of a value from outside the file, as the file would give it: without the blanks
+ * around it. Whatever is accepted can then be printed as a file. A connection string can
+ * write a comment's sign in other ways, and is printed so. */
+static int
+copy_value(const struct option_row *row, const char *value, char **out, jobq_error *err)
+{
+    while (isspace((unsigned char)*value))
+        value++;
+    size_t len = strlen(value);
+    while (len > 0 && isspace((unsigned char)value[len - 1]))
+        len--;
+    for (size_t i = 0; i < len; i++) {
+        if (iscntrl((unsigned char)value[i]))
+            return jobq__error(err, JOBQ_EINVAL,
+                               "byte %zu is a line break or another control character, "
+                               "which is not allowed",
+                               i + 1);
+    }
+    char *copy = strndup(value, len);
+    if (copy == NULL)
+        return out_of_memory(err);
+    if (has_comment(copy) && (row->type != OPTION_CONNINFO || copy[0] == ';')) {
+        int rc = jobq__error(err, JOBQ_EINVAL,
+                             "\"%s\" is not allowed: a ; that begins it or follows a "
+                             "blank would begin a comment in a file",
+                             copy);
+        free(copy);
+        return rc;
+    }
+    *out = copy;
+    return 0;
+}
+
 /* label: how the user wrote the option, for the message. */
 static int
 set_from(struct loader *l, const struct option_row *row, const char *label,
@@ -330,7 +370,11 @@ set_from(struct loader *l, const struct option_row *row, const char *label,
 {
     jobq_error why = {0};
     struct option_origin origin = {.folder = l->cwd, .path = l->path};
-    int rc = option_set(row, l->config, value, &origin, &why);
+    char *copy = NULL;
+    int rc = copy_value(row, value, &copy, &why);
+    if (rc == 0)
+        rc = option_set(row, l->config, copy, &origin, &why);
+    free(copy);
     if (rc != 0)
         return jobq__error(err, rc, "%s: %s", label, why.message);
     return note_source(l, row, label, source, err);
@@ -359,7 +403,8 @@ load_environment(struct loader *l, char *const *environment, jobq_error *err)
 static int
 load_flags(struct loader *l, const struct config_flag *flags, size_t n, jobq_error *err)
 {
-    for (const struct config_flag *flag = flags; flag < flags + n; flag++) {
+    for (size_t i = 0; i < n; i++) {
+        const struct config_flag *flag = &flags[i];
         char label[80];
         snprintf(label, sizeof label, "--%s", flag->name);
         const struct option_row *row =

@@ -289,7 +289,9 @@ set_dir(char **field, const char *value, const struct option_origin *origin,
             value += 2;
     }
     jobq__buf_adds(&path, value);
-    while (path.len > 1 && path.data[path.len - 1] == '/')
+    /* One is kept behind a blank, which would be trimmed if it were the last byte. */
+    while (path.len > 1 && path.data[path.len - 1] == '/' &&
+           !isspace((unsigned char)path.data[path.len - 2]))
         path.len--;
     if (jobq__buf_cstr(&path) == NULL)
         jobq__buf_clear(&path);
@@ -552,13 +554,34 @@ put_choice(struct jobq__buf *buf, const char *choices, int nth)
     jobq__buf_add(buf, choices, strcspn(choices, "|"));
 }
 
+/* Redacted, and so that no ` ;` (an INI comment) occurs: both of libpq's forms have
+ * another way to write it. */
+static void
+put_conninfo(struct jobq__buf *buf, const char *conninfo)
+{
+    struct jobq__buf redacted = {0};
+    conninfo_redact(&redacted, conninfo);
+    const char *text = jobq__buf_cstr(&redacted);
+    const char *instead = text && strstr(text, "://") ? "%20;" : " \\;";
+    for (; text && *text != '\0'; text++) {
+        if (text[0] == ' ' && text[1] == ';') {
+            jobq__buf_adds(buf, instead);
+            text++;
+        } else {
+            jobq__buf_addc(buf, *text);
+        }
+    }
+    buf->failed = buf->failed || !redacted.data;
+    jobq__buf_clear(&redacted);
+}
+
 void
 option_put(const struct option_row *row, const void *base, struct jobq__buf *buf)
 {
     const void *field = (const char *)base + row->offset;
     switch (row->type) {
     case OPTION_CONNINFO:
-        conninfo_redact(buf, *(char *const *)field);
+        put_conninfo(buf, *(char *const *)field);
         break;
     case OPTION_DIR:
     case OPTION_NAME:

@@ -359,7 +359,8 @@ load_environment(struct loader *l, char *const *environment, jobq_error *err)
 static int
 load_flags(struct loader *l, const struct config_flag *flags, size_t n, jobq_error *err)
 {
-    for (const struct config_flag *flag = flags; flag < flags + n; flag++) {
+    for (size_t i = 0; i < n; i++) { /* flags may be NULL for none */
+        const struct config_flag *flag = &flags[i];
         char label[80];
         snprintf(label, sizeof label, "--%s", flag->name);
         const struct option_row *row =

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #define HIDDEN "****"
+#define BLANKS " \t\n\r\v\f" /* what libpq takes for one */
 
 static bool
 is_secret(const char *name, size_t len)
@@ -17,23 +18,34 @@ is_secret(const char *name, size_t len)
            (len == 11 && strncasecmp(name, "sslpassword", 11) == 0);
 }
 
+/* The name in a URI may be written with %XX. */
+static bool
+may_be_secret(const char *name, size_t len)
+{
+    return is_secret(name, len) || memchr(name, '%', len) != NULL;
+}
+
 /* scheme://user:password@host/db?name=value&…; a password may hold an unescaped @ by
- * mistake, so the last @ before the path's end counts. */
+ * mistake, so the last @ before the path's end counts. It may also hold a ?: for libpq,
+ * an @ before any / ends it in any case. */
 static void
 redact_uri(struct jobq__buf *buf, const char *uri)
 {
     const char *authority = strstr(uri, "://") + 3;
-    const char *query = strchr(authority, '?');
+    size_t credentials = strcspn(authority, "@/");
+    const char *query =
+        strchr(authority + (authority[credentials] == '@' ? credentials : 0), '?');
     const char *end = query != NULL ? query : authority + strlen(authority);
     const char *at = NULL;
     for (const char *p = authority; p < end; p++) {
         if (*p == '@')
             at = p;
     }
-    const char *colon =
-        at == NULL ? NULL : memchr(authority, ':', (size_t)(at - authority));
-    if (colon != NULL) {
-        jobq__buf_add(buf, uri, (size_t)(colon + 1 - uri));
+    /* libpq takes a ? before the @ for a part of the user's name; whoever wrote it may
+     * have meant options. */
+    const char *secret = at == NULL ? NULL : authority + strcspn(authority, ":?@");
+    if (secret != NULL && secret < at) {
+        jobq__buf_add(buf, uri, (size_t)(secret + 1 - uri));
         jobq__buf_adds(buf, HIDDEN);
         jobq__buf_add(buf, at, (size_t)(end - at));
     } else {
@@ -43,7 +55,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
         jobq__buf_addc(buf, *end++);
         size_t len = strcspn(end, "&");
         size_t name = strcspn(end, "=&");
-        if (end[name] == '=' && is_secret(end, name)) {
+        if (end[name] == '=' && may_be_secret(end, name)) {
             jobq__buf_add(buf, end, name + 1);
             jobq__buf_adds(buf, HIDDEN);
         } else {
@@ -65,7 +77,7 @@ value_end(const char *text)
             text++;
         else if (quoted && *text == '\'')
             return text + 1;
-        else if (!quoted && strchr(" \t\n\r", *text) != NULL)
+        else if (!quoted && strchr(BLANKS, *text) != NULL)
             break;
     }
     return text;
@@ -75,22 +87,24 @@ static void
 redact_keywords(struct jobq__buf *buf, const char *text)
 {
     while (*text != '\0') {
-        size_t blank = strspn(text, " \t\n\r");
+        size_t blank = strspn(text, BLANKS);
         jobq__buf_add(buf, text, blank);
         text += blank;
-        size_t name = strcspn(text, "= \t\n\r");
-        size_t equals = name + strspn(text + name, " \t\n\r");
+        size_t name = strcspn(text, "=" BLANKS);
+        size_t equals = name + strspn(text + name, BLANKS);
         if (text[equals] != '=') { /* no keyword: libpq will refuse it, and it may be part
                                       of a password */
             if (*text != '\0')
                 jobq__buf_adds(buf, HIDDEN);
             return;
         }
-        equals += 1 + strspn(text + equals + 1, " \t\n\r");
+        equals += 1 + strspn(text + equals + 1, BLANKS);
         const char *end = value_end(text + equals);
         if (is_secret(text, name)) {
             jobq__buf_add(buf, text, equals);
             jobq__buf_adds(buf, HIDDEN);
+            if (*end != '\0' && strchr(BLANKS, *end) == NULL)
+                jobq__buf_addc(buf, ' '); /* a quote had ended it */
         } else {
             jobq__buf_add(buf, text, (size_t)(end - text));
         }
@@ -104,7 +118,7 @@ conninfo_redact(struct jobq__buf *buf, const char *conninfo)
     if (strncmp(conninfo, "postgresql://", 13) == 0 ||
         strncmp(conninfo, "postgres://", 11) == 0)
         redact_uri(buf, conninfo);
-    else if (strpbrk(conninfo, "= \t") == NULL && strchr(conninfo, '@') == NULL)
+    else if (strpbrk(conninfo, "=" BLANKS) == NULL && strchr(conninfo, '@') == NULL)
         jobq__buf_adds(buf, conninfo); /* a bare database name */
     else
         redact_keywords(buf, conninfo);

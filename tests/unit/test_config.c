@@ -526,6 +526,13 @@ passwords_are_hidden(void **state)
         {"password = 'se cr\\'et' dbname=app", "password = **** dbname=app"},
         {"PASSWORD=secret", "PASSWORD=****"},
         {"password=se cret", "password=**** ****"},
+        {"postgresql://u:se?cr&et=x@h/app?a=b", "postgresql://u:****@h/app?a=b"},
+        {"postgresql://?password=se@cret", "postgresql://?****@cret"},
+        {"postgresql://u?password=se:c@h", "postgresql://u?****@h"},
+        {"postgresql://u@h/app?pass%77ord=secret",
+         "postgresql://u@h/app?pass%77ord=****"},
+        {"password='secret'dbname=app", "password=**** dbname=app"},
+        {"user=u\fpassword=secret", "user=u\fpassword=****"},
         {"app", "app"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

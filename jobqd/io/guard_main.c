@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/family.h"
 #include "jobqd/io/guard_table.h"
 
 /* How often in a row it was started again, for the next one to know. */
@@ -85,10 +86,7 @@ kill_group(const struct guard *guard, const struct guard_slot *slot)
     }
     if (slot->start != -1 && leader.start != slot->start)
         return false; /* another process has this number now */
-    bool killed = kill(-pid, SIGKILL) == 0;
-    if (leader.group != pid) /* it has left its group */
-        killed = kill(pid, SIGKILL) == 0 || killed;
-    return killed;
+    return family_kill(pid);
 }
 
 static bool

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "jobqd/io/children.h"
+#include "jobqd/io/family.h"
 #include "jobqd/io/guard_table.h"
 #include "libjobq/error.h"
 
@@ -348,8 +349,12 @@ child_started(struct child *child)
 void
 child_signal(const struct child *child, int signal)
 {
+    if (signal == SIGKILL) {
+        family_kill(child->pid);
+        return;
+    }
     /* The leader through its pidfd too: it may have left its group. It cannot get the
-     * signal twice in a way that matters: TERM and KILL do not queue up. */
+     * signal twice in a way that matters: TERM does not queue up. */
     kill(-child->pid, signal);
     if (getpgid(child->pid) != child->pid)
         syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0);

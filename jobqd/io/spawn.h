@@ -93,7 +93,8 @@ struct child_failure child_failure(const struct child *child);
  * child_failure is not needed any more. */
 void child_started(struct child *child);
 
-/* Sends a signal to the child and its whole process group. Only before child_reap. */
+/* Sends a signal to the child and its whole process group; SIGKILL also to those of its
+ * descendants that have left it (family.h). Only before child_reap. */
 void child_signal(const struct child *child, int signal);
 
 /* Whether child_reap would find its end. The pidfd may be readable a little before that.

@@ -14,13 +14,17 @@ from harness.waiting import wait_for
 
 
 @pytest.fixture
-def script(tmp_path):
-    """An exec program that starts a child, notes both pids, and waits for ever; when it is run again, it ends."""
-    path, pids = tmp_path / "family.sh", tmp_path / "family"
-    path.write_text(f"#!/bin/sh\n[ \"$JOBQ_ATTEMPT\" -gt 1 ] && exit 0\nsleep 1000 &\necho $$ $! >{pids}.new\n"
-                    f"mv {pids}.new {pids}\nwait\n")
-    path.chmod(0o755)
-    return path, lambda: [int(pid) for pid in wait_for(lambda: pids.exists() and pids.read_text()).split()]
+def family(tmp_path):
+    """family("sleep 1000", "setsid sleep 1000"): an exec program that starts these children and waits for ever; when it is
+    run again, it ends. Returns its path, and a function that waits for all their pids and its own."""
+    def make(*children):
+        path, pids = tmp_path / "family.sh", tmp_path / "family"
+        start = "".join(f"{child} &\nall=\"$all $!\"\n" for child in children)
+        path.write_text(f"#!/bin/sh\n[ $JOBQ_ATTEMPT -gt 1 ] && exit 0\nall=$$\n{start}echo $all >{pids}.new\n"
+                        f"mv {pids}.new {pids}\nwait\n")
+        path.chmod(0o755)
+        return path, lambda: [int(pid) for pid in wait_for(lambda: pids.exists() and pids.read_text()).split()]
+    return make
 
 
 def is_gone(pid):
@@ -47,15 +51,15 @@ def the_guard(node):
 # --- instead of a jobqd that cannot ---
 
 
-def test_a_stopped_jobqd_s_workers_and_their_children_are_dead_before_its_lease_ends(db, jobqd, programs, ledger, script):
+def test_a_stopped_jobqd_s_workers_and_their_children_are_dead_before_its_lease_ends(db, jobqd, programs, ledger, family):
     watch_nodes(db)
-    program, family = script
+    program, members = family("sleep 1000", "setsid sleep 1000")
     queues = {"default": {"command": ledger.command(programs("ledger_worker"), 2_000_000, 2_000_000), "concurrency": 2},
               "script": {"exec": program, "concurrency": 1}}
     node = jobqd(db, queues, lease="2s")
     ids = enqueue_crowd(db, 2)
     ids.append(db.enqueue("script", queue="script"))
-    pids = {*family(), *wait_for(lambda: len(ledger.read().runs) == 2 and [w.pid for w in ledger.workers])}
+    pids = {*members(), *wait_for(lambda: len(ledger.read().runs) == 2 and [w.pid for w in ledger.workers])}
     node.signal(signal.SIGSTOP)
     try:
         end_ns = lease_end_ns(db, "node1")
@@ -78,12 +82,12 @@ def test_a_stopped_jobqd_s_workers_and_their_children_are_dead_before_its_lease_
     assert sorted(ids) == sorted(row[0] for row in db.query("SELECT id FROM jobq.finished_jobs"))
 
 
-def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, script):
+def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, family):
     """Alone: nobody has taken its job when it wakes. Nothing is charged as a crash of the program's."""
-    program, family = script
+    program, members = family("sleep 1000")
     node = jobqd(db, {"default": {"exec": program, "concurrency": 1}}, lease="1s")
     job = db.enqueue("script")
-    pids = family()
+    pids = members()
     node.signal(signal.SIGSTOP)
     wait_for(lambda: all(map(is_gone, pids)))
     node.signal(signal.SIGCONT)
@@ -95,11 +99,11 @@ def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, scr
                     " WHERE id = %s", (job,)) == [(2, "orphaned", 1)]
 
 
-def test_kill_9_of_jobqd_takes_a_script_s_own_children_along(db, jobqd, script):
-    program, family = script
+def test_kill_9_of_jobqd_takes_a_script_s_own_children_along(db, jobqd, family):
+    program, members = family("sleep 1000")
     node = jobqd(db, {"default": {"exec": program, "concurrency": 1}}, lease="60s")
     db.enqueue("script")
-    pids = family()
+    pids = members()
     guard = the_guard(node)
     node.kill()
     wait_for(lambda: all(map(is_gone, pids)))
@@ -138,6 +142,17 @@ def test_a_machine_that_was_paused_as_a_whole_does_not_get_its_answers_accepted(
     assert rows == [(2, other.pid, 1)]
     assert began.read_text().split() == ["1", "2"]
     assert paused.running
+
+
+def test_a_job_s_end_by_force_reaches_who_has_left_its_group(db, jobqd, family):
+    """jobqd's own kill does the same: of a job past its deadline no descendant is left that its program still knows."""
+    program, members = family("setsid sleep 1000", "setsid sh -c 'trap \"\" TERM; sleep 1000'")
+    jobqd(db, {"default": {"exec": program, "concurrency": 1, "timeout": "1s", "stop_grace": "100ms", "backoff": "constant(0s)"}})
+    program.write_text(program.read_text().replace("all=$$", "trap '' TERM\nall=$$"))
+    db.enqueue("work")
+    pids = members()
+    wait_for(lambda: all(map(is_gone, pids)))
+    db.wait_for_states({"completed": 1})
 
 
 # --- the guard is lost ---
@@ -215,15 +230,15 @@ def test_both_are_killed_at_once(db, jobqd, programs, ledger):
 # --- after an upgrade in place ---
 
 
-def test_the_next_program_s_guard_knows_the_workers_of_the_one_before(db, jobqd, programs, ledger, script):
+def test_the_next_program_s_guard_knows_the_workers_of_the_one_before(db, jobqd, programs, ledger, family):
     watch_nodes(db)
-    program, family = script
+    program, members = family("sleep 1000", "setsid sleep 1000")
     queues = {"default": {"command": ledger.command(programs("ledger_worker"), 2_000_000, 2_000_000), "concurrency": 1},
               "script": {"exec": program, "concurrency": 1}}
     node = jobqd(db, queues, lease="3s")
     db.enqueue("work")
     db.enqueue("script", queue="script")
-    pids = {*family(), *wait_for(lambda: ledger.read().runs and [w.pid for w in ledger.workers])}
+    pids = {*members(), *wait_for(lambda: ledger.read().runs and [w.pid for w in ledger.workers])}
     before = the_guard(node)
     node.signal(signal.SIGUSR2)
     node.wait_log("took over from jobqd")

@@ -334,6 +334,26 @@ a_signal_reaches_the_whole_group(void **state)
 }
 
 static void
+a_kill_reaches_who_has_left_the_group(void **state)
+{
+    (void)state;
+    char out[64] = "";
+    /* A session of its own, and a child in a third one below it. */
+    struct child child = spawn_script(
+        "setsid sh -c 'setsid sleep 1000 & echo $$ $!; wait' & wait", -1, false);
+    wait_readable(child.output_fd);
+    assert_true(read(child.output_fd, out, sizeof out - 1) > 0);
+    char *second = NULL;
+    pid_t left = (pid_t)strtol(out, &second, 10);
+    pid_t far = (pid_t)strtol(second, NULL, 10);
+    assert_int_equal(getsid(left), left);
+    child_signal(&child, SIGKILL);
+    assert_int_equal(end_of(&child).signal, SIGKILL);
+    wait_until_dead(left);
+    wait_until_dead(far);
+}
+
+static void
 a_child_dies_with_its_parent(void **state)
 {
     (void)state;
@@ -524,6 +544,7 @@ main(void)
         cmocka_unit_test(the_file_limit_is_raised_for_us_alone),
         cmocka_unit_test(a_child_leads_its_own_group_which_ends_with_it),
         cmocka_unit_test(a_signal_reaches_the_whole_group),
+        cmocka_unit_test(a_kill_reaches_who_has_left_the_group),
         cmocka_unit_test(a_child_dies_with_its_parent),
         cmocka_unit_test(a_child_whose_parent_is_gone_does_not_begin),
         cmocka_unit_test(a_discarded_child_is_gone),

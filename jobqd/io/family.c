@@ -1,0 +1,88 @@
+/* family.c: see family.h. No memory is asked for: there may be none when it is needed. */
+#include "jobqd/io/family.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "jobqd/io/guard_table.h"
+
+struct family {
+    pid_t members[FAMILY_MOST]; /* the leader first; all stopped */
+    size_t n;
+};
+
+static void
+add(struct family *family, pid_t pid)
+{
+    if (family->n == FAMILY_MOST || pid <= 1)
+        return;
+    kill(pid, SIGSTOP);
+    family->members[family->n++] = pid;
+}
+
+/* The children that one thread has started: "12 34 ", cut anywhere between two reads. */
+static void
+add_children(struct family *family, const char *path)
+{
+    char text[512];
+    pid_t pid = 0;
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    while ((n = read(fd, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < n; i++) {
+            if (isdigit((unsigned char)text[i])) {
+                pid = pid * 10 + (text[i] - '0');
+            } else {
+                add(family, pid);
+                pid = 0;
+            }
+        }
+    }
+    close(fd);
+}
+
+static void
+add_family_of(struct family *family, pid_t pid)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    if (!threads)
+        return;
+    const struct dirent *entry;
+    while ((entry = readdir(threads)) != NULL) {
+        if (!isdigit((unsigned char)entry->d_name[0]))
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid,
+                 atoi(entry->d_name));
+        add_children(family, path);
+    }
+    closedir(threads);
+}
+
+bool
+family_kill(pid_t leader)
+{
+    struct family family = {.n = 0};
+    struct guard_process process;
+    bool alive = guard_read_process(leader, &process) && process.state != 'Z';
+    if (alive) {
+        kill(-leader, SIGSTOP);
+        add(&family, leader);
+    }
+    for (size_t i = 0; i < family.n; i++) /* it grows meanwhile */
+        add_family_of(&family, family.members[i]);
+    bool any = kill(-leader, SIGKILL) == 0;
+    for (size_t i = 0; i < family.n; i++)
+        any = kill(family.members[i], SIGKILL) == 0 || any;
+    return any;
+}

@@ -1,0 +1,22 @@
+/* family.h: SIGKILL to a process, its group, and whoever of its descendants has left the
+ * group (setsid does).
+ *
+ * All are stopped before the first is killed: a stopped process starts no other, and does
+ * not reap, so that no number that was found can become a stranger's. What cannot be
+ * found is a descendant whose own parent is dead already (a daemon, which detaches by
+ * forking twice): only a control group knows that one.
+ */
+#ifndef JOBQD_FAMILY_H
+#define JOBQD_FAMILY_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum { FAMILY_MOST = 1024 }; /* that have left the group, with all below them */
+
+/* leader: unreaped, or otherwise known to be the process that is meant. Needs a kernel
+ * with CONFIG_PROC_CHILDREN for those that have left the group. Returns whether there was
+ * anybody to kill. */
+bool family_kill(pid_t leader);
+
+#endif

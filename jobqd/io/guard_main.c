@@ -26,7 +26,7 @@
 enum {
     URGENT = -10, /* nice: when it has something to do, it cannot wait */
     RESPAWN_FIRST_MS = 250,
-    RESPAWN_DOUBLINGS = 7, /* 32 s at most between two starts */
+    RESPAWN_DOUBLINGS = 7, /* 16 s at most between two starts */
     LIVED_MS = 60000       /* one that lived for so long counts as well */
 };
 

@@ -248,7 +248,7 @@ int
 guard_main(int argc, char **argv)
 {
     struct guard guard = {0};
-    if (guard_table_adopt(GUARD_TABLE_FD) != 0) {
+    if (guard_table_adopt(GUARD_TABLE_FD) != 0 || fcntl(GUARD_JOBQD_FD, F_GETFD) < 0) {
         fprintf(stderr, "jobqd guard: is started by jobqd itself, and has nothing to do "
                         "without it\n");
         return EX_USAGE;

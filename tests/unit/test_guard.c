@@ -174,6 +174,14 @@ await_end(int end)
     close(end);
 }
 
+static void
+await_count(_Atomic uint64_t *count, uint64_t wanted)
+{
+    for (int ms = 0; ms < 30000 && atomic_load(count) < wanted; ms++)
+        poll(NULL, 0, 1);
+    assert_true(atomic_load(count) >= wanted);
+}
+
 static pid_t
 start_guard(int table_fd, pid_t jobqd)
 {
@@ -225,16 +233,14 @@ it_kills_at_the_deadline_and_not_who_has_a_number_by_chance(void **state)
     assert_int_equal(guard_add(stranger), 1);
     guard_table()->slots[1].start--; /* the number's former owner */
     pid_t guard = start_guard(fd, jobqd);
-    while (atomic_load(&guard_table()->guard_beats) < 5)
-        usleep(1000);
+    await_count(&guard_table()->guard_beats, 5);
     assert_true(lives(ours)); /* no deadline yet */
     int64_t deadline_ns = guard_boottime_ns() + 100 * MS;
     guard_set_deadline(deadline_ns);
     assert_int_equal(WTERMSIG(end_of(ours)), SIGKILL);
     assert_true(guard_boottime_ns() >= deadline_ns);
     await_end(ends[1]); /* its child too */
-    while (atomic_load(&guard_table()->strikes) == 0)
-        usleep(1000);
+    await_count(&guard_table()->strikes, 1);
     assert_true(guard_remove(0));
     assert_true(lives(stranger));
 

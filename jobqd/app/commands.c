@@ -38,9 +38,9 @@ static const struct command command_run = {
     .run = run_daemon};
 
 static const struct command *const commands[] = {
-    &command_run,    &command_migrate, &command_enqueue, &command_jobs,
-    &command_job,    &command_cancel,  &command_retry,   &command_queues,
-    &command_config, &command_bench,   &command_upgrade, &command_version};
+    &command_run,    &command_migrate, &command_enqueue, &command_jobs,   &command_job,
+    &command_cancel, &command_retry,   &command_queues,  &command_config, &command_doctor,
+    &command_bench,  &command_upgrade, &command_version};
 
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

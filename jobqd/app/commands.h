@@ -27,6 +27,7 @@ extern const struct command command_cancel;
 extern const struct command command_retry;
 extern const struct command command_queues;
 extern const struct command command_config;
+extern const struct command command_doctor;
 extern const struct command command_upgrade;
 extern const struct command command_version;
 

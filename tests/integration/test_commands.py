@@ -393,7 +393,7 @@ DURATION = ("is not a duration: write whole numbers with ms, s, m, h or d, such 
 # (arguments, exit code, what stderr says)
 WRONG = [
     (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, migrate, enqueue, jobs, job, cancel, retry, queues, '
-                         'config, bench, upgrade and version are known (jobqd --help)'),
+                         'config, doctor, bench, upgrade and version are known (jobqd --help)'),
     (["job"], 64, "jobqd job: an argument is missing; " + USAGE["job"]),
     (["job", "1", "2"], 64, "jobqd job: unexpected argument 2; " + USAGE["job"]),
     (["job", "x"], 64, 'jobqd job: "x" is no job\'s id: a number, 1 or more'),

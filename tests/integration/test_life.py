@@ -1,13 +1,8 @@
 """The life of a job, each row of the table in the design: what leads to which state, and what is written down of it."""
 
 import json
-import os
-import pathlib
-import pwd
 import signal
 import subprocess
-import tempfile
-import urllib.parse
 
 import psycopg
 import pytest
@@ -329,41 +324,6 @@ def test_a_node_without_queues_keeps_house(db, jobqd, worker):
 
 
 # ---- behind a pooler ----
-
-@pytest.fixture
-def pgbouncer(postgres, tmp_path):
-    """A pgbouncer in transaction mode before the server; returns database -> connection string."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-pb-", dir="/tmp"))
-    (folder / "users").write_text('"admin" ""\n')
-    (folder / "pgbouncer.ini").write_text(f"""[databases]
-* = host={postgres.dir} user=admin
-[pgbouncer]
-listen_addr =
-unix_socket_dir = {folder}
-auth_type = any
-pool_mode = transaction
-default_pool_size = 4
-logfile = {folder}/log
-pidfile = {folder}/pid
-ignore_startup_parameters = extra_float_digits
-""")
-    drop = []
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("postgres")
-        for path in [folder, *folder.iterdir()]:
-            os.chown(path, user.pw_uid, user.pw_gid)
-        drop = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
-    process = subprocess.Popen([*drop, "/usr/sbin/pgbouncer", str(folder / "pgbouncer.ini")], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(folder.glob(".s.PGSQL.*")), what=lambda: "pgbouncer's socket")
-    port = next(path.name.rsplit(".", 1)[1] for path in folder.glob(".s.PGSQL.*[0-9]"))
-    yield lambda database: f"postgresql://admin@/{database.name}?host={urllib.parse.quote(str(folder), safe='')}&port={port}"
-    process.terminate()
-    process.wait(30)
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-
 
 @pytest.mark.parametrize("notify", ["on", "off"])
 def test_jobs_flow_through_a_transaction_mode_pooler(db, jobqd, worker, pgbouncer, notify):

@@ -1,0 +1,2 @@
+-- After each question of doctor, whatever became of it.
+ROLLBACK

@@ -1,0 +1,2 @@
+-- And the other session's.
+NOTIFY "@channel@_doctor"

@@ -1,0 +1,12 @@
+-- Whether the database takes writes.
+SELECT CASE WHEN pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
+            THEN 'fail' ELSE 'ok' END,
+       CASE WHEN pg_is_in_recovery() THEN 'the server is a replica, or still recovers: it takes no writes'
+            WHEN current_setting('default_transaction_read_only')::boolean
+            THEN 'transactions are read only: default_transaction_read_only is on'
+            ELSE 'the database takes writes' END,
+       CASE WHEN pg_is_in_recovery()
+            THEN 'name the primary; with several hosts in the connection string, target_session_attrs=read-write finds it'
+            WHEN current_setting('default_transaction_read_only')::boolean
+            THEN format('ALTER DATABASE %I RESET default_transaction_read_only, or likewise for the role %I or the server',
+                        current_database(), current_user) END

@@ -1,0 +1,349 @@
+"""`jobqd doctor`: each finding, provoked for real: what it says, how bad it is, and what to do."""
+
+import json
+import re
+import resource
+import subprocess
+import uuid
+
+import pytest
+
+from harness.daemon import SANITIZER_REPORT, clean_environment
+from harness.waiting import wait_for
+
+
+@pytest.fixture
+def doctor(cli):
+    """doctor(db, "--held", "0s") -> {check: [(level, found, remedy)]}; the exit code is in ["exit"]."""
+    def run(db, *args, **options):
+        database = [] if db is None else ["--database", db if isinstance(db, str) else db.uri]
+        done = cli("doctor", "--json", *database, *args, code=None, **options)
+        said = json.loads(done.stdout)
+        found = {"exit": done.returncode, "skipped": said["skipped"]}
+        for f in said["findings"]:
+            found.setdefault(f["check"], []).append((f["level"], f["found"], f["remedy"]))
+        levels = [f["level"] for f in said["findings"]]
+        assert [levels.count(level) for level in ("ok", "warn", "fail")] == [said["ok"], said["warn"], said["fail"]]
+        assert (done.returncode == 0) == ("fail" not in levels)
+        return found
+    return run
+
+
+def check(said, name, level, found, remedy=None):
+    """One of the check's findings is of this level, and matches (re)."""
+    for l, f, r in said[name]:
+        if l == level and re.search(found, f) and (r is None if remedy is None else re.search(remedy, r or "")):
+            return
+    raise AssertionError(f"{name}: no {level} {found!r} {remedy!r} in {said[name]}")
+
+
+def bad(said, but=()):
+    """What is not ok, by check; the tests' server has fsync off."""
+    return {name: rows for name, rows in said.items()
+            if name not in ("exit", "skipped", "durability", *but) and any(level != "ok" for level, _, _ in rows)}
+
+
+@pytest.fixture
+def role(request, postgres):
+    """Makes roles that may log in, for the time of a test."""
+    made = []
+
+    def make(options="", member_of=None):
+        name = f"r_{uuid.uuid4().hex[:8]}"
+        with postgres.connect("postgres") as conn:
+            conn.execute(f"CREATE ROLE {name} LOGIN {options}" + (f" IN ROLE {member_of}" if member_of else ""))
+        made.append(name)
+        return name
+
+    yield make
+    with postgres.connect("postgres") as conn:
+        for name in made:
+            conn.execute(f"DROP ROLE {name}")
+
+
+def as_role(db, name):
+    return f"{db.conninfo} user={name}"
+
+
+def test_all_is_well(db, jobqd, programs, doctor):
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2}})
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.leader") == 1)
+    said = doctor(None, "-c", node.conf)
+    assert bad(said) == {} and said["skipped"] == 0 and said["exit"] == 0
+    assert len(said) == 27 + 2
+    check(said, "config", "ok", r"jobqd.conf can be read, 1 queue$")
+    check(said, "programs", "ok", "the queue's program can be started from here")
+    check(said, "open files", "ok", "^72 open files")
+    check(said, "connection", "ok", "as role admin$")
+    check(said, "notify", "ok", "^notifications arrive$")
+
+
+def test_a_line_a_finding(db, cli):
+    done = cli("doctor", db=db)
+    *lines, last = done.stdout.splitlines()
+    assert all(re.match(r"(ok|warn|fail) +[a-z ]+  \S", line) for line in lines), lines
+    assert "warn  nodes         no node lives: no job is run -> start a jobqd" in lines
+    assert re.fullmatch(r"\d+ ok, 2 to look at, 0 wrong", last)
+
+
+def test_a_wrong_time_is_refused(db, cli):
+    done = cli("doctor", "--held", "soon", db=db, code=64)
+    assert done.stderr.startswith("jobqd doctor: --held soon: ")
+
+
+# ---- the way to the database ----
+
+def test_nobody_answers(doctor, tmp_path):
+    said = doctor(f"postgresql://admin@/x?host={tmp_path}")
+    check(said, "connection", "fail", "No such file or directory", "start the server")
+    assert said["exit"] == 69 and said["skipped"] == 22
+
+
+def test_a_password_is_not_shown(db, doctor):
+    said = doctor(db.conninfo + " password=geheim")
+    assert "geheim" not in json.dumps(said)
+
+
+def test_a_configuration_that_cannot_be_read(doctor, tmp_path):
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text("[queue default]\ncommand = /no/such/program\n")
+    said = doctor(None, "-c", conf)
+    check(said, "config", "fail", "jobqd.conf:2: .* cannot run /no/such/program: No such file", "config check")
+    assert said["exit"] == 78 and said["skipped"] == 26
+
+
+@pytest.mark.parametrize("change, words, remedy", [
+    ("UPDATE jobq.schema_version SET version = 999 WHERE version = 1", "has version 999, this jobqd knows up to", "a jobqd of the version"),
+    ("DELETE FROM jobq.schema_version WHERE version > 1", "has version 1, this jobqd needs", "migrate up"),
+    ("DROP SCHEMA jobq CASCADE", "schema jobq is missing", "migrate up"),
+], ids=["newer", "older", "missing"])
+def test_a_schema_of_another_version(db, doctor, change, words, remedy):
+    db.query(change)
+    said = doctor(db)
+    check(said, "schema", "fail", words, remedy)
+    assert said["exit"] == 78 and said["skipped"] == 12
+
+
+def test_a_database_that_takes_no_writes(db, doctor):
+    db.query(f'ALTER DATABASE "{db.name}" SET default_transaction_read_only = on')
+    said = doctor(db)
+    check(said, "writes", "fail", "read only", f"ALTER DATABASE {db.name} RESET")
+    assert said["exit"] == 69
+
+
+def test_a_pooler_in_transaction_mode(db, doctor, pgbouncer, tmp_path):
+    said = doctor(pgbouncer(db))
+    check(said, "connection", "ok", "through a pooler$")
+    check(said, "notify", "warn", "^a pooler in transaction mode: LISTEN is lost", "own address")
+    assert bad(said, but=["notify", "nodes"]) == {}
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text(f"[jobqd]\nnotify = off\ndatabase = {pgbouncer(db)}\n")
+    check(doctor(None, "-c", conf), "notify", "ok", "a pooler in transaction mode, and are not asked for")
+
+
+def test_clocks_that_differ(db, doctor):
+    db.query("CREATE SCHEMA fake")
+    db.query("CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+             "$$ SELECT pg_catalog.clock_timestamp() - interval '90 seconds' $$")
+    db.query(f'ALTER DATABASE "{db.name}" SET search_path = fake, pg_catalog, public')
+    check(doctor(db), "clock", "warn", r"the database's clock is (89|90)\.\d s behind this host's", "time server")
+
+
+def test_little_room_for_connections(db, doctor, role):
+    name = role("SUPERUSER CONNECTION LIMIT 5")
+    check(doctor(as_role(db, name)), "connections", "warn", f"^1 of 5 connections of role {name} are in use", f"ALTER ROLE {name} CONN")
+
+
+# ---- who holds vacuum back ----
+
+def test_an_old_transaction(db, doctor):
+    with db.connect(autocommit=False, application_name="report") as conn:
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        conn.execute("SELECT 1 FROM jobq.jobs")
+        pid = conn.info.backend_pid
+        said = doctor(db, "--held", "0s")
+        check(said, "sessions", "warn", rf"^client backend pid {pid} \(role admin, report, idle in transaction\) has held vacuum back "
+              r"for 00:00:\d\d, \d+ transactions$", rf"pg_terminate_backend\({pid}\)")
+        assert "sessions" not in bad(doctor(db))  # not for long yet
+        conn.rollback()
+        assert "sessions" not in bad(doctor(db, "--held", "0s"))
+
+
+def test_a_slot_that_nobody_uses(db, doctor):
+    name = f"left_{uuid.uuid4().hex[:8]}"
+    db.query("SELECT pg_create_physical_replication_slot(%s, true)", (name,))
+    try:
+        check(doctor(db), "slots", "warn", f"^replication slot {name} is not in use, and keeps .* of WAL$",
+              rf"pg_drop_replication_slot\('{name}'\)")
+    finally:
+        db.query("SELECT pg_drop_replication_slot(%s)", (name,))
+
+
+@pytest.mark.postgres(max_prepared_transactions="2", max_locks_per_transaction="10", max_connections="20", wal_level="logical")
+def test_a_server_with_many_faults(cluster, doctor):
+    """Prepared transactions, few locks, a lost role, a logical slot, tables that a crash empties."""
+    db = cluster.db
+    db.query("SELECT pg_create_logical_replication_slot('gone', 'pgoutput')")
+    with db.connect() as conn:
+        conn.execute("BEGIN")
+        conn.execute("SELECT jobq.enqueue('never')")
+        conn.execute("PREPARE TRANSACTION 'forgotten'")
+    for offset in range(4, 40, 4):
+        db.query("SELECT jobq.create_partitions((now() AT TIME ZONE 'UTC')::date + %s, 4)", (offset,))
+    db.query("DROP OWNED BY jobq_viewer")
+    db.query("DROP ROLE jobq_viewer")
+    said = doctor(db, "--held", "0s")
+    check(said, "prepared", "warn", "^prepared transaction 'forgotten' of role admin has held vacuum back for", "ROLLBACK PREPARED")
+    check(said, "slots", "warn", r"slot gone is not in use, and keeps .* of WAL, and vacuum back by \d+ transactions", "drop_repl")
+    check(said, "locks", "warn", r"takes up to \d+ of the server's 220 locks", "max_locks_per_transaction")
+    check(said, "roles", "warn", "^jobq_viewer missing", "CREATE ROLE")
+    check(said, "durability", "ok", "outlives a crash")
+    assert said["exit"] == 0
+
+
+def test_what_a_crash_empties(db, doctor):
+    check(doctor(db), "durability", "warn", "fsync is off: a crash of the host", "fsync = on")
+    db.query("ALTER TABLE jobq.jobs SET UNLOGGED")
+    said = doctor(db)
+    check(said, "durability", "fail", "jobs is unlogged", 'ALTER TABLE "jobq".jobs SET LOGGED')
+    assert said["exit"] == 69
+
+
+# ---- the tables ----
+
+def test_dead_rows_and_claims_that_are_not_hot(db, doctor):
+    db.query("ALTER TABLE jobq.jobs SET (autovacuum_enabled = false)")
+    db.query("CREATE INDEX own ON jobq.jobs (queue) WHERE state = 'available'")
+    db.query("INSERT INTO jobq.jobs (kind) SELECT 'noop' FROM generate_series(1, 60000)")
+    db.query("UPDATE jobq.jobs SET state = 'executing' WHERE id <= (SELECT min(id) + 2000 FROM jobq.jobs)")
+    db.query("DELETE FROM jobq.jobs")
+    said = {}
+
+    def counted():
+        said.update(doctor(db))
+        return "dead rows" in bad(said) and "hot updates" in bad(said)
+    wait_for(counted, what=lambda: said)
+    check(said, "dead rows", "warn", r"^jobs: \d+ live rows, 6\d{4} dead, \d+ MB", "VACUUM")
+    check(said, "hot updates", "warn", r"^0 of 2001 updates of jobs were HOT", "index of your own")
+    check(said, "indexes", "warn", "^index jobq.own on jobs is about state, which each claim changes", "DROP INDEX jobq.own")
+    check(said, "autovacuum", "warn", "switched off for jobs", r"RESET \(autovacuum_enabled\)")
+    assert said["exit"] == 0
+
+
+def test_an_index_and_settings_that_are_gone(db, doctor):
+    db.query("DROP INDEX jobq.jobs_claim")
+    db.query("ALTER TABLE jobq.jobs RESET (fillfactor, autovacuum_vacuum_scale_factor)")
+    said = doctor(db)
+    check(said, "indexes", "fail", "index jobs_claim of jobs is missing or invalid", "migration 1")
+    check(said, "autovacuum", "warn", "has lost the settings of migration 1", "fillfactor = 45")
+
+
+def test_a_missing_partition(db, doctor):
+    name = db.value("SELECT 'finished_completed' || to_char(now() AT TIME ZONE 'UTC' + interval '1 day', '\"_p\"YYYYMMDD')")
+    db.query(f"DROP TABLE jobq.{name}")
+    db.query("""INSERT INTO jobq.finished_jobs (id, inserted_at, scheduled_at, finished_at, state, attempt, max_attempts, priority,
+                queue, kind, args, meta, tags, errors) VALUES (1, now(), now(), now() + interval '1 day', 'completed', 1, 1, 0, 'q', 'k',
+                '{}', '{}', '{}', '[]')""")
+    said = doctor(db)
+    check(said, "partitions", "warn", f"^partition {name} is missing", "create_partitions")
+    check(said, "partitions", "warn", "ended jobs lie in a default partition", "as above")
+
+
+# ---- nodes and jobs ----
+
+def test_a_dead_node_and_its_jobs(db, jobqd, programs, doctor):
+    job = db.enqueue("noop")
+    dead = db.value("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, renewed_at, expires_at) "
+                    "VALUES ('web-9', 'elsewhere', 1, 1, '0', now() - interval '1 hour', now() - interval '3599 seconds') RETURNING id")
+    db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = %s", (dead,))
+    waits = db.enqueue("noop", queue="lonely")
+    said = doctor(db)
+    check(said, "nodes", "warn", r"^node web-9 \(pid 1\) is dead: its lease ended \d\d:\d\d:\d\d ago$", "start a jobqd")
+    check(said, "nodes", "warn", "^no node lives", "start a jobqd")
+    check(said, "held jobs", "fail", f"^1 executing job is held by no living node, the first is {job}$", "start a jobqd")
+    check(said, "queues", "warn", "^jobs wait in queue lonely, which no living node serves", r"\[queue lonely\]")
+    assert said["exit"] == 69
+    jobqd(db, {"lonely": {"command": programs("noop_worker")}}, lease="1s")
+    db.query("UPDATE jobq.nodes SET upgrade = '{\"error\": \"it is too old\"}' WHERE id <> %s", (dead,))
+    said = doctor(db)
+    check(said, "nodes", "warn", "could not be upgraded in place: it is too old", "jobqd upgrade")
+    assert said["exit"] == 0
+    wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (waits,)) == "completed")
+    db.query("UPDATE jobq.nodes SET upgrade = NULL")
+    # jobq takes care of the rest: what is left is the rescued job, in a queue that nobody serves here.
+    wait_for(lambda: list(bad(doctor(db))) == ["queues"], what=lambda: bad(doctor(db)))
+
+
+# ---- rights ----
+
+def test_a_viewer_is_told_what_it_lacks(db, doctor, role):
+    name = role(member_of="jobq_viewer")
+    with db.connect(autocommit=False) as conn:
+        conn.execute("SELECT jobq.enqueue('noop')")
+        said = doctor(as_role(db, name), "--held", "0s")
+        conn.rollback()
+    check(said, "rights", "fail", f"^{name} has no right to .*DELETE and INSERT and UPDATE on jobs", f"GRANT admin TO {name}")
+    check(said, "sessions", "warn", r"^\d+ sessions? of other roles cannot be looked into$", f"GRANT pg_monitor TO {name}")
+    assert said["exit"] == 77 and said["skipped"] == 0
+    assert set(bad(said)) == {"rights", "sessions", "nodes"}
+
+
+def test_a_role_without_rights_learns_that(db, doctor, role):
+    said = doctor(as_role(db, role()))
+    check(said, "schema", "fail", "could not look: permission denied", "jobq_viewer")
+    assert said["exit"] == 78
+
+
+def test_a_role_with_rights_that_owns_nothing(db, doctor, role):
+    name = role()
+    db.query(f"GRANT USAGE ON SCHEMA jobq TO {name}")
+    db.query(f"GRANT ALL ON ALL TABLES IN SCHEMA jobq TO {name}")
+    check(doctor(as_role(db, name)), "rights", "warn", "does not own the history", f"GRANT admin TO {name}")
+    db.query(f"DROP OWNED BY {name}")
+
+
+# ---- the host ----
+
+def test_programs_that_cannot_be_started(db, doctor, tmp_path):
+    """Each queue by itself. The other user cannot enter this test's folder."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text(f"[jobqd]\ndatabase = {db.uri}\n[queue fine]\nexec = {program}\n"
+                    f"[queue hidden]\nexec = {program}\nuser = nobody\n[queue away]\nexec = /bin/true\nuser = nobody\n"
+                    f"working_directory = {closed}\n")
+    said = doctor(None, "-c", conf)
+    assert len(said["programs"]) == 2
+    check(said, "programs", "fail", r"jobqd.conf:6: \[queue hidden\]", "does not start with it")
+    check(said, "programs", "fail", r"jobqd.conf:\d+: \[queue away\] working_directory", "does not start with it")
+    assert said["exit"] == 78
+
+
+def test_too_few_open_files(db, jobqd_program, tmp_path):
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text(f"[jobqd]\ndatabase = {db.uri}\n[queue default]\nexec = /bin/true\nconcurrency = 100\n")
+    done = subprocess.run([jobqd_program, "doctor", "-c", str(conf)], env=clean_environment(), capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
+    assert not SANITIZER_REPORT.search(done.stderr)
+    assert done.returncode == 71
+    assert "fail  open files    all workers together need 464 open files, and this user may have 200 -> raise" in done.stdout
+
+
+def test_an_embedded_database(doctor, tmp_path):
+    """One that is not there is not made; a folder of somebody else's is named."""
+    said = doctor(None, "--embedded", tmp_path / "new")
+    check(said, "embedded", "warn", r"new has no cluster yet: jobqd's first start makes one, of PostgreSQL \d+", "start jobqd")
+    check(said, "connection", "warn", "there is no embedded database", "start jobqd")
+    assert said["exit"] == 0 and not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("x")
+    said = doctor(None, "--embedded", tmp_path)
+    check(said, "embedded", "fail", str(tmp_path), "another folder")
+    assert said["exit"] == 69
+
+
+def test_server_binaries_that_are_gone(doctor, tmp_path):
+    said = doctor(None, "--embedded", tmp_path / "new", env={"JOBQ_PG_BINDIR": str(tmp_path)})
+    check(said, "embedded", "fail", "PG_BINDIR|initdb|binaries", "install them")

@@ -16,7 +16,7 @@
 
 enum {
     OVERDUE_MS = 10000, /* a connection that gives up so much later than it should … */
-    LOST_CYCLE_MS = 10000, /* … or a cycle that is so old, and nobody's: stuck */
+    LOST_CYCLE_MS = 5000, /* … or a cycle that is so old, and nobody's: stuck */
 };
 
 bool

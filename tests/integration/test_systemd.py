@@ -118,7 +118,7 @@ def test_a_loop_that_turns_and_does_nothing_is_not_fed(db, jobqd, noop, manager)
     """A queue waits for an answer that nobody will bring: only a restart mends that."""
     node = jobqd(db, noop, env={**manager.environment(WATCHDOG_MS), "JOBQ_TEST_LOST_CYCLE": "1"})
     manager.wait_status("stuck: a queue has waited")
-    node.wait_log("ERROR systemd: the watchdog is not fed: a queue has waited 1[0-9]{4} ms for the database's answer")
+    node.wait_log("ERROR systemd: the watchdog is not fed: a queue has waited [0-9]+ ms for the database's answer")
     fed = len(manager.values("WATCHDOG"))
     manager.wait_more("STATUS")  # the loop turns, and the figure of the trouble grows
     assert len(manager.values("WATCHDOG")) == fed

@@ -25,6 +25,8 @@
 #include "libjobq/error.h"
 
 #define LOCK_FILE "jobq.lock"
+/* A pass fails only when a file was made during it. */
+#define MAX_REMOVALS 100
 /* sockaddr_un holds 107 bytes and a NUL; "/.s.PGSQL.5432" takes 14 of them. */
 #define MAX_SOCKET_DIR 93
 
@@ -428,6 +430,13 @@ postgres_dir_lock(struct postgres_dir *dir, enum postgres_holder as,
 
 /* --- a new cluster --- */
 
+/* Somebody else took it away: what was wanted. */
+static int
+gone_is_well(int result)
+{
+    return result != 0 && errno == ENOENT ? 0 : result;
+}
+
 /* Removes the entry `name` of the open folder `at` and what is below it, without ever
  * following a link. */
 static int
@@ -435,7 +444,7 @@ remove_tree(int at, const char *name)
 {
     int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return unlinkat(at, name, 0);
+        return gone_is_well(unlinkat(at, name, 0));
     DIR *entries = fdopendir(fd); /* owns fd from here on */
     if (!entries) {
         close(fd);
@@ -446,13 +455,28 @@ remove_tree(int at, const char *name)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             failed = remove_tree(dirfd(entries), entry->d_name);
     closedir(entries);
-    return failed ? failed : unlinkat(at, name, AT_REMOVEDIR);
+    return failed ? failed : gone_is_well(unlinkat(at, name, AT_REMOVEDIR));
+}
+
+/* What a killed initdb left may still have a server in it that is about to notice: it
+ * removes files of its own and makes new ones as it ends. It is in the folder that goes,
+ * not in the one that we make afterwards. */
+static int
+remove_leftover(const char *path)
+{
+    int failed = -1;
+    for (int tries = 0; failed != 0 && tries < MAX_REMOVALS; tries++) {
+        failed = remove_tree(AT_FDCWD, path);
+        if (failed != 0 && errno != ENOTEMPTY && errno != EEXIST)
+            break;
+    }
+    return failed;
 }
 
 int
 postgres_dir_prepare_fresh(const struct postgres_dir *dir, jobq_error *err)
 {
-    if (access(dir->fresh, F_OK) == 0 && remove_tree(AT_FDCWD, dir->fresh) != 0)
+    if (remove_leftover(dir->fresh) != 0)
         return jobq__error(err, JOBQ_EIO,
                            "cannot remove %s, left by an interrupted initdb: %s",
                            dir->fresh, strerror(errno));

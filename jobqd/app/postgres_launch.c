@@ -92,8 +92,9 @@ postgres_launch_initdb(const struct postgres_launcher *launcher,
     add(&words, "--data-checksums");
     add(&words, "--auth-local=peer");
     add(&words, "--auth-host=reject");
-    /* On TERM it removes what it has made. */
-    code = launch(launcher, &words, SIGTERM, out, err);
+    /* Not TERM: it would remove data.new, by its name, beside the next jobqd that makes
+     * another one there. */
+    code = launch(launcher, &words, SIGKILL, out, err);
     words_clear(&words);
     return code;
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -344,6 +345,52 @@ what_an_interrupted_initdb_left_is_removed(void **state)
     postgres_dir_clear(&dir);
 }
 
+/* As a server does whose initdb was killed: files come and go until it ends. */
+static _Noreturn void
+litter(const char *folder)
+{
+    if (chdir(folder) != 0)
+        _exit(1);
+    for (unsigned i = 0; i < 150; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%u", i);
+        int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0)
+            _exit(errno == ENOENT ? 0 : 2); /* the folder is gone */
+        close(fd);
+        if (i % 3 == 0)
+            unlink(name);
+    }
+    _exit(0);
+}
+
+static void
+a_server_that_still_ends_in_there_is_no_hindrance(void **state)
+{
+    (void)state;
+    struct postgres_dir dir;
+    jobq_error err;
+    assert_int_equal(postgres_dir_inspect(&dir, under_base("db"), &err), 0);
+    assert_int_equal(postgres_dir_lock(&dir, HOLDER_DAEMON, NULL, &err), 0);
+    for (int round = 0; round < 20; round++) {
+        make_folder("db/data.new");
+        pid_t pid = fork();
+        if (pid == 0)
+            litter(under_base("db/data.new"));
+        assert_true(pid > 0);
+        while (access(under_base("db/data.new/65"), F_OK) != 0)
+            sched_yield();
+        if (postgres_dir_prepare_fresh(&dir, &err) != 0)
+            fail_msg("%s", err.message);
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        assert_int_equal(rmdir(under_base("db/data.new")), 0); /* and it is empty */
+    }
+    postgres_dir_clear(&dir);
+}
+
 static void
 postmaster_pid_is_read_whole_or_not_at_all(void **state)
 {
@@ -509,6 +556,7 @@ main(void)
         IN_BASE(the_files_name_the_socket_and_who_may_connect),
         IN_BASE(the_log_is_quoted_and_kept_small),
         IN_BASE(what_an_interrupted_initdb_left_is_removed),
+        IN_BASE(a_server_that_still_ends_in_there_is_no_hindrance),
         IN_BASE(postmaster_pid_is_read_whole_or_not_at_all),
         IN_BASE(a_pid_that_was_used_again_does_not_count_as_a_server),
         IN_BASE(binaries_are_taken_by_version),

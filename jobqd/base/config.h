@@ -28,10 +28,11 @@ struct queue_config {
     struct config *home; /* what it is a part of */
     char *name;
     enum queue_mode mode;
-    char **argv; /* NULL-terminated; argv[0] is an existing executable, absolute path. The
-                    value is split like a shell splits words (quotes, backslash), but
-                    never given to a shell. A relative program is looked up from the
-                    configuration file's folder, a bare name on PATH. */
+    char **argv; /* NULL-terminated. The value is split like a shell splits words (quotes,
+                    backslash), but never given to a shell. argv[0] is an absolute path: a
+                    relative program counts from the configuration file's folder, a bare
+                    name is looked up on PATH. Whether it is there is launch_check's
+                    question; a bare name that is not on PATH is left as it is. */
     int concurrency; /* worker processes, 1 … 1000, default 4 */
     int mailbox; /* jobs a worker may hold: 0 adaptive (1 … 64, the default), else 1 …
                     1000; exec: always 1 */

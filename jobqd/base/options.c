@@ -303,7 +303,7 @@ set_program(char ***field, const char *value, const struct option_origin *origin
     char **words = NULL;
     int rc = words_split(value, &words, err);
     if (rc == 0)
-        rc = words_find_program(words, origin->folder, origin->path, err);
+        rc = words_place_program(words, origin->folder, origin->path, err);
     if (rc != 0) {
         words_free(words);
         return rc;
@@ -638,12 +638,14 @@ option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
         break;
     case OPTION_DAYS:
         put_range(buf, row, put_duration);
+        jobq__buf_adds(buf, ", with a unit (h, d)");
         break;
     case OPTION_INT:
         put_range(buf, row, jobq__buf_add_i64);
         break;
     case OPTION_BYTES:
         put_range(buf, row, put_bytes);
+        jobq__buf_adds(buf, ", with a unit (KiB, MiB, GiB) or in bytes");
         break;
     case OPTION_LEVEL:
     case OPTION_SWITCH:

@@ -198,31 +198,34 @@ find_on_path(const char *name, const char *path, char **out, jobq_error *err)
 }
 
 int
-words_find_program(char **words, const char *folder, const char *path, jobq_error *err)
+words_place_program(char **words, const char *folder, const char *path, jobq_error *err)
 {
-    char *found = NULL;
+    char *placed = NULL;
+    if (words[0][0] == '/')
+        return 0;
     if (strchr(words[0], '/') == NULL) {
-        int rc = find_on_path(words[0], path, &found, err);
-        if (rc != 0)
+        int rc = find_on_path(words[0], path, &placed, err);
+        if (rc != 0 || placed == NULL)
             return rc;
-        if (found == NULL)
-            return jobq__error(
-                err, JOBQ_EINVAL,
-                "no program \"%s\" on PATH (a program beside this file is ./%s)",
-                words[0], words[0]);
     } else {
-        found = words[0][0] == '/' ? strdup(words[0])
-                                   : join_path(folder, strlen(folder), words[0]);
-        if (found == NULL)
+        placed = join_path(folder, strlen(folder), words[0]);
+        if (placed == NULL)
             return jobq__error(err, JOBQ_ENOMEM, "out of memory");
-        const char *why = why_not_executable(found);
-        if (why != NULL) {
-            int rc = jobq__error(err, JOBQ_EINVAL, "cannot run %s: %s", found, why);
-            free(found);
-            return rc;
-        }
     }
     free(words[0]);
-    words[0] = found; /* the array's */
+    words[0] = placed; /* the array's */
     return 0;
+}
+
+int
+words_check_program(const char *program, jobq_error *err)
+{
+    if (program[0] != '/')
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "no program \"%s\" on PATH (a program beside this file is ./%s)", program,
+            program);
+    const char *why = why_not_executable(program);
+    return why == NULL ? 0
+                       : jobq__error(err, JOBQ_EINVAL, "cannot run %s: %s", program, why);
 }

@@ -17,10 +17,14 @@ void words_free(char **words);
  * occurs. */
 void words_join(struct jobq__buf *buf, char *const *words);
 
-/* Replaces words[0] by the absolute path of an existing executable: a bare name is looked
- * up in path (as in $PATH), a relative one from folder. JOBQ_EINVAL names the program and
- * why it cannot be run. */
-int words_find_program(char **words, const char *folder, const char *path,
-                       jobq_error *err);
+/* Replaces words[0] by an absolute path: a bare name is looked up in path (as in $PATH),
+ * a relative one counts from folder. A bare name that is not there stays as it is: who
+ * only reads the configuration has no use for the program. JOBQ_ENOMEM. */
+int words_place_program(char **words, const char *folder, const char *path,
+                        jobq_error *err);
+
+/* Whether a placed program is there and may be executed by this process. JOBQ_EINVAL
+ * names it and says why not. */
+int words_check_program(const char *program, jobq_error *err);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/environment.h"
+#include "jobqd/base/words.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
@@ -113,21 +114,29 @@ launch_plan_clear(struct launch_plan *plan)
 }
 
 static int
+refuse_queue(const struct config *config, const struct queue_config *queue,
+             const char *option, const jobq_error *why, jobq_error *err)
+{
+    char where[PATH_MAX + 256];
+    config_where(config, queue, option ? option : "", where, sizeof where);
+    return jobq__error(err, why->code, "%s: %s", where, why->message);
+}
+
+static int
 check_queue(const struct config *config, const struct queue_config *queue,
             jobq_error *err)
 {
     struct limits limits;
     enum limits_step step;
     jobq_error why;
-    char where[PATH_MAX + 256];
+    if (words_check_program(queue->argv[0], &why) < 0)
+        return refuse_queue(config, queue, queue->mode == QUEUE_EXEC ? "exec" : "command",
+                            &why, err);
     int rc = limits_resolve(&limits, queue, &step, &why);
     if (rc == 0)
         rc = limits_probe(&limits, &step, &why);
-    if (rc < 0) {
-        const char *option = limits_option(&limits, step);
-        config_where(config, queue, option ? option : "", where, sizeof where);
-        jobq__error(err, rc, "%s: %s", where, why.message);
-    }
+    if (rc < 0)
+        refuse_queue(config, queue, limits_option(&limits, step), &why, err);
     limits_clear(&limits);
     return rc;
 }

@@ -352,6 +352,18 @@ def test_config(cli, tmp_path):
     assert cli("config", "print", "-c", again).stdout == printed.stdout
 
 
+def test_a_missing_program_matters_only_to_who_would_start_it(cli, db, tmp_path):
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text(f"[jobqd]\ndatabase = {db.conninfo}\n[queue default]\nexec = ./not-built-yet -x\n")
+    assert cli("enqueue", "k", "-c", conf).stdout == "1\n"
+    assert "available" in cli("jobs", "-c", conf).stdout
+    assert f"exec = {tmp_path}/not-built-yet -x\n" in cli("config", "print", "-c", conf).stdout
+    for command in (["run"], ["config", "check"]):
+        done = cli(*command, "-c", conf, code=78)
+        assert done.stderr.endswith(f"{conf}:4: [queue default] exec: cannot run {tmp_path}/not-built-yet: "
+                                    "No such file or directory\n")
+
+
 @pytest.mark.parametrize("uri", ["postgresql://u:secret@127.0.0.1:1/x", "postgresql://u:secret@/x?foo=1",
                                  "host=/nowhere password=secret", "host=/nowhere password=sec ret",
                                  "host=/nowhere password='secret", "postgresql://u:secret@[::1/x"])

@@ -106,10 +106,20 @@ def test_a_password_is_not_shown(db, doctor):
 
 def test_a_configuration_that_cannot_be_read(doctor, tmp_path):
     conf = tmp_path / "jobqd.conf"
-    conf.write_text("[queue default]\ncommand = /no/such/program\n")
+    conf.write_text("[queue default]\nprogram = true\n")
     said = doctor(None, "-c", conf)
-    check(said, "config", "fail", "jobqd.conf:2: .* cannot run /no/such/program: No such file", "config check")
+    check(said, "config", "fail", "jobqd.conf:2: .* program: no such option", "config check")
     assert said["exit"] == 78 and said["skipped"] == 26
+
+
+def test_programs_that_are_not_there(db, doctor, tmp_path):
+    conf = tmp_path / "jobqd.conf"
+    conf.write_text("[queue one]\ncommand = /no/such/program\n[queue two]\nexec = no-such-name\n[queue three]\nexec = true\n")
+    said = doctor(db, "-c", conf)
+    check(said, "programs", "fail", "jobqd.conf:2: .queue one. command: cannot run /no/such/program: No such file", "does not start")
+    check(said, "programs", "fail", 'jobqd.conf:4: .queue two. exec: no program "no-such-name" on PATH', "does not start")
+    assert len(said["programs"]) == 2
+    assert said["exit"] == 78 and said["skipped"] == 0, "the rest is looked at all the same"
 
 
 @pytest.mark.parametrize("change, words, remedy", [

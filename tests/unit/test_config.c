@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "jobqd/base/config.h"
+#include "jobqd/service/launch.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/options.h"
 #include "jobqd/base/sqltext.h"
@@ -342,12 +343,13 @@ static const struct {
     {"[jobqd]\nlog_level = verbose\n", "t.conf:2: [jobqd] log_level: \"verbose\" is not "
                                        "allowed: debug, info, warning or error"},
     {"[jobqd]\nmax_frame = 4 MB\n",
-     "t.conf:2: [jobqd] max_frame: \"4 MB\" is not allowed: 1KiB to 64MiB"},
+     "t.conf:2: [jobqd] max_frame: \"4 MB\" is not allowed: 1KiB to 64MiB, with a unit "
+     "(KiB, MiB, GiB) or in bytes"},
     {"[jobqd]\nmax_frame = 99999999999999999999\n",
      "t.conf:2: [jobqd] max_frame: \"99999999999999999999\" is not allowed: 1KiB to "
-     "64MiB"},
-    {"[jobqd]\nkeep_completed = 1h\n",
-     "t.conf:2: [jobqd] keep_completed: \"1h\" is not allowed: 1d to 3650d"},
+     "64MiB, with a unit (KiB, MiB, GiB) or in bytes"},
+    {"[jobqd]\nkeep_completed = 1h\n", "t.conf:2: [jobqd] keep_completed: \"1h\" is not "
+                                       "allowed: 1d to 3650d, with a unit (h, d)"},
     {"[jobqd]\nschema = Jobs\n", "t.conf:2: [jobqd] schema: \"Jobs\" is not allowed: "
                                  "lower-case letters, digits and _, not "
                                  "beginning with a digit or pg_, at most 63"},
@@ -368,17 +370,6 @@ static const struct {
      "t.conf:1: [queue a]: needs command = PROGRAM or exec = PROGRAM"},
     {"[queue a]\ncommand = true\nexec = true\n",
      "t.conf:3: [queue a] exec: a queue has either command or exec, not both"},
-    {"[queue a]\ncommand = no-such-program-anywhere\n",
-     "t.conf:2: [queue a] command: no program \"no-such-program-anywhere\" on PATH (a "
-     "program beside "
-     "this file is ./no-such-program-anywhere)"},
-    {"[queue a]\ncommand = /no/such/program -x\n",
-     "t.conf:2: [queue a] command: cannot run /no/such/program: No such file or "
-     "directory"},
-    {"[queue a]\nexec = /usr\n",
-     "t.conf:2: [queue a] exec: cannot run /usr: it is not a file"},
-    {"[queue a]\nexec = /etc/passwd\n",
-     "t.conf:2: [queue a] exec: cannot run /etc/passwd: it is not executable (chmod +x)"},
     {"[queue a]\nexec = true 'x ; y'\n",
      "t.conf:2: [queue a] exec: a quote ' that is not closed (mind that \" ;\" begins a "
      "comment)"},
@@ -415,7 +406,8 @@ static const struct {
     {"[queue a]\ncommand = true\nmax_memory = 100\n",
      "t.conf:3: [queue a] max_memory: less than any program needs: 1MiB or more, or 0"},
     {"[queue a]\ncommand = true\nmax_memory_hard = 1GB\n",
-     "t.conf:3: [queue a] max_memory_hard: \"1GB\" is not allowed: 0 to 1024GiB"},
+     "t.conf:3: [queue a] max_memory_hard: \"1GB\" is not allowed: 0 to 1024GiB, with a "
+     "unit (KiB, MiB, GiB) or in bytes"},
     {"[queue a]\ncommand = true\nmax_memory_hard = 1GiB\nmax_memory = 2GiB\n",
      "t.conf:4: [queue a] max_memory: more than max_memory_hard, which would always come "
      "first"},
@@ -450,6 +442,39 @@ a_wrong_file_is_told_by_line(void **state)
     }
 }
 
+/* Who only reads the configuration, to look at queues, say, has no use for the program.
+ */
+static void
+a_missing_program_is_told_to_who_would_start_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *message;
+    } rows[] = {
+        {"[queue a]\ncommand = no-such-program-anywhere\n",
+         "t.conf:2: [queue a] command: no program \"no-such-program-anywhere\" on PATH "
+         "(a "
+         "program beside "
+         "this file is ./no-such-program-anywhere)"},
+        {"[queue a]\ncommand = /no/such/program -x\n",
+         "t.conf:2: [queue a] command: cannot run /no/such/program: No such file or "
+         "directory"},
+        {"[queue a]\nexec = /usr\n",
+         "t.conf:2: [queue a] exec: cannot run /usr: it is not a file"},
+        {"[queue a]\nexec = /etc/passwd\n",
+         "t.conf:2: [queue a] exec: cannot run /etc/passwd: it is not executable (chmod "
+         "+x)"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct config *config = load(rows[i].text, no_environment);
+        jobq_error err = {0};
+        assert_int_equal(launch_check(config, &err), JOBQ_EINVAL);
+        assert_string_equal(err.message, rows[i].message);
+        config_free(config);
+    }
+}
+
 static void
 a_wrong_environment_or_flag_is_told_by_name(void **state)
 {
@@ -475,7 +500,9 @@ a_wrong_environment_or_flag_is_told_by_name(void **state)
          "--schema: \"pg_mine\" is not allowed: lower-case letters, digits and _, not "
          "beginning "
          "with a digit or pg_, at most 63"},
-        {NULL, {"keep-failed", ""}, "--keep-failed: \"\" is not allowed: 1d to 3650d"},
+        {NULL,
+         {"keep-failed", ""},
+         "--keep-failed: \"\" is not allowed: 1d to 3650d, with a unit (h, d)"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config *config = NULL;
@@ -591,6 +618,7 @@ main(void)
         cmocka_unit_test(limits_of_a_queue_count),
         cmocka_unit_test(secrets_of_env_are_not_printed),
         cmocka_unit_test(a_wrong_file_is_told_by_line),
+        cmocka_unit_test(a_missing_program_is_told_to_who_would_start_it),
         cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),
         cmocka_unit_test(a_file_that_cannot_be_read),
         cmocka_unit_test(passwords_are_hidden),

@@ -857,10 +857,17 @@ producer_abandon(struct producer *p)
     step_soon(p);
 }
 
+bool
+producer_can_freeze(const struct producer *p)
+{
+    return (p->state == PRODUCER_CLAIMING || p->state == PRODUCER_DETACHED) &&
+           pool_can_freeze(p->pool);
+}
+
 void
 producer_freeze(struct producer *p)
 {
-    assert(p->state == PRODUCER_CLAIMING || p->state == PRODUCER_DETACHED);
+    assert(producer_can_freeze(p));
     set_state(p, PRODUCER_FREEZING);
     pool_freeze(p->pool);
     release_ready(p);

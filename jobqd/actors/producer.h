@@ -102,7 +102,9 @@ void producer_abandon(struct producer *producer);
  * been sent, and leaves the workers alone: what they say stays unread. on_frozen
  * (options) when all that was said before is confirmed; never, while the database is
  * away. Then producer_put may follow, and nothing else but producer_thaw: that is allowed
- * at any time. */
+ * at any time. producer_can_freeze: it goes on, and its workers are of one mode (see
+ * pool_can_freeze). */
+bool producer_can_freeze(const struct producer *producer);
 void producer_freeze(struct producer *producer);
 void producer_thaw(struct producer *producer);
 /* Appends a record "queue", and those of its workers. resized: workers more than the

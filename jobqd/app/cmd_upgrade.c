@@ -89,7 +89,8 @@ await(struct session *session, const char *node, const struct node_seen *before,
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
     for (int i = 0; i < WAIT_S * 1000 / LOOK_MS; i++) {
         int rc = look(session, node, now, err);
-        if (rc < 0 || strcmp(now->at, before->at) != 0)
+        bool said = now->at[0] != '\0'; /* a node that is registered anew has not */
+        if (rc < 0 || (said && strcmp(now->at, before->at) != 0))
             return rc;
         nanosleep(&pause, NULL);
     }

@@ -265,6 +265,7 @@ on_live(void *owner, int64_t id)
     leader_start(d->leader, id);
     canceller_start(d->canceller, id);
     open_session(d);
+    daemon_tell_upgrade(d);
 }
 
 static void

@@ -36,7 +36,7 @@ void
 daemon_tell_upgrade(struct daemon *d)
 {
     const char *error = d->upgrade_error[0] ? d->upgrade_error : NULL;
-    if (d->upgrade_untold && node_state(d->node) == NODE_LIVE)
+    if (d->upgrade_untold && d->node && node_state(d->node) == NODE_LIVE)
         store_upgraded(d->store, node_id(d->node), JOBQ_VERSION, error, on_upgrade_told,
                        d);
 }
@@ -68,8 +68,9 @@ static void
 on_upgrade_freeze(void *owner)
 {
     struct daemon *d = owner;
-    if (!queues_can_freeze(&d->queues))
-        upgrade_abort(d->upgrade, "queues are being removed or given up: try again");
+    char why[300];
+    if (!queues_can_freeze(&d->queues, why, sizeof why)) /* of late */
+        upgrade_abort(d->upgrade, why);
     else if (d->queues.n_slots == 0)
         upgrade_frozen(d->upgrade);
     else
@@ -93,6 +94,7 @@ on_upgrade_thaw(void *owner)
     queues_thaw(&d->queues);
 }
 
+/* Whoever asked for it looks for that in the database. */
 static void
 on_upgrade_failed(void *owner, const char *why)
 {
@@ -109,15 +111,28 @@ const struct upgrade_events daemon_upgrade_events = {
     .on_failed = on_upgrade_failed,
 };
 
+static bool
+can_begin(const struct daemon *d, char *why, size_t size)
+{
+    if (d->state == DAEMON_RUNNING && node_state(d->node) == NODE_LIVE)
+        return queues_can_freeze(&d->queues, why, size);
+    snprintf(why, size, "this jobqd waits for %s",
+             d->state == DAEMON_RUNNING ? "its node to be registered"
+                                        : daemon_state_meaning(d->state));
+    return false;
+}
+
 void
 daemon_on_upgrade_signal(struct daemon *d)
 {
-    if (d->state == DAEMON_RUNNING && node_state(d->node) == NODE_LIVE)
+    char why[300], text[320];
+    if (upgrade_state(d->upgrade) != UPGRADE_IDLE || can_begin(d, why, sizeof why)) {
         upgrade_begin(d->upgrade);
-    else
-        log_warning("upgrade", "not now: this jobqd waits for %s",
-                    d->state == DAEMON_RUNNING ? "its node to be registered"
-                                               : daemon_state_meaning(d->state));
+        return;
+    }
+    log_warning("upgrade", "not now: %s", why);
+    snprintf(text, sizeof text, "not now: %s", why);
+    on_upgrade_failed(d, text);
 }
 
 /* ---- taking over ---- */

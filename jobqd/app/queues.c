@@ -426,15 +426,27 @@ queues_held_ids(const struct queues *queues, int64_t *ids)
 }
 
 bool
-queues_can_freeze(const struct queues *queues)
+queues_can_freeze(const struct queues *queues, char *why, size_t size)
 {
+    if (queues->state != QUEUES_SERVING) {
+        snprintf(why, size, "the queues are given up");
+        return false;
+    }
     for (size_t i = 0; i < queues->n_slots; i++) {
         const struct slot *slot = queues->slots[i];
-        enum producer_state state = producer_state(slot->producer);
-        if (slot->removed || (state != PRODUCER_CLAIMING && state != PRODUCER_DETACHED))
-            return false;
+        const char *name = slot->queue->name;
+        if (slot->removed)
+            snprintf(why, size, "queue %s was removed, and its last jobs still run",
+                     name);
+        else if (!producer_can_freeze(slot->producer))
+            snprintf(why, size,
+                     "the last processes of queue %s from before the reload still run",
+                     name);
+        else
+            continue;
+        return false;
     }
-    return queues->state == QUEUES_SERVING;
+    return true;
 }
 
 void

@@ -91,9 +91,10 @@ size_t queues_held(const struct queues *queues);
 size_t queues_held_ids(const struct queues *queues, int64_t *ids);
 
 /* For an upgrade in place: see producer.h. It can while none is being removed or given
- * up. queues_adopt goes with the records of the queues that are served here, and refuses
- * one of a queue that is not. */
-bool queues_can_freeze(const struct queues *queues);
+ * up, nor changed between exec and command; else *why, of size bytes, says what is not
+ * over yet. queues_adopt goes with the records of the queues that are served here, and
+ * refuses one of a queue that is not. */
+bool queues_can_freeze(const struct queues *queues, char *why, size_t size);
 void queues_freeze(struct queues *queues);
 void queues_thaw(struct queues *queues);
 void queues_put(const struct queues *queues, struct handover *handover);

@@ -247,8 +247,12 @@ void
 upgrade_begin(struct upgrade *upgrade)
 {
     jobq_error err;
-    if (upgrade->state != UPGRADE_IDLE || upgrade->has_child) {
+    if (upgrade->state != UPGRADE_IDLE) {
         log_info(SUBJECT, "is under way already");
+        return;
+    }
+    if (upgrade->has_child) {
+        fail(upgrade, "the rehearsal before this one has not ended yet: try again");
         return;
     }
     log_info(SUBJECT, "%s rehearses", successor_path());

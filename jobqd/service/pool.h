@@ -96,10 +96,12 @@ void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);
 
-/* For an upgrade in place; see worker_handover.h. pool_freeze: what no worker has been
- * sent comes back as RELEASED, from the loop; the workers are left alone, whatever they
- * say or do. While it lasts no other function that changes the pool may be called, but
- * pool_put, once pool_is_still. Only while the pool is open. */
+/* For an upgrade in place; see worker_handover.h. pool_can_freeze: it is open, and of a
+ * queue that a reload has changed between exec and command no process from before is
+ * left. pool_freeze: what no worker has been sent comes back as RELEASED, from the loop;
+ * the workers are left alone, whatever they say or do. While it lasts no other function
+ * that changes the pool may be called, but pool_put, once pool_is_still. */
+bool pool_can_freeze(const struct pool *pool);
 void pool_freeze(struct pool *pool);
 void pool_thaw(struct pool *pool);
 /* It holds nothing but what workers were sent. */

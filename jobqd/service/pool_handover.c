@@ -5,10 +5,29 @@
 #include "jobqd/service/worker_handover.h"
 #include "libjobq/error.h"
 
+/* The handover has one mode a queue: a process of the other one would be judged by its
+ * exit code instead of what it says, or the other way round. */
+static bool
+is_of_one_mode(const struct pool *pool)
+{
+    for (int i = 0; i < pool->n_slots; i++) {
+        const struct worker *worker = pool->slots[i]->worker;
+        if (worker && worker->program->queue->mode != pool->program->queue->mode)
+            return false;
+    }
+    return true;
+}
+
+bool
+pool_can_freeze(const struct pool *pool)
+{
+    return pool->state == POOL_OPEN && is_of_one_mode(pool);
+}
+
 void
 pool_freeze(struct pool *pool)
 {
-    assert(pool->state == POOL_OPEN);
+    assert(pool_can_freeze(pool));
     pool->frozen = true;
     uv_timer_stop(&pool->timer);
     nursery_put_away(pool);

@@ -363,3 +363,88 @@ def test_a_handover_that_is_none_is_an_error(db, jobqd, programs, value, why):
     node.expected_exit = node.wait()
     assert node.expected_exit == 71
     node.wait_log(f"could not start: .*{why}")
+
+
+# ---- not now ----
+
+def refuse(node, db, cli, jobqd_program, installed, why):
+    """The command learns it at once, and says why; so does the log."""
+    replace(installed, jobqd_program)
+    done = cli("upgrade", "--node", "node1", db=db, code=None)
+    assert done.returncode != 0 and f"of node node1 carries on: not now: {why}" in done.stderr, done.stderr
+    node.wait_log(f"WARNING upgrade: not now: {why}")
+    assert not runs_newest(node, installed)
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """An exec program that runs until tmp_path/go is there."""
+    return f"/bin/sh -c 'touch {tmp_path}/run; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 65'"
+
+
+def test_not_while_programs_of_what_is_a_command_queue_now_run(db, jobqd, jobqd_program, programs, installed, cli, waiting, tmp_path):
+    """The new program would take the exec program for a worker, and its exit for a crash."""
+    node = jobqd(db, {"default": {"exec": waiting}}, program=installed)
+    job = db.enqueue("ok")
+    wait_for((tmp_path / "run").exists)
+    node.reload({"default": {"command": programs("fault_worker")}})
+    refuse(node, db, cli, jobqd_program, installed, "the last processes of queue default from before the reload still run")
+    (tmp_path / "go").touch()
+    assert finish(db, job)[:2] == ("discarded", 1)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    upgrade(node, jobqd_program, installed)
+
+
+def test_not_while_workers_of_what_is_an_exec_queue_now_run(db, jobqd, jobqd_program, programs, installed, cli, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed)
+    job = db.enqueue("sleep", json.dumps({"ms": 60000, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    node.reload({"default": {"exec": "/bin/true"}})
+    refuse(node, db, cli, jobqd_program, installed, "the last processes of queue default from before the reload still run")
+    db.query("SELECT jobq.cancel(%s)", (job,))
+    assert finish(db, job)[:2] == ("cancelled", 1)
+    wait_for(lambda: not node.workers(), what=lambda: f"the old worker to go: {node.workers()}")
+    upgrade(node, jobqd_program, installed)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+
+
+def test_not_while_a_queue_is_being_removed(db, jobqd, jobqd_program, programs, installed, cli, waiting, tmp_path):
+    queues = {"default": {"command": programs("fault_worker")}}
+    node = jobqd(db, {**queues, "old": {"exec": waiting}}, program=installed)
+    db.enqueue("ok", queue="old")
+    wait_for((tmp_path / "run").exists)
+    node.reload(queues)
+    refuse(node, db, cli, jobqd_program, installed, "queue old was removed, and its last jobs still run")
+    (tmp_path / "go").touch()
+    node.wait_log("queue old: is gone")
+    upgrade(node, jobqd_program, installed)
+
+
+def test_not_while_it_stops(db, jobqd, jobqd_program, installed, cli, waiting, tmp_path):
+    node = jobqd(db, {"default": {"exec": waiting}}, program=installed)
+    job = db.enqueue("ok")
+    wait_for((tmp_path / "run").exists)
+    node.signal(signal.SIGTERM)
+    node.wait_log("drains: ")
+    refuse(node, db, cli, jobqd_program, installed, "this jobqd waits for running jobs to end")
+    (tmp_path / "go").touch()
+    assert finish(db, job)[:2] == ("discarded", 1)
+    assert node.wait() == 0
+    done = cli("upgrade", "--node", "node1", db=db, code=None)
+    assert done.returncode != 0 and "no node is called node1" in done.stderr
+
+
+def test_a_reload_while_the_new_program_rehearses(db, jobqd, jobqd_program, programs, installed, cli, waiting, tmp_path):
+    """What the rehearsal was told is not so any more when it has ended."""
+    node = jobqd(db, {"default": {"exec": waiting}}, program=installed)
+    db.enqueue("ok")
+    wait_for((tmp_path / "run").exists)
+    replace(installed, f"#!/bin/sh\ntouch {tmp_path}/rehearses\nwhile [ ! -e {tmp_path}/reloaded ]; do sleep 0.05; done\n"
+                       "echo 'jobqd-upgrade 1 ready 9.9'\n")
+    node.signal(signal.SIGUSR2)
+    wait_for((tmp_path / "rehearses").exists)
+    node.reload({"default": {"command": programs("fault_worker")}})
+    (tmp_path / "reloaded").touch()
+    node.wait_log("upgrade: did not take place, .*: the last processes of queue default from before the reload still run")
+    (tmp_path / "go").touch()
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])

@@ -16,6 +16,7 @@
 
 #include "jobqd/base/log.h"
 #include "jobqd/io/children.h"
+#include "jobqd/io/descriptors.h"
 #include "libjobq/error.h"
 
 extern char **environ;
@@ -146,11 +147,7 @@ become(const struct plan *plan)
         give_up(plan, STEP_OUTPUT);
     if (chdir(options->folder) != 0)
         give_up(plan, STEP_FOLDER);
-#ifdef SYS_close_range
-    /* Whatever a library forgot to mark; 4 is CLOSE_RANGE_CLOEXEC. An old kernel refuses,
-     * and nothing is lost. */
-    syscall(SYS_close_range, 3U, ~0U, 4U);
-#endif
+    descriptors_seal(STDERR_FILENO + 1); /* whatever a library forgot to mark */
     reset_signals();
     execve(options->argv[0], options->argv, plan->environment);
     give_up(plan, STEP_EXEC);

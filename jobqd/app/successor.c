@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/descriptors.h"
 #include "libjobq/error.h"
 
 extern char **environ;
@@ -245,7 +245,7 @@ successor_is_up(void)
     self.stray = 0;
     close_fd(&self.predecessor);
     close_fd(&self.document);
-    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    descriptors_seal(STDERR_FILENO + 1);
     mask_signals(SIG_UNBLOCK);
 }
 

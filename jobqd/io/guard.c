@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "jobqd/io/children.h"
+#include "jobqd/io/descriptors.h"
 #include "jobqd/io/guard_main.h"
 #include "jobqd/pure/intensity.h"
 #include "libjobq/error.h"
@@ -104,7 +104,7 @@ run_child(const struct guard *guard)
     if (table >= 0 && self >= 0 && dup2(table, GUARD_TABLE_FD) >= 0 &&
         dup2(self, GUARD_JOBQD_FD) >= 0) {
         /* All our descriptors are close-on-exec; a library's may not be. */
-        close_range(GUARD_JOBQD_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+        descriptors_seal(GUARD_JOBQD_FD + 1);
         execv("/proc/self/exe", guard->argv);
     }
     _exit(EX_OSERR);

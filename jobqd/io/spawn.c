@@ -2,10 +2,8 @@
  * another library's thread may have held malloc's lock when we forked. */
 #include "jobqd/io/spawn.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "jobqd/io/children.h"
+#include "jobqd/io/descriptors.h"
 #include "jobqd/io/family.h"
 #include "jobqd/io/guard_table.h"
 #include "libjobq/error.h"
@@ -31,27 +30,13 @@ static struct rlimit files_before;
 static bool files_raised;
 static bool prepared;
 
-static void
-seal_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir)) != NULL) {
-        int fd = atoi(entry->d_name); /* "." and "..": 0 */
-        if (fd > STDERR_FILENO)
-            fcntl(fd, F_SETFD, FD_CLOEXEC);
-    }
-    if (dir)
-        closedir(dir);
-}
-
 void
 spawn_prepare(void)
 {
     if (prepared || getrlimit(RLIMIT_NOFILE, &files_before) < 0)
         return;
     prepared = true;
-    seal_descriptors();
+    descriptors_seal(STDERR_FILENO + 1);
     struct rlimit most = files_before;
     most.rlim_cur = most.rlim_max;
     files_raised = setrlimit(RLIMIT_NOFILE, &most) == 0;
@@ -129,8 +114,8 @@ arrange_descriptors(struct plan *plan)
             return false;
     }
     /* All our descriptors are close-on-exec, and so is what we were started with
-     * (spawn_prepare); a library's may not be. Before Linux 5.11 that has to do. */
-    close_range((unsigned)last + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+     * (spawn_prepare); a library's may not be. */
+    descriptors_seal(last + 1);
     return true;
 }
 

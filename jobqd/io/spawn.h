@@ -70,8 +70,7 @@ struct child_end {
  * Raises this process's limit of open files as far as it may: a child costs us up to four
  * descriptors, and the usual soft limit of 1024 would end at some 250 of them. Children
  * get back the limit that was there before, since programs that use select() break above
- * 1024. And makes close-on-exec what we were started with, for kernels that cannot close
- * it in the child. */
+ * 1024. And makes close-on-exec what we were started with. */
 void spawn_prepare(void);
 /* Instead, in a program that takes another one's place in this process: the soft limit of
  * open files that the other one had found (-1: it did not raise it), by

@@ -307,6 +307,33 @@ def test_the_number_of_workers_stays_as_it_was_set(db, jobqd, jobqd_program, pro
     assert len(node.workers()) == workers and set(node.workers()) <= before
 
 
+OLD_KERNEL = """#!/usr/bin/python3
+import ctypes, os, struct, sys
+CLOSE_RANGE, LOAD, IS, RETURN, ALLOW, ERRNO, ENOSYS = 436, 0x20, 0x15, 0x06, 0x7fff0000, 0x00050000, 38
+rows = [(LOAD, 0, 0, 0), (IS, 0, 1, CLOSE_RANGE), (RETURN, 0, 0, ERRNO | ENOSYS), (RETURN, 0, 0, ALLOW)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+libc = ctypes.CDLL(None, use_errno=True)
+prctl = lambda *args: libc.prctl(*(ctypes.c_ulong(arg) for arg in args)) == 0 or sys.exit(os.strerror(ctypes.get_errno()))
+prctl(38, 1, 0, 0, 0)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(rows), ctypes.addressof(code)))
+prctl(22, 2, ctypes.addressof(program), 0, 0)
+os.execv({program!r}, [{program!r}, *sys.argv[1:]])
+"""
+
+
+def test_workers_share_no_descriptors_after_it_on_an_old_kernel(db, jobqd, jobqd_program, programs, installed, tmp_path):
+    """Without close_range (Linux 5.11) what was handed over open would reach every process that is started from then on."""
+    wrapper = tmp_path / "old_kernel"
+    wrapper.write_text(OLD_KERNEL.format(program=str(installed)))
+    wrapper.chmod(0o755)
+    script = f"/bin/sh -c 'ls /proc/self/fd > {tmp_path}/open.new; mv {tmp_path}/open.new {tmp_path}/open'"
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2}, "shell": {"exec": script}}, program=wrapper)
+    wait_for(lambda: node.log().count("is up after") == 2)
+    upgrade(node, jobqd_program, installed)
+    finish(db, db.enqueue("anything", queue="shell"))
+    assert (tmp_path / "open").read_text().split() == ["0", "1", "2", "3"]  # 1: the shell's file; 3: the folder that ls reads
+
+
 def test_a_roll_goes_on_after_an_upgrade(db, jobqd, jobqd_program, programs, installed, tmp_path):
     """A worker that was busy when the configuration was read is replaced once its job has ended."""
     queues = {"default": {"command": programs("fault_worker"), "concurrency": 1}}

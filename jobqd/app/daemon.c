@@ -28,6 +28,7 @@
 #include "jobqd/app/reload.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
+#include "jobqd/io/children.h"
 #include "jobqd/io/guard.h"
 #include "jobqd/service/notifier.h"
 #include "jobqd/service/store.h"
@@ -371,6 +372,7 @@ on_embedded_stopped(void *owner)
     d->embedded = NULL;
     set_state(d, DAEMON_DONE);
     signals_close(&d->signals);
+    children_unwatch();
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
@@ -784,7 +786,7 @@ new_handles(struct daemon *d)
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
     if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0 ||
-        systemd_new(&d->systemd, &systemd) < 0)
+        systemd_new(&d->systemd, &systemd) < 0 || children_watch(&d->loop) < 0)
         return JOBQ_ENOMEM;
     return signals_open(&d->signals, &d->loop, on_signal, d);
 }

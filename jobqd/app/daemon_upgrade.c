@@ -15,6 +15,7 @@
 #include "jobqd/app/postgres.h"
 #include "jobqd/app/successor.h"
 #include "jobqd/base/log.h"
+#include "jobqd/io/children.h"
 #include "jobqd/io/guard.h"
 #include "jobqd/io/spawn.h"
 #include "jobqd/service/store.h"
@@ -156,6 +157,7 @@ daemon_open_past(struct daemon *d, jobq_error *err)
     rc = handover_get_int(past, "files_before", -1, INT64_MAX, &files, err);
     if (rc == 0)
         spawn_inherit(files); /* before the first worker */
+    children_inherit();
     return rc;
 }
 

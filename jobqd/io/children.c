@@ -4,11 +4,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+
+#include "jobqd/base/log.h"
 
 static pid_t *noted;
 static size_t n_noted;
@@ -16,7 +19,8 @@ static size_t cap_noted;
 static bool incomplete;   /* one found no memory: nothing can be told apart any more */
 static unsigned adopting; /* how many want orphans */
 static unsigned held;
-static bool cut_short; /* there may be more to take than we could */
+static bool cut_short;   /* there may be more to take than we could */
+static uv_signal_t ends; /* SIGCHLD */
 
 /* Where pid stands, or would. */
 static size_t
@@ -94,6 +98,13 @@ children_leave(void)
 }
 
 void
+children_inherit(void)
+{
+    if (adopting == 0)
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0); /* an exec does not end it */
+}
+
+void
 children_hold(void)
 {
     held++;
@@ -113,7 +124,7 @@ size_t
 children_reap_orphans(void)
 {
     size_t n = 0;
-    if (adopting == 0 || incomplete)
+    if (incomplete)
         return 0;
     cut_short = held > 0;
     while (!cut_short) {
@@ -131,4 +142,31 @@ children_reap_orphans(void)
             n++;
     }
     return n;
+}
+
+static void
+on_child(uv_signal_t *signal, int number)
+{
+    (void)signal;
+    (void)number;
+    size_t n = children_reap_orphans();
+    if (n > 0)
+        log_debug("jobqd", "%zu processes that workers had left behind ended", n);
+}
+
+int
+children_watch(uv_loop_t *loop)
+{
+    int rc = uv_signal_init(loop, &ends);
+    if (rc == 0)
+        rc = uv_signal_start(&ends, on_child, SIGCHLD);
+    if (rc == 0)
+        raise(SIGCHLD); /* for those that ended before this */
+    return rc;
+}
+
+void
+children_unwatch(void)
+{
+    uv_close((uv_handle_t *)&ends, NULL);
 }

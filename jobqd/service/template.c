@@ -53,9 +53,7 @@ struct template
     uv_poll_t exit_poll;
     int n_process_handles; /* of the three above, not yet closed */
 
-    uv_timer_t timer;     /* a state's patience; READY: the next step */
-    uv_signal_t children; /* SIGCHLD: with templates come orphans (children.h) */
-    int n_handles;        /* of these two */
+    uv_timer_t timer; /* a state's patience; READY: the next step */
 };
 
 static void on_timer(uv_timer_t *timer);
@@ -409,11 +407,10 @@ on_output_dropped(void *owner, uint64_t lines)
 /* ---- its end ---- */
 
 static void
-on_handle_closed(uv_handle_t *handle)
+on_timer_closed(uv_handle_t *handle)
 {
     struct template *template = handle->data;
-    if (--template->n_handles == 0)
-        template->events->on_closed(template->owner, template);
+    template->events->on_closed(template->owner, template);
 }
 
 static void
@@ -421,8 +418,7 @@ close_for_ever(struct template *template)
 {
     set_state(template, TEMPLATE_CLOSED);
     children_leave();
-    uv_close((uv_handle_t *)&template->timer, on_handle_closed);
-    uv_close((uv_handle_t *)&template->children, on_handle_closed);
+    uv_close((uv_handle_t *)&template->timer, on_timer_closed);
 }
 
 static void
@@ -633,17 +629,6 @@ template_start(struct template *template)
     }
 }
 
-static void
-on_child(uv_signal_t *signal, int number)
-{
-    const struct template *template = signal->data;
-    (void)number;
-    size_t n = children_reap_orphans();
-    if (n > 0)
-        log_debug(template->subject, "%zu processes that workers had left behind ended",
-                  n);
-}
-
 int
 template_new(struct template **out, struct worker_program *program,
              const struct template_events *events, void *owner, jobq_error *err)
@@ -658,15 +643,8 @@ template_new(struct template **out, struct worker_program *program,
     list_init(&template->waiting);
     snprintf(template->subject, sizeof template->subject, "template %s",
              program->queue->name);
-    int rc = uv_signal_init(program->loop, &template->children);
-    if (rc < 0) {
-        free(template);
-        return jobq__error(err, JOBQ_EIO, "cannot watch SIGCHLD: %s", uv_strerror(rc));
-    }
     uv_timer_init(program->loop, &template->timer);
-    template->timer.data = template->children.data = template;
-    template->n_handles = 2;
-    uv_signal_start(&template->children, on_child, SIGCHLD);
+    template->timer.data = template;
     children_adopt();
     *out = template;
     return 0;

@@ -275,19 +275,52 @@ def test_nothing_outlives_a_killed_jobqd(db, jobqd, programs, tmp_path):
     wait_for(lambda: not processes_with(node.token), what=lambda: str(processes_with(node.token)))
 
 
+def leave_behind(db):
+    """The pids of three processes that a worker has started, and that run when it has ended."""
+    left = [result_of(db, db.enqueue("leave")) for _ in range(3)]
+    job = db.enqueue("fail", max_attempts=1)
+    wait_for(lambda: db.value("SELECT true FROM jobq.finished_jobs WHERE id = %s", (job,)), what=db.states)
+    return left
+
+
 def test_what_workers_leave_behind_does_not_stay_as_a_zombie(db, jobqd, programs, tmp_path):
     """With a template jobqd is the parent of orphans, so it takes their ends."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     node = jobqd(db, {"default": {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 1,
                                   "preload": "true", "max_restarts": 100}}, env={"TEST_FIFO": str(fifo)})
-    left = [result_of(db, db.enqueue("leave")) for _ in range(3)]
-    db.enqueue("fail", max_attempts=1)
-    db.wait_for_states({"completed": 3, "discarded": 1})
+    left = leave_behind(db)
     wait_for(lambda: all(stat(pid)[2] == node.pid for pid in left))
     with open(fifo, "wb", buffering=0):
         wait_for(lambda: all(pid in children_of(node.pid) for pid in left))
     wait_for(lambda: not any(pid in children_of(node.pid) for pid in left), what=lambda: str(children_of(node.pid)))
+    result_of(db, db.enqueue("facts"))
+
+
+@pytest.mark.parametrize("how", ["reload", "upgrade"])
+def test_what_was_left_behind_is_taken_when_nothing_is_preloaded_any_more(db, jobqd, programs, tmp_path, how):
+    """The orphans of before stay jobqd's children. Later ones are not, in a program that never asked for them either."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    queue = {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 1, "max_restarts": 100}
+    node = jobqd(db, {"default": {**queue, "preload": "true"}}, env={"TEST_FIFO": str(fifo)})
+    orphans = leave_behind(db)
+    wait_for(lambda: all(stat(pid)[2] == node.pid for pid in orphans))
+    if how == "reload":
+        node.reload({"default": queue})
+        node.wait_log("no process from before the reload is left")
+    else:
+        node.configure({"default": queue})
+        node.signal(signal.SIGUSR2)
+        node.wait_log("took over from jobqd")
+    with open(fifo, "wb", buffering=0):
+        wait_for(lambda: all(pid in children_of(node.pid) for pid in orphans))
+    wait_for(lambda: not any(pid in children_of(node.pid) for pid in orphans), what=lambda: str(children_of(node.pid)))
+    strangers = leave_behind(db)
+    wait_for(lambda: all(stat(pid)[2] not in workers_of(node, "preload_worker") for pid in strangers))
+    assert not any(stat(pid)[2] == node.pid for pid in strangers)
+    with open(fifo, "wb", buffering=0):
+        pass
     result_of(db, db.enqueue("facts"))
 
 

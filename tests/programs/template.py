@@ -114,8 +114,11 @@ def answer(message, channel, output):
         fork_worker(message["parent"], channel, output)
         os.kill(os.getpid(), signal.SIGKILL)
     elif goes_wrong("forked"):
-        for _ in range(2):
-            say(jobqd, t="forked", id=ask, pid=fork_worker(message["parent"], channel, output))
+        say(jobqd, t="forked", id=ask, pid=fork_worker(message["parent"], channel, output))
+        # The second has a socket of its own: it would take what is said to the first.
+        mine, theirs = socket.socketpair()
+        mine.close()
+        say(jobqd, t="forked", id=ask, pid=fork_worker(message["parent"], theirs.detach(), output))
     else:
         say(jobqd, t="forked", id=ask, pid=fork_worker(message["parent"], channel, output))
     os.close(channel)

@@ -80,6 +80,15 @@ is_to_start(const struct pool *pool, const struct worker_program *program)
     return program == pool->proven || template_is_awaited(program->template);
 }
 
+/* While nothing has said hello yet, whichever does first will be what falls out is
+ * replaced by: its template must not have gone by then. */
+static bool
+is_kept(const struct pool *pool, const struct worker_program *program)
+{
+    return program == pool->program || program == pool->proven ||
+           (!pool->proven && !pool_is_exec(pool));
+}
+
 void
 nursery_step(struct pool *pool)
 {
@@ -88,7 +97,7 @@ nursery_step(struct pool *pool)
         add(pool, newest);
     for (struct list *at = pool->nursed.next; at != &pool->nursed; at = at->next) {
         struct worker_program *program = list_entry(at, struct worker_program, nursed);
-        if (program != pool->program && program != pool->proven)
+        if (!is_kept(pool, program))
             template_close(program->template, false);
         else if (is_to_start(pool, program))
             template_start(program->template);

@@ -1,6 +1,7 @@
 """preload = true: workers are forked from a template, which may do anything, too."""
 
 import collections
+import fcntl
 import os
 import pathlib
 import re
@@ -357,6 +358,29 @@ def test_a_broken_program_leaves_the_old_template_at_work(db, jobqd, programs, t
     program.symlink_to(programs("fault_worker"))
     node.wait_log("no process from before the reload is left")
     wait_for(lambda: is_gone(first))
+
+
+def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
+    """Its template is the one that works, though a newer program is there before the first hello."""
+    program, hooks = tmp_path / "program", tmp_path / "hooks"
+    program.symlink_to(programs("preload_worker"))
+    os.mkfifo(hooks)
+    pipe = os.open(hooks, os.O_RDWR)
+    room = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(pipe, b"x" * (room - len("preload 1234567\n")))  # the template loads, its first fork waits
+    node = jobqd(db, {"default": {"command": f"{program} {hooks} 1", "concurrency": 1, "preload": "true", "max_restarts": 100}})
+    first = first_template(node)
+    program.unlink()
+    program.symlink_to("/bin/false")
+    node.reload()
+    assert not re.search("worker .* is up", node.log())
+    os.read(pipe, room)
+    node.wait_log("worker default/w1 .* is up after")
+    node.wait_log("a replacement did not come up")
+    db.enqueue("fail", max_attempts=1)
+    assert result_of(db, db.enqueue("facts"))["parent"] == node.pid
+    assert template_pids(node) == [first] and not is_gone(first)
+    os.close(pipe)
 
 
 def test_preload_can_be_switched_off_and_on(db, jobqd, programs):

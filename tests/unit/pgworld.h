@@ -41,6 +41,7 @@ struct asked {
     int calls;
     int code;
     int order; /* the how manieth completion of all */
+    uint64_t at_ms;
     bool sent;
     bool too_early; /* completed from inside pgconn_batch */
     size_t n_results;
@@ -130,6 +131,7 @@ on_done(void *data, const struct pgconn_outcome *outcome)
     asked->calls++;
     asked->too_early = world.asking;
     asked->order = world.completed++;
+    asked->at_ms = uv_now(&world.loop);
     asked->code = outcome->code;
     asked->sent = outcome->sent;
     asked->n_results = outcome->n_results;

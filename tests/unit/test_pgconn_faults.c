@@ -142,24 +142,61 @@ a_half_open_connection_is_given_up(void **state)
     wait_for(world.ready == 2);
 }
 
-/* Answers that come slowly, but come: each one is a sign of life. */
+enum { SLOW = 8, GIVE_UP_MS = 1000, TRIES = 20 };
+
+/* Whether there were answers to all, each of which is a sign of life. If not, there must
+ * have been none for as long as a connection is believed: the machine is busy, and
+ * slower than what is slow here. */
+static bool
+answers(struct asked *asked, size_t n, uint64_t since_ms)
+{
+    for (size_t i = 0; i < n; i++) {
+        wait_for(asked[i].calls);
+        if (asked[i].code != 0) {
+            assert_lost(&asked[i], true);
+            assert_true(asked[i].at_ms >= since_ms + GIVE_UP_MS);
+            wait_for(asked[n - 1].calls);
+            return false;
+        }
+        since_ms = asked[i].at_ms;
+    }
+    return true;
+}
+
+/* Answers that come slowly, but come. */
+static bool
+a_slow_connection(void)
+{
+    struct asked asked[SLOW + 1];
+    uv_update_time(&world.loop);
+    uint64_t begun_ms = uv_now(&world.loop);
+    for (int i = 0; i < SLOW; i++)
+        ask_sql(&asked[i], "SELECT pg_sleep(0.3)");
+    if (!answers(asked, SLOW, begun_ms))
+        return false;
+    assert_true(asked[SLOW - 1].at_ms > begun_ms + 2 * GIVE_UP_MS);
+    tell("delay 30");
+    uv_update_time(&world.loop);
+    ask_sql(&asked[SLOW], "SELECT 'late'");
+    if (!answers(&asked[SLOW], 1, uv_now(&world.loop)))
+        return false;
+    assert_text(&asked[SLOW], "late");
+    assert_int_equal(world.lost, 0);
+    return true;
+}
+
 static void
 a_slow_connection_is_kept(void **state)
 {
     (void)state;
-    struct asked asked[8];
-    world.options.dead_after_ms = 1000;
+    world.options.dead_after_ms = GIVE_UP_MS;
     start_and_wait();
-    for (int i = 0; i < 8; i++)
-        ask_sql(&asked[i], "SELECT pg_sleep(0.3)");
-    wait_for(world.completed == 8);
-    for (int i = 0; i < 8; i++)
-        assert_int_equal(asked[i].code, 0);
-    tell("delay 30");
-    ask_sql(&asked[0], "SELECT 'late'");
-    wait_for(asked[0].calls);
-    assert_text(&asked[0], "late");
-    assert_int_equal(world.lost, 0);
+    for (int i = 0; i < TRIES && !a_slow_connection(); i++) {
+        assert_true(i + 1 < TRIES);
+        tell("delay 0");
+        wait_for(pgconn_state(world.conn) == PGCONN_READY);
+        world.completed = world.lost = 0;
+    }
 }
 
 /* It was we who were stopped: the answer waits in the socket. */

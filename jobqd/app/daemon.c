@@ -655,6 +655,7 @@ new_connections(struct daemon *d, jobq_error *err)
         .schema = c->schema,
         /* A database that hangs must be found out well before the lease ends. */
         .dead_after_ms = c->lease_ms / 3,
+        .keeps_dead = getenv("JOBQ_TEST_OVERDUE_MS") != NULL,
         .on_control_ready = on_control_ready,
         .on_control_lost = on_control_lost,
         .on_work_ready = on_work_ready,

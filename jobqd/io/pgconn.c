@@ -380,6 +380,8 @@ pump(struct pgconn *conn, bool readable)
 static void
 check_alive(struct pgconn *conn)
 {
+    if (conn->options.keeps_dead)
+        return;
     pump(conn, true);
     if (interrupted(conn))
         return;

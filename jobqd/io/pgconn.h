@@ -81,6 +81,7 @@ struct pgconn_options {
     int64_t dead_after_ms;   /* a batch under way and no answer for so long means that the
                                 connection is dead (the database or the network hangs): it
                                 is dropped and rebuilt; 0: never */
+    bool keeps_dead;         /* test seam: it is not dropped, as by a fault of ours */
     int64_t most_delay_ms;   /* the longest pause between two tries to connect; 0: 5 s */
     void (*on_ready)(
         void *owner); /* connected and set up; called again after each reconnect */

@@ -138,6 +138,7 @@ connect_all(struct store *store, uv_loop_t *loop)
         .setup = sql_work_setup,
         .batch_setup = work_batch_setup,
         .dead_after_ms = WORK_DEAD_AFTER_MS,
+        .keeps_dead = store->options.keeps_dead,
         /* A database that is back before the lease ends is to be found before it does. */
         .most_delay_ms = store->options.dead_after_ms / 2,
         .on_ready = on_work_ready,

@@ -30,6 +30,7 @@ struct store_options {
     const char *schema;
     int64_t dead_after_ms; /* a request without an answer for so long: the connection is
                               rebuilt */
+    bool keeps_dead;       /* test seam: see pgconn.h */
     void (*on_control_ready)(void *owner);
     void (*on_control_lost)(void *owner, const jobq_error *why);
     void (*on_work_ready)(void *owner); /* before the first cycle: store_session */

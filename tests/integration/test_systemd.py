@@ -125,6 +125,25 @@ def test_a_loop_that_turns_and_does_nothing_is_not_fed(db, jobqd, noop, manager)
     node.kill()
 
 
+def test_a_connection_that_ought_to_have_been_given_up_starves_it(db, jobqd, noop, manager):
+    """The loop turns, and says so. It is fed again if the answer comes after all."""
+    with FaultProxy(f"{db.cluster.dir}/.s.PGSQL.5432") as proxy:
+        node = jobqd(f"postgresql://admin@127.0.0.1:{proxy.port}/{db.name}", noop, lease="1s",
+                     env={**manager.environment(WATCHDOG_MS), "JOBQ_TEST_OVERDUE_MS": "1000"})
+        manager.wait_more("WATCHDOG", 3)
+        proxy.stall()
+        manager.wait_status("stuck: a request to the database has no answer")
+        node.wait_log("ERROR systemd: the watchdog is not fed: a request to the database has no answer, [0-9]+ ms after its "
+                      "connection should have been given up")
+        fed = len(manager.values("WATCHDOG"))
+        manager.wait_more("STATUS", 3)
+        assert len(manager.values("WATCHDOG")) == fed
+        proxy.resume()
+        node.wait_log("INFO systemd: the watchdog is fed again")
+        manager.wait_more("WATCHDOG", 2)
+        assert node.stop() == 0
+
+
 def test_the_watchdog_of_another_process_is_left_alone(db, jobqd, noop, manager):
     jobqd(db, noop, env=manager.environment(WATCHDOG_MS, pid=1))
     manager.wait("READY")

@@ -35,6 +35,7 @@
 
 enum {
     SESSION_RETRY_MS = 1000,
+    SAME_ABSENCE_MS = 1000,    /* between two reasons of it that are told */
     PATIENCE_MS = 15000,       /* after the grace, for the last answers to be confirmed */
     LITTLE_PATIENCE_MS = 2000, /* likewise, after a second signal */
 };
@@ -208,14 +209,32 @@ open_session(struct daemon *d)
     uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
 }
 
+/* A connection is lost, or could not be made again. The second reason is often the one to
+ * act upon (the session was ended; now there are too many, or the password is wrong), so
+ * each new one is said, but not one a try. */
+static void
+tell_away(struct daemon *d, struct absence *absence, const char *what,
+          const jobq_error *why)
+{
+    uint64_t now = uv_now(&d->loop);
+    if (!absence->told)
+        log_warning("database", "%s, running jobs go on: %s", what, why->message);
+    else if (now - absence->told_at_ms >= SAME_ABSENCE_MS &&
+             strcmp(absence->why.message, why->message) != 0)
+        log_warning("database", "%s still: %s", what, why->message);
+    else
+        return;
+    *absence = (struct absence){.told = true, .told_at_ms = now, .why = *why};
+}
+
 static void
 on_work_ready(void *owner)
 {
     struct daemon *d = owner;
     d->work_up = true;
-    if (d->work_down)
+    if (d->work_down.told)
         log_info("database", "the work connection is back");
-    d->work_down = false;
+    d->work_down.told = false;
     open_session(d);
 }
 
@@ -225,12 +244,10 @@ on_work_lost(void *owner, const jobq_error *why)
     struct daemon *d = owner;
     /* That the database is away is said by the control connection. But this one alone
      * may find no way back, as when there are too many clients. */
-    bool alone = !d->work_up && !d->database_down && node_state(d->node) == NODE_LIVE;
-    if (alone && !d->work_down) {
-        log_warning("database", "the work connection is away, running jobs go on: %s",
-                    why->message);
-        d->work_down = true;
-    }
+    bool alone =
+        !d->work_up && !d->database_down.told && node_state(d->node) == NODE_LIVE;
+    if (alone)
+        tell_away(d, &d->work_down, "the work connection is away", why);
     d->work_up = false;
     queues_detach(&d->queues);
 }
@@ -239,9 +256,9 @@ static void
 on_control_ready(void *owner)
 {
     struct daemon *d = owner;
-    if (d->database_down)
+    if (d->database_down.told)
         log_info("database", "back again");
-    d->database_down = false;
+    d->database_down.told = false;
     systemd_update(d->systemd);
     node_control_ready(d->node);
     daemon_tell_upgrade(d);
@@ -251,9 +268,7 @@ static void
 on_control_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
-    if (!d->database_down)
-        log_warning("database", "away, running jobs go on: %s", why->message);
-    d->database_down = true;
+    tell_away(d, &d->database_down, "away", why);
     systemd_update(d->systemd);
     node_control_lost(d->node);
 }

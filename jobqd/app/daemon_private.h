@@ -37,6 +37,13 @@ enum daemon_state {
 #undef X
 };
 
+/* A connection's being away, as far as it was said in the log. */
+struct absence {
+    bool told;
+    uint64_t told_at_ms;
+    jobq_error why; /* as it was told last */
+};
+
 struct daemon {
     const struct cli *cli;
     const struct config *booted; /* what it was started with: the database, its name … */
@@ -60,12 +67,12 @@ struct daemon {
     struct queues queues;
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
-    bool work_up;       /* the work connection is ready */
-    int64_t asked_for;  /* the node that a work session is being opened for; 0: none is */
-    bool announced;     /* "ready" was logged */
-    bool at_once;       /* a second signal has come: nothing is waited for */
-    bool database_down; /* said so in the log */
-    bool work_down;     /* likewise, of the work connection alone */
+    bool work_up;      /* the work connection is ready */
+    int64_t asked_for; /* the node that a work session is being opened for; 0: none is */
+    bool announced;    /* "ready" was logged */
+    bool at_once;      /* a second signal has come: nothing is waited for */
+    struct absence database_down; /* of the control connection */
+    struct absence work_down;     /* of the work connection alone */
     struct upgrade *upgrade;
     struct handover_reader
         *past;               /* what the program before this one left; NULL: nothing */

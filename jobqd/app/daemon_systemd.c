@@ -67,9 +67,9 @@ put_work(const struct daemon *d, struct jobq__buf *out)
                  sum.backing_off == 1 ? "" : "s");
         jobq__buf_adds(out, text);
     }
-    jobq__buf_adds(out, d->database_down ? "; database away"
-                        : d->work_down   ? "; work connection away"
-                                         : "; database up");
+    jobq__buf_adds(out, d->database_down.told ? "; database away"
+                        : d->work_down.told   ? "; work connection away"
+                                              : "; database up");
 }
 
 void
@@ -80,8 +80,8 @@ daemon_describe_to_systemd(void *owner, struct jobq__buf *out)
     switch (d->state) {
     case DAEMON_RUNNING:
         if (!d->announced) {
-            jobq__buf_adds(out, d->database_down ? "starts: the database is away"
-                                                 : "starts: waits for the database");
+            jobq__buf_adds(out, d->database_down.told ? "starts: the database is away"
+                                                      : "starts: waits for the database");
             break;
         }
         snprintf(text, sizeof text, "%s %zu queue%s: ",

@@ -70,7 +70,8 @@ typedef void (*pgconn_done)(void *data, const struct pgconn_outcome *outcome);
 struct pgconn_options {
     const char *conninfo; /* libpq's; NULL: the environment alone. Lent for pgconn_new
                              alone, as all strings here. connect_timeout counts here too,
-                             for each host, default 10 s */
+                             for each host, default 10 s. target_session_attrs is
+                             read-write, not any, unless it names a sort of server */
     const char *name;     /* for log lines and application_name: "work", "listen",
                              "control" */
     const char

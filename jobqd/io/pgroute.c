@@ -49,6 +49,7 @@ struct pgroute {
     int64_t timeout_ms;
     bool has_keepalives;
     bool has_user_timeout;
+    bool any_session; /* target_session_attrs does not say what sort of server */
     struct place *places;
     size_t n_places; /* 0: libpq shall make of the settings what it can */
     struct list looking;
@@ -239,6 +240,7 @@ read_settings(struct pgroute *route, jobq_error *err)
                                 *option(options, "keepalives_interval") ||
                                 *option(options, "keepalives_count");
         route->has_user_timeout = *option(options, "tcp_user_timeout");
+        route->any_session = strcmp(option(options, "target_session_attrs"), "any") == 0;
         rc = read_places(route, option(options, "host"), option(options, "hostaddr"),
                          option(options, "port"));
         if (rc < 0)
@@ -464,6 +466,10 @@ pgroute_connect(struct pgroute *route, PGconn **out, jobq_error *err)
         set(&settings, "tcp_user_timeout", "15000");
     set(&settings, "dbname", route->conninfo);
     set(&settings, "client_encoding", "UTF8");
+    /* A server that refuses writes is of no use, whatever the default: after a failover
+     * the next host is the one, and a lone one is away until it takes them again. */
+    if (route->any_session)
+        set(&settings, "target_session_attrs", "read-write");
     if (route->n_targets > 0) {
         put_targets(route, &hosts, &addrs, &ports);
         set(&settings, "host", jobq__buf_cstr(&hosts));

@@ -154,7 +154,7 @@ def test_the_server_hangs_longer_than_the_lease(cluster, jobqd, programs, ledger
     ids = enqueue_crowd(db, 100)
     wait_ended(ledger, 10)
     held = {worker.pid for worker in ledger.read().workers}
-    processes = server_processes(cluster)
+    processes = cluster.processes()
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -168,13 +168,6 @@ def test_the_server_hangs_longer_than_the_lease(cluster, jobqd, programs, ledger
     kinds = check_completed(db, ledger, ids)
     assert set(kinds) <= {"orphaned"}
     assert all(node.running for node in nodes)
-
-
-def server_processes(cluster):
-    """The postmaster and its children; the postmaster first, so that it starts no more."""
-    postmaster = cluster.process.pid
-    with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as children:
-        return [postmaster, *map(int, children.read().split())]
 
 
 def test_a_hang_shorter_than_the_lease_is_not_noticed_by_the_jobs(db, proxy, jobqd, programs, ledger):

@@ -43,9 +43,10 @@ def unprivileged_user():
 
 
 class Cluster:
-    """start, stop(mode), kill: as often as a test likes. fsync is off unless a test is about crashes."""
+    """start, stop(mode), kill: as often as a test likes. fsync is off unless a test is about crashes. standby_of: a
+    running Cluster that this one follows, from start() to promote()."""
 
-    def __init__(self, fsync=False, settings=None):
+    def __init__(self, fsync=False, settings=None, standby_of=None):
         self.user = unprivileged_user()
         self.env = {}  # besides ours, for a server that is started from now on
         # Short, because a unix socket's path has 107 bytes.
@@ -66,6 +67,10 @@ class Cluster:
         }
         self.process = None
         self.databases = []
+        if standby_of is not None:
+            self._run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d",
+                      standby_of.conninfo("", application_name="standby"))
+            return
         self._run("initdb", "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8",
                   "--auth=trust", "--no-sync")  # seconds on a busy disk, and against the machine's own crash alone
 
@@ -81,7 +86,7 @@ class Cluster:
             raise RuntimeError(f"{program} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def start(self):
-        """Returns when the server takes connections. After a kill it may refuse for a while, until the last old
+        """Returns when the server takes connections (a standby: takes reading ones). After a kill it may refuse for a while, until the last old
         backend is gone: so it is started again until it stays."""
         options = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
 
@@ -93,7 +98,8 @@ class Cluster:
                                                     stderr=subprocess.STDOUT)
             try:
                 with self.connect("postgres") as conn:
-                    return not conn.execute("SELECT pg_is_in_recovery()").fetchone()[0]
+                    standby = (self.data / "standby.signal").exists()
+                    return conn.execute("SELECT pg_is_in_recovery()").fetchone()[0] == standby
             except psycopg.OperationalError:
                 return False
 
@@ -105,8 +111,28 @@ class Cluster:
         number = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
         self._end(number)
 
+    def promote(self):
+        """The standby takes writes when this returns."""
+        with self.connect("postgres") as conn:
+            assert conn.execute("SELECT pg_promote()").fetchone()[0], f"not promoted:\n{self.log()}"
+
     def kill(self):
         """SIGKILL to the postmaster alone; its children notice by themselves."""
+        self._end(signal.SIGKILL)
+
+    def processes(self):
+        """The postmaster and its children; the postmaster first, so that it starts no more when they are ended in turn."""
+        postmaster = self.process.pid
+        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as children:
+            return [postmaster, *map(int, children.read().split())]
+
+    def kill_all(self):
+        """SIGKILL to all of its processes, as when its host dies."""
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self._end(signal.SIGKILL)
 
     def _end(self, number):

@@ -71,12 +71,12 @@ class Link:
             await proxy.open_gate.wait()
             if self.half_open:
                 return
-            data, last = proxy.account(data, way)
+            data, last = proxy.account(self, data, way)
             if data:
                 sink[1].write(data)
                 await sink[1].drain()
             if last:
-                await proxy.cut_all(proxy.cut_rst)
+                await proxy.cut_at(self)
                 return
             if not data:
                 sink[1].close()
@@ -159,7 +159,7 @@ class FaultProxy:
             if not link.half_open:
                 self.links.discard(link)
 
-    def account(self, data, way):
+    def account(self, link, data, way):
         """Counts what is about to be forwarded. Returns what may still go, and whether the cut comes then."""
         last = False
         if self.cut_left is not None and self.cut_way in (way, "both") and data:
@@ -170,6 +170,10 @@ class FaultProxy:
                 self.cut_left = None
         self.bytes[way] += len(data)
         return data, last
+
+    async def cut_at(self, link):
+        """The cut that account() announced has come, on this link."""
+        await self.cut_all(self.cut_rst)
 
     async def cut_all(self, rst):
         for link in list(self.links):

@@ -20,10 +20,15 @@ enum { SHORTEST_SLEEP_MS = 10 };
  * looks more often than that, whatever the poll interval. */
 enum { LONGEST_SLEEP_MS = 1000 };
 
+/* The pause after the database has refused (its disk is full, a right is missing), which
+ * doubles from LONGEST_SLEEP_MS on. */
+enum { RETRY_MOST_MS = 8000 };
+
 struct stager {
     struct stager_options options;
     enum stager_state state;
-    bool stopped; /* while a request is under way: do not go on after it */
+    int64_t retry_ms; /* the pause that was made, or is; 0: the last answer was good */
+    bool stopped;     /* while a request is under way: do not go on after it */
     uv_timer_t timer;
 };
 
@@ -42,6 +47,18 @@ sleep_for(struct stager *stager, int64_t ms)
     if (ms > LONGEST_SLEEP_MS)
         ms = LONGEST_SLEEP_MS;
     uv_timer_start(&stager->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
+}
+
+static void
+back_off(struct stager *stager, const jobq_error *why)
+{
+    stager->retry_ms = stager->retry_ms ? stager->retry_ms * 2 : LONGEST_SLEEP_MS;
+    if (stager->retry_ms > RETRY_MOST_MS)
+        stager->retry_ms = RETRY_MOST_MS;
+    log_warning("stager", "the database refused to stage due jobs, again in %lld ms: %s",
+                (long long)stager->retry_ms, why->message);
+    stager->state = STAGER_SLEEPING;
+    uv_timer_start(&stager->timer, on_timer, (uint64_t)stager->retry_ms, 0);
 }
 
 static int64_t
@@ -65,12 +82,15 @@ on_answer(void *data, const struct store_answer *answer)
         stager->state = STAGER_OFF;
         return;
     }
-    if (answer->code < 0) {
-        if (answer->code != JOBQ_ECONN)
-            log_warning("stager", "%s", answer->error->message);
+    if (answer->code == JOBQ_ECONN) {
         sleep_for(stager, LONGEST_SLEEP_MS);
         return;
     }
+    if (answer->code < 0) {
+        back_off(stager, answer->error);
+        return;
+    }
+    stager->retry_ms = 0;
     int64_t ms = next_sleep_ms(stager, answer);
     sleep_for(stager, ms);
     if (answer->values[0] > 0)
@@ -104,6 +124,7 @@ void
 stager_start(struct stager *stager)
 {
     stager->stopped = false;
+    stager->retry_ms = 0;
     if (stager->state == STAGER_OFF)
         sleep_for(stager, 0);
 }
@@ -121,7 +142,7 @@ stager_stop(struct stager *stager)
 void
 stager_poke(struct stager *stager)
 {
-    if (stager->state == STAGER_SLEEPING)
+    if (stager->state == STAGER_SLEEPING && stager->retry_ms == 0)
         ask(stager);
     else if (stager->state == STAGER_ASKING)
         stager->state = STAGER_ASKED_AGAIN;

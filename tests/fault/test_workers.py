@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pathlib
 import re
 import signal
 
@@ -26,6 +27,15 @@ def is_gone(pid):
             return stat.read().rsplit(")", 1)[1].split()[0] in "ZX"
     except OSError:
         return True
+
+
+def wait_result(db, job):
+    assert wait_finished(db, job)[0] == "completed"
+    return db.value("SELECT result FROM jobq.finished_jobs WHERE id = %s", (job,))
+
+
+def stopped_among(pids):
+    return [pid for pid in pids if re.search(r"^State:\s+T", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)]
 
 
 # ---- crashes ----
@@ -110,6 +120,49 @@ def test_a_handler_that_stops_when_told_to_is_late_all_the_same(db, jobqd, progr
     assert [error["kind"] for error in errors] == ["timeout"]
 
 
+@pytest.mark.parametrize("kind", ["spin", "stop_itself", "half_line_and_hang", "hang"])
+def test_whatever_does_not_answer_is_ended_by_its_deadline(db, jobqd, programs, kind):
+    """A loop that ignores TERM, a stopped process, which cannot even receive it, half an answer and silence."""
+    jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "100ms"}})
+    grandchild = wait_result(db, db.enqueue("grandchild"))
+    job = db.enqueue(kind, timeout_ms=300, max_attempts=1)
+    later = db.enqueue("ok")
+    state, attempt, (error,) = wait_finished(db, job)
+    assert (state, attempt, error["kind"], error["signal"]) == (
+        "discarded", 1, "timeout", "SIGTERM" if kind == "half_line_and_hang" else "SIGKILL")
+    assert "timeout of 300 ms" in error["error"]
+    assert wait_finished(db, later) == ("completed", 1, [])
+    wait_for(lambda: is_gone(grandchild))
+
+
+def test_a_stopped_worker_without_a_deadline_holds_up_its_job_alone(db, jobqd, programs):
+    """Nobody but its operator can know what it waits for: it is left alone, until it goes on or jobqd stops."""
+    node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 2, "stop_grace": "100ms"}},
+                 shutdown_grace="100ms")
+    jobs = [db.enqueue("stop_itself") for _ in range(2)]
+    stopped = wait_for(lambda: len(stopped_among(node.workers())) == 2 and stopped_among(node.workers()))
+    os.kill(stopped[0], signal.SIGCONT)
+    # One goes on where it was, and takes what has come behind.
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs") == 1)
+    assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
+    node.stop()
+    assert is_gone(stopped[1])
+    assert sorted(db.query("SELECT state::text, attempt, errors FROM jobq.all_jobs WHERE id = ANY(%s)", (jobs,))) == [
+        ("available", 0, []), ("completed", 1, [])]
+
+
+@pytest.mark.parametrize("kind, same_worker", [("late_ok", True), ("ok_at_term", False)])
+def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind, same_worker):
+    """Before its worker is killed, that is. One that has been sent SIGTERM already is not used again."""
+    node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "300ms"}})
+    before, = node.workers()
+    job = db.enqueue(kind, timeout_ms=100)
+    assert wait_finished(db, job) == ("completed", 1, [])
+    assert f"job {job} has run for its timeout of 100 ms" in node.log()
+    assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert (list(node.workers()) == [before]) is same_worker
+
+
 def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
     script = tmp_path / "stubborn.sh"
     script.write_text("#!/bin/sh\ntrap '' TERM\nsleep 1000 &\nwhile :; do sleep 1000; done\n")
@@ -159,6 +212,16 @@ def test_an_answer_too_many_ends_the_worker_but_not_the_job(db, jobqd, programs)
     job = db.enqueue("answer_twice")
     assert wait_finished(db, job) == ("completed", 1, [])
     node.wait_log(f"answered job {job}, which it does not hold")
+
+
+def test_an_answer_to_a_neighbour_s_job_does_not_reach_it(db, jobqd, programs):
+    jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 2, "mailbox": 1}},
+          shutdown_grace="100ms")
+    other = db.enqueue("hang_until_term")
+    wait_for(lambda: db.value("SELECT state = 'executing' FROM jobq.jobs WHERE id = %s", (other,)))
+    state, _, (error,) = wait_finished(db, db.enqueue("steal", f'{{"id": {other}}}', max_attempts=1))
+    assert (state, error["kind"], error["error"]) == ("discarded", "protocol", f"answered job {other}, which it does not hold")
+    assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (other,)) == [("executing", 1, [])]
 
 
 def test_a_job_too_large_for_a_frame_is_discarded_at_once(db, jobqd, programs):

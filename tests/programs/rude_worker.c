@@ -244,6 +244,15 @@ do_wrong_id(const struct jobq__frame *job)
     hang();
 }
 
+/* The number in its args is the id of somebody else's job. */
+static void
+do_steal(const struct jobq__frame *job)
+{
+    const char *id = strpbrk(job->args.at, "0123456789");
+    answer("ok", id ? atoll(id) : 0);
+    hang();
+}
+
 static void
 do_job_back(const struct jobq__frame *job)
 {
@@ -310,6 +319,14 @@ do_half_line_and_kill(const struct jobq__frame *job)
 }
 
 static void
+do_half_line_and_hang(const struct jobq__frame *job)
+{
+    (void)job;
+    puts_raw("{\"t\":\"ok\",\"id\":");
+    hang();
+}
+
+static void
 do_close(const struct jobq__frame *job)
 {
     (void)job;
@@ -364,6 +381,37 @@ static void
 do_hang_until_term(const struct jobq__frame *job)
 {
     (void)job;
+    hang();
+}
+
+static void
+do_spin(const struct jobq__frame *job)
+{
+    (void)job;
+    signal(SIGTERM, SIG_IGN);
+    for (volatile unsigned turns = 0;; turns++)
+        continue;
+}
+
+/* Stops itself; whoever lets it go on has its answer. */
+static void
+do_stop_itself(const struct jobq__frame *job)
+{
+    raise(SIGSTOP);
+    answer("ok", job->id);
+}
+
+/* Deaf to the cancel message; done when SIGTERM comes, and does not go then. */
+static void
+do_ok_at_term(const struct jobq__frame *job)
+{
+    int number;
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL);
+    sigwait(&term, &number);
+    answer("ok", job->id);
     hang();
 }
 
@@ -476,7 +524,9 @@ static const struct {
     {"hello_again", do_hello_again},
     {"answer_twice", do_answer_twice},
     {"long_line", do_long_line},
+    {"steal", do_steal},
     {"half_line", do_half_line},
+    {"half_line_and_hang", do_half_line_and_hang},
     {"half_line_and_kill", do_half_line_and_kill},
     {"close", do_close},
     {"exit", do_exit},
@@ -486,6 +536,9 @@ static const struct {
     {"ok_and_kill", do_ok_and_kill},
     {"hang", do_hang},
     {"hang_until_term", do_hang_until_term},
+    {"spin", do_spin},
+    {"stop_itself", do_stop_itself},
+    {"ok_at_term", do_ok_at_term},
     {"obey", do_obey},
     {"late_ok", do_late_ok},
     {"late_error", do_late_error},

@@ -9,13 +9,19 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "jobqd/io/guard_table.h"
 
+/* For so long altogether, 10 ms, members may be on their way to a stop: jobqd stands
+ * still meanwhile, and waits only a little longer for a guard that strikes. */
+enum { LOOKS = 50, LOOK_NS = 200000 };
+
 struct family {
-    pid_t members[FAMILY_MOST]; /* the leader first; all stopped */
+    pid_t members[FAMILY_MOST]; /* the leader first; all told to stop */
     size_t n;
+    int looks_left;
 };
 
 static void
@@ -50,6 +56,21 @@ add_children(struct family *family, const char *path)
     close(fd);
 }
 
+/* A fork that was under way when the stop came is finished before the stop is heeded, and
+ * what it has made is among the children only then. What sleeps (S) has no fork under
+ * way: the stop comes before its next step. */
+static void
+await_stop(struct family *family, pid_t thread)
+{
+    const struct timespec pause = {0, LOOK_NS};
+    struct guard_process process;
+    while (family->looks_left > 0 && guard_read_process(thread, &process) &&
+           (process.state == 'R' || process.state == 'D')) {
+        family->looks_left--;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static void
 add_family_of(struct family *family, pid_t pid)
 {
@@ -62,8 +83,9 @@ add_family_of(struct family *family, pid_t pid)
     while ((entry = readdir(threads)) != NULL) {
         if (!isdigit((unsigned char)entry->d_name[0]))
             continue;
-        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid,
-                 atoi(entry->d_name));
+        pid_t thread = (pid_t)atoi(entry->d_name);
+        await_stop(family, thread);
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)thread);
         add_children(family, path);
     }
     closedir(threads);
@@ -72,7 +94,7 @@ add_family_of(struct family *family, pid_t pid)
 bool
 family_kill(pid_t leader)
 {
-    struct family family = {.n = 0};
+    struct family family = {.looks_left = LOOKS};
     struct guard_process process;
     bool alive = guard_read_process(leader, &process) && process.state != 'Z';
     if (alive) {

@@ -163,6 +163,22 @@ def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind
     assert (list(node.workers()) == [before]) is same_worker
 
 
+@pytest.mark.parametrize("kind", ["fork_bomb", "fork_bomb_of_sessions"])
+def test_a_fork_bomb_is_gone_with_its_job(db, jobqd, programs, kind):
+    """Its processes fork until the last of them is killed; in the second case each has left the worker's group."""
+    node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "100ms"},
+                      "other": {"command": programs("fault_worker"), "concurrency": 1}})
+    job = db.enqueue(kind)
+    wait_for(lambda: len(node.workers()) > 50)
+    assert wait_finished(db, db.enqueue("ok", queue="other")) == ("completed", 1, [])
+    db.query("SELECT jobq.cancel(%s)", (job,))
+    state, attempt, (error,) = wait_finished(db, job)
+    assert (state, attempt, error["signal"]) == ("cancelled", 1, "SIGKILL")
+    assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
+    # Whom the kill has missed would stay for two minutes.
+    wait_for(lambda: len(node.workers()) == 2, 30, what=lambda: f"the bomb to be gone: {node.workers()}")
+
+
 def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
     script = tmp_path / "stubborn.sh"
     script.write_text("#!/bin/sh\ntrap '' TERM\nsleep 1000 &\nwhile :; do sleep 1000; done\n")

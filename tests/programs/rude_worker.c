@@ -12,11 +12,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "libjobq/wire.h"
@@ -479,6 +482,77 @@ do_grandchild(const struct jobq__frame *job)
     say("{\"t\":\"ok\",\"id\":%lld,\"result\":%ld}\n", (long long)job->id, (long)pid);
 }
 
+/* ---- a fork bomb, which is no danger to the machine ----
+ *
+ * BREEDERS processes fork as fast as they can. What they fork ends soon, unless it has
+ * been left alone: then it stays, for somebody to find. Never more than BOMB_MOST live,
+ * and none longer than BOMB_LIFE_S. */
+
+enum { BREEDERS = 4, BOMB_MOST = 200, BOMB_LIFE_S = 120 };
+
+static _Noreturn void
+be_bred(bool own_session, pid_t parent)
+{
+    alarm(BOMB_LIFE_S);
+    if (own_session)
+        setsid();
+    wait_ms(50);
+    if (getppid() != parent)
+        hang();
+    _exit(0);
+}
+
+static _Noreturn void
+breed(bool own_session, atomic_int *alive)
+{
+    alarm(BOMB_LIFE_S);
+    pid_t self = getpid();
+    for (;;) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            atomic_fetch_sub(alive, 1);
+        pid_t pid = atomic_fetch_add(alive, 1) < BOMB_MOST ? fork() : -1;
+        if (pid == 0)
+            be_bred(own_session, self);
+        if (pid < 0) {
+            atomic_fetch_sub(alive, 1);
+            wait_ms(1);
+        }
+    }
+}
+
+static _Noreturn void
+explode(bool own_session)
+{
+    atomic_int *alive = mmap(NULL, sizeof *alive, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (alive == MAP_FAILED)
+        _exit(7);
+    signal(SIGTERM, SIG_IGN);
+    for (int i = 1; i < BREEDERS; i++) {
+        if (fork() == 0) {
+            if (own_session)
+                setsid();
+            breed(own_session, alive);
+        }
+    }
+    breed(own_session, alive);
+}
+
+static void
+do_fork_bomb(const struct jobq__frame *job)
+{
+    (void)job;
+    explode(false);
+}
+
+/* Each of its processes leaves the group. */
+static void
+do_fork_bomb_of_sessions(const struct jobq__frame *job)
+{
+    (void)job;
+    explode(true);
+}
+
 static void
 do_environment(const struct jobq__frame *job)
 {
@@ -546,6 +620,8 @@ static const struct {
     {"flood", do_flood},
     {"long_output", do_long_output},
     {"grandchild", do_grandchild},
+    {"fork_bomb", do_fork_bomb},
+    {"fork_bomb_of_sessions", do_fork_bomb_of_sessions},
     {"environment", do_environment},
 };
 

@@ -227,14 +227,30 @@ tell_away(struct daemon *d, struct absence *absence, const char *what,
     *absence = (struct absence){.told = true, .told_at_ms = now, .why = *why};
 }
 
+/* That the database is away is said by the control connection. But another one alone may
+ * find no way back, as when there are too many clients. */
+static void
+tell_alone_away(struct daemon *d, struct absence *absence, const char *what,
+                const jobq_error *why)
+{
+    if (!d->database_down.told && node_state(d->node) == NODE_LIVE)
+        tell_away(d, absence, what, why);
+}
+
+static void
+tell_back(struct absence *absence, const char *what)
+{
+    if (absence->told)
+        log_info("database", "%s", what);
+    absence->told = false;
+}
+
 static void
 on_work_ready(void *owner)
 {
     struct daemon *d = owner;
     d->work_up = true;
-    if (d->work_down.told)
-        log_info("database", "the work connection is back");
-    d->work_down.told = false;
+    tell_back(&d->work_down, "the work connection is back");
     open_session(d);
 }
 
@@ -242,23 +258,35 @@ static void
 on_work_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
-    /* That the database is away is said by the control connection. But this one alone
-     * may find no way back, as when there are too many clients. */
-    bool alone =
-        !d->work_up && !d->database_down.told && node_state(d->node) == NODE_LIVE;
-    if (alone)
-        tell_away(d, &d->work_down, "the work connection is away", why);
+    if (!d->work_up)
+        tell_alone_away(d, &d->work_down, "the work connection is away", why);
     d->work_up = false;
     queues_detach(&d->queues);
+}
+
+static void
+on_house_ready(void *owner)
+{
+    struct daemon *d = owner;
+    d->house_up = true;
+    tell_back(&d->house_down, "the house connection is back");
+}
+
+static void
+on_house_lost(void *owner, const jobq_error *why)
+{
+    struct daemon *d = owner;
+    if (!d->house_up)
+        tell_alone_away(d, &d->house_down,
+                        "the house connection is away, due jobs may wait", why);
+    d->house_up = false;
 }
 
 static void
 on_control_ready(void *owner)
 {
     struct daemon *d = owner;
-    if (d->database_down.told)
-        log_info("database", "back again");
-    d->database_down.told = false;
+    tell_back(&d->database_down, "back again");
     systemd_update(d->systemd);
     node_control_ready(d->node);
     daemon_tell_upgrade(d);
@@ -675,6 +703,8 @@ new_connections(struct daemon *d, jobq_error *err)
         .on_control_lost = on_control_lost,
         .on_work_ready = on_work_ready,
         .on_work_lost = on_work_lost,
+        .on_house_ready = on_house_ready,
+        .on_house_lost = on_house_lost,
         .owner = d,
     };
     int rc = store_new(&d->store, &d->loop, &store, err);

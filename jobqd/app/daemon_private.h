@@ -71,8 +71,10 @@ struct daemon {
     int64_t asked_for; /* the node that a work session is being opened for; 0: none is */
     bool announced;    /* "ready" was logged */
     bool at_once;      /* a second signal has come: nothing is waited for */
+    bool house_up;     /* likewise, the house connection */
     struct absence database_down; /* of the control connection */
     struct absence work_down;     /* of the work connection alone */
+    struct absence house_down;    /* likewise, of the house connection */
     struct upgrade *upgrade;
     struct handover_reader
         *past;               /* what the program before this one left; NULL: nothing */

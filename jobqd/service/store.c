@@ -114,19 +114,18 @@ on_house_closed(void *owner)
     closed_one(store);
 }
 
-/* The house connection's coming and going changes nothing: its requests fail, and are
- * made again. */
 static void
 on_house_ready(void *owner)
 {
-    (void)owner;
+    struct store *store = owner;
+    store->options.on_house_ready(store->options.owner);
 }
 
 static void
 on_house_lost(void *owner, const jobq_error *why)
 {
-    (void)owner;
-    (void)why;
+    struct store *store = owner;
+    store->options.on_house_lost(store->options.owner, why);
 }
 
 static int

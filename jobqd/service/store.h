@@ -35,6 +35,9 @@ struct store_options {
     void (*on_control_lost)(void *owner, const jobq_error *why);
     void (*on_work_ready)(void *owner); /* before the first cycle: store_session */
     void (*on_work_lost)(void *owner, const jobq_error *why);
+    void (*on_house_ready)(void *owner); /* its coming and going changes nothing: its
+                                            requests fail, and are made again */
+    void (*on_house_lost)(void *owner, const jobq_error *why);
     void *owner;
 };
 

@@ -156,6 +156,25 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     check_unharmed(db, ledger, ids, node)
 
 
+@pytest.mark.parametrize("name", ["work", "house"])
+def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, ledger, name):
+    """The others go on; what is missing is said."""
+    db = cluster.db
+    watch_nodes(db)
+    node = jobqd(address(db, role), work(programs, ledger), lease="60s")
+    ids = enqueue_crowd(db, JOBS)
+    wait_ended(ledger, 200)
+    backends = "FROM pg_stat_activity WHERE usename = %s"
+    wait_for(lambda: db.value(f"SELECT count(*) {backends}", (role,)) == 4)
+    db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
+    db.query(f"SELECT pg_terminate_backend(pid) {backends} AND application_name = %s", (role, f"jobqd {name}"))
+    node.wait_log(f"database: the {name} connection is away.*running jobs go on: .*too many connections for role")
+    db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+    node.wait_log(f"database: the {name} connection is back")
+    check_unharmed(db, ledger, ids, node)
+    assert "database: away" not in node.log()
+
+
 # ---- the password ----
 
 @pytest.fixture

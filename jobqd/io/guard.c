@@ -59,6 +59,7 @@ struct guard {
     uint64_t beats;    /* its beats at the last look */
     int still;         /* looks since they have moved */
     uint64_t strikes;  /* of which we have told */
+    bool failing;      /* it could not be started, of which we have told */
     struct intensity intensity;
     char **argv;     /* what it is started with */
     char *cmdline;   /* our own, which argv points into */
@@ -209,14 +210,28 @@ start(struct guard *guard, jobq_error *err)
     return 0;
 }
 
+/* Out of descriptors or processes, say: that lasts, and the next look tries again. */
+static void
+try_to_start(struct guard *guard)
+{
+    jobq_error err;
+    bool failed = start(guard, &err) < 0;
+    if (failed && !guard->failing)
+        log_error("guard", "%s; it is tried again, until then nobody guards",
+                  err.message);
+    if (!failed && guard->failing)
+        log_warning("guard", "could be started again");
+    guard->failing = failed;
+}
+
 /* It is down. Starts another, unless too many have died: then the next look may. */
 static void
 start_again(struct guard *guard)
 {
-    jobq_error err;
-    set_state(guard, GUARD_DOWN);
-    if (intensity_pause_left(&guard->intensity, now_ms()) == 0 && start(guard, &err) < 0)
-        log_error("guard", "%s", err.message);
+    if (guard->state != GUARD_DOWN)
+        set_state(guard, GUARD_DOWN);
+    if (intensity_pause_left(&guard->intensity, now_ms()) == 0)
+        try_to_start(guard);
 }
 
 static void

@@ -4,6 +4,12 @@ import pathlib
 import re
 
 FAULT = pathlib.Path(__file__).resolve().parents[1] / "fault"
+# What must be in the matrix, whatever else is there: a fault's cell begins with it, or has it behind a comma.
+WORKER = ["exits 0 without an answer", "exits n", "SIGSEGV", "SIGKILL", "SIGSTOP", "out of memory", "an endless loop that ignores TERM",
+          "a fork bomb within limits", "closes its socket", "half a line, then silence", "a line of 5 MiB", "binary garbage",
+          "answers twice", "answers a job it does not hold", "answers after its deadline", "never says hello", "dies at hello",
+          "100 MB on stderr"]
+DAEMON = ["20 × SIGKILL", "SIGSTOP past the lease", "out of descriptors", "SIGTERM twice"]
 HEADER = ["fault", "promise that holds", "lost", "test"]
 
 
@@ -27,6 +33,12 @@ def test_each_section_is_a_table_of_the_same_four_columns():
     assert list(found) == ["Worker", "Daemon", "Database", "Nodes and guard", "Reload and upgrade"]
     assert [name for name, table in found.items() if table[0] != HEADER or len(table) < 3] == []
     assert [row for _, row in rows() if len(row) != 4 or "" in row] == []
+
+
+def test_what_can_befall_a_worker_and_the_daemon_is_there():
+    missing = [(section, fault) for section, faults in (("Worker", WORKER), ("Daemon", DAEMON)) for fault in faults
+               if not any(where == section and re.search(rf"(^|, ){re.escape(fault)}\b", row[0]) for where, row in rows())]
+    assert missing == []
 
 
 def test_each_row_names_tests_that_there_are():

@@ -15,6 +15,7 @@ struct leader {
     struct leader_options options;
     enum leader_state state;
     int64_t node;
+    bool able;        /* what a leader does can be done from here */
     bool asked;       /* a try is under way */
     uint64_t sent_ns; /* when it was sent */
     uint64_t ends_ns; /* when the lead ends unless renewed */
@@ -40,6 +41,14 @@ change(struct leader *leader, enum leader_state state)
     leader->options.on_change(leader->options.owner, state == LEADER_LEADS);
 }
 
+/* Without a renewal, somebody else may have the lead after that. */
+static void
+let_it_end(struct leader *leader)
+{
+    if (leader->state == LEADER_LEADS && uv_hrtime() >= leader->ends_ns)
+        change(leader, LEADER_CANDIDATE);
+}
+
 static void
 on_answer(void *data, const struct store_answer *answer)
 {
@@ -56,8 +65,7 @@ on_answer(void *data, const struct store_answer *answer)
     }
     if (answer->code != JOBQ_ECONN)
         log_warning("leader", "%s", answer->error->message);
-    if (leader->state == LEADER_LEADS && uv_hrtime() >= leader->ends_ns)
-        change(leader, LEADER_CANDIDATE);
+    let_it_end(leader);
 }
 
 static void
@@ -68,6 +76,10 @@ try_to_lead(struct leader *leader)
     uv_timer_start(&leader->timer, on_timer, (uint64_t)leader->options.lease_ms / 3, 0);
     if (leader->asked)
         return;
+    if (!leader->able) {
+        let_it_end(leader);
+        return;
+    }
     leader->sent_ns = uv_hrtime();
     leader->asked = store_lead(leader->options.store, leader->node,
                                leader->options.lease_ms, on_answer, leader) == 0;
@@ -99,6 +111,14 @@ leader_stop(struct leader *leader)
 {
     leader->state = LEADER_OFF;
     uv_timer_stop(&leader->timer);
+}
+
+void
+leader_set_able(struct leader *leader, bool able)
+{
+    leader->able = able;
+    if (able)
+        leader_poke(leader);
 }
 
 void

@@ -24,9 +24,12 @@ struct leader_options {
 
 int leader_new(struct leader **out, const struct leader_options *options);
 void leader_start(struct leader *leader,
-                  int64_t node);          /* the node lives: candidate from now on */
-void leader_stop(struct leader *leader);  /* not a candidate any more; the lead, if held,
-                                             is lost without on_change */
+                  int64_t node);         /* the node lives: candidate from now on */
+void leader_stop(struct leader *leader); /* not a candidate any more; the lead, if held,
+                                            is lost without on_change */
+/* Whether the work of a leader can be done from here, which is not so at first. Who
+ * cannot neither asks for the lead nor keeps it. */
+void leader_set_able(struct leader *leader, bool able);
 void leader_poke(struct leader *leader);  /* the lead may be free: try at once */
 void leader_close(struct leader *leader); /* frees it, once the store has closed */
 bool leader_leads(const struct leader *leader);

@@ -270,6 +270,7 @@ on_house_ready(void *owner)
     struct daemon *d = owner;
     d->house_up = true;
     tell_back(&d->house_down, "the house connection is back");
+    leader_set_able(d->leader, true);
 }
 
 static void
@@ -280,6 +281,7 @@ on_house_lost(void *owner, const jobq_error *why)
         tell_alone_away(d, &d->house_down,
                         "the house connection is away, due jobs may wait", why);
     d->house_up = false;
+    leader_set_able(d->leader, false);
 }
 
 static void

@@ -175,6 +175,24 @@ def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, le
     assert "database: away" not in node.log()
 
 
+def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, programs, ledger):
+    """It cannot stage, so another node has to."""
+    db = cluster.db
+    leader = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > now()"
+    one = jobqd(address(db, role), work(programs, ledger), lease="2s", node="one")
+    wait_for(lambda: db.value(leader) == "one")
+    two = jobqd(address(db), work(programs, ledger), lease="2s", node="two")
+    db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
+    db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+             "WHERE usename = %s AND application_name = 'jobqd house'", (role,))
+    wait_for(lambda: db.value(leader) == "two")
+    one.wait_log("leader: this node no longer keeps house")
+    db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+    one.wait_log("database: the house connection is back")
+    two.stop()
+    wait_for(lambda: db.value(leader) == "one")
+
+
 # ---- the password ----
 
 @pytest.fixture

@@ -185,7 +185,7 @@ enter(struct node *node)
     int pid = (int)getpid();
     node->sent_ns = guard_boottime_ns();
     if (store_node_insert(node->options.store, node->options.name, node->host, pid,
-                          hostid_pid_start(pid), node->options.lease_ms, on_registered,
+                          hostid_own_start(), node->options.lease_ms, on_registered,
                           node) < 0) {
         set_state(node, NODE_AWAY);
         try_again_in(node, 1000);
@@ -271,7 +271,7 @@ is_own(const struct node *node, const struct store_answer *answer)
 {
     int pid = (int)getpid();
     return strcmp(answer->text, node->host) == 0 && node->host[0] != '\0' &&
-           answer->values[1] == pid && answer->values[2] == hostid_pid_start(pid);
+           answer->values[1] == pid && answer->values[2] == hostid_own_start();
 }
 
 static void
@@ -283,8 +283,8 @@ on_found(void *data, const struct store_answer *answer)
         return;
     if (answer->rows == 0)
         enter(node);
-    else if (is_own(node, answer) ||
-             hostid_is_dead(answer->text, (int)answer->values[1], answer->values[2]))
+    else if (is_own(node, answer) || hostid_fate(answer->text, (int)answer->values[1],
+                                                 answer->values[2]) == HOSTID_ENDED)
         bury(node, answer->values[0], NULL);
     else
         wait_for_rival(node, answer);

@@ -44,10 +44,19 @@ check_host(const char *node, const PGresult *rows, jobq_error *err)
         return jobq__error(err, JOBQ_ESTATE,
                            "node %s runs on another machine (%s): run this there", node,
                            theirs);
-    if (hostid_is_dead(theirs, pid, strtoll(value(rows, 1), NULL, 10)))
+    switch (hostid_fate(theirs, pid, strtoll(value(rows, 1), NULL, 10))) {
+    case HOSTID_LIVES:
+        return 0;
+    case HOSTID_ENDED:
         return jobq__error(err, JOBQ_ESTATE, "node %s does not run (its pid %d is gone)",
                            node, pid);
-    return 0;
+    case HOSTID_UNKNOWN: /* a signal could end somebody else */
+        break;
+    }
+    return jobq__error(err, JOBQ_ESTATE,
+                       "cannot tell whether pid %d is still node %s: its /proc/%d/stat "
+                       "cannot be read; run this as its user or as root",
+                       pid, node, pid);
 }
 
 static int

@@ -1,6 +1,9 @@
 /* hostid.c: see hostid.h. */
 #include "jobqd/base/hostid.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,30 +28,83 @@ hostid_read(char *out, size_t size)
     snprintf(out, size, "%s %s", boot, space);
 }
 
-int64_t
-hostid_pid_start(int pid)
+/* What /proc/PID/stat says. */
+struct stat_line {
+    char state;
+    int64_t start;
+};
+
+static bool
+read_stat(const char *path, struct stat_line *out)
 {
-    char path[64], line[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    char line[1024];
     FILE *file = fopen(path, "re");
     if (!file)
-        return -1;
+        return false;
     bool read = fgets(line, sizeof line, file) != NULL;
     fclose(file);
     /* The command's name, in parentheses, may hold anything: count fields from the last
      * ')'. */
     char *at = read ? strrchr(line, ')') : NULL;
+    if (!at || at[1] != ' ')
+        return false;
+    out->state = at[2];
     for (int field = 2; at && field < 22; field++)
         at = strchr(at + 1, ' ');
-    return at ? strtoll(at + 1, NULL, 10) : -1;
+    if (at)
+        out->start = strtoll(at + 1, NULL, 10);
+    return at != NULL;
 }
 
-bool
-hostid_is_dead(const char *host, int pid, int64_t pid_start)
+/* Right even where /proc belongs to another pid namespace than we do. */
+int64_t
+hostid_own_start(void)
+{
+    struct stat_line own;
+    return read_stat("/proc/self/stat", &own) ? own.start : -1;
+}
+
+/* In a /proc of another pid namespace a pid of ours is somebody else's. */
+static bool
+counts_as_we_do(const char *proc)
+{
+    char path[200], self[32];
+    snprintf(path, sizeof path, "%s/self", proc);
+    ssize_t n = readlink(path, self, sizeof self - 1);
+    if (n <= 0)
+        return false;
+    self[n] = '\0';
+    return strtol(self, NULL, 10) == (long)getpid();
+}
+
+/* Only what was seen counts as an end: a stat that cannot be read may be one that is
+ * hidden from us (hidepid, ProtectProc=), or we may have no descriptor left. */
+enum hostid_fate
+hostid_fate_here(const char *proc, int pid, int64_t pid_start)
+{
+    char path[200];
+    struct stat_line seen;
+    if (pid <= 0) /* kill would mean a group, or everybody */
+        return HOSTID_UNKNOWN;
+    if (kill(pid, 0) < 0 && errno == ESRCH)
+        return HOSTID_ENDED;
+    snprintf(path, sizeof path, "%s/%d/stat", proc, pid);
+    if (!counts_as_we_do(proc) || !read_stat(path, &seen))
+        return HOSTID_UNKNOWN;
+    /* Its parent may never wait for it; its children were told of its end before. */
+    if (seen.state == 'Z' || seen.state == 'X')
+        return HOSTID_ENDED;
+    if (pid_start < 0) /* could not be read when it was noted */
+        return HOSTID_UNKNOWN;
+    return seen.start == pid_start ? HOSTID_LIVES : HOSTID_ENDED;
+}
+
+enum hostid_fate
+hostid_fate(const char *host, int pid, int64_t pid_start)
 {
     char here[160];
     hostid_read(here, sizeof here);
     if (here[0] == '\0' || strcmp(here, host) != 0)
-        return false;
-    return hostid_pid_start(pid) != pid_start;
+        return HOSTID_UNKNOWN;
+    return hostid_fate_here("/proc", pid, pid_start);
 }

@@ -3,7 +3,6 @@
 #ifndef JOBQD_HOSTID_H
 #define JOBQD_HOSTID_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,12 +10,20 @@
  * when unreadable. */
 void hostid_read(char *out, size_t size);
 
-/* When the process started, in clock ticks after boot; -1 when there is no such process.
- */
-int64_t hostid_pid_start(int pid);
+/* When this process started, in clock ticks after boot; -1 when unreadable. */
+int64_t hostid_own_start(void);
 
-/* Whether a process noted with this host, pid and start is certainly dead. False when it
- * cannot be known from here: another machine, another boot, another pid namespace. */
-bool hostid_is_dead(const char *host, int pid, int64_t pid_start);
+enum hostid_fate {
+    HOSTID_LIVES,  /* it is still the one that was noted */
+    HOSTID_ENDED,  /* nothing of it runs any more; a zombie does not run */
+    HOSTID_UNKNOWN /* it may live: it is elsewhere, or hidden from us */
+};
+
+/* What became of the process that was noted with this host, pid and start. Another
+ * machine, another boot and another pid namespace are elsewhere. */
+enum hostid_fate hostid_fate(const char *host, int pid, int64_t pid_start);
+
+/* The same for a pid of this namespace. proc: "/proc", or a test's folder. */
+enum hostid_fate hostid_fate_here(const char *proc, int pid, int64_t pid_start);
 
 #endif

@@ -379,6 +379,15 @@ def test_a_name_whose_process_is_dead_is_taken_over_at_once(db, jobqd, worker):
     db.wait_for_states({"completed": 1})
 
 
+def test_a_name_whose_process_is_a_zombie_is_taken_over_at_once(db, jobqd, worker):
+    """As under a parent that does not wait for its children."""
+    zombie = jobqd(db, worker, node="one", lease="10m")
+    zombie.signal(signal.SIGKILL)
+    zombie.expected_exit = -signal.SIGKILL
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    jobqd(db, worker, node="one", lease="10m")
+
+
 # ---- what a database may be set to ----
 
 @pytest.mark.parametrize("setting", ["default_transaction_isolation = 'serializable'",

@@ -30,6 +30,7 @@ rebase(struct jobq__inbox *inbox)
 {
     inbox->end -= inbox->start;
     inbox->scanned -= inbox->start;
+    inbox->tail -= inbox->start;
     inbox->peeked = inbox->peeked > inbox->start ? inbox->peeked - inbox->start : 0;
     inbox->start = 0;
 }
@@ -76,6 +77,21 @@ find_newline(struct jobq__inbox *inbox)
     return newline;
 }
 
+/* Measures the lines that the last `got` bytes belong to, however they came in. */
+static bool
+is_too_long(struct jobq__inbox *inbox, size_t got)
+{
+    const char *at = inbox->data + inbox->end - got, *end = inbox->data + inbox->end;
+    const char *newline;
+    while ((newline = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        if ((size_t)(newline - inbox->data) - inbox->tail > inbox->max_line)
+            return true;
+        at = newline + 1;
+        inbox->tail = (size_t)(at - inbox->data);
+    }
+    return inbox->end - inbox->tail > inbox->max_line;
+}
+
 int
 jobq__inbox_read(struct jobq__inbox *inbox, size_t *got, jobq_error *err)
 {
@@ -101,7 +117,7 @@ jobq__inbox_read(struct jobq__inbox *inbox, size_t *got, jobq_error *err)
                            strerror(errno));
     inbox->end += (size_t)n;
     *got = (size_t)n;
-    if (!find_newline(inbox) && inbox->end - inbox->start > inbox->max_line)
+    if (is_too_long(inbox, *got))
         return jobq__error(err, JOBQ_EPROTO,
                            "worker: the daemon sent a line of more than %zu bytes",
                            inbox->max_line);

@@ -20,6 +20,7 @@ struct jobq__inbox {
     size_t start;   /* the first byte that no line was made of */
     size_t peeked;  /* up to here jobq__inbox_peek has gone */
     size_t scanned; /* no newline between start and here */
+    size_t tail;    /* where the last line begins, of which there is no newline yet */
     size_t end;     /* behind the last byte read */
     char *lent;     /* an earlier buffer, kept while a line in it is lent */
     bool lending;   /* a line in data is lent */

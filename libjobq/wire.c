@@ -507,6 +507,29 @@ jobq__frame_parse(char *text, size_t len, struct jobq__frame *out, jobq_error *e
     return rc;
 }
 
+/* Whether an id is a member of it, and no unknown one to be passed over. */
+static bool
+has_id(enum jobq__frame_type type)
+{
+    switch (type) {
+    case JOBQ__FRAME_JOB:
+    case JOBQ__FRAME_CANCEL:
+    case JOBQ__FRAME_OK:
+    case JOBQ__FRAME_ERROR:
+    case JOBQ__FRAME_SNOOZE:
+    case JOBQ__FRAME_DISCARD:
+    case JOBQ__FRAME_PROGRESS:
+    case JOBQ__FRAME_FORK:
+    case JOBQ__FRAME_FORKED:
+        return true;
+    case JOBQ__FRAME_STOP:
+    case JOBQ__FRAME_HELLO:
+    case JOBQ__FRAME_START:
+        return false;
+    }
+    return false;
+}
+
 int
 jobq__frame_peek(const char *text, size_t len, enum jobq__frame_type *type, int64_t *id,
                  jobq_error *err)
@@ -517,7 +540,7 @@ jobq__frame_peek(const char *text, size_t len, enum jobq__frame_type *type, int6
         return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
     int rc = take_type(&line, type);
     *id = 0;
-    if (!rc && line.value[M_ID].at)
+    if (!rc && has_id(*type) && line.value[M_ID].at)
         rc = take_id(&line, id);
     return rc;
 }

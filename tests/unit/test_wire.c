@@ -391,6 +391,42 @@ refuses_wrong_lines(void **state)
     }
 }
 
+/* What has no id may carry one of a later version's, in any shape: it is passed over. */
+static void
+a_look_agrees_with_the_reading(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        int rc;
+        enum jobq__frame_type type;
+        int64_t id;
+    } rows[] = {
+        {"{\"t\":\"stop\",\"id\":\"x\"}", JOBQ_OK, JOBQ__FRAME_STOP, 0},
+        {"{\"id\":7,\"t\":\"stop\"}", JOBQ_OK, JOBQ__FRAME_STOP, 0},
+        {"{\"t\":\"start\",\"id\":null}", JOBQ_OK, JOBQ__FRAME_START, 0},
+        {"{\"t\":\"hello\",\"protocol\":1,\"id\":-1}", JOBQ_OK, JOBQ__FRAME_HELLO, 0},
+        {"{\"t\":\"cancel\",\"id\":7}", JOBQ_OK, JOBQ__FRAME_CANCEL, 7},
+        {"{\"t\":\"cancel\",\"id\":\"x\"}", JOBQ_EPROTO, JOBQ__FRAME_CANCEL, 0},
+        {"{\"t\":\"ok\",\"id\":0}", JOBQ_EPROTO, JOBQ__FRAME_OK, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *line = rows[i].line;
+        struct jobq__frame frame;
+        enum jobq__frame_type type;
+        int64_t id = -1;
+        char *copy;
+        assert_int_equal(jobq__frame_peek(line, strlen(line), &type, &id, NULL),
+                         rows[i].rc);
+        assert_int_equal(parse(line, strlen(line), &frame, NULL, &copy), rows[i].rc);
+        assert_int_equal(type, rows[i].type);
+        assert_int_equal(frame.type, rows[i].type);
+        assert_int_equal(id, rows[i].id);
+        assert_int_equal(frame.id, rows[i].id);
+        free(copy);
+    }
+}
+
 static void
 bounds_nesting(void **state)
 {
@@ -481,6 +517,7 @@ main(void)
         cmocka_unit_test(carries_hello),
         cmocka_unit_test(reads_what_others_write),
         cmocka_unit_test(refuses_wrong_lines),
+        cmocka_unit_test(a_look_agrees_with_the_reading),
         cmocka_unit_test(bounds_nesting),
         cmocka_unit_test(survives_mutations),
     };

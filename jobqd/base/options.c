@@ -289,7 +289,9 @@ set_dir(char **field, const char *value, const struct option_origin *origin,
             value += 2;
     }
     jobq__buf_adds(&path, value);
-    while (path.len > 1 && path.data[path.len - 1] == '/')
+    /* One is kept behind a blank, which would be trimmed if it were the last byte. */
+    while (path.len > 1 && path.data[path.len - 1] == '/' &&
+           !isspace((unsigned char)path.data[path.len - 2]))
         path.len--;
     if (jobq__buf_cstr(&path) == NULL)
         jobq__buf_clear(&path);

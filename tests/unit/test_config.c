@@ -519,6 +519,19 @@ a_wrong_environment_or_flag_is_told_by_name(void **state)
     }
 }
 
+/* A name that ends in a blank cannot be the value's end. */
+static void
+a_folder_keeps_a_blank_before_its_slash(void **state)
+{
+    (void)state;
+    struct config *config = load("[jobqd]\nembedded = /srv/x /\n", no_environment);
+    assert_string_equal(config->embedded, "/srv/x /");
+    config_free(config);
+    config = load("[jobqd]\nembedded = /srv/x///\n", no_environment);
+    assert_string_equal(config->embedded, "/srv/x");
+    config_free(config);
+}
+
 static void
 a_file_that_cannot_be_read(void **state)
 {
@@ -620,6 +633,7 @@ main(void)
         cmocka_unit_test(a_wrong_file_is_told_by_line),
         cmocka_unit_test(a_missing_program_is_told_to_who_would_start_it),
         cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),
+        cmocka_unit_test(a_folder_keeps_a_blank_before_its_slash),
         cmocka_unit_test(a_file_that_cannot_be_read),
         cmocka_unit_test(passwords_are_hidden),
         cmocka_unit_test(the_schema_is_filled_in),

@@ -323,6 +323,47 @@ environment_get(char *const *environment, const char *name)
     return NULL;
 }
 
+/* Whether a file would have a comment begin in it, behind its first byte. */
+static bool
+has_comment(const char *value)
+{
+    for (; *value != '\0'; value++) {
+        if (isspace((unsigned char)value[0]) && value[1] == ';')
+            return true;
+    }
+    return false;
+}
+
+/* A copy of a value from outside the file as a file would give it: without the blanks
+ * around it. What a file cannot hold is refused, so that the configuration can be printed
+ * as one; a connection string writes a blank and a ; in another way (option_put). The
+ * value may hold a password, and is not shown. */
+static int
+copy_value(const struct option_row *row, const char *value, char **out, jobq_error *err)
+{
+    while (isspace((unsigned char)*value))
+        value++;
+    size_t len = strlen(value);
+    while (len > 0 && isspace((unsigned char)value[len - 1]))
+        len--;
+    char *copy = strndup(value, len);
+    if (copy == NULL)
+        return out_of_memory(err);
+    const char *why = NULL;
+    if (strpbrk(copy, "\r\n") != NULL)
+        why = "a line break in the value; everything has to stand on one line";
+    else if (copy[0] == ';')
+        why = "a ; at the beginning is not allowed: in the file it begins a comment";
+    else if (row->type == OPTION_DIR && has_comment(copy))
+        why = "a ; behind a blank is not allowed: in the file it begins a comment";
+    if (why != NULL) {
+        free(copy);
+        return jobq__error(err, JOBQ_EINVAL, "%s", why);
+    }
+    *out = copy;
+    return 0;
+}
+
 /* label: how the user wrote the option, for the message. */
 static int
 set_from(struct loader *l, const struct option_row *row, const char *label,
@@ -330,7 +371,11 @@ set_from(struct loader *l, const struct option_row *row, const char *label,
 {
     jobq_error why = {0};
     struct option_origin origin = {.folder = l->cwd, .path = l->path};
-    int rc = option_set(row, l->config, value, &origin, &why);
+    char *copy = NULL;
+    int rc = copy_value(row, value, &copy, &why);
+    if (rc == 0)
+        rc = option_set(row, l->config, copy, &origin, &why);
+    free(copy);
     if (rc != 0)
         return jobq__error(err, rc, "%s: %s", label, why.message);
     return note_source(l, row, label, source, err);

@@ -4,7 +4,6 @@
  */
 #include "jobqd/base/conninfo.h"
 
-#include <stdbool.h>
 #include <string.h>
 #include <strings.h>
 
@@ -112,11 +111,17 @@ redact_keywords(struct jobq__buf *buf, const char *text)
     }
 }
 
+bool
+conninfo_is_uri(const char *conninfo)
+{
+    return strncmp(conninfo, "postgresql://", 13) == 0 ||
+           strncmp(conninfo, "postgres://", 11) == 0;
+}
+
 void
 conninfo_redact(struct jobq__buf *buf, const char *conninfo)
 {
-    if (strncmp(conninfo, "postgresql://", 13) == 0 ||
-        strncmp(conninfo, "postgres://", 11) == 0)
+    if (conninfo_is_uri(conninfo))
         redact_uri(buf, conninfo);
     else if (strpbrk(conninfo, "=" BLANKS) == NULL && strchr(conninfo, '@') == NULL)
         jobq__buf_adds(buf, conninfo); /* a bare database name */

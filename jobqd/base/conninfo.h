@@ -2,7 +2,12 @@
 #ifndef JOBQD_CONNINFO_H
 #define JOBQD_CONNINFO_H
 
+#include <stdbool.h>
+
 #include "libjobq/buf.h"
+
+/* Of libpq's two forms, whether it is the URI (by how it begins, as libpq decides). */
+bool conninfo_is_uri(const char *conninfo);
 
 /* Appends conninfo (URI or keyword = value form) with **** for the value of each password
  * and sslpassword. A string that libpq would not understand is hidden as far as it might

@@ -554,13 +554,37 @@ put_choice(struct jobq__buf *buf, const char *choices, int nth)
     jobq__buf_add(buf, choices, strcspn(choices, "|"));
 }
 
+/* Redacted, and so that no blank stands before a ;, which would begin a comment in a
+ * file: both of libpq's forms have another way to write it. */
+static void
+put_conninfo(struct jobq__buf *buf, const char *conninfo)
+{
+    struct jobq__buf redacted = {0};
+    bool uri = conninfo_is_uri(conninfo);
+    conninfo_redact(&redacted, conninfo);
+    const char *text = jobq__buf_cstr(&redacted);
+    buf->failed = buf->failed || text == NULL;
+    for (; text != NULL && *text != '\0'; text++) {
+        bool comment = isspace((unsigned char)text[0]) && text[1] == ';';
+        char coded[8];
+        snprintf(coded, sizeof coded, "%%%02X", (unsigned char)*text);
+        if (comment && uri)
+            jobq__buf_adds(buf, coded);
+        else
+            jobq__buf_addc(buf, *text);
+        if (comment && !uri)
+            jobq__buf_addc(buf, '\\');
+    }
+    jobq__buf_clear(&redacted);
+}
+
 void
 option_put(const struct option_row *row, const void *base, struct jobq__buf *buf)
 {
     const void *field = (const char *)base + row->offset;
     switch (row->type) {
     case OPTION_CONNINFO:
-        conninfo_redact(buf, *(char *const *)field);
+        put_conninfo(buf, *(char *const *)field);
         break;
     case OPTION_DIR:
     case OPTION_NAME:

@@ -519,6 +519,74 @@ a_wrong_environment_or_flag_is_told_by_name(void **state)
     }
 }
 
+/* What the environment or a flag gives, printed as a file, and read from there. */
+static void
+values_from_outside_the_file_read_back_from_one(void **state)
+{
+    (void)state;
+    static const struct {
+        struct config_flag flag;
+        const char *line; /* NULL: refused */
+        const char *message;
+    } rows[] = {
+        {{"database", " postgresql:///app\n"}, "database = postgresql:///app\n", NULL},
+        {{"node", "\tweb-1 "}, "node = web-1\n", NULL},
+        {{"lease", " 20s\n"}, "lease = 20s\n", NULL},
+        {{"database", "host=/run application_name='a ;b'"},
+         "database = host=/run application_name='a \\;b'\n",
+         NULL},
+        {{"database", "postgresql:///app?application_name=a ;b\t;c"},
+         "database = postgresql:///app?application_name=a%20;b%09;c\n",
+         NULL},
+        {{"database", "host=/run application_name='http://x ;y'"},
+         "database = host=/run application_name='http://x \\;y'\n",
+         NULL},
+        {{"embedded", "/srv/a "}, "embedded = /srv/a\n", NULL},
+        {{"embedded", "/srv/a //"}, "embedded = /srv/a /\n", NULL},
+        {{"embedded", "/srv/a;b"}, "embedded = /srv/a;b\n", NULL},
+        {{"embedded", "/srv/a ;b"},
+         NULL,
+         "--embedded: a ; behind a blank is not allowed: in the file it begins a "
+         "comment"},
+        {{"embedded", ";b"},
+         NULL,
+         "--embedded: a ; at the beginning is not allowed: in the file it begins a "
+         "comment"},
+        {{"database", " ;password=secret"},
+         NULL,
+         "--database: a ; at the beginning is not allowed: in the file it begins a "
+         "comment"},
+        {{"database", "password=secret\nhost=/run"},
+         NULL,
+         "--database: a line break in the value; everything has to stand on one line"},
+        {{"keep-failed", " \n"},
+         NULL,
+         "--keep-failed: \"\" is not allowed: 1d to 3650d, with a unit (h, d)"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char first[8192], second[8192];
+        struct config *config = NULL;
+        jobq_error err = {0};
+        int rc = config_load(&config, NULL, no_environment, &rows[i].flag, 1, &err);
+        if (rows[i].line == NULL) {
+            assert_string_equal(err.message, rows[i].message);
+            assert_int_equal(rc, JOBQ_EINVAL);
+            continue;
+        }
+        assert_string_equal(err.message, "");
+        print_to("t.conf", config);
+        config_free(config);
+        read_file("t.conf", first, sizeof first);
+        assert_non_null(strstr(first, rows[i].line));
+        assert_int_equal(config_load(&config, "t.conf", no_environment, NULL, 0, &err),
+                         0);
+        print_to("t.conf", config);
+        config_free(config);
+        read_file("t.conf", second, sizeof second);
+        assert_string_equal(first, second);
+    }
+}
+
 /* A name that ends in a blank cannot be the value's end. */
 static void
 a_folder_keeps_a_blank_before_its_slash(void **state)
@@ -633,6 +701,7 @@ main(void)
         cmocka_unit_test(a_wrong_file_is_told_by_line),
         cmocka_unit_test(a_missing_program_is_told_to_who_would_start_it),
         cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),
+        cmocka_unit_test(values_from_outside_the_file_read_back_from_one),
         cmocka_unit_test(a_folder_keeps_a_blank_before_its_slash),
         cmocka_unit_test(a_file_that_cannot_be_read),
         cmocka_unit_test(passwords_are_hidden),

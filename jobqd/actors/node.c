@@ -200,10 +200,10 @@ on_buried(void *data, const struct store_answer *answer)
         failed(node, answer, "its predecessor could not be ended"))
         return;
     if (answer->rows > 0)
-        log_warning("node",
-                    "%s took back %lld jobs of its dead predecessor, %lld were discarded",
-                    node->options.name, (long long)answer->values[0],
-                    (long long)answer->values[1]);
+        log_warning(
+            "node", "%s took back %lld %s of its dead predecessor; discarded: %lld",
+            node->options.name, (long long)answer->values[0],
+            answer->values[0] == 1 ? "job" : "jobs", (long long)answer->values[1]);
     enter(node);
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/app/successor.h"
 #include "jobqd/base/options.h"
 #include "libjobq/error.h"
 
@@ -309,6 +310,7 @@ cli_fail_as(const struct cli *cli, int exit_code, const jobq_error *err)
     for (const char *at = err->message; *at != '\0'; at++)
         fputc(iscntrl((unsigned char)*at) ? '?' : *at, stderr);
     fputc('\n', stderr);
+    successor_explain(err->message);
     return exit_code;
 }
 

@@ -26,6 +26,7 @@
 #include "jobqd/app/migrate.h"
 #include "jobqd/app/postgres.h"
 #include "jobqd/app/reload.h"
+#include "jobqd/app/successor.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/children.h"
@@ -858,8 +859,8 @@ cmd_run(struct config *config, const struct cli *cli)
         log_error("jobqd", "no memory or descriptors to start with");
         return EX_OSERR;
     }
-    log_info("jobqd", "%s starts, node %s, %zu queues", JOBQ_VERSION, config->node,
-             config->n_queues);
+    log_info("jobqd", "%s starts, node %s, %zu %s", JOBQ_VERSION, config->node,
+             config->n_queues, config->n_queues == 1 ? "queue" : "queues");
     int rc = daemon_open_past(&d, &err);
     if (rc == 0 && !d.past)
         rc = daemon_start_guard(&d, &err);
@@ -868,6 +869,7 @@ cmd_run(struct config *config, const struct cli *cli)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {
         log_error("jobqd", "could not start%s%s", *err.message ? ": " : "", err.message);
+        successor_explain(err.message);
         guard_close(d.guard);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }

@@ -223,7 +223,8 @@ daemon_take_over(struct daemon *d, jobq_error *err)
                   "did not take place, jobqd %s carries on: %s came to nothing: %s",
                   JOBQ_VERSION, successor_path(), successor_failure());
     else
-        log_info("upgrade", "jobqd %s took over from jobqd %s", JOBQ_VERSION, version);
+        log_info("upgrade", "jobqd %s took over from jobqd %s: %s was executed",
+                 JOBQ_VERSION, version, successor_path());
     if (successor_failure())
         snprintf(d->upgrade_error, sizeof d->upgrade_error, "%s", successor_failure());
     d->upgrade_untold = true;

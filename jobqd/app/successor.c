@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -22,20 +24,24 @@ extern char **environ;
 /* Descriptors, as decimal numbers. PREDECESSOR: the old program, for the way back. */
 #define DOCUMENT "JOBQ_HANDOVER"
 #define PREDECESSOR "JOBQ_HANDOVER_FROM"
+/* Where programs are found, either way: the old one, which comes back, may have no name
+ * any more, or another one. */
+#define PROGRAM "JOBQ_HANDOVER_PROGRAM"
 #define FAILURE "JOBQ_HANDOVER_FAILED"
 
-enum { TEXT = 160 };
+enum { TEXT = 512 };
 
 /* What take_number gives instead of a descriptor. */
 enum { NONE = -1, GARBLED = -2 };
 
 static struct {
-    char path[4096];
+    char path[PATH_MAX];
     char **argv;
     int document;
-    int predecessor; /* -1: there is no way back, or none any more */
-    pid_t stray;     /* ends with this program if it does not come up; 0: none */
-    char *failure;   /* NULL: none */
+    int predecessor;     /* -1: there is no way back, or none any more */
+    pid_t stray;         /* ends with this program if it does not come up; 0: none */
+    char *failure;       /* NULL: none */
+    char why[TEXT - 64]; /* this program cannot go on; "": it has not said so */
     /* For the way back: one environment, whose first entry is the reason. */
     char **environment;
     char reason[sizeof FAILURE + TEXT];
@@ -102,6 +108,16 @@ disarm(void)
         signal(fatal[i], SIG_DFL);
 }
 
+static char *
+make_variable(const char *name, const char *value)
+{
+    size_t size = strlen(name) + strlen(value) + 2;
+    char *variable = malloc(size);
+    if (variable)
+        snprintf(variable, size, "%s=%s", name, value);
+    return variable;
+}
+
 /* What environ holds, less our own variables, plus the way back's. */
 static bool
 make_environment(const char *document)
@@ -109,16 +125,15 @@ make_environment(const char *document)
     size_t n = 0;
     while (environ[n])
         n++;
-    char *again = malloc(sizeof DOCUMENT + strlen(document) + 1);
-    self.environment = calloc(n + 3, sizeof *self.environment);
-    if (!again || !self.environment)
+    self.environment = calloc(n + 4, sizeof *self.environment);
+    if (!self.environment)
         return false;
-    sprintf(again, "%s=%s", DOCUMENT, document);
     snprintf(self.reason, sizeof self.reason, "%s=it ended", FAILURE);
     self.environment[0] = self.reason;
-    self.environment[1] = again;
-    memcpy(self.environment + 2, environ, n * sizeof *environ);
-    return true;
+    self.environment[1] = make_variable(DOCUMENT, document);
+    self.environment[2] = make_variable(PROGRAM, self.path);
+    memcpy(self.environment + 3, environ, n * sizeof *environ);
+    return self.environment[1] && self.environment[2];
 }
 
 /* ---- what main calls ---- */
@@ -137,33 +152,89 @@ take_number(const char *name)
                : GARBLED;
 }
 
+/* ---- where the program is found ---- */
+
+/* The file that this program is, as the kernel names it. */
+static void
+ask_kernel(char *out, size_t size)
+{
+    static const char deleted[] = " (deleted)";
+    ssize_t n = readlink("/proc/self/exe", out, size - 1);
+    size_t len = n > 0 ? (size_t)n : 0;
+    out[len] = '\0';
+    /* The file was replaced while we ran, and its new version is what we want. */
+    size_t tail = sizeof deleted - 1;
+    if (len > tail && strcmp(out + len - tail, deleted) == 0)
+        out[len - tail] = '\0';
+}
+
+/* Whether the file FOLDER/NAME is this program; then *out is its absolute path. The
+ * folder may be relative; len 0 is the one we are in. */
+static bool
+is_here(const char *folder, size_t len, const char *name, char *out, size_t size)
+{
+    char cwd[PATH_MAX] = "", path[PATH_MAX];
+    struct stat ours, found;
+    bool absolute = len > 0 ? *folder == '/' : *name == '/';
+    if (!absolute && !getcwd(cwd, sizeof cwd))
+        return false;
+    int n = snprintf(path, sizeof path, "%s%s%.*s%s%s", cwd, absolute ? "" : "/",
+                     (int)len, folder, len > 0 ? "/" : "", name);
+    if (n < 0 || (size_t)n >= sizeof path || (size_t)n >= size)
+        return false;
+    if (stat("/proc/self/exe", &ours) < 0 || stat(path, &found) < 0 ||
+        ours.st_dev != found.st_dev || ours.st_ino != found.st_ino)
+        return false;
+    memcpy(out, path, (size_t)n + 1);
+    return true;
+}
+
+/* By what name it was started: where that is a symbolic link, the next program is what it
+ * then points to. A name may also be made up (exec -a), so it has to lead here. */
+static bool
+find_by_name(const char *name, char *out, size_t size)
+{
+    if (!name || *name == '\0')
+        return false;
+    if (strchr(name, '/'))
+        return is_here("", 0, name, out, size);
+    const char *at = getenv("PATH");
+    while (at) {
+        size_t len = strcspn(at, ":");
+        if (is_here(at, len, name, out, size))
+            return true;
+        at = at[len] == ':' ? at + len + 1 : NULL;
+    }
+    return false;
+}
+
 static void
 find_path(void)
 {
-    static const char deleted[] = " (deleted)";
-    ssize_t n = readlink("/proc/self/exe", self.path, sizeof self.path - 1);
-    size_t len = n > 0 ? (size_t)n : 0;
-    self.path[len] = '\0';
-    /* The file was replaced while we ran, and its new version is what we want. */
-    size_t tail = sizeof deleted - 1;
-    if (len > tail && strcmp(self.path + len - tail, deleted) == 0)
-        self.path[len - tail] = '\0';
+    const char *given = getenv(PROGRAM); /* only with a document: see successor_begin */
+    if (self.document >= 0 && given && *given == '/' && strlen(given) < sizeof self.path)
+        snprintf(self.path, sizeof self.path, "%s", given);
+    else if (!find_by_name(self.argv[0], self.path, sizeof self.path))
+        ask_kernel(self.path, sizeof self.path);
 }
+
+/* ---- the beginning ---- */
 
 void
 successor_begin(char **argv)
 {
     self.argv = argv;
-    find_path();
     char document[16];
     self.document = take_number(DOCUMENT);
     self.predecessor = take_number(PREDECESSOR);
+    find_path();
     snprintf(document, sizeof document, "%d", self.document);
     const char *failure = getenv(FAILURE);
     if (failure)
         self.failure = strdup(failure);
     unsetenv(DOCUMENT);
     unsetenv(PREDECESSOR);
+    unsetenv(PROGRAM);
     unsetenv(FAILURE);
     /* Close-on-exec, so that the way back does not leave it behind. */
     if (self.document < 0 || self.predecessor < 0 || fcntl(self.document, F_GETFD) < 0 ||
@@ -250,12 +321,19 @@ successor_is_up(void)
 }
 
 void
+successor_explain(const char *why)
+{
+    if (self.why[0] == '\0') /* the first failure is the cause of what follows */
+        snprintf(self.why, sizeof self.why, "%s", why);
+}
+
+void
 successor_give_up(int code)
 {
     if (self.predecessor < 0)
         return;
-    snprintf(self.reason, sizeof self.reason, "%s=it ended with exit code %d", FAILURE,
-             code);
+    snprintf(self.reason, sizeof self.reason, "%s=it ended with exit code %d%s%s",
+             FAILURE, code, self.why[0] ? ": " : "", self.why);
     go_back();
 }
 
@@ -278,7 +356,8 @@ successor_execute(const struct handover *handover, int document, jobq_error *err
     int rc = handover_inherit(handover, true, err);
     if (rc == 0 &&
         (fcntl(document, F_SETFD, 0) < 0 || fcntl(old, F_SETFD, 0) < 0 ||
-         set_number(DOCUMENT, document) < 0 || set_number(PREDECESSOR, old) < 0))
+         set_number(DOCUMENT, document) < 0 || set_number(PREDECESSOR, old) < 0 ||
+         setenv(PROGRAM, self.path, 1) < 0))
         rc = jobq__error(err, JOBQ_EIO, "cannot hand over: %s", strerror(errno));
     if (rc == 0) {
         mask_signals(SIG_BLOCK);
@@ -289,6 +368,7 @@ successor_execute(const struct handover *handover, int document, jobq_error *err
     }
     unsetenv(DOCUMENT);
     unsetenv(PREDECESSOR);
+    unsetenv(PROGRAM);
     jobq_error ignored; /* descriptors that are open can be marked */
     handover_inherit(handover, false, &ignored);
     close(old);

@@ -27,8 +27,10 @@ enum { SUCCESSOR_LIMIT_S = 20 };
  * outlives everything. */
 void successor_begin(char **argv);
 
-/* The file that this program was started from, as it is found now; "" when that is not
- * known. */
+/* Where this program was found at its start and the next one will be: the name that it
+ * was started by, made absolute, which may be a symbolic link; where that name does not
+ * lead to this program, the file that the kernel names. The same for all programs that
+ * follow each other in a process. "": unknown. */
 const char *successor_path(void);
 char *const *successor_argv(void);
 
@@ -49,6 +51,9 @@ const char *successor_failure(void);
 /* The workers are taken over, and signals handled: there is no way back from here on. The
  * descriptors of the document are close-on-exec again. */
 void successor_is_up(void);
+
+/* This program ends for that reason, which a way back tells. The first one counts. */
+void successor_explain(const char *why);
 
 /* The last thing in main, with its exit code: goes back to the old program if this one is
  * not up yet, else does nothing. */

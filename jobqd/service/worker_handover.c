@@ -8,7 +8,6 @@
 
 #include "jobqd/io/children.h"
 #include "jobqd/io/guard_table.h"
-#include "jobqd/io/guard_table.h"
 #include "jobqd/service/worker_private.h"
 #include "libjobq/error.h"
 

@@ -227,7 +227,7 @@ def test_a_configuration_that_lacks_a_queue_is_refused(db, jobqd, jobqd_program,
     assert not runs_newest(node, installed)
 
 
-@pytest.mark.parametrize("how, why", [("exit", "it ended with exit code"), ("abort", "it was ended by signal 06"),
+@pytest.mark.parametrize("how, why", [("exit", "it ended with exit code 71: told to fail"), ("abort", "it was ended by signal 06"),
                                       ("segfault", "it was ended by signal 11")])
 def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, jobqd_program, programs, installed, tmp_path, how, why):
     """It has rehearsed well, was executed, and fails before it serves."""
@@ -246,6 +246,71 @@ def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, job
     wait_for(lambda: len(node.guards()) == 1, what=lambda: f"one guard: {node.guards()}")
     # Nothing is left behind of the program that failed, nor of the handover.
     assert not [fd for fd in os.listdir(f"/proc/{node.pid}/fd") if int(fd) > 2 and left_open(node.pid, fd)]
+
+
+def test_the_command_says_why_the_new_program_ended(db, jobqd, jobqd_program, programs, installed, cli):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, env={"JOBQ_TEST_TAKE_OVER": "exit"})
+    replace(installed, jobqd_program)
+    done = cli("upgrade", "--node", "node1", db=db, code=None)
+    assert done.returncode != 0 and done.stderr.endswith("of node node1 carries on: it ended with exit code 71: told to fail\n"), done.stderr
+    assert node.running
+
+
+@pytest.fixture
+def versions(tmp_path, jobqd_program):
+    """bin/jobqd is a link to v1/jobqd; there is a v2, too. Returns a function that points it to that version and returns its file."""
+    (tmp_path / "bin").mkdir()
+
+    def switch(version):
+        (tmp_path / "bin" / "new").symlink_to(f"../{version}/jobqd")
+        (tmp_path / "bin" / "new").rename(tmp_path / "bin" / "jobqd")
+        return tmp_path / version / "jobqd"
+    for version in ("v2", "v1"):
+        (tmp_path / version).mkdir()
+        shutil.copy2(jobqd_program, switch(version))
+    return switch
+
+
+def upgrade_to(node, program):
+    before = node.log().count("took over from jobqd")
+    node.signal(signal.SIGUSR2)
+    wait_for(lambda: node.log().count("took over from jobqd") > before, what=lambda: f"the upgrade:\n{node.log()}")
+    assert os.stat(f"/proc/{node.pid}/exe").st_ino == program.stat().st_ino
+
+
+@pytest.mark.parametrize("name", ["{folder}/jobqd", "../bin/jobqd", "jobqd"], ids=["absolute", "relative", "on PATH"])
+def test_a_link_to_the_program_is_followed_anew(db, jobqd, programs, versions, tmp_path, name):
+    """Each version in a folder of its own, as some installers do; there and back again."""
+    folder = tmp_path / "bin"
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=name.format(folder=folder),
+                 env={"PATH": f"/nowhere::{folder}:{os.environ['PATH']}"})
+    (worker,) = wait_for(node.workers)
+    for version in ("v2", "v1"):
+        upgrade_to(node, versions(version))
+        node.wait_log("upgrade: .* took over from .*/bin/jobqd was executed")
+    assert list(node.workers()) == [worker]
+
+
+@pytest.mark.parametrize("name", ["made up", "/bin/sh", ""])
+def test_a_name_that_does_not_lead_to_the_program_is_not_executed(db, jobqd, jobqd_program, programs, installed, tmp_path, name):
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(f"#!/bin/bash\nexec -a '{name}' {installed} \"$@\"\n")
+    wrapper.chmod(0o755)
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=wrapper)
+    for _ in range(2):
+        upgrade(node, jobqd_program, installed)
+
+
+def test_an_upgrade_after_one_that_failed_executes_the_same_file(db, jobqd, jobqd_program, programs, installed):
+    """The old program, which has come back, has another name by then."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
+                 env={"JOBQ_TEST_TAKE_OVER": "exit"})
+    installed.rename(installed.with_suffix(".old"))
+    shutil.copy2(jobqd_program, installed)
+    for n in (1, 2):
+        node.signal(signal.SIGUSR2)
+        wait_for(lambda: node.log().count(f"{installed} came to nothing: ") == n, what=node.log)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
 def test_without_the_database_it_does_not_take_place(cluster, jobqd, jobqd_program, programs, installed):

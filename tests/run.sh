@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
 #
-#   sh tests/run.sh [unit|integration|fault|all] [-k EXPRESSION]
+#   sh tests/run.sh [unit|integration|fault|fuzz|all] [-k EXPRESSION]
 #
 #   unit         the C units in both trees, the rules of the source, and the consumer project
 #   integration  a real Postgres and, where they are needed, real daemons; in both trees
 #   fault        the same with crashes of everything; in the -Werror tree
+#   fuzz         each fuzz target for 30 s, two at a time (not with -k); in a tree of clang's, the only one built
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
 #
 # JOBQ_TEST_JOBS: how many tests at a time (default: one more than there are processors). Those that measure, or that
@@ -23,7 +24,7 @@ part=all
 match=
 while [ $# -gt 0 ]; do
     case $1 in
-    unit | integration | fault | all) part=$1 ;;
+    unit | integration | fault | fuzz | all) part=$1 ;;
     -k)
         [ $# -ge 2 ] || { echo "run.sh: -k needs an expression" >&2; exit 64; }
         match=$2
@@ -34,7 +35,7 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     *)
-        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, all and -k EXPRESSION" >&2
+        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, fuzz, all and -k EXPRESSION" >&2
         exit 64
         ;;
     esac
@@ -82,14 +83,14 @@ install_missing() {
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 }
 
-# build TREE OPTION...
+# build TREE TARGET OPTION...
 build() {
-    tree=$1
-    shift
+    tree=$1 target=$2
+    shift 2
     step "building $tree"
     cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON -DCMAKE_C_COMPILER_LAUNCHER=ccache "$@" \
         >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; return 1; }
-    cmake --build "$root/$tree"
+    cmake --build "$root/$tree" --target "$target"
 }
 
 # unit_tests TREE
@@ -148,11 +149,22 @@ END
     fi
 }
 
+fuzz() {
+    build build-test-fuzz fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DJOBQ_FUZZ=ON ||
+        { failed "building build-test-fuzz"; return; }
+    step "fuzzing"
+    timeout 600 "$python" "$here/fuzz/run.py" "$root/build-test-fuzz" --seconds 30 --junit "$work/fuzz.xml"
+    reports="$reports $work/fuzz.xml"
+}
+
 install_missing || { failed "installing packages"; finish; }
-build build-test -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF || { failed "building build-test"; finish; }
-# Debug: so that assert() is there too.
-build build-test-san -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DJOBQ_SANITIZE=ON ||
-    { failed "building build-test-san"; finish; }
+if [ "$part" != fuzz ]; then
+    build build-test all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF ||
+        { failed "building build-test"; finish; }
+    # Debug: so that assert() is there too.
+    build build-test-san all -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DJOBQ_SANITIZE=ON ||
+        { failed "building build-test-san"; finish; }
+fi
 
 case $part in unit | all)
     unit_tests build-test
@@ -168,6 +180,10 @@ case $part in integration | all)
 esac
 case $part in fault | all)
     python_tests build-test fault
+    ;;
+esac
+case $part in fuzz | all)
+    [ -n "$match" ] || fuzz
     ;;
 esac
 finish

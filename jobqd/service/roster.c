@@ -178,7 +178,7 @@ set_limits(struct pool *pool, struct worker *worker)
     if (queue->max_jobs > 0)
         worker->most_jobs = less_by_chance(pool, (uint64_t)queue->max_jobs);
     if (queue->max_age_ms > 0)
-        worker->expires_ns = worker->entered_ns +
+        worker->expires_ns = worker->begun_ns +
                              less_by_chance(pool, (uint64_t)queue->max_age_ms) * 1000000u;
 }
 

@@ -412,6 +412,18 @@ def test_a_roll_goes_on_after_an_upgrade(db, jobqd, jobqd_program, programs, ins
     wait_for(lambda: node.workers() and old not in node.workers(), what=lambda: f"the old worker to be replaced:\n{node.log()}")
 
 
+def test_a_worker_s_age_counts_from_its_start_through_upgrades(db, jobqd, jobqd_program, programs, installed):
+    """Not from its last job: it is replaced although it is never idle for its max_age between two upgrades."""
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1, "max_age": "1s"}}, program=installed)
+    wait_for(node.workers)
+
+    def is_replaced():
+        finish(db, db.enqueue("noop"))
+        upgrade(node, jobqd_program, installed)
+        return "it is as old as max_age" in node.log()
+    wait_for(is_replaced, timeout=20)
+
+
 def test_answers_that_are_not_confirmed_do_not_hold_it_up(db, jobqd, jobqd_program, programs, installed, tmp_path):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed, lease="60s")
     job = db.enqueue("sleep", json.dumps({"ms": 300, "file": f"{tmp_path}/run"}))

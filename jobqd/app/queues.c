@@ -113,10 +113,11 @@ new_producer(struct slot *slot)
         .owner = slot,
     };
     slot->stopped = false;
-    slot->workers = slot->queue->concurrency;
     int rc = producer_new(&slot->producer, &options);
     if (rc < 0)
         return rc;
+    if (slot->workers != slot->queue->concurrency)
+        producer_resize(slot->producer, slot->workers); /* as before the lost lease */
     producer_listening(slot->producer, queues->listening);
     if (queues->held_back)
         producer_hold(slot->producer, true);
@@ -139,6 +140,7 @@ add_slot(struct queues *queues, const struct queue_config *queue)
     slot->queues = queues;
     snprintf(slot->subject, sizeof slot->subject, "queue %s", queue->name);
     slot->queue = queue;
+    slot->workers = queue->concurrency;
     queue_config_hold(queue);
     int rc = new_producer(slot);
     if (rc < 0) {

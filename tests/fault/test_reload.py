@@ -455,6 +455,22 @@ def test_ttin_adds_a_worker_and_ttou_takes_one(db, jobqd, programs, tmp_path):
     assert len(node.workers()) == 3
 
 
+def test_a_lost_lease_does_not_change_how_many_there_are(db, jobqd, programs):
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, lease="1s")
+    for workers in (2, 3):
+        node.signal(signal.SIGTTIN)
+        wait_for(lambda: len(node.workers()) == workers)
+    before = set(node.workers())
+    os.kill(node.pid, signal.SIGSTOP)
+    db.query("DELETE FROM jobq.nodes")
+    os.kill(node.pid, signal.SIGCONT)
+    wait_done(db, db.enqueue("noop"))
+    wait_for(lambda: db.value("SELECT (queues #>> '{default,ready}')::int FROM jobq.nodes"))
+    wait_for(lambda: len(set(node.workers()) - before) == 3, timeout=20, what=lambda: f"{node.workers()}\n{node.log()}")
+    node.reload()
+    wait_for(lambda: len(node.workers()) == 1)
+
+
 # ---- the way down ----
 
 def test_each_queue_drains_by_its_own_grace(db, jobqd, programs, tmp_path):

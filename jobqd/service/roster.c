@@ -561,7 +561,7 @@ roster_ended(struct pool *pool, struct worker *worker, const struct outcome *out
     pool->uneven = true;
     if (worker->passed_over)
         pool->n_passed_over--;
-    if (outcome->kind == OUTCOME_BOOT_FAILED)
+    if (outcome->bad && !worker->said_hello)
         worker->program->failed_boots++;
     bool was_spare = worker == pool->spare;
     if (was_spare)

@@ -215,6 +215,27 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
     assert "nothing is started" not in node.log(), "only replacements wait"
 
 
+@pytest.mark.parametrize("how", ["another protocol", "garbage", "memory"])
+def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_again(db, jobqd, programs, tmp_path, how):
+    """Both workers crash while the replacement cannot come up: the program that worked takes their places."""
+    fault = programs("fault_worker")
+    queue = {"concurrency": 2, "backoff": "constant(0s)", "max_memory_hard": "150MiB"}
+    node = jobqd(db, {"default": {**queue, "command": fault}})
+    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    broken = tmp_path / "broken"
+    broken.write_text({"another protocol": f"#!/bin/sh\nexec {programs('rude_worker')} future\n",
+                       "garbage": "#!/bin/sh\necho hello >&3\nexec sleep 600\n",
+                       "memory": "#!/usr/bin/python3\nimport time\nhoard = b'x' * (300 << 20)\ntime.sleep(600)\n"}[how])
+    broken.chmod(0o755)
+    node.reload({"default": {**queue, "command": broken}})
+    node.wait_log("a replacement did not come up")
+    assert len(log_of(node, "did not start")) == 0, "it is the other ways to fail that count here"
+    for job in [db.enqueue("segfault", '{"times": 1}') for _ in range(2)]:
+        wait_done(db, job)
+    wait_for(lambda: list(node.workers().values()).count(fault) == 2, what=node.workers)
+    assert not log_of(node, "nothing is started")
+
+
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 3\n")

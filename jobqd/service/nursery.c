@@ -29,7 +29,8 @@ static void
 on_bad_end(void *owner, struct template *template)
 {
     struct pool *pool = owner;
-    if (pool->state == POOL_OPEN && program_of(pool, template) == pool->proven)
+    if (pool->state == POOL_OPEN && !pool_is_exec(pool) &&
+        program_of(pool, template) == pool->proven)
         pool_note_bad_end(pool);
 }
 
@@ -75,7 +76,7 @@ add(struct pool *pool, struct worker_program *program)
 static bool
 is_to_start(const struct pool *pool, const struct worker_program *program)
 {
-    if (pool_pause_left_ms(pool) > 0)
+    if (pool_pause_left_ms(pool) > 0 || pool_is_exec(pool))
         return false;
     return program == pool->proven || template_is_awaited(program->template);
 }

@@ -468,6 +468,22 @@ send_off(struct pool *pool, int n, bool only_due)
 
 /* ---- the step ---- */
 
+/* Exec programs say no hello: the last one that did would stay for ever. It goes with its
+ * last worker. Until then a reload may bring it back. */
+static void
+forget_proven(struct pool *pool)
+{
+    if (!pool->proven || !pool_is_exec(pool))
+        return;
+    for (int i = 0; i < pool->n_slots; i++) {
+        const struct worker *worker = pool->slots[i]->worker;
+        if (worker && worker->program == pool->proven)
+            return;
+    }
+    roster_drop_program(pool->proven);
+    pool->proven = NULL;
+}
+
 /* When to look again without being asked to. */
 static void
 arm_timer(struct pool *pool, bool replace)
@@ -518,6 +534,7 @@ roster_step(struct pool *pool)
     start_missing(pool, missing);
     if (missing <= 0 && to_go <= 0 && now.due > 0 && now.others + gone == 0)
         start_spare(pool);
+    forget_proven(pool);
     nursery_step(pool); /* for those who wait now */
     arm_timer(pool, now.due > 0);
     if (pool->rolling && now.outdated == 0 && missing <= 0) {
@@ -533,7 +550,8 @@ roster_hello(struct pool *pool, struct worker *worker)
 {
     struct worker_program *program = worker->program;
     program->failed_boots = 0;
-    if (program != pool->proven && (program == pool->program || !pool->proven)) {
+    bool counts = program == pool->program || (!pool->proven && !pool_is_exec(pool));
+    if (program != pool->proven && counts) {
         roster_drop_program(pool->proven);
         pool->proven = hold_program(program);
     }

@@ -122,6 +122,32 @@ def test_a_crashed_worker_is_back_in_milliseconds(db, jobqd, programs, tmp_path)
     assert statistics.median(times) < 10
 
 
+def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, programs, tmp_path):
+    """It stays for as long as a worker of it: until then, whatever ends it is nothing to the exec queue."""
+    began = tmp_path / "began"
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "on", "max_restarts": 0}})
+    first = first_template(node)
+    long = db.enqueue("sleep", f'{{"ms": 1000, "file": "{began}"}}')
+    wait_for(began.exists)
+    node.reload({"default": {"exec": "/bin/true", "concurrency": 2, "max_restarts": 0}})
+    os.kill(first, signal.SIGKILL)
+    result_of(db, db.enqueue("anything"))
+    result_of(db, long)
+    node.wait_log("no process from before the reload is left")
+    wait_for(lambda: not any(name.startswith("fault_worker") for name in children_of(node.pid).values()),
+             what=lambda: f"the template to go: {children_of(node.pid)}")
+    assert template_pids(node) == [first] and "nothing is started" not in node.log()
+
+
+def test_a_template_goes_when_its_queue_becomes_an_exec_queue(db, jobqd, programs):
+    queue = {"concurrency": 1}
+    node = jobqd(db, {"default": {**queue, "command": programs("fault_worker"), "preload": "on"}})
+    first = first_template(node)
+    wait_for(lambda: re.search(r"worker \S+ pid \d+: is up after", node.log()))
+    node.reload({"default": {**queue, "exec": "/bin/true"}})
+    wait_for(lambda: is_gone(first))
+
+
 def test_a_crash_loop_under_load_accounts_for_each_job(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 4, "preload": "true",
                                   "max_restarts": 1000, "backoff": "constant(0s)"}})

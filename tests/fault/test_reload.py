@@ -236,6 +236,17 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     assert not log_of(node, "nothing is started")
 
 
+def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, programs):
+    """The last worker that said hello was of the first program; nobody wants that one any more."""
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}})
+    wait_for(lambda: log_of(node, "is up after"))
+    node.reload({"default": {"exec": "/bin/true", "concurrency": 1}})
+    wait_rolled(node)
+    node.reload({"default": {"command": "/bin/false", "concurrency": 1}})
+    wait_for(lambda: log_of(node, "nothing is started") or len(log_of(node, "is up after")) > 1)
+    assert len(log_of(node, "is up after")) == 1
+
+
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 3\n")

@@ -30,10 +30,9 @@
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 
-/* LINE_MOST: jobqd's messages to a template are short. PARKED_FD: what is passed to us is
- * moved above the numbers that a worker finds things at. NOT_BORN: the exit code of a
- * worker that nobody waits for. */
-enum { LINE_MOST = 512, PARKED_FD = 16, NOT_BORN = 127 };
+/* LINE_MOST: jobqd's messages to a template are short. NOT_BORN: the exit
+ * code of a worker that nobody waits for. */
+enum { LINE_MOST = 512, NOT_BORN = 127 };
 
 enum { THE_SOCKET, THE_OUTPUT, N_PASSED };
 
@@ -66,10 +65,12 @@ close_passed(struct template *template)
     }
 }
 
-/* Keeps the first ones, out of the way; closes what else there is. */
+/* Keeps the first ones, above the numbers that a worker finds things at, and no higher:
+ * there may be few. Closes what else there is. */
 static void
 keep_passed(struct template *template, struct msghdr *message)
 {
+    int least = (template->fd > STDERR_FILENO ? template->fd : STDERR_FILENO) + 1;
     int n = 0;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part;
          part = CMSG_NXTHDR(message, part)) {
@@ -80,7 +81,7 @@ keep_passed(struct template *template, struct msghdr *message)
             int fd;
             memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
             if (n < N_PASSED && template->passed[n] < 0)
-                template->passed[n++] = fcntl(fd, F_DUPFD_CLOEXEC, PARKED_FD);
+                template->passed[n++] = fcntl(fd, F_DUPFD_CLOEXEC, least);
             close(fd);
         }
     }
@@ -306,8 +307,9 @@ answer_request(struct template *template, const struct jobq__frame *request,
     struct jobq__buf out = {0};
     if (template->passed[THE_SOCKET] < 0 || template->passed[THE_OUTPUT] < 0) {
         jobq__frame_put_error(&out, request->id,
-                              "fork: the request came without its two descriptors", NULL,
-                              -1);
+                              "fork: the request's two descriptors did not arrive: are "
+                              "too many files open (nofile)?",
+                              NULL, -1);
     } else {
         int pid = fork_worker_undisturbed(template, request->pid);
         *is_worker = pid == 0;

@@ -438,7 +438,7 @@ wrong_messages_end_the_template(void **state)
     }
     start_template(false);
     say(bench.fd, "{\"t\":\"fork\",\"id\":1,\"parent\":1}\n");
-    assert_non_null(strstr(hear(bench.fd), "came without its two descriptors"));
+    assert_non_null(strstr(hear(bench.fd), "two descriptors did not arrive"));
     close(bench.fd); /* jobqd is gone */
     assert_int_equal(exit_code_of(bench.pid), 1);
 }

@@ -105,6 +105,11 @@ int
 birth_take(struct birth *birth, pid_t pid, struct child *out, jobq_error *err)
 {
     siginfo_t info;
+    if (children_is_noted(pid))
+        return jobq__error(err, JOBQ_EINVAL,
+                           "process %ld is known to jobqd already: it is not one that "
+                           "was forked for this request",
+                           (long)pid);
     if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
         return jobq__error(err, JOBQ_EINVAL,
                            "process %ld is not jobqd's child: fork twice, and answer "

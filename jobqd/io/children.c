@@ -37,8 +37,8 @@ place_of(pid_t pid)
     return low;
 }
 
-static bool
-is_noted(pid_t pid)
+bool
+children_is_noted(pid_t pid)
 {
     size_t at = place_of(pid);
     return at < n_noted && noted[at] == pid;
@@ -137,7 +137,7 @@ children_reap_orphans(void)
         }
         if (info.si_pid == 0)
             break;
-        cut_short = is_noted(info.si_pid);
+        cut_short = children_is_noted(info.si_pid);
         if (!cut_short && waitpid(info.si_pid, NULL, WNOHANG) == info.si_pid)
             n++;
     }

@@ -13,6 +13,7 @@
 #ifndef JOBQD_CHILDREN_H
 #define JOBQD_CHILDREN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <uv.h>
@@ -21,6 +22,7 @@
 void children_note(pid_t pid);
 /* Somebody has: the pid means nothing any more. Harmless when it was not noted. */
 void children_forget(pid_t pid);
+bool children_is_noted(pid_t pid);
 
 /* Asks for orphans, until children_leave has been called as often. Those that are there
  * stay. */

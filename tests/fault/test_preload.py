@@ -269,6 +269,22 @@ def test_whatever_a_template_does_the_queue_recovers(db, jobqd, tmp_path, how, w
     assert len([pid for pid, command in node.workers().items() if "template.py" in command]) == 2
 
 
+def test_a_template_that_answers_with_a_worker_that_jobqd_has_is_not_believed(db, jobqd, tmp_path):
+    """A second worker of the same pid: the first one's end would be taken from it, and be the second's as well."""
+    node = jobqd(db, {"default": {"command": f"{TEMPLATE} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
+                                  "boot_timeout": "20s", "backoff": "constant(0s)"}})
+    node.wait_log(r"process \d+ is known to jobqd already: it is not one that was forked for this request")
+    pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): is up", node.log()))[-1] for w in (1, 2)]
+    assert len(set(pids)) == 2
+    assert result_of(db, db.enqueue("any")) == node.pid
+
+
+def test_sixteen_descriptors_are_enough_for_a_template(db, jobqd, programs):
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": "true", "nofile": 16}})
+    wait_for(lambda: node.log().count("is up after") == 3, what=node.log)
+    assert result_of(db, db.enqueue("ok")) is None
+
+
 def test_a_program_that_cannot_preload_stops_its_queue_alone(db, jobqd, programs, cli):
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 4, "preload": "true", "max_restarts": 2},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}})

@@ -15,6 +15,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 HOW, ONCE = sys.argv[1:]
 libc = ctypes.CDLL(None)
+BORN = []  # the workers
 jobqd = socket.socket(fileno=int(os.environ["JOBQ_FD"]))
 
 
@@ -78,6 +79,7 @@ def fork_worker(parent, channel, output):
     pid = int(os.read(reader, 20))
     os.close(reader)
     os.waitpid(middle, 0)
+    BORN.append(pid)
     return pid
 
 
@@ -103,6 +105,8 @@ def answer(message, channel, output):
         say(jobqd, t="forked", id=ask, pid=1)
     elif goes_wrong("single"):
         say(jobqd, t="forked", id=ask, pid=fork_once())
+    elif HOW == "same" and BORN and goes_wrong("same"):
+        say(jobqd, t="forked", id=ask, pid=BORN[0])
     elif goes_wrong("other"):
         say(jobqd, t="forked", id=ask + 1, pid=os.getpid())
     elif goes_wrong("refuses"):

@@ -23,6 +23,8 @@
 /* What the child finds at which number is arranged above this one, so that no dup2
  * overwrites a source. */
 enum { PARKED_FD = 16 };
+/* The kernel's sums of resident pages are not exact: by so much, two may differ. */
+enum { SLACK_KB = 512 };
 
 /* What spawn_prepare found, for the children. A property of the process, so
  * there is one. */
@@ -159,6 +161,24 @@ confine(const struct plan *plan)
     return step;
 }
 
+/* What comes through exec_error_fd: one report before the program is executed, a second
+ * one when that could not be done. */
+struct report {
+    struct child_failure failure;
+    int64_t before_exec_kb;
+};
+
+static void
+tell(const struct plan *plan, struct child_failure failure)
+{
+    struct rusage usage;
+    struct report report = {.failure = failure, .before_exec_kb = -1};
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        report.before_exec_kb = usage.ru_maxrss;
+    ssize_t ignored = write(plan->error_fd, &report, sizeof report);
+    (void)ignored;
+}
+
 static _Noreturn void
 run_child(struct plan *plan)
 {
@@ -174,12 +194,12 @@ run_child(struct plan *plan)
             failure.step = LIMITS_EXEC;
             reset_signals();
             const struct spawn_options *o = plan->options;
+            tell(plan, (struct child_failure){.step = LIMITS_DONE});
             execve(o->path ? o->path : o->argv[0], o->argv, o->environment);
         }
     }
     failure.why = errno;
-    ssize_t ignored = write(plan->error_fd, &failure, sizeof failure);
-    (void)ignored;
+    tell(plan, failure);
     _exit(127);
 }
 
@@ -297,6 +317,7 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
                           .channel_fd = channel[0],
                           .output_fd = output[0],
                           .exec_error_fd = error[0],
+                          .before_exec_kb = -1,
                           .guarded = guarded};
     channel[0] = output[0] = error[0] = -1; /* *out's from here on */
     rc = 0;
@@ -314,20 +335,29 @@ fail:
     return rc;
 }
 
-struct child_failure
-child_failure(const struct child *child)
+/* Takes what the child has told of its start so far. */
+static void
+hear(struct child *child)
 {
-    struct child_failure failure = {.step = LIMITS_DONE};
-    if (child->exec_error_fd < 0)
-        return failure;
-    ssize_t n = read(child->exec_error_fd, &failure, sizeof failure);
-    return n == (ssize_t)sizeof failure ? failure
-                                        : (struct child_failure){.step = LIMITS_DONE};
+    struct report report;
+    while (child->exec_error_fd >= 0 &&
+           read(child->exec_error_fd, &report, sizeof report) == (ssize_t)sizeof report) {
+        child->failure = report.failure;
+        child->before_exec_kb = report.before_exec_kb;
+    }
+}
+
+struct child_failure
+child_failure(struct child *child)
+{
+    hear(child);
+    return child->failure;
 }
 
 void
 child_started(struct child *child)
 {
+    hear(child);
     close_fd(&child->exec_error_fd);
 }
 
@@ -353,8 +383,19 @@ child_has_ended(const struct child *child)
     return rc < 0 || info.si_pid != 0;
 }
 
+/* The kernel's figure is that of the process, and the process was a copy of ours before
+ * it executed the program: what is not above that says nothing of the program. */
+static int64_t
+peak_of_program_kb(struct child *child, int64_t peak_kb)
+{
+    hear(child);
+    bool known = child->before_exec_kb >= 0;
+    bool above = child->before_exec_kb == 0 || peak_kb > child->before_exec_kb + SLACK_KB;
+    return known && above ? peak_kb : -1;
+}
+
 int
-child_reap(const struct child *child, struct child_end *out, jobq_error *err)
+child_reap(struct child *child, struct child_end *out, jobq_error *err)
 {
     int status = 0;
     struct rusage usage;
@@ -376,7 +417,7 @@ child_reap(const struct child *child, struct child_end *out, jobq_error *err)
     out->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     out->cpu_us = ((int64_t)usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
                   usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    out->max_rss_kb = usage.ru_maxrss;
+    out->max_rss_kb = peak_of_program_kb(child, usage.ru_maxrss);
     return 0;
 }
 

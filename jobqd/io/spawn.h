@@ -41,19 +41,23 @@ struct spawn_options {
     const int *entrance;         /* cgroup_entrance of the group to enter; NULL: none */
 };
 
-/* A started child. The descriptors are close-on-exec and ours to close; -1: none. */
-struct child {
-    pid_t pid;
-    int pidfd;         /* readable when the child has ended */
-    int channel_fd;    /* our end of its socket */
-    int output_fd;     /* the reading end of its stdout and stderr */
-    int exec_error_fd; /* see child_failure */
-    int guarded;       /* its slot in the guard's table */
-};
-
 struct child_failure {
     enum limits_step step;
     int why; /* errno */
+};
+
+/* A started child. The descriptors are close-on-exec and ours to close; -1: none. */
+struct child {
+    pid_t pid;
+    int pidfd;                    /* readable when the child has ended */
+    int channel_fd;               /* our end of its socket */
+    int output_fd;                /* the reading end of its stdout and stderr */
+    int exec_error_fd;            /* see child_failure */
+    int guarded;                  /* its slot in the guard's table */
+    struct child_failure failure; /* as far as heard: see the function */
+    /* The most that it had resident before it executed its program, while it was a copy
+     * of jobqd; 0: it was none (a template has forked it); -1: not heard yet. */
+    int64_t before_exec_kb;
 };
 
 /* How a child ended. */
@@ -61,8 +65,8 @@ struct child_end {
     int exit_code; /* -1: a signal ended it */
     int signal;    /* 0: it exited */
     int64_t cpu_us;
-    int64_t max_rss_kb;
-    bool by_guard; /* the guard has killed it, since the lease was about to end */
+    int64_t max_rss_kb; /* of the program; -1: not known, since jobqd itself has more */
+    bool by_guard;      /* the guard has killed it, since the lease was about to end */
 };
 
 /* Once, before the first child; more often does no harm.
@@ -84,9 +88,9 @@ int64_t spawn_files_before(void);
 int spawn_child(struct child *out, const struct spawn_options *options, jobq_error *err);
 
 /* Why there is no program in the child: what it was about to do, and errno. LIMITS_DONE:
- * there is one, or it is not known yet. Does not block. Certain once the child has ended;
- * told once. */
-struct child_failure child_failure(const struct child *child);
+ * there is one, or it is not known yet. Does not block. Certain once the child has ended.
+ */
+struct child_failure child_failure(struct child *child);
 
 /* The child has shown that it executes its program: the descriptor behind
  * child_failure is not needed any more. */
@@ -102,7 +106,7 @@ bool child_has_ended(const struct child *child);
 /* Kills what is left of the process group, then takes the child's end, which must have
  * come (the pidfd is readable). Returns 0, or JOBQ_EIO. The pid is not ours any more
  * afterwards. */
-int child_reap(const struct child *child, struct child_end *out, jobq_error *err);
+int child_reap(struct child *child, struct child_end *out, jobq_error *err);
 
 /* Kills a child that cannot be watched, waits for it and closes its descriptors. The one
  * call here that waits: as long as the kernel takes to end a process. */

@@ -455,8 +455,7 @@ static const struct output_events output_events = {.on_line = on_output_line,
                                                    .on_closed = on_process_part_closed};
 
 static void
-judge(const struct template *template, const struct child_end *end,
-      struct outcome *outcome)
+judge(struct template *template, const struct child_end *end, struct outcome *outcome)
 {
     const struct queue_config *queue = template->program->queue;
     char step[512];

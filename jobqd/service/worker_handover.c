@@ -83,6 +83,7 @@ worker_thaw(struct worker *worker)
     X("entered_ns", entered_ns, 0, INT64_MAX)                                            \
     X("quiet_ns", quiet_ns, 0, INT64_MAX)                                                \
     X("pid", child.pid, 1, INT32_MAX)                                                    \
+    X("before_exec_kb", child.before_exec_kb, -1, INT64_MAX)                             \
     X("n_kinds", n_kinds, 0, 1 << 20)                                                    \
     X("channel_state", channel.state, CHANNEL_OPEN, CHANNEL_CLOSED)                      \
     X("channel_total", channel.total, 0, INT64_MAX)                                      \

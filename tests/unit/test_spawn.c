@@ -125,7 +125,29 @@ an_exit_code_is_seen(void **state)
     assert_int_equal(end.exit_code, 7);
     assert_int_equal(end.signal, 0);
     assert_true(end.cpu_us > 0);
-    assert_true(end.max_rss_kb > 100);
+}
+
+/* The kernel counts the process from its fork on, when it is a copy of ours. */
+static void
+the_peak_is_the_programs_not_ours(void **state)
+{
+    (void)state;
+    const size_t ours = (size_t)64 << 20;
+    char *much = malloc(ours);
+    assert_non_null(much);
+    memset(much, 1, ours);
+    struct child small = spawn_script("exit 3", -1, false);
+    assert_int_equal(end_of(&small).max_rss_kb, -1);
+    struct child large =
+        spawn_script("exec dd if=/dev/zero of=/dev/null bs=100M count=1", -1, false);
+    assert_in_range(end_of(&large).max_rss_kb, 100 * 1024, 130 * 1024);
+    /* One that runs already is known for what it is, too. */
+    struct child heard = spawn_script("echo up; exit 3", -1, false);
+    wait_readable(heard.output_fd);
+    child_started(&heard);
+    assert_int_equal(end_of(&heard).max_rss_kb, -1);
+    assert_int_equal(much[ours - 1], 1);
+    free(much);
 }
 
 static void
@@ -532,6 +554,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_exit_code_is_seen),
+        cmocka_unit_test(the_peak_is_the_programs_not_ours),
         cmocka_unit_test(a_signal_is_seen),
         cmocka_unit_test(ignored_sigchld_does_not_lose_the_end),
         cmocka_unit_test(why_a_program_cannot_be_executed_is_told),

@@ -11,6 +11,7 @@
 
 #include "libjobq/error.h"
 
+#define BLANKS " \t\v\f" /* what inih takes for one, within a line */
 #define MAX_LINE_BYTES ((size_t)64 * 1024)
 
 struct reading {
@@ -71,7 +72,9 @@ next_line(struct reading *r)
     r->text = r->line;
     if (r->number == 1 && strncmp(r->text, "\xef\xbb\xbf", 3) == 0)
         r->text += 3; /* the byte order mark that some editors write */
-    r->text += strspn(r->text, " \t");
+    /* None may be left: inih takes a line that begins with one for more of the value
+     * before it. */
+    r->text += strspn(r->text, BLANKS);
     return 1;
 }
 
@@ -109,12 +112,12 @@ long_value(struct reading *r)
 {
     char *value = r->line + (r->text - r->line);
     value += strcspn(value, "=:") + 1;
-    value += strspn(value, " \t");
+    value += strspn(value, BLANKS);
     char *end = value;
     while (*end != '\0' &&
-           !(*end == ';' && (end == value || strchr(" \t", end[-1]) != NULL)))
+           !(*end == ';' && (end == value || strchr(BLANKS, end[-1]) != NULL)))
         end++;
-    while (end > value && strchr(" \t", end[-1]) != NULL)
+    while (end > value && strchr(BLANKS, end[-1]) != NULL)
         end--;
     *end = '\0';
     return value;

@@ -169,6 +169,28 @@ a_line_longer_than_inih_takes_is_read_whole(void **state)
     config_free(config);
 }
 
+/* inih would take it for more of the value above. */
+static void
+a_line_that_begins_with_a_blank_is_one_of_its_own(void **state)
+{
+    (void)state;
+    static const char *const blanks[] = {" ", "\t", "\v", "\f", " \v"};
+    for (size_t i = 0; i < sizeof blanks / sizeof blanks[0]; i++) {
+        for (int len = 1; len < 1000; len += 333) {
+            char text[1200];
+            struct config *config = NULL;
+            jobq_error err = {0};
+            snprintf(text, sizeof text, "[jobqd]\nnode = a\n%s%0*d", blanks[i], len, 0);
+            write_file("t.conf", text);
+            assert_int_equal(
+                config_load(&config, "t.conf", no_environment, NULL, 0, &err),
+                JOBQ_EINVAL);
+            assert_string_equal(err.message,
+                                "t.conf:3: neither `[section]` nor `key = value`");
+        }
+    }
+}
+
 static void
 later_sources_win(void **state)
 {
@@ -694,6 +716,7 @@ main(void)
         cmocka_unit_test(defaults_without_a_file),
         cmocka_unit_test(every_option_of_the_file_counts),
         cmocka_unit_test(a_line_longer_than_inih_takes_is_read_whole),
+        cmocka_unit_test(a_line_that_begins_with_a_blank_is_one_of_its_own),
         cmocka_unit_test(later_sources_win),
         cmocka_unit_test(what_is_printed_reads_back),
         cmocka_unit_test(limits_of_a_queue_count),

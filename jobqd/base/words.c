@@ -11,10 +11,13 @@
 
 #include "libjobq/error.h"
 
+/* What an INI file takes for one: it trims each of them from a value's end. */
+#define BLANKS " \t\n\r\v\f"
+
 static bool
 is_blank(char c)
 {
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    return c != '\0' && strchr(BLANKS, c) != NULL;
 }
 
 /* Decodes the word at *text into word (grown by the caller's guarantee that it holds
@@ -111,7 +114,7 @@ can_be_quoted(const char *word)
 static void
 join_word(struct jobq__buf *buf, const char *word)
 {
-    if (*word != '\0' && strpbrk(word, " \t\r\n'\"\\;") == NULL) {
+    if (*word != '\0' && strpbrk(word, BLANKS "'\"\\;") == NULL) {
         jobq__buf_adds(buf, word);
         return;
     }

@@ -256,15 +256,15 @@ what_is_printed_reads_back(void **state)
     (void)state;
     char first[8192], second[8192];
     jobq_error err = {0};
-    struct config *config =
-        load("[jobqd]\ndatabase = host=/run user=u\nmax_frame = 1025\nlease = 1m1ms\n"
-             "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last '\"\v\"\n"
-             "backoff = exponential(base=1s, cap=0, jitter=0%)\n"
-             "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n"
-             "max_memory_hard = 1536MiB\ncpu_limit = 1s\nnofile = 64\nnice = 3\n"
-             "user = daemon\ngroup = 1\nno_new_privs = on\nworking_directory = /\n"
-             "env = A=1 'B=x y' HOME\n",
-             no_environment);
+    struct config *config = load(
+        "[jobqd]\ndatabase = host=/run user=u\nmax_frame = 1025\nlease = 1m1ms\n"
+        "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last ' \"x\v\"\n"
+        "backoff = exponential(base=1s, cap=0, jitter=0%)\n"
+        "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n"
+        "max_memory_hard = 1536MiB\ncpu_limit = 1s\nnofile = 64\nnice = 3\n"
+        "user = daemon\ngroup = 1\nno_new_privs = on\nworking_directory = /\n"
+        "env = A=1 'B=x y' HOME\n",
+        no_environment);
     print_to("t.conf", config);
     config_free(config);
     read_file("t.conf", first, sizeof first);
@@ -273,7 +273,8 @@ what_is_printed_reads_back(void **state)
     assert_string_equal(config->queues[0].argv[2], "x ; y");
     assert_string_equal(config->queues[0].argv[3], "it's");
     assert_string_equal(config->queues[0].argv[4], "");
-    assert_string_equal(config->queues[0].argv[5], "last \v");
+    assert_string_equal(config->queues[0].argv[5], "last ");
+    assert_string_equal(config->queues[0].argv[6], "x\v");
     assert_string_equal(config->queues[1].argv[1], "a\\b");
     assert_int_equal(config->queues[0].backoff.cap_ms, 0);
     print_to("t.conf", config);

@@ -113,6 +113,51 @@ launch_plan_clear(struct launch_plan *plan)
     plan->environment = NULL;
 }
 
+/* With the value's length, so that no value looks like another option. */
+static void
+describe_text(struct jobq__buf *out, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    jobq__buf_adds(out, name);
+    jobq__buf_addc(out, ' ');
+    jobq__buf_add_i64(out, (int64_t)strlen(value));
+    jobq__buf_addc(out, ' ');
+    jobq__buf_adds(out, value);
+    jobq__buf_addc(out, '\n');
+}
+
+static void
+describe_number(struct jobq__buf *out, const char *name, int64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    describe_text(out, name, value != 0 ? text : NULL);
+}
+
+static void
+describe_words(struct jobq__buf *out, const char *name, char *const *words)
+{
+    for (; words && *words; words++)
+        describe_text(out, name, *words);
+}
+
+void
+launch_describe(const struct queue_config *queue, size_t max_frame, struct jobq__buf *out)
+{
+    describe_words(out, "command", queue->argv);
+    describe_words(out, "env", queue->env);
+    describe_text(out, "user", queue->user);
+    describe_text(out, "group", queue->group);
+    describe_text(out, "working_directory", queue->working_directory);
+    describe_number(out, "max_frame", (int64_t)max_frame);
+    describe_number(out, "max_memory_hard", (int64_t)queue->max_memory_hard);
+    describe_number(out, "nofile", queue->nofile);
+    describe_number(out, "nice", queue->nice);
+    describe_number(out, "no_new_privs", queue->no_new_privs);
+    describe_number(out, "preload", queue->preload);
+}
+
 static int
 refuse_queue(const struct config *config, const struct queue_config *queue,
              const char *option, const jobq_error *why, jobq_error *err)

@@ -9,6 +9,7 @@
 #include "jobqd/io/limits.h"
 #include "jobqd/io/spawn.h"
 #include "jobqd/pure/job.h"
+#include "libjobq/buf.h"
 
 /* The job's own timeout, or the queue's; 0: none. */
 int64_t launch_timeout_ms(const struct queue_config *queue, const struct job *job);
@@ -27,6 +28,12 @@ struct launch_plan {
 int launch_plan_make(struct launch_plan *plan, const struct queue_config *queue,
                      size_t max_frame, char *const *base, jobq_error *err);
 void launch_plan_clear(struct launch_plan *plan);
+
+/* Appends what the queue's workers are started with, as text: where it is equal, so are
+ * they. What an option leaves as it is stands nowhere, so that a release with one more
+ * says the same. */
+void launch_describe(const struct queue_config *queue, size_t max_frame,
+                     struct jobq__buf *out);
 
 /* Starts one process: a worker with a socket (job NULL), or an exec program for that job,
  * with the args on stdin. entrance: of a control group (cgroup_entrance), or -1. */

@@ -1,6 +1,9 @@
 /* pool_handover.c: the pool stands still, and leaves its workers to another program. */
 #include <assert.h>
+#include <string.h>
 
+#include "jobqd/base/log.h"
+#include "jobqd/service/launch.h"
 #include "jobqd/service/pool_private.h"
 #include "jobqd/service/worker_handover.h"
 #include "libjobq/error.h"
@@ -65,11 +68,45 @@ pool_is_still(const struct pool *pool)
     return pool->frozen && pool->n_waiting == 0 && nursery_is_away(pool);
 }
 
+static void
+put_launch(const struct pool *pool, struct handover *handover)
+{
+    const struct worker_program *program = pool->program;
+    struct jobq__buf text = {0};
+    launch_describe(program->queue, program->max_frame, &text);
+    handover_put_bytes(handover, "launch", text.data, text.len);
+    handover->text.failed = handover->text.failed || text.failed;
+    jobq__buf_clear(&text);
+}
+
+/* The configuration was read again by whoever takes over, and may say something else by
+ * now. *out: whether the workers were started as it says. */
+static int
+compare_launch(const struct pool *pool, const struct handover_entry *entry, bool *out,
+               jobq_error *err)
+{
+    const struct worker_program *program = pool->program;
+    const char *theirs;
+    size_t len;
+    *out = true;
+    if (pool_is_exec(pool) || !handover_has(entry, "launch"))
+        return 0;
+    int rc = handover_get_bytes(entry, "launch", &theirs, &len, err);
+    if (rc < 0)
+        return rc;
+    struct jobq__buf ours = {0};
+    launch_describe(program->queue, program->max_frame, &ours);
+    *out = !ours.failed && ours.len == len && memcmp(ours.data, theirs, len) == 0;
+    jobq__buf_clear(&ours);
+    return 0;
+}
+
 void
 pool_put(const struct pool *pool, struct handover *handover)
 {
     handover_put_int(handover, "restarts", (int64_t)pool->restarts);
     handover_put_int(handover, "crashes", (int64_t)pool->crashes);
+    put_launch(pool, handover);
     for (int i = 0; i < pool->n_slots; i++) {
         const struct worker *worker = pool->slots[i]->worker;
         if (worker)
@@ -78,7 +115,7 @@ pool_put(const struct pool *pool, struct handover *handover)
 }
 
 static int
-adopt_one(struct pool *pool, const struct handover_reader *reader,
+adopt_one(struct pool *pool, bool is_current, const struct handover_reader *reader,
           const struct handover_entry **entry,
           void (*on_job)(void *owner, struct job *job), jobq_error *err)
 {
@@ -98,6 +135,8 @@ adopt_one(struct pool *pool, const struct handover_reader *reader,
     if (rc < 0)
         return rc;
     roster_adopt(pool, slot, worker);
+    if (!is_current)
+        roster_replace(pool, worker, DUE_CONFIG);
     for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next)
         on_job(pool->owner, list_entry(at, struct job, link));
     return 0;
@@ -112,13 +151,19 @@ pool_adopt(struct pool *pool, const struct handover_reader *reader,
     int rc = handover_get_int(*entry, "restarts", 0, INT64_MAX, &restarts, err);
     if (rc == 0)
         rc = handover_get_int(*entry, "crashes", 0, INT64_MAX, &crashes, err);
+    bool is_current = true;
+    if (rc == 0)
+        rc = compare_launch(pool, *entry, &is_current, err);
     if (rc < 0)
         return rc;
+    if (!is_current)
+        log_info(pool->subject, "its configuration has changed since the workers were "
+                                "started: they are replaced one by one");
     pool->restarts = (uint64_t)restarts;
     pool->crashes = (uint64_t)crashes;
     pool->frozen = true;
     *entry = handover_next(reader, *entry);
     while (rc == 0 && *entry && handover_is(*entry, "worker"))
-        rc = adopt_one(pool, reader, entry, on_job, err);
+        rc = adopt_one(pool, is_current, reader, entry, on_job, err);
     return rc;
 }

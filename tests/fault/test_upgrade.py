@@ -424,6 +424,43 @@ def test_a_worker_s_age_counts_from_its_start_through_upgrades(db, jobqd, jobqd_
     wait_for(is_replaced, timeout=20)
 
 
+CHANGES = [({"env": "COLOUR=blue 'A=b c'"}, {}), ({"nofile": 500}, {}), ({}, {"max_frame": "1MiB"})]
+
+
+@pytest.mark.parametrize("queue, settings", CHANGES, ids=["env", "nofile", "max_frame"])
+def test_a_file_that_was_changed_without_a_reload_counts_from_then_on(db, jobqd, jobqd_program, programs, installed, tmp_path, queue, settings):
+    """As by a reload: a worker that is busy is replaced once its job has ended, those that come after it stay."""
+    before = {"command": programs("fault_worker"), "concurrency": 1, "env": "COLOUR=red"}
+    node = jobqd(db, {"default": before}, program=installed)
+    job = db.enqueue("sleep", json.dumps({"ms": 1500, "file": f"{tmp_path}/run"}))
+    wait_for((tmp_path / "run").exists)
+    (old,) = node.workers()
+    node.configure({"default": {**before, **queue}}, **settings)
+    upgrade(node, jobqd_program, installed)
+    node.wait_log("INFO queue default: its configuration has changed since the workers were started: they are replaced one by one")
+    assert finish(db, job) == ("completed", 1, [])
+    node.wait_log(f"worker default/w1 pid {old}: is replaced by pid [0-9]+: it was started before the configuration was read")
+    new = wait_for(lambda: old not in node.workers() and set(node.workers()), what=node.log)
+    if "env" in queue:
+        assert b"COLOUR=blue" in pathlib.Path(f"/proc/{next(iter(new))}/environ").read_bytes()
+    upgrade(node, jobqd_program, installed)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert set(node.workers()) == new and node.log().count("its configuration has changed") == 1
+
+
+@pytest.mark.parametrize("lacks, queue", [("nothing", {"timeout": "1h", "mailbox": 2}), ("launch", {"env": "COLOUR=blue"})])
+def test_workers_that_are_as_the_file_says_are_not_replaced(db, jobqd, jobqd_program, programs, installed, lacks, queue):
+    """What counts for a running worker at once is no reason, nor is an older release, which does not say how it started them."""
+    before = {"command": programs("fault_worker"), "concurrency": 1}
+    node = jobqd(db, {"default": before}, program=installed, env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
+    wait_for(lambda: "is up after" in node.log())
+    workers = set(node.workers())
+    node.configure({"default": {**before, **queue}})
+    upgrade(node, jobqd_program, installed)
+    assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
+    assert set(node.workers()) == workers and "has changed since" not in node.log()
+
+
 def test_answers_that_are_not_confirmed_do_not_hold_it_up(db, jobqd, jobqd_program, programs, installed, tmp_path):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed, lease="60s")
     job = db.enqueue("sleep", json.dumps({"ms": 300, "file": f"{tmp_path}/run"}))

@@ -4,14 +4,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "jobqd/io/children.h"
@@ -379,7 +382,7 @@ struct probe_report {
 };
 
 /* In the child. The program's file may not be entered by the user that it is to run as.
- */
+ * Stays until the parent has seen what it may do to such a process. */
 static void
 probe(const struct limits *limits, int fd)
 {
@@ -387,9 +390,19 @@ probe(const struct limits *limits, int fd)
     report.why = report.step == LIMITS_DONE ? 0 : errno;
     if (report.step == LIMITS_DONE && access(limits->queue->argv[0], X_OK) < 0)
         report = (struct probe_report){.step = LIMITS_EXEC, .why = errno};
-    ssize_t ignored = write(fd, &report, sizeof report);
-    (void)ignored;
+    char word;
+    if (write(fd, &report, sizeof report) == (ssize_t)sizeof report)
+        while (read(fd, &word, 1) < 0 && errno == EINTR)
+            continue;
     _exit(0);
+}
+
+static int64_t
+now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int
@@ -406,38 +419,88 @@ explain(const struct limits *limits, const struct probe_report *report, jobq_err
     return jobq__error(err, JOBQ_EINVAL, "%s: %s", what, strerror(report->why));
 }
 
-int
-limits_probe(const struct limits *limits, enum limits_step *step, jobq_error *err)
+/* Whether there is something to read, or the end, within what is left of the time. */
+static bool
+comes_until(int fd, int64_t until_ms)
 {
-    struct probe_report report = {.step = LIMITS_DONE};
+    struct pollfd waiting = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        int64_t left_ms = until_ms - now_ms();
+        int n = left_ms > 0 ? poll(&waiting, 1, (int)left_ms) : 0;
+        if (n >= 0 || errno != EINTR)
+            return n > 0;
+    }
+}
+
+/* It has nothing more to say. One that hangs, in a file system that does not answer for
+ * one, may not even die: its end is taken with those of other strays (children.h). */
+static void
+dismiss(pid_t pid, int fd, int64_t until_ms)
+{
+    char word;
+    shutdown(fd, SHUT_WR);
+    bool goes = comes_until(fd, until_ms) && read(fd, &word, 1) == 0;
+    if (!goes)
+        kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, goes ? 0 : WNOHANG) < 0 && errno == EINTR)
+        continue;
+    children_forget(pid);
+}
+
+static int
+judge_probe(const struct limits *limits, pid_t pid, int fd, int64_t until_ms,
+            enum limits_step *step, jobq_error *err)
+{
+    struct probe_report report;
+    if (!comes_until(fd, until_ms)) {
+        const char *folder = limits->queue->working_directory;
+        *step = folder ? LIMITS_DIRECTORY : LIMITS_EXEC;
+        return jobq__error(err, JOBQ_EIO,
+                           "%s does not answer in time: does its file system hang?",
+                           folder ? folder : limits->queue->argv[0]);
+    }
+    if (read(fd, &report, sizeof report) != (ssize_t)sizeof report)
+        return jobq__error(err, JOBQ_EIO, "cannot try the limits out in a process");
+    *step = report.step;
+    if (report.step != LIMITS_DONE)
+        return explain(limits, &report, err);
+    if (limits->changes_user && kill(pid, 0) < 0 && errno == EPERM) {
+        *step = LIMITS_USER;
+        return jobq__error(err, JOBQ_EINVAL,
+                           "jobqd may not kill processes of user \"%s\": it would need "
+                           "CAP_KILL",
+                           limits->queue->user);
+    }
+    return 0;
+}
+
+int
+limits_probe(const struct limits *limits, int64_t until_ms, enum limits_step *step,
+             jobq_error *err)
+{
     int ends[2];
     *step = LIMITS_DONE;
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return jobq__error(err, JOBQ_EIO, "cannot make a pipe: %s", strerror(errno));
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return jobq__error(err, JOBQ_EIO, "cannot make a socket pair: %s",
+                           strerror(errno));
     /* No handler of ours may run in the child: it would speak to our loop. */
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
-    if (pid == 0)
+    if (pid == 0) {
+        close(ends[0]);
         probe(limits, ends[1]);
+    }
+    int why = errno;
     if (pid > 0)
         children_note(pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
-    if (pid < 0) {
-        close(ends[0]);
-        return jobq__error(err, JOBQ_EIO, "cannot fork: %s", strerror(errno));
-    }
-    ssize_t n;
-    while ((n = read(ends[0], &report, sizeof report)) < 0 && errno == EINTR)
-        continue;
+    int rc = pid < 0 ? jobq__error(err, JOBQ_EIO, "cannot fork: %s", strerror(why))
+                     : judge_probe(limits, pid, ends[0], until_ms, step, err);
+    if (pid > 0)
+        dismiss(pid, ends[0], until_ms);
     close(ends[0]);
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    children_forget(pid);
-    if (n != (ssize_t)sizeof report)
-        return jobq__error(err, JOBQ_EIO, "cannot try the limits out in a process");
-    *step = report.step;
-    return report.step == LIMITS_DONE ? 0 : explain(limits, &report, err);
+    return rc;
 }

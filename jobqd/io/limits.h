@@ -15,6 +15,7 @@
 #include <jobq/error.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -71,8 +72,11 @@ void limits_describe(const struct limits *limits, enum limits_step step, char *o
 /* The option that asks for the step. */
 const char *limits_option(const struct limits *limits, enum limits_step step);
 
-/* Tries all steps in a child process, and whether it might execute the program then.
- * Waits for it: for the start alone. Returns 0, or JOBQ_EINVAL with the reason. */
-int limits_probe(const struct limits *limits, enum limits_step *step, jobq_error *err);
+/* Tries all steps in a child process, whether it might execute the program then, and
+ * whether we may kill such a process. Waits for it, until CLOCK_MONOTONIC is
+ * until_ms at most. Returns 0, or JOBQ_EINVAL with the reason; JOBQ_EIO: it could not be
+ * tried, or took too long. */
+int limits_probe(const struct limits *limits, int64_t until_ms, enum limits_step *step,
+                 jobq_error *err);
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jobqd/base/log.h"
 #include "jobqd/io/children.h"
 #include "jobqd/io/descriptors.h"
 #include "jobqd/io/family.h"
@@ -361,9 +362,24 @@ child_started(struct child *child)
     close_fd(&child->exec_error_fd);
 }
 
+/* A program that takes on another user by itself, or jobqd without what it needs for its
+ * `user`: there is nothing to be done about it here. */
+static void
+tell_what_may_not_be_signalled(pid_t pid)
+{
+    static bool told;
+    if (told || kill(pid, 0) == 0 || errno != EPERM)
+        return;
+    told = true;
+    log_error("jobqd",
+              "process %ld is another user's and cannot be killed: jobqd lacks CAP_KILL",
+              (long)pid);
+}
+
 void
 child_signal(const struct child *child, int signal)
 {
+    tell_what_may_not_be_signalled(child->pid);
     if (signal == SIGKILL) {
         family_kill(child->pid);
         return;

@@ -16,7 +16,7 @@
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
-enum { MOST_VARIABLES = 6 };
+enum { MOST_VARIABLES = 6, MOST_PATIENCE_MS = 2000 };
 
 int64_t
 launch_timeout_ms(const struct queue_config *queue, const struct job *job)
@@ -25,10 +25,10 @@ launch_timeout_ms(const struct queue_config *queue, const struct job *job)
 }
 
 static int64_t
-wall_clock_ms(void)
+clock_ms(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
@@ -167,9 +167,17 @@ refuse_queue(const struct config *config, const struct queue_config *queue,
     return jobq__error(err, why->code, "%s: %s", where, why->message);
 }
 
+/* A running daemon stands still meanwhile: it must not lose its lease by it. */
+static int64_t
+patience_ms(const struct config *config)
+{
+    return config->lease_ms / 2 < MOST_PATIENCE_MS ? config->lease_ms / 2
+                                                   : MOST_PATIENCE_MS;
+}
+
 static int
 check_queue(const struct config *config, const struct queue_config *queue,
-            jobq_error *err)
+            int64_t until_ms, jobq_error *err)
 {
     struct limits limits;
     enum limits_step step;
@@ -179,7 +187,7 @@ check_queue(const struct config *config, const struct queue_config *queue,
                             &why, err);
     int rc = limits_resolve(&limits, queue, &step, &why);
     if (rc == 0)
-        rc = limits_probe(&limits, &step, &why);
+        rc = limits_probe(&limits, until_ms, &step, &why);
     if (rc < 0)
         refuse_queue(config, queue, limits_option(&limits, step), &why, err);
     limits_clear(&limits);
@@ -189,9 +197,10 @@ check_queue(const struct config *config, const struct queue_config *queue,
 int
 launch_check(const struct config *config, jobq_error *err)
 {
+    int64_t until_ms = clock_ms(CLOCK_MONOTONIC) + patience_ms(config);
     int rc = 0;
     for (size_t i = 0; i < config->n_queues && rc == 0; i++)
-        rc = check_queue(config, &config->queues[i], err);
+        rc = check_queue(config, &config->queues[i], until_ms, err);
     return rc;
 }
 
@@ -212,7 +221,7 @@ job_environment(const struct launch_plan *plan, const struct job *job)
     put_number(&text, "JOBQ_ATTEMPT", job->attempt);
     put_number(&text, "JOBQ_MAX_ATTEMPTS", job->max_attempts);
     if (timeout_ms > 0) {
-        put_number(&text, "JOBQ_DEADLINE_MS", wall_clock_ms() + timeout_ms);
+        put_number(&text, "JOBQ_DEADLINE_MS", clock_ms(CLOCK_REALTIME) + timeout_ms);
         n = MOST_VARIABLES;
     }
     char **environment = with_variables(&sources, &text, n);

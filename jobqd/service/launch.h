@@ -42,8 +42,9 @@ int launch(struct child *out, const struct launch_plan *plan, int entrance,
 
 /* Whether every queue's programs can be started here, as far as that can be tried without
  * starting them: its user and group, its limits, its folder, and whether that user may
- * execute the program. Waits for a child process a queue: not for the loop's callbacks,
- * but for a start or a reload. JOBQ_EINVAL begins with file and line. */
+ * execute the program. Waits for a child process a queue, two seconds or half a lease in
+ * all for those that hang: not for the loop's callbacks, but for a start or a reload.
+ * JOBQ_EINVAL begins with file and line. */
 int launch_check(const struct config *config, jobq_error *err);
 
 #endif

@@ -7,6 +7,7 @@ import pathlib
 import pwd
 import re
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -226,6 +227,34 @@ def test_what_cannot_be_had_is_refused_at_the_start(db, jobqd, cli, program, opt
     assert node.wait() == os.EX_CONFIG
     expected = f"{node.conf}:{line}: [queue default] {says}"
     assert expected in node.log() and expected in checked.stderr
+
+
+def without_cap_kill(folder, jobqd_program):
+    path = folder / "jobqd-without-cap-kill"
+    path.write_text(f'#!/bin/sh\nexec setpriv --bounding-set -kill {jobqd_program} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_a_user_that_jobqd_could_not_kill_is_refused(db, jobqd, jobqd_program, program, tmp_path):
+    node = jobqd(db, {"default": {"exec": program("exec"), "user": "nobody"}}, ready=False,
+                 program=without_cap_kill(tmp_path, jobqd_program))
+    node.expected_exit = os.EX_CONFIG
+    assert node.wait() == os.EX_CONFIG
+    assert '[queue default] user: jobqd may not kill processes of user "nobody": it would need CAP_KILL' in node.log()
+
+
+def test_a_process_that_jobqd_may_not_kill_is_told_of(db, jobqd, jobqd_program, program, tmp_path):
+    """It has become another user by itself."""
+    node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "200ms", "stop_grace": "100ms"}},
+                 program=without_cap_kill(tmp_path, jobqd_program))
+    job = job_of(db, tmp_path, do=["os.setuid(65534)", "time.sleep(600)"])
+    says = r"process (\d+) is another user's and cannot be killed: jobqd lacks CAP_KILL"
+    pid = int(node.wait_log(says).group(1))
+    assert pid in node.workers()
+    os.kill(pid, signal.SIGKILL)
+    assert ended(db, job)[0] == "discarded"
+    assert len(re.findall(says, node.log())) == 1
 
 
 def test_what_is_lost_after_the_start_is_said_at_the_boot(db, jobqd, programs, tmp_path):

@@ -2,14 +2,18 @@
  * what is said of what cannot be had. That they hold is test_spawn.c's. */
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -18,6 +22,28 @@
 #define S(text) ((char[]){text})
 
 static char *program[] = {(char[]){"/bin/true"}, NULL};
+
+static int64_t patience_ms = 60000;
+
+/* A folder on a server that is away. Its file system does not answer. */
+#define DEAD_FOLDER "/a-folder-on-a-dead-server"
+
+/* In the place of the C library's, for limits.c. */
+int
+chdir(const char *path)
+{
+    if (strcmp(path, DEAD_FOLDER) == 0)
+        raise(SIGSTOP); /* whoever waits for it has to do without */
+    return (int)syscall(SYS_chdir, path);
+}
+
+static int64_t
+clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 /* Resolves and tries; returns what is said, "" for nothing. The option to blame is put in
  * front. */
@@ -30,7 +56,7 @@ said_of(const struct queue_config *queue)
     jobq_error err = {0};
     int rc = limits_resolve(&limits, queue, &step, &err);
     if (rc == 0)
-        rc = limits_probe(&limits, &step, &err);
+        rc = limits_probe(&limits, clock_ms() + patience_ms, &step, &err);
     if (rc == 0)
         text[0] = '\0';
     else
@@ -103,18 +129,22 @@ what_there_is_not_is_said(void **state)
         "a directory");
 }
 
-/* Runs check in a process that is not root; it exits with 0 if all is well there. */
+/* It exits with 0 if all is well there. */
 static void
-as_nobody(bool (*check)(void))
+in_a_process(bool (*check)(void))
 {
     pid_t pid = fork();
     int status = 0;
-    if (pid == 0) {
-        bool done = setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0;
-        _exit(done && check() ? 0 : 1);
-    }
+    if (pid == 0)
+        _exit(check() ? 0 : 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
+}
+
+static bool
+become_nobody(void)
+{
+    return setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0;
 }
 
 static bool
@@ -130,7 +160,8 @@ static bool
 nobody_is_told(void)
 {
     struct queue_config queue = {.argv = program, .user = S("daemon")};
-    if (!is_said(&queue, "user: taking on the groups of user \"daemon\": Operation not "
+    if (!become_nobody() ||
+        !is_said(&queue, "user: taking on the groups of user \"daemon\": Operation not "
                          "permitted: jobqd would have to run as root"))
         return false;
     queue = (struct queue_config){.argv = program, .nice = -5};
@@ -158,7 +189,7 @@ static bool
 ones_own_user_needs_no_root(void)
 {
     struct queue_config queue = {.argv = program, .user = S("nobody")};
-    return is_said(&queue, "");
+    return become_nobody() && is_said(&queue, "");
 }
 
 static void
@@ -167,8 +198,8 @@ without_root_it_is_said_what_needs_it(void **state)
     (void)state;
     if (geteuid() != 0)
         fail_msg("this test needs root");
-    as_nobody(nobody_is_told);
-    as_nobody(ones_own_user_needs_no_root);
+    in_a_process(nobody_is_told);
+    in_a_process(ones_own_user_needs_no_root);
 }
 
 static void
@@ -190,6 +221,44 @@ a_program_that_the_user_may_not_run_is_said(void **state)
     rmdir(folder);
 }
 
+static void
+a_folder_that_does_not_answer_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct queue_config queue = {.argv = program, .working_directory = S(DEAD_FOLDER)};
+    patience_ms = 50;
+    assert_string_equal(said_of(&queue),
+                        "working_directory: " DEAD_FOLDER
+                        " does not answer in time: does its file system hang?");
+    patience_ms = 60000;
+    /* The process is not left: it is dead, and for whoever takes the ends of strays. */
+    while (waitpid(-1, NULL, 0) > 0)
+        continue;
+    assert_int_equal(errno, ECHILD);
+}
+
+static bool
+a_user_that_cannot_be_killed_is_told(void)
+{
+    struct queue_config queue = {.argv = program, .user = S("daemon")};
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &header, sets) < 0)
+        return false;
+    sets[0].effective &= ~(1u << CAP_KILL);
+    if (syscall(SYS_capset, &header, sets) < 0)
+        return false;
+    return is_said(&queue, "user: jobqd may not kill processes of user \"daemon\": it "
+                           "would need CAP_KILL");
+}
+
+static void
+who_could_not_be_killed_is_not_started(void **state)
+{
+    (void)state;
+    in_a_process(a_user_that_cannot_be_killed_is_told);
+}
+
 int
 main(void)
 {
@@ -197,6 +266,8 @@ main(void)
         cmocka_unit_test(names_and_numbers_are_found),
         cmocka_unit_test(what_can_be_had_is_not_complained_of),
         cmocka_unit_test(what_there_is_not_is_said),
+        cmocka_unit_test(a_folder_that_does_not_answer_is_not_waited_for),
+        cmocka_unit_test(who_could_not_be_killed_is_not_started),
         cmocka_unit_test(without_root_it_is_said_what_needs_it),
         cmocka_unit_test(a_program_that_the_user_may_not_run_is_said),
     };

@@ -27,7 +27,8 @@ enum {
     NOTE_EVERY_MS = 50,
     WHOLE_LOOK_EVERY_MS = 60000, /* over the whole line of an idle queue */
     FULL_FOR_MS = 100,
-    HELD_FOR_MS = 500, /* claimed jobs without room: is the pool still alive? */
+    HELD_FOR_MS = 500, /* claimed jobs without room: is the pool still alive? During a
+                          pause of the pool: they go back */
     RETRY_FIRST_MS = 100,
     RETRY_MOST_MS = 5000
 };
@@ -48,7 +49,8 @@ struct producer {
     bool pool_stopped;
     struct list ready; /* claimed, not handed over */
     size_t n_ready;
-    struct list all; /* every job in memory, by `held` */
+    uint64_t held_ns; /* some of them since then, while the pool backs off; 0: not so */
+    struct list all;  /* every job in memory, by `held` */
     size_t n_all;
     size_t bytes;                   /* of their args and meta */
     int64_t asked[STORE_MAX_FETCH]; /* whose large args and meta are being fetched */
@@ -240,15 +242,30 @@ is_full(const struct producer *p)
     return p->bytes >= TEMPO_AHEAD_BYTES && pool_idle_workers(p->pool) == 0;
 }
 
-/* The pool backs off, and no process is left that would take a job. */
 static bool
 nobody_works(const struct producer *p)
 {
-    if (!p->pool || pool_room(p->pool) > 0)
-        return false;
     struct pool_status status;
     pool_status(p->pool, &status);
-    return status.backing_off && status.busy == 0;
+    return status.busy == 0;
+}
+
+/* While the pool backs off, nobody comes to help those workers that are left. What was
+ * claimed ahead and they have no room for goes back, for another node: soon, for they may
+ * have short jobs as well as long ones; at once, if none has a job. */
+static void
+release_held(struct producer *p)
+{
+    uint64_t now = uv_hrtime();
+    if (p->n_ready == 0 || !p->pool || !pool_is_backing_off(p->pool)) {
+        p->held_ns = 0;
+        return;
+    }
+    if (p->held_ns == 0)
+        p->held_ns = now;
+    bool long_held = now - p->held_ns >= (uint64_t)HELD_FOR_MS * 1000000u;
+    if (pool_room(p->pool) == 0 && (long_held || nobody_works(p)))
+        release_ready(p);
 }
 
 static size_t
@@ -257,9 +274,13 @@ want(const struct producer *p)
     if (p->state != PRODUCER_CLAIMING || p->held_back || !p->pool)
         return 0;
     size_t room = pool_room(p->pool);
-    if ((room == 0 && nobody_works(p)) || is_full(p))
+    if (is_full(p))
         return 0;
     size_t n = tempo_want(&p->tempo, room, p->n_ready);
+    if (pool_is_backing_off(p->pool)) { /* nothing ahead: see release_held */
+        size_t most = room > p->n_ready ? room - p->n_ready : 0;
+        n = n < most ? n : most;
+    }
     return n < STORE_MAX_CLAIM ? n : STORE_MAX_CLAIM;
 }
 
@@ -591,8 +612,7 @@ step(struct producer *p)
         set_idle(p, false);
     }
     hand_over(p);
-    if (p->n_ready > 0 && nobody_works(p))
-        release_ready(p); /* another node may */
+    release_held(p);
     if (p->state == PRODUCER_FREEZING && is_quiet(p)) {
         step_soon(p); /* likewise */
         return;
@@ -668,6 +688,8 @@ on_marked(void *data, const struct store_answer *answer)
     }
     if (failed && !uv_is_active((uv_handle_t *)&p->timer))
         wake_me_in(p, FULL_FOR_MS); /* not at once: the connection may be away */
+    else if (p->n_ready > 0 && !uv_is_active((uv_handle_t *)&p->timer))
+        wake_me_in(p, HELD_FOR_MS);
     if (failed || p->mark != MARK_ON)
         return;
     /* Whoever inserted just before the mark did not notify: look once more, at once. */

@@ -62,6 +62,10 @@ int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queu
  * workers that are up (an adaptive mailbox is as deep as keeps a worker busy for some 20
  * ms, 1 … 64), less what waits unassigned. */
 size_t pool_room(const struct pool *pool);
+/* Whether nothing is started for now, after too many bad ends. What is given to it during
+ * such a pause, and no worker has room for, comes back as RELEASED: another node may do
+ * it sooner. */
+bool pool_is_backing_off(const struct pool *pool);
 /* How many workers hold no job. */
 size_t pool_idle_workers(const struct pool *pool);
 

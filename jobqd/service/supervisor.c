@@ -396,11 +396,12 @@ flush_dirty(struct pool *pool)
         worker_flush(list_entry(link, struct worker, dirty));
 }
 
-/* During a pause with no process left nobody will take what waits: another node may. */
+/* During a pause nobody will come to take what waits by now, and who is there may have a
+ * long job: another node may take it. */
 static bool
 nobody_will_come(const struct pool *pool)
 {
-    return pool->n_waiting > 0 && pool->n_filled == 0 && pool_pause_left_ms(pool) > 0;
+    return pool->n_waiting > 0 && pool_is_backing_off(pool);
 }
 
 /* ---- the turn ---- */
@@ -558,6 +559,12 @@ pool_free(struct pool *pool)
         return;
     assert(pool->state == POOL_STOPPED);
     free_memory(pool);
+}
+
+bool
+pool_is_backing_off(const struct pool *pool)
+{
+    return pool_pause_left_ms(pool) > 0;
 }
 
 /* For exec programs. */

@@ -339,6 +339,29 @@ def test_a_queue_that_cannot_start_backs_off_alone(db, jobqd, cli, programs, tmp
     assert not sound["backing_off"] and sound["restarts"] == 0
 
 
+def test_a_queue_that_cannot_start_holds_no_jobs_behind_a_long_one(db, jobqd, programs, tmp_path):
+    """One worker is at a long job, no other can be started: what was claimed ahead goes to another node, uncounted."""
+    program, long = tmp_path / "program", tmp_path / "long"
+    program.symlink_to(programs("fault_worker"))
+    queue = {"concurrency": 2, "mailbox": 1, "max_restarts": 0, "backoff": "constant(0s)"}
+    node = jobqd(db, {"default": {**queue, "command": program}}, shutdown_grace="100ms")
+    wait_for(lambda: node.log().count("is up after") == 2)
+    db.enqueue("sleep", f'{{"ms": 600000, "file": "{long}"}}')
+    busy = int(wait_for(lambda: long.exists() and long.read_text().split())[-1])
+    (other,) = set(node.workers()) - {busy}
+    program.unlink()
+    program.symlink_to("/bin/false")
+    with db.connect() as connection:
+        connection.execute("INSERT INTO jobq.jobs (kind) SELECT 'ok' FROM generate_series(1, 6000)")
+    wait_for(lambda: db.value("SELECT count(*) > 50 FROM jobq.finished_jobs"))
+    os.kill(other, signal.SIGKILL)
+    node.wait_log("nothing is started for")
+    jobqd(db, {"default": {**queue, "command": programs("fault_worker")}}, shutdown_grace="100ms")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 1, timeout=30,
+             what=lambda: db.query("SELECT state::text, attempted_by, count(*) FROM jobq.jobs GROUP BY 1, 2"))
+    assert db.value("SELECT count(*) FROM jobq.finished_jobs WHERE attempt > 1") <= 1, "that of the killed worker alone"
+
+
 def test_a_queue_comes_back_when_its_program_is_mended(db, jobqd, programs, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 3\n")

@@ -19,6 +19,10 @@
 /* FRAME_OVERHEAD: a job's frame around its args, meta, kind and queue. */
 enum { FRAME_OVERHEAD = 256 };
 
+/* PUT_OFF_MS: after so long a job comes again that only a part of the workers handles, or
+ * none yet, while they are replaced. */
+enum { PUT_OFF_MS = 1000 };
+
 static void on_turn(uv_idle_t *idle);
 
 void
@@ -124,7 +128,7 @@ refuse(struct pool *pool, struct job *job, enum verdict_kind kind, const char *e
 {
     struct verdict verdict = {.kind = kind,
                               .error = error,
-                              .delay_ms = -1,
+                              .delay_ms = kind == VERDICT_SNOOZE ? PUT_OFF_MS : -1,
                               .exit_code = -1,
                               .run_us = -1,
                               .cpu_us = -1,
@@ -344,6 +348,37 @@ other_that_handles(struct pool *pool, const char *kind)
     return NULL;
 }
 
+/* Whether somebody will have room for that kind before the roll is over, as far as can be
+ * told: a worker that stays and handles it has none now, or none of the newest program
+ * has said yet what it handles. */
+static bool
+may_be_handled(const struct pool *pool, const char *kind)
+{
+    bool known = false;
+    for (int i = 0; pool->rolling && i < pool->n_slots; i++) {
+        const struct worker *worker = pool->slots[i]->worker;
+        if (!worker || !worker->said_hello || worker->wanted != WANTED_UP)
+            continue;
+        bool stays =
+            !worker->passed_over && worker->program->queue->mode == QUEUE_COMMAND;
+        if (stays && worker_handles(worker, kind))
+            return true;
+        known = known || worker->program == pool->program;
+    }
+    return pool->rolling && !known && pool->program->failed_boots == 0;
+}
+
+/* It is not for any worker that has room. It does not wait here: others would wait behind
+ * it, and another node may have room. */
+static void
+put_off_or_refuse(struct pool *pool, const struct worker *asked, struct job *job)
+{
+    if (may_be_handled(pool, job->kind))
+        refuse(pool, job, VERDICT_SNOOZE, NULL);
+    else
+        refuse_unhandled(pool, asked, job);
+}
+
 static void
 assign_to_workers(struct pool *pool)
 {
@@ -360,7 +395,7 @@ assign_to_workers(struct pool *pool)
         if (!worker_handles(worker, job->kind))
             worker = other_that_handles(pool, job->kind);
         if (!worker) {
-            refuse_unhandled(pool, asked, job);
+            put_off_or_refuse(pool, asked, job);
         } else if (is_too_large(worker, job)) {
             refuse_too_large(pool, worker, job);
         } else {

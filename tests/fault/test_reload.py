@@ -247,6 +247,82 @@ def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, pro
     assert len(log_of(node, "is up after")) == 1
 
 
+# Handles the kinds of KINDS. With GATES, the n-th process waits for the file openN there before its hello. A job waits for
+# the file `until` to be there.
+KINDS = """#!/usr/bin/python3
+import json, os, socket, time
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+def take_number(gates):
+    for n in range(1, 100):
+        try:
+            os.close(os.open(f"{gates}/taken{n}", os.O_CREAT | os.O_EXCL))
+            return n
+        except FileExistsError:
+            pass
+
+gates = os.environ.get("GATES")
+if gates:
+    wait_for(f"{gates}/open{take_number(gates)}")
+lines = socket.socket(fileno=int(os.environ["JOBQ_FD"])).makefile("rw")
+
+def say(**message):
+    lines.write(json.dumps(message) + "\\n")
+    lines.flush()
+
+say(t="hello", protocol=1, kinds=os.environ["KINDS"].split(","))
+for line in lines:
+    message = json.loads(line)
+    if message["t"] == "stop":
+        break
+    if "until" in message["args"]:
+        open(message["args"]["until"] + ".began", "w").close()
+        wait_for(message["args"]["until"])
+    say(t="ok", id=message["id"])
+"""
+
+
+@pytest.mark.parametrize("before, after", [("a", "a,b"), ("a,b", "a")])
+def test_while_kinds_come_or_go_a_job_for_a_busy_worker_is_put_off_uncounted(db, jobqd, tmp_path, before, after):
+    """Of two workers one is of the new program. The one that handles b is busy, the other one, which does not, has room."""
+    program, gates = tmp_path / "program", tmp_path / "gates"
+    program.write_text(KINDS)
+    program.chmod(0o755)
+    gates.mkdir()
+    queue = {"command": program, "concurrency": 2, "mailbox": 1, "backoff": "constant(1h)"}
+    node = jobqd(db, {"default": {**queue, "env": f"KINDS={before}"}})
+    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    node.reload({"default": {**queue, "env": f"KINDS={after} GATES={gates}"}})
+    wait_for((gates / "taken1").exists)
+    early = db.enqueue("b") if "b" in after else None
+
+    def wait_put_off(job):
+        wait_for(lambda: db.query("SELECT attempt, errors FROM jobq.jobs WHERE id = %s AND state = 'scheduled'", (job,)) == [(0, [])],
+                 what=lambda: db.query("SELECT kind, state, attempt, errors FROM jobq.all_jobs"))
+    if early:
+        wait_put_off(early)  # nobody has said yet that b is handled
+    (gates / "open1").touch()
+    wait_for((gates / "taken2").exists)
+    if early:
+        wait_done(db, early)
+    busy = db.enqueue("b", f'{{"until": "{tmp_path}/done"}}')
+    wait_for((tmp_path / "done.began").exists)
+    second = db.enqueue("b")
+    wait_put_off(second)
+    wait_done(db, db.enqueue("a"))
+    (tmp_path / "done").touch()
+    for job in (busy, second):
+        wait_done(db, job)
+    (gates / "open2").touch()
+    wait_rolled(node)
+    assert db.query("SELECT DISTINCT attempt, errors FROM jobq.finished_jobs") == [(1, [])]
+    other = db.enqueue("c" if "b" in after else "b")
+    wait_for(lambda: db.value("SELECT errors #>> '{0,kind}' FROM jobq.jobs WHERE id = %s", (other,)) == "unhandled")
+
+
 def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 3\n")

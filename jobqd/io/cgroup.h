@@ -29,7 +29,10 @@ struct cgroup_group {
 };
 
 /* Finds the group that jobqd is in and takes it over. JOBQ_ESTATE: memory cannot be
- * limited by groups here, err says why; nothing was changed then. */
+ * limited by groups here, err says why. Nothing was changed then, but for one case: where
+ * the group cannot be divided after all, jobqd and what it has started may be in the
+ * group "jobqd" below it already, and stay there. That changes nothing for them, and the
+ * next start finds them there. */
 int cgroup_open(struct cgroup **out, jobq_error *err);
 /* The same for a group's folder that is known; systemd: whether its mark is asked for. */
 int cgroup_open_at(struct cgroup **out, const char *folder, bool systemd,

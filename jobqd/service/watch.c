@@ -71,16 +71,40 @@ watch_hit_its_limit(struct watch *watch, const struct watched *watched)
 
 /* ---- measuring ---- */
 
+static bool
+is_over(int64_t kb, int64_t limit_kb)
+{
+    return limit_kb > 0 && kb > limit_kb;
+}
+
+/* Whether the two are on different sides of what somebody compares them with. */
+static bool
+differ(const struct watched *watched, int64_t a_kb, int64_t b_kb)
+{
+    return is_over(a_kb, watched->exact_from_kb) !=
+               is_over(b_kb, watched->exact_from_kb) ||
+           is_over(a_kb, watched->limit_kb) != is_over(b_kb, watched->limit_kb);
+}
+
+/* Between two exact looks, what has come is taken for the group's own: *guessed. */
 static int64_t
-exact_memory_kb(struct watched *watched, int64_t rss_kb)
+exact_memory_kb(struct watched *watched, int64_t rss_kb, bool *guessed)
 {
     uint64_t began_ns = uv_hrtime();
-    if (began_ns < watched->exact_after_ns)
-        return watched->memory_kb < 0 ? 0 : watched->memory_kb;
+    int64_t guess_kb = rss_kb - watched->shared_kb;
+    if (guess_kb < 0)
+        guess_kb = 0;
+    *guessed = watched->shared_kb >= 0 && began_ns < watched->exact_after_ns &&
+               !differ(watched, guess_kb, watched->memory_kb);
+    if (*guessed)
+        return guess_kb;
     int64_t pss_kb = usage_pss_kb(watched->group);
     uint64_t ended_ns = uv_hrtime();
     watched->exact_after_ns = ended_ns + (ended_ns - began_ns) * EXACT_SHARE;
-    return pss_kb < 0 ? rss_kb : pss_kb;
+    if (pss_kb < 0 || pss_kb > rss_kb)
+        pss_kb = rss_kb; /* not told, or it has grown meanwhile */
+    watched->shared_kb = rss_kb - pss_kb;
+    return pss_kb;
 }
 
 static void
@@ -88,10 +112,15 @@ take(struct watched *watched, const struct usage *row)
 {
     if (row->processes == 0)
         return; /* it has ended, which is about to be seen */
-    bool exact = watched->exact_from_kb > 0 && row->rss_kb > watched->exact_from_kb;
-    watched->memory_kb = exact ? exact_memory_kb(watched, row->rss_kb) : row->rss_kb;
+    bool guessed = false;
+    if (is_over(row->rss_kb, watched->exact_from_kb)) {
+        watched->memory_kb = exact_memory_kb(watched, row->rss_kb, &guessed);
+    } else {
+        watched->memory_kb = row->rss_kb;
+        watched->shared_kb = -1;
+    }
     watched->cpu_us = row->cpu_us;
-    if (watched->memory_kb > watched->peak_kb)
+    if (!guessed && watched->memory_kb > watched->peak_kb)
         watched->peak_kb = watched->memory_kb;
     watched->on_measured(watched);
 }
@@ -200,7 +229,7 @@ watch_add(struct watch *watch, struct watched *watched, pid_t group, bool entere
         cgroup_remove(watch->cgroup, watched->cgroup);
         watched->cgroup.serial = 0;
     }
-    watched->memory_kb = watched->peak_kb = -1;
+    watched->memory_kb = watched->peak_kb = watched->shared_kb = -1;
     if (!make_room(watch)) {
         log_warning(subject, "no memory to watch it with");
         return;

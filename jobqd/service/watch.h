@@ -1,9 +1,9 @@
 /* watch.h: what the workers' process groups use, measured again and again.
  *
  * One for the whole process, shared by all pools, since all groups are counted in one
- * walk through /proc. It looks ten times a second while a watched worker is at work
- * (WATCH_BUSY_MS), else once a second; never for more than a twentieth of the time. What
- * follows from a measurement is the worker's business.
+ * walk through /proc. It looks ten times a second while a watched worker boots or is at
+ * work (WATCH_BUSY_MS), else once a second; never for more than a twentieth of the time.
+ * What follows from a measurement is the worker's business.
  *
  * It also knows whether a process that died of SIGKILL may have been killed by the kernel
  * for want of memory, and makes the control groups by which the kernel keeps
@@ -35,10 +35,14 @@ struct watched {
      * of them. Beyond it, the proportional share is asked for, which costs more. 0:
      * never. */
     int64_t exact_from_kb;
-    int64_t memory_kb;       /* as last measured; -1: not yet */
-    int64_t peak_kb;         /* the most that was measured; -1: nothing was */
-    int64_t cpu_us;          /* of the group, as last measured */
-    uint64_t exact_after_ns; /* until then the exact figure is not asked for again */
+    int64_t limit_kb;  /* what memory_kb is compared with beside that; 0: nothing */
+    int64_t memory_kb; /* as last measured; -1: not yet */
+    int64_t shared_kb; /* what the last exact figure was below the plain one; -1: none */
+    int64_t peak_kb;   /* the most that was measured; -1: nothing was */
+    int64_t cpu_us;    /* of the group, as last measured */
+    /* Until then the exact figure is not asked for again, unless a comparison hangs on
+     * it: the plain figure less shared_kb will do. */
+    uint64_t exact_after_ns;
     /* Measured. Must not take anything off the watch. */
     void (*on_measured)(struct watched *watched);
 };

@@ -30,6 +30,13 @@ is_watched(const struct worker *worker)
     return queue->max_memory > 0 || queue->max_memory_hard > 0 || queue->cpu_limit_ms > 0;
 }
 
+/* Its boot may need as much as a job. */
+static bool
+is_busy(const struct worker *worker)
+{
+    return worker_head(worker) != NULL || !worker->said_hello;
+}
+
 /* ---- too much ---- */
 
 static void
@@ -133,8 +140,10 @@ begin_watch(struct worker *worker, bool entered)
         return;
     size_t least = queue->max_memory > 0 ? queue->max_memory : queue->max_memory_hard;
     worker->watched.exact_from_kb = kib(least);
+    worker->watched.limit_kb = kib(queue->max_memory_hard);
     watch_add(worker->program->watch, &worker->watched, worker->child.pid, entered,
               worker->subject);
+    watch_set_busy(worker->program->watch, &worker->watched, is_busy(worker));
 }
 
 void
@@ -154,7 +163,6 @@ worker_limit_again(struct worker *worker)
     if (!watch_cgroup(watch))
         watched->cgroup.serial = 0;
     begin_watch(worker, true);
-    watch_set_busy(watch, watched, worker_head(worker) != NULL);
 }
 
 int
@@ -177,7 +185,7 @@ void
 worker_mark(struct worker *worker)
 {
     const struct job *job = worker_head(worker);
-    watch_set_busy(worker->program->watch, &worker->watched, job != NULL);
+    watch_set_busy(worker->program->watch, &worker->watched, is_busy(worker));
     if (!job || job->started_ns == worker->marked_ns)
         return;
     worker->marked_ns = job->started_ns;

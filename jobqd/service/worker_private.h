@@ -41,7 +41,7 @@ int worker_launch(struct worker *worker, const struct job *job, jobq_error *err)
 void worker_confine(struct worker *worker);
 /* The same for one that was taken over: what it uses is watched again. */
 void worker_limit_again(struct worker *worker);
-/* Its head may be another one, or none, than before. */
+/* It is up, or its head may be another one, or none, than before. */
 void worker_mark(struct worker *worker);
 /* Some of its jobs have ended. */
 void worker_after_jobs(struct worker *worker);

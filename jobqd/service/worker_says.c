@@ -227,6 +227,7 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
                  (double)(now_ns - worker->begun_ns) / 1e6);
     worker->quiet_ns = now_ns;
     worker_set_state(worker, WORKER_IDLE, now_ns);
+    worker_mark(worker);
     worker->events->on_ready(worker->owner, worker);
     return true;
 }

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "jobqd/service/pool.h"
+#include "jobqd/service/pool_private.h"
 
 enum { MOST_JOBS = 4096, LIMIT_MS = 60000 };
 
@@ -883,6 +883,31 @@ a_worker_that_cannot_start_puts_its_pool_into_backoff(void **state)
     }
 }
 
+static bool
+is_looked_at_often(const struct bench *b)
+{
+    return b->pool->slots[0]->worker->watched.busy;
+}
+
+static void
+what_a_boot_uses_is_looked_at_like_a_job(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(1, "slow");
+    b->queue.max_memory_hard = (size_t)1 << 40;
+    start(b);
+    while (status_of(b).booting < 1)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    assert_true(is_looked_at_often(b));
+    run_until(b, all_ready);
+    assert_false(is_looked_at_often(b));
+    give_args(b, "sleep", "50");
+    run_until(b, is_looked_at_often);
+    run_until(b, all_returned);
+    assert_false(is_looked_at_often(b));
+    finish(b);
+}
+
 static void
 a_missing_program_is_a_boot_failure(void **state)
 {
@@ -1507,6 +1532,7 @@ main(void)
         cmocka_unit_test(a_flood_of_output_is_survived),
         cmocka_unit_test(the_end_of_the_output_is_kept),
         cmocka_unit_test(a_worker_that_cannot_start_puts_its_pool_into_backoff),
+        cmocka_unit_test(what_a_boot_uses_is_looked_at_like_a_job),
         cmocka_unit_test(a_missing_program_is_a_boot_failure),
         cmocka_unit_test(without_descriptors_a_pool_backs_off_and_recovers),
         cmocka_unit_test(a_worker_that_goes_after_its_job_is_replaced),

@@ -41,6 +41,7 @@ struct template
     int64_t serial;                 /* its id */
 
     struct child child; /* the process, in the states from BOOTING to KILLING */
+    struct watched watched;
     enum intent intent;
     int sent_signal;
     bool said_hello;
@@ -141,6 +142,46 @@ kill_process(struct template *template, enum intent intent)
     template->sent_signal = SIGKILL;
     child_signal(&template->child, SIGKILL);
 }
+
+/* ---- what it uses ---- */
+
+static int64_t
+memory_limit_kb(const struct template *template)
+{
+    return (int64_t)(template->program->queue->max_memory_hard / 1024);
+}
+
+static void
+on_measured(struct watched *watched)
+{
+    struct template *template = list_entry(watched, struct template, watched);
+    if (template->state >= TEMPLATE_KILLING ||
+        watched->memory_kb <= memory_limit_kb(template))
+        return;
+    log_warning(template->subject,
+                "uses %" PRId64
+                " KiB of memory, more than its max_memory_hard of %" PRId64
+                " KiB: killing it",
+                watched->memory_kb, memory_limit_kb(template));
+    kill_process(template, INTENT_MEMORY);
+}
+
+/* It gets no control group: the workers would begin in it, and what they share with it
+ * stay charged to it. */
+static void
+begin_watch(struct template *template)
+{
+    struct watched *watched = &template->watched;
+    struct watch *watch = template->program->watch;
+    if (memory_limit_kb(template) == 0)
+        return;
+    watched->on_measured = on_measured;
+    watched->exact_from_kb = memory_limit_kb(template);
+    watch_add(watch, watched, template->child.pid, false, template->subject);
+    watch_set_busy(watch, watched, true);
+}
+
+/* ---- complaints ---- */
 
 /* It does not do what a template does. Returns false, for on_line to return. */
 static bool __attribute__((format(printf, 2, 3)))
@@ -276,6 +317,7 @@ take_hello(struct template *template, const struct jobq__frame *frame)
         return true; /* it is on its way out already */
     log_info(template->subject, "is up after %.1f ms",
              (double)(uv_hrtime() - template->entered_ns) / 1e6);
+    watch_set_busy(template->program->watch, &template->watched, false);
     set_state(template, TEMPLATE_READY);
     ask_for_step(template);
     return true;
@@ -472,6 +514,8 @@ judge(struct template *template, const struct child_end *end, struct outcome *ou
         .signal = end->signal,
         .sent_signal = template->sent_signal,
         .limit_ms = queue->boot_timeout_ms,
+        .memory_kb = template->watched.memory_kb,
+        .memory_limit_kb = memory_limit_kb(template),
         .complaint = template->complaint[0] ? template->complaint : NULL,
         .path = queue->argv[0],
     };
@@ -491,6 +535,7 @@ end_life(struct template *template)
     if (template->channel.state == CHANNEL_OPEN)
         channel_drain(&template->channel);
     output_drain(&template->output);
+    watch_remove(template->program->watch, &template->watched);
     if (child_reap(&template->child, &end, &err) < 0)
         log_error(template->subject, "%s", err.message);
     if (end.by_guard)
@@ -625,7 +670,9 @@ template_start(struct template *template)
     if (watch_process(template, &err) < 0) {
         child_discard(&template->child);
         start_failed(template, &err);
+        return;
     }
+    begin_watch(template);
 }
 
 int

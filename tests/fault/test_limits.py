@@ -353,6 +353,15 @@ def test_a_worker_of_libjobq_is_limited_however_it_was_started(db, jobqd, progra
     assert limits and all(re.search(r"^Max open files +99 +99 ", text, re.M) for text in limits)
 
 
+def test_a_template_that_loads_too_much_is_killed(db, jobqd, programs, tmp_path):
+    command = f"{programs('preload_worker')} {tmp_path / 'hooks'}"
+    queue = {"concurrency": 1, "preload": "on", "max_memory_hard": "150MiB", "backoff": "constant(0s)"}
+    node = jobqd(db, {"default": {**queue, "command": f"{command} 300"}})
+    node.wait_log(r"template default pid \d+: out of memory: used \S+ MiB of memory, more than its max_memory_hard of 150 MiB")
+    node.reload({"default": {**queue, "command": f"{command} 50"}})
+    assert ended(db, db.enqueue("facts"))[0] == "completed"
+
+
 def test_a_job_that_always_needs_too_much_is_poison(db, jobqd, program, tmp_path):
     jobqd(db, {"default": {"command": program("command"), "concurrency": 1, "max_memory_hard": "60MiB",
                            "max_crashes": 2, "backoff": "constant(0s)", "max_restarts": 100}})

@@ -341,11 +341,15 @@ static void
 hear(struct child *child)
 {
     struct report report;
+    ssize_t n = -1;
     while (child->exec_error_fd >= 0 &&
-           read(child->exec_error_fd, &report, sizeof report) == (ssize_t)sizeof report) {
+           (n = read(child->exec_error_fd, &report, sizeof report)) ==
+               (ssize_t)sizeof report) {
         child->failure = report.failure;
         child->before_exec_kb = report.before_exec_kb;
     }
+    if (n == 0 && child->failure.step == LIMITS_DONE)
+        child->executes = true; /* the exec has closed the other end */
 }
 
 struct child_failure
@@ -355,10 +359,18 @@ child_failure(struct child *child)
     return child->failure;
 }
 
+bool
+child_executes(struct child *child)
+{
+    hear(child);
+    return child->executes;
+}
+
 void
 child_started(struct child *child)
 {
     hear(child);
+    child->executes = true;
     close_fd(&child->exec_error_fd);
 }
 

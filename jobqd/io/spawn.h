@@ -55,6 +55,7 @@ struct child {
     int exec_error_fd;            /* see child_failure */
     int guarded;                  /* its slot in the guard's table */
     struct child_failure failure; /* as far as heard: see the function */
+    bool executes;                /* likewise: the program has taken the copy's place */
     /* The most that it had resident before it executed its program, while it was a copy
      * of jobqd; 0: it was none (a template has forked it); -1: not heard yet. */
     int64_t before_exec_kb;
@@ -91,6 +92,9 @@ int spawn_child(struct child *out, const struct spawn_options *options, jobq_err
  * there is one, or it is not known yet. Does not block. Certain once the child has ended.
  */
 struct child_failure child_failure(struct child *child);
+
+/* Whether it is the program already, and no copy of jobqd any more. Does not block. */
+bool child_executes(struct child *child);
 
 /* The child has shown that it executes its program: the descriptor behind
  * child_failure is not needed any more. */

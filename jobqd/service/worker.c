@@ -213,6 +213,7 @@ raise_intent(struct worker *worker, enum intent intent)
 static void
 send_signal(struct worker *worker, int signal)
 {
+    worker_note_peak(worker);
     worker->sent_signal = signal;
     child_signal(&worker->child, signal);
 }

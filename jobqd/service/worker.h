@@ -159,6 +159,7 @@ struct worker {
     int64_t marked_cpu_us; /* the process's own processor time */
     int64_t end_cpu_us;    /* of the head, from its mark to the end; -1: not known */
     int64_t peak_kb;       /* memory of the whole group; -1: was not measured */
+    int64_t seen_peak_kb;  /* the process's own, when it was looked at; -1: never */
     bool hit_limit;        /* the kernel ended it at max_memory_hard */
 
     uint64_t entered_ns; /* when the state was entered */

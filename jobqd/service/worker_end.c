@@ -21,6 +21,8 @@ on_output_line(void *owner, const char *line)
 {
     struct worker *worker = owner;
     const struct job *job = worker_head(worker);
+    if (worker->seen_peak_kb < 0)
+        worker_note_peak(worker);
     if (job)
         log_info(worker->subject, "job %" PRId64 " says: %s", job->id, line);
     else

@@ -75,6 +75,8 @@ worker_thaw(struct worker *worker)
     X("exceeded_kb", exceeded_kb, INT64_MIN, INT64_MAX)                                  \
     X("cpu_from_ns", cpu_from_ns, 0, INT64_MAX)                                          \
     X("cpu_from_us", cpu_from_us, INT64_MIN, INT64_MAX)                                  \
+    X("seen_peak_kb", seen_peak_kb, -1, INT64_MAX)                                       \
+    X("executes", child.executes, 0, 1)                                                  \
     X("marked_ns", marked_ns, 0, INT64_MAX)                                              \
     X("marked_cpu_us", marked_cpu_us, INT64_MIN, INT64_MAX)                              \
     X("answered", answered, 0, INT64_MAX)                                                \

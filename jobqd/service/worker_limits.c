@@ -125,6 +125,7 @@ prepare_watch(struct worker *worker)
 {
     const struct queue_config *queue = queue_of(worker);
     struct watched *watched = &worker->watched;
+    worker->seen_peak_kb = -1;
     watched->on_measured = on_measured;
     watched->memory_kb = watched->peak_kb = -1;
     if (queue->max_memory_hard > 0)
@@ -225,6 +226,15 @@ worker_measure_answer(struct worker *worker, const struct job *job,
 }
 
 void
+worker_note_peak(struct worker *worker)
+{
+    int64_t peak_kb =
+        child_executes(&worker->child) ? usage_peak_kb(worker->child.pid) : -1;
+    if (peak_kb > worker->seen_peak_kb)
+        worker->seen_peak_kb = peak_kb;
+}
+
+void
 worker_measure_end(struct worker *worker)
 {
     const struct job *job = worker_head(worker);
@@ -232,7 +242,8 @@ worker_measure_end(struct worker *worker)
     worker->end_cpu_us =
         job && !worker_is_exec(worker) ? cpu_since_mark_us(worker, job) : -1;
     worker->hit_limit = watch_hit_its_limit(worker->program->watch, watched);
-    worker->peak_kb = watched->peak_kb;
+    worker->peak_kb =
+        watched->peak_kb > worker->seen_peak_kb ? watched->peak_kb : worker->seen_peak_kb;
     if (watched->cgroup.serial) {
         int64_t peak_kb =
             cgroup_peak_kb(watch_cgroup(worker->program->watch), watched->cgroup);

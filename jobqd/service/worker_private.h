@@ -49,6 +49,9 @@ void worker_after_jobs(struct worker *worker);
  */
 void worker_measure_answer(struct worker *worker, const struct job *job,
                            struct verdict *verdict);
+/* Looks at the most memory that the process has had so far. The kernel's sum at the end
+ * tells less where jobqd itself had more when it forked. */
+void worker_note_peak(struct worker *worker);
 /* The process has ended and is not reaped yet: what can be learned now alone. */
 void worker_measure_end(struct worker *worker);
 void worker_fill_ending(const struct worker *worker, const struct child_end *end,

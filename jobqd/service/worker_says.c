@@ -217,6 +217,7 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     }
     worker->said_hello = true;
     child_started(&worker->child);
+    worker_note_peak(worker);
     if (worker->state != WORKER_BOOTING)
         return true; /* it is on its way out already */
     if (worker->gap_ns != 0)

@@ -526,7 +526,7 @@ a_crash_is_charged_to_the_head_alone(void **state)
     assert_string_equal(r->error,
                         "was killed by signal 11 (SIGSEGV) while it held the job");
     assert_non_null(strstr(r->output, "about to crash in job 2\n"));
-    assert_true(r->cpu_us >= 0 && r->max_rss_kb != 0 && r->run_us >= 0);
+    assert_true(r->cpu_us >= 0 && r->max_rss_kb > 0 && r->run_us >= 0);
     assert_int_equal(b->records[after].kind, VERDICT_OK);
     assert_int_equal(count_kind(b, VERDICT_OK), 21);
     assert_int_equal(status_of(b).restarts, 1);

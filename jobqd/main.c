@@ -1,6 +1,6 @@
 /* main.c: nothing but the entry. Everything else is linked by the unit tests, too. */
-#include "jobqd/app/commands.h"
-#include "jobqd/app/successor.h"
+#include "jobqd/commands/commands.h"
+#include "jobqd/io/successor.h"
 
 int
 main(int argc, char **argv)

@@ -1,5 +1,5 @@
 /* handover.h: the document in which one jobqd leaves its workers to the program that
- * takes its place in the same process (jobqd/app/upgrade.h).
+ * takes its place in the same process (jobqd/daemon/upgrade.h).
  *
  * It lies in a memory file that survives an exec. The two programs may be of different
  * releases, so it is records of named fields: a reader skips the fields that it does not

@@ -1,7 +1,7 @@
 /* worker_handover.h: a living worker process changes hands: from this jobqd to the
- * program that takes its place in the same process (jobqd/app/upgrade.h), or, where that
- * comes to nothing, back again. The worker itself notices nothing: its socket, its pipe
- * and its parent's process id stay what they are.
+ * program that takes its place in the same process (jobqd/daemon/upgrade.h), or, where
+ * that comes to nothing, back again. The worker itself notices nothing: its socket, its
+ * pipe and its parent's process id stay what they are.
  */
 #ifndef JOBQD_WORKER_HANDOVER_H
 #define JOBQD_WORKER_HANDOVER_H

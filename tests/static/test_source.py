@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["pure", "base", "io", "service", "actors", "app"]
+LAYERS = ["pure", "base", "io", "service", "actors", "embedded", "cli", "daemon", "bench", "commands"]
 # Programs on the installed library, as a user's would be: the rules of layers and includes are not for them.
 APPLICATIONS = ROOT / "jobqd" / "quickstart"
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
@@ -66,7 +66,7 @@ def test_only_the_client_row_and_connection_layers_include_libpq():
     def wrong(file, name):
         where = str(file.relative_to(ROOT))
         return name == "libpq-fe.h" and where not in allowed and not where.startswith(
-            ("jobqd/io/", "jobqd/service/store", "jobqd/app/"))
+            ("jobqd/io/", "jobqd/service/store", "jobqd/cli/", "jobqd/bench/", "jobqd/commands/"))
     assert violations(sources("libjobq", "include", "jobqd"), wrong) == []
 
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "jobqd/app/cli.h"
+#include "jobqd/cli/cli.h"
 
 static const struct cli_option options[] = {
     {"queue", "QUEUE", "the queue"}, {"force", NULL, "do it anyway"}, {0}};

@@ -3,7 +3,7 @@
 
 #include <jobq/jobq.h>
 
-#include "jobqd/app/migrate.h"
+#include "jobqd/cli/migrate.h"
 #include "libjobq/state.h"
 
 #define A128 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" A64

@@ -19,8 +19,8 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "jobqd/app/postgres.h"
-#include "jobqd/app/postgres_dir.h"
+#include "jobqd/embedded/postgres.h"
+#include "jobqd/embedded/postgres_dir.h"
 
 #define LIMIT_MS 60000 /* for anything that is waited for */
 

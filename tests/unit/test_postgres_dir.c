@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "jobqd/app/postgres_binaries.h"
-#include "jobqd/app/postgres_dir.h"
-#include "jobqd/app/postgres_launch.h"
+#include "jobqd/embedded/postgres_binaries.h"
+#include "jobqd/embedded/postgres_dir.h"
+#include "jobqd/embedded/postgres_launch.h"
 
 static char base[64];
 

@@ -1,0 +1,337 @@
+/* cli.c: see cli.h. Reads and refuses; what a command does with what was read is its own
+ * business. */
+#include "jobqd/cli/cli.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "jobqd/io/successor.h"
+#include "jobqd/base/options.h"
+#include "libjobq/error.h"
+
+#define MAX_SLOTS (CLI_MAX_OPTIONS + CLI_MAX_FLAGS + 4)
+#define FIRST_SLOT 256 /* above every option letter */
+
+enum slot_kind { SLOT_HELP, SLOT_JSON, SLOT_FILE, SLOT_FLAG, SLOT_OPTION };
+
+/* What getopt_long may meet: its tables, and which of ours each row stands for. */
+struct slots {
+    struct option rows[MAX_SLOTS + 1];
+    enum slot_kind kinds[MAX_SLOTS];
+    size_t
+        indexes[MAX_SLOTS]; /* FLAG: row of jobqd_options; OPTION: of command->options */
+    char names[MAX_SLOTS][32]; /* a flag's name has - where the option has _ */
+    size_t n;
+};
+
+/* ---- Reading ---- */
+
+static void
+add_slot(struct slots *slots, enum slot_kind kind, size_t nth, const char *name,
+         bool takes)
+{
+    assert(slots->n < MAX_SLOTS);
+    char *copy = slots->names[slots->n];
+    snprintf(copy, sizeof slots->names[0], "%s", name);
+    for (char *at = copy; *at != '\0'; at++) {
+        if (*at == '_')
+            *at = '-';
+    }
+    slots->rows[slots->n] =
+        (struct option){.name = copy,
+                        .has_arg = takes ? required_argument : no_argument,
+                        .val = FIRST_SLOT + (int)slots->n};
+    slots->kinds[slots->n] = kind;
+    slots->indexes[slots->n] = nth;
+    slots->n++;
+}
+
+static bool
+takes_flag(const struct command *command, const struct option_row *row)
+{
+    switch (command->flags) {
+    case CLI_NO_FLAGS:
+        return false;
+    case CLI_DATABASE_FLAGS:
+        return row->type == OPTION_CONNINFO || row->type == OPTION_DIR ||
+               row->type == OPTION_SCHEMA;
+    case CLI_ALL_FLAGS:
+        return true;
+    }
+    return false;
+}
+
+static void
+fill_slots(struct slots *slots, const struct command *command)
+{
+    memset(slots, 0, sizeof *slots);
+    add_slot(slots, SLOT_HELP, 0, "help", false);
+    if (command->json)
+        add_slot(slots, SLOT_JSON, 0, "json", false);
+    if (command->flags != CLI_NO_FLAGS)
+        add_slot(slots, SLOT_FILE, 0, "config", true);
+    for (size_t i = 0; i < jobqd_options_count; i++) {
+        if (takes_flag(command, &jobqd_options[i]))
+            add_slot(slots, SLOT_FLAG, i, jobqd_options[i].name, true);
+    }
+    const struct cli_option *options = command->options;
+    for (size_t i = 0; options != NULL && options[i].name != NULL; i++)
+        add_slot(slots, SLOT_OPTION, i, options[i].name, options[i].arg != NULL);
+}
+
+static size_t
+find_slot(const struct slots *slots, enum slot_kind kind)
+{
+    size_t i = 0;
+    while (i < slots->n && slots->kinds[i] != kind)
+        i++;
+    return i;
+}
+
+static int
+refuse_usage(const struct command *command, jobq_error *err, const char *what,
+             const char *which)
+{
+    return jobq__error(
+        err, JOBQ_EINVAL, "%s%s; usage: jobqd %s [OPTION]...%s%s (--help says more)",
+        what, which, command->name, *command->args != '\0' ? " " : "", command->args);
+}
+
+/* What getopt_long's '?' and ':' mean. */
+static int
+refuse_option(const struct slots *slots, const struct command *command, int result,
+              char **argv, jobq_error *err)
+{
+    char which[80];
+    if (optopt >= FIRST_SLOT)
+        snprintf(which, sizeof which, "--%s", slots->rows[optopt - FIRST_SLOT].name);
+    else if (optopt != 0)
+        snprintf(which, sizeof which, "-%c", isprint(optopt) ? optopt : '?');
+    else
+        snprintf(which, sizeof which, "%.70s", argv[optind - 1]);
+    if (result == ':')
+        return refuse_usage(command, err, which, " needs an argument");
+    if (optopt >= FIRST_SLOT)
+        return refuse_usage(command, err, which, " takes no argument");
+    return refuse_usage(command, err, "unknown or ambiguous option ", which);
+}
+
+static int
+take(struct cli *cli, const struct slots *slots, size_t slot, const char *value,
+     jobq_error *err)
+{
+    switch (slots->kinds[slot]) {
+    case SLOT_HELP:
+        cli->help = true;
+        return 0;
+    case SLOT_JSON:
+        cli->json = true;
+        return 0;
+    case SLOT_FILE:
+        cli->file = value;
+        return 0;
+    case SLOT_FLAG:
+        if (cli->n_flags == CLI_MAX_FLAGS)
+            return jobq__error(err, JOBQ_EINVAL, "more than %d flags", CLI_MAX_FLAGS);
+        cli->flags[cli->n_flags++] = (struct config_flag){
+            .name = jobqd_options[slots->indexes[slot]].name, .value = value};
+        return 0;
+    case SLOT_OPTION:
+        cli->values[slots->indexes[slot]] = value != NULL ? value : "";
+        return 0;
+    }
+    return 0;
+}
+
+int
+cli_parse(struct cli *cli, const struct command *command, int argc, char **argv,
+          jobq_error *err)
+{
+    struct slots slots;
+    fill_slots(&slots, command);
+    memset(cli, 0, sizeof *cli);
+    cli->command = command;
+    opterr = 0;
+    optind = 0; /* glibc: start anew */
+    int result;
+    while (
+        (result = getopt_long(argc, argv, command->flags != CLI_NO_FLAGS ? ":hc:" : ":h",
+                              slots.rows, NULL)) != -1) {
+        if (result == '?' || result == ':')
+            return refuse_option(&slots, command, result, argv, err);
+        size_t slot = result == 'h'   ? find_slot(&slots, SLOT_HELP)
+                      : result == 'c' ? find_slot(&slots, SLOT_FILE)
+                                      : (size_t)(result - FIRST_SLOT);
+        int rc = take(cli, &slots, slot, optarg, err);
+        if (rc != 0)
+            return rc;
+    }
+    cli->n_args = argc - optind;
+    cli->args = argv + optind;
+    if (cli->help)
+        return 0;
+    if (cli->n_args < command->min_args)
+        return refuse_usage(command, err, "an argument is missing", "");
+    if (command->max_args >= 0 && cli->n_args > command->max_args)
+        return refuse_usage(command, err, "unexpected argument ",
+                            cli->args[command->max_args]);
+    return 0;
+}
+
+/* ---- Values ---- */
+
+const char *
+cli_get(const struct cli *cli, const char *name)
+{
+    const struct cli_option *options = cli->command->options;
+    for (size_t i = 0; options != NULL && options[i].name != NULL; i++) {
+        if (strcmp(options[i].name, name) == 0)
+            return cli->values[i];
+    }
+    assert(false && "an option that the command's table has");
+    return NULL;
+}
+
+bool
+cli_has(const struct cli *cli, const char *name)
+{
+    return cli_get(cli, name) != NULL;
+}
+
+static bool
+parse_number(const char *text, int64_t *out)
+{
+    char *end = NULL;
+    if (!isdigit((unsigned char)text[0]) &&
+        !(text[0] == '-' && isdigit((unsigned char)text[1])))
+        return false;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return errno == 0 && *end == '\0';
+}
+
+int
+cli_get_int(const struct cli *cli, const char *name, int64_t min, int64_t max,
+            int64_t *out, jobq_error *err)
+{
+    const char *text = cli_get(cli, name);
+    int64_t number = 0;
+    if (text == NULL)
+        return 0;
+    if (!parse_number(text, &number) || number < min || number > max)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--%s: \"%s\" is not allowed: %" PRId64 " to %" PRId64, name,
+                           text, min, max);
+    *out = number;
+    return 0;
+}
+
+int
+cli_job_id(const char *text, jobq_error *err)
+{
+    int64_t id = 0;
+    if (!parse_number(text, &id) || id < 1)
+        return jobq__error(err, JOBQ_EINVAL, "\"%s\" is no job's id: a number, 1 or more",
+                           text);
+    return 0;
+}
+
+/* ---- Help ---- */
+
+void
+cli_print_help(const struct command *command)
+{
+    printf("usage: jobqd %s [OPTION]...%s%s\n\n%s.\n", command->name,
+           *command->args != '\0' ? " " : "", command->args, command->summary);
+    if (command->details != NULL)
+        printf("\n%s", command->details);
+    printf("\nOptions:\n");
+    const struct cli_option *option = command->options;
+    for (; option != NULL && option->name != NULL; option++)
+        printf("      --%s%s%s\n          %s\n", option->name,
+               option->arg != NULL ? " " : "", option->arg != NULL ? option->arg : "",
+               option->help);
+    if (command->json)
+        printf("      --json\n          print JSON\n");
+    if (command->flags != CLI_NO_FLAGS)
+        printf("  -c, --config FILE\n          the configuration file\n");
+    for (size_t i = 0; i < jobqd_options_count; i++) {
+        if (takes_flag(command, &jobqd_options[i]))
+            options_print_flags(stdout, &jobqd_options[i], 1);
+    }
+    printf("  -h, --help\n          print this\n");
+}
+
+/* ---- Errors ---- */
+
+static int
+exit_code_of(const jobq_error *err)
+{
+    if (strcmp(err->sqlstate, "42501") == 0)
+        return EX_NOPERM;
+    if (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0)
+        return EX_DATAERR;
+    switch ((enum jobq_code)err->code) {
+    case JOBQ_OK:
+        return EX_OK;
+    case JOBQ_EINVAL:
+    case JOBQ_ESTATE:
+        return EX_DATAERR;
+    case JOBQ_ENOTFOUND:
+        return EX_NOINPUT;
+    case JOBQ_ENOMEM:
+        return EX_OSERR;
+    case JOBQ_ECONN:
+        return EX_UNAVAILABLE;
+    case JOBQ_EPROTO:
+        return EX_PROTOCOL;
+    case JOBQ_EIO:
+        return EX_IOERR;
+    case JOBQ_ESCHEMA:
+        return EX_CONFIG;
+    case JOBQ_EDB:
+        return EX_SOFTWARE;
+    }
+    return EX_SOFTWARE;
+}
+
+int
+cli_fail_as(const struct cli *cli, int exit_code, const jobq_error *err)
+{
+    fflush(stdout); /* what was printed before comes before */
+    fprintf(stderr, "jobqd %s: ", cli->command->name);
+    for (const char *at = err->message; *at != '\0'; at++)
+        fputc(iscntrl((unsigned char)*at) ? '?' : *at, stderr);
+    fputc('\n', stderr);
+    successor_explain(err->message);
+    return exit_code;
+}
+
+int
+cli_fail(const struct cli *cli, const jobq_error *err)
+{
+    return cli_fail_as(cli, exit_code_of(err), err);
+}
+
+int
+cli_run(const struct command *command, int argc, char **argv)
+{
+    if (command->parts != NULL)
+        return command->parts(argc, argv);
+    struct cli cli;
+    jobq_error err = {0};
+    if (cli_parse(&cli, command, argc, argv, &err) != 0)
+        return cli_fail_as(&cli, EX_USAGE, &err);
+    if (cli.help) {
+        cli_print_help(command);
+        return EX_OK;
+    }
+    return command->run(&cli);
+}

@@ -1,0 +1,152 @@
+/* query.c: see query.h. */
+#include "jobqd/cli/query.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "jobqd/base/conninfo.h"
+#include "jobqd/base/log.h"
+#include "jobqd/base/sqltext.h"
+#include "libjobq/error.h"
+
+/* What the server says beside its answers: warnings, and what our migrations say. The
+ * rest ("does not exist, skipping") is no news. */
+static void
+on_notice(void *data, const PGresult *notice)
+{
+    (void)data;
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+    if (severity == NULL || message == NULL)
+        return;
+    if (strcmp(severity, "WARNING") == 0)
+        log_warning("database", "%s", message);
+    else if (strncmp(message, "jobq: ", 6) == 0)
+        log_info("database", "%s", message + 6);
+}
+
+/* libpq quotes what it cannot read, and that may be a piece of a password: then its words
+ * are not shown. */
+int
+query_check_conninfo(const char *label, const char *conninfo, jobq_error *err)
+{
+    struct jobq__buf hidden = {0};
+    char *why = NULL;
+    int rc = 0;
+    /* libpq reads a string that holds no = and no :// as the name of a database. */
+    if (strchr(conninfo, '=') == NULL && strstr(conninfo, "://") == NULL)
+        return 0;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &why);
+    conninfo_redact(&hidden, conninfo);
+    const char *shown = jobq__buf_cstr(&hidden);
+    if (shown == NULL || (options == NULL && why == NULL))
+        rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    else if (options == NULL && strcmp(shown, conninfo) == 0)
+        rc = jobq__error(err, JOBQ_EINVAL, "%s: %s", label, why);
+    else if (options == NULL)
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "%s: \"%s\" is no URI and no keyword string of libpq", label,
+                         shown);
+    jobq__buf_clear(&hidden);
+    PQconninfoFree(options);
+    PQfreemem(why);
+    return rc;
+}
+
+/* libpq's message, without the line end that it closes with. */
+static int
+fail_lost(PGconn *conn, jobq_error *err)
+{
+    const char *message = PQerrorMessage(conn);
+    size_t len = strlen(message);
+    while (len > 0 && message[len - 1] == '\n')
+        len--;
+    return jobq__error(err, JOBQ_ECONN, "%.*s", len > 0 ? (int)len : 100,
+                       len > 0 ? message : "the connection is gone");
+}
+
+int
+query_connect(const char *conninfo, PGconn **out, jobq_error *err)
+{
+    int bad = conninfo != NULL ? query_check_conninfo("database", conninfo, err) : 0;
+    if (bad != 0)
+        return bad;
+    const char *timeout = getenv("PGCONNECT_TIMEOUT");
+    /* What the string says comes after the timeout, and so wins. */
+    const char *const keywords[] = {"connect_timeout", "dbname",
+                                    "fallback_application_name", "client_encoding", NULL};
+    const char *const values[] = {timeout != NULL && *timeout != '\0' ? timeout : "10",
+                                  conninfo != NULL && *conninfo != '\0' ? conninfo : NULL,
+                                  "jobqd", "UTF8", NULL};
+    PGconn *conn = PQconnectdbParams(keywords, values, 1);
+    if (conn == NULL)
+        return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    if (PQstatus(conn) != CONNECTION_OK) {
+        int rc = fail_lost(conn, err);
+        PQfinish(conn);
+        return rc;
+    }
+    PQsetNoticeReceiver(conn, on_notice, NULL);
+    *out = conn; /* the caller's */
+    return 0;
+}
+
+/* The server's code in our words: the SQL functions raise these three on purpose
+ * (migrations/0002). */
+static int
+code_of(const char *sqlstate)
+{
+    if (strcmp(sqlstate, "22023") == 0)
+        return JOBQ_EINVAL;
+    if (strcmp(sqlstate, "P0002") == 0)
+        return JOBQ_ENOTFOUND;
+    if (strcmp(sqlstate, "55000") == 0)
+        return JOBQ_ESTATE;
+    return JOBQ_EDB;
+}
+
+static int
+fail(PGconn *conn, const PGresult *result, jobq_error *err)
+{
+    const char *sqlstate =
+        result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+    if (sqlstate == NULL || PQstatus(conn) == CONNECTION_BAD)
+        return fail_lost(conn, err);
+    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+    if (primary == NULL)
+        primary = "";
+    /* Our functions begin with their own name ("jobq.cancel: "); the user called a
+     * command. */
+    const char *colon = strncmp(primary, "jobq.", 5) == 0 ? strstr(primary, ": ") : NULL;
+    if (colon != NULL)
+        primary = colon + 2;
+    int rc = jobq__error(err, code_of(sqlstate), "%s%s%s", primary,
+                         detail != NULL ? ": " : "", detail != NULL ? detail : "");
+    if (err != NULL) {
+        strncpy(err->sqlstate, sqlstate, sizeof err->sqlstate - 1);
+        err->sqlstate[sizeof err->sqlstate - 1] = '\0';
+    }
+    return rc;
+}
+
+int
+query(PGconn *conn, const char *schema, const char *sql, int n, const char *const *params,
+      PGresult **out, jobq_error *err)
+{
+    char *text = NULL;
+    int rc = sqltext_expand(sql, schema, &text, err);
+    if (rc != 0)
+        return rc;
+    PGresult *result = n == 0 ? PQexec(conn, text)
+                              : PQexecParams(conn, text, n, NULL, params, NULL, NULL, 0);
+    free(text);
+    ExecStatusType status = PQresultStatus(result);
+    if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+        rc = fail(conn, result, err);
+    if (rc != 0 || out == NULL)
+        PQclear(result);
+    else
+        *out = result; /* the caller's */
+    return rc;
+}

@@ -1,0 +1,128 @@
+/* table.c: see table.h. Knows no jobs. */
+#include "jobqd/cli/table.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MAX_COLUMNS 32
+
+/* The type's oid in pg_type.dat: never changes. */
+static bool
+is_number(Oid type)
+{
+    return type == 20 || type == 21 || type == 23 || type == 1700;
+}
+
+/* One byte as it is shown, into text; returns how many columns it takes on the screen. */
+static int
+show(unsigned char c, char text[5])
+{
+    if (c == '\n' || c == '\t' || c == '\r') {
+        snprintf(text, 5, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
+        return 2;
+    }
+    if (c < 0x20 || c == 0x7f) {
+        snprintf(text, 5, "\\x%02x", c);
+        return 4;
+    }
+    snprintf(text, 5, "%c", c);
+    return (c & 0xc0) == 0x80
+               ? 0
+               : 1; /* the rest of a UTF-8 character takes no column of its own */
+}
+
+static int
+width_of(const char *text)
+{
+    char shown[5];
+    int width = 0;
+    for (; *text != '\0'; text++)
+        width += show((unsigned char)*text, shown);
+    return width;
+}
+
+void
+table_print_value(FILE *out, const char *text, const char *indent)
+{
+    char shown[5];
+    for (; *text != '\0'; text++) {
+        if (*text == '\n' && indent != NULL) {
+            fprintf(out, "\n%s", text[1] != '\0' ? indent : "");
+            continue;
+        }
+        show((unsigned char)*text, shown);
+        fputs(shown, out);
+    }
+}
+
+static void
+pad(FILE *out, int n)
+{
+    for (; n > 0; n--)
+        fputc(' ', out);
+}
+
+static void
+print_row(FILE *out, const PGresult *result, int row, int n, const int *widths)
+{
+    for (int column = 0; column < n; column++) {
+        const char *value = PQgetvalue(result, row, column);
+        bool right = is_number(PQftype(result, column));
+        int missing = widths[column] - width_of(value);
+        if (column > 0)
+            fputs("  ", out);
+        if (right)
+            pad(out, missing);
+        table_print_value(out, value, NULL);
+        if (!right && column + 1 < n)
+            pad(out, missing);
+    }
+    fputc('\n', out);
+}
+
+static void
+print_header(FILE *out, const PGresult *result, int n, const int *widths)
+{
+    for (int column = 0; column < n; column++) {
+        const char *name = PQfname(result, column);
+        bool right = is_number(PQftype(result, column));
+        int missing = widths[column] - width_of(name);
+        if (column > 0)
+            fputs("  ", out);
+        if (right)
+            pad(out, missing);
+        for (; *name != '\0'; name++)
+            fputc(*name == '_' ? ' ' : toupper((unsigned char)*name), out);
+        if (!right && column + 1 < n)
+            pad(out, missing);
+    }
+    fputc('\n', out);
+}
+
+void
+table_print(FILE *out, const PGresult *result, int n_columns)
+{
+    int widths[MAX_COLUMNS];
+    int n = n_columns < MAX_COLUMNS ? n_columns : MAX_COLUMNS;
+    for (int column = 0; column < n; column++) {
+        widths[column] = width_of(PQfname(result, column));
+        for (int row = 0; row < PQntuples(result); row++) {
+            int width = width_of(PQgetvalue(result, row, column));
+            if (width > widths[column])
+                widths[column] = width;
+        }
+    }
+    print_header(out, result, n, widths);
+    for (int row = 0; row < PQntuples(result); row++)
+        print_row(out, result, row, n, widths);
+}
+
+void
+table_print_json(FILE *out, const PGresult *result, int column)
+{
+    fputc('[', out);
+    for (int row = 0; row < PQntuples(result); row++)
+        fprintf(out, "%s%s", row > 0 ? ",\n" : "\n", PQgetvalue(result, row, column));
+    fputs(PQntuples(result) > 0 ? "\n]" : "]", out);
+}

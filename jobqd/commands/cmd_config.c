@@ -1,0 +1,108 @@
+/* cmd_config.c: `config`, and `version`: what jobqd was told, and what it is. Neither
+ * needs a database. */
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "jobqd/commands/commands.h"
+#include "jobqd/cli/migrate.h"
+#include "jobqd/cli/session.h"
+#include "jobqd/base/options.h"
+#include "libjobq/error.h"
+#include "libjobq/wire.h"
+
+static void
+say_checked(const struct config *config, bool json)
+{
+    const char *file = config->file != NULL ? config->file : "no file";
+    if (json)
+        printf("{\"ok\":true,\"queues\":%zu}\n", config->n_queues);
+    else
+        printf("%s: ok, %zu queue%s\n", file, config->n_queues,
+               config->n_queues == 1 ? "" : "s");
+}
+
+/* The man page's tables of options: jobqd.1.scd is made complete by them at build time.
+ */
+static int
+print_man(const struct cli *cli)
+{
+    jobq_error err = {0};
+    puts("## [jobqd]\n");
+    int rc = options_print_man(stdout, jobqd_options, jobqd_options_count);
+    puts("## [queue NAME]\n");
+    if (rc == 0)
+        rc = options_print_man(stdout, queue_options, queue_options_count);
+    if (rc == 0)
+        return EX_OK;
+    jobq__error(&err, rc, "out of memory");
+    return cli_fail(cli, &err);
+}
+
+static int
+run_config(struct cli *cli)
+{
+    struct config *config = NULL;
+    jobq_error err = {0};
+    const char *what = cli->n_args > 0 ? cli->args[0] : "check";
+    if (strcmp(what, "man") == 0)
+        return print_man(cli);
+    if (strcmp(what, "check") != 0 && strcmp(what, "print") != 0) {
+        jobq__error(&err, JOBQ_EINVAL, "\"%s\" is not allowed: check, print or man",
+                    what);
+        return cli_fail_as(cli, EX_USAGE, &err);
+    }
+    bool check = strcmp(what, "check") == 0;
+    int code = check ? session_load_queues(&config, cli) : session_load(&config, cli);
+    if (code != EX_OK)
+        return code;
+    if (check)
+        say_checked(config, cli->json);
+    else if (cli->json)
+        config_print_json(config);
+    else
+        config_print(config);
+    config_free(config);
+    return EX_OK;
+}
+
+const struct command command_config = {
+    .name = "config",
+    .args = "[check|print|man]",
+    .summary =
+        "Checks the configuration, or prints what file, environment and flags add up to",
+    .details = "check (the default) says what is wrong, or ok; it also tries whether "
+               "each queue's "
+               "user, limits and folder are\nto be had by whoever runs it. print shows "
+               "every option "
+               "as an INI file, with the\n"
+               "password of the database hidden. man prints the options as the man page "
+               "has them.\n",
+    .flags = CLI_ALL_FLAGS,
+    .json = true,
+    .max_args = 1,
+    .run = run_config};
+
+static int
+run_version(struct cli *cli)
+{
+    int pq = PQlibVersion();
+    if (cli->json)
+        printf("{\"version\":\"%s\",\"schema\":%d,\"protocol\":%d,\"libpq\":\"%d.%d\"}\n",
+               JOBQ_VERSION, migrate_latest(), JOBQ__PROTOCOL_VERSION, pq / 10000,
+               pq % 10000);
+    else
+        printf("jobqd %s (schema %d, worker protocol %d, libpq %d.%d)\n", JOBQ_VERSION,
+               migrate_latest(), JOBQ__PROTOCOL_VERSION, pq / 10000, pq % 10000);
+    return EX_OK;
+}
+
+const struct command command_version = {
+    .name = "version",
+    .args = "",
+    .summary = "Prints the versions of the program, the schema "
+               "and the worker protocol",
+    .json = true,
+    .run = run_version};

@@ -1,0 +1,44 @@
+/* cmd_doctor.c: `doctor`: what is wrong here, and what to do about it. */
+#include <sysexits.h>
+
+#include "jobqd/commands/commands.h"
+#include "jobqd/commands/doctor.h"
+#include "libjobq/backoff.h"
+#include "libjobq/error.h"
+
+#define HELD_DEFAULT_MS (5 * 60 * 1000)
+
+static int
+run(struct cli *cli)
+{
+    struct doctor doctor = {.cli = cli, .held_ms = HELD_DEFAULT_MS, .exit_code = EX_OK};
+    jobq_error err = {0}, why = {0};
+    const char *held = cli_get(cli, "held");
+    if (held && jobq__duration_parse(held, &doctor.held_ms, &why) != 0) {
+        jobq__error(&err, JOBQ_EINVAL, "--held %s: %s", held, why.message);
+        return cli_fail_as(cli, EX_USAGE, &err);
+    }
+    int code = doctor_examine(&doctor);
+    session_close(&doctor.session);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"held", "TIME", "names what has held vacuum back for so long; default 5m"}, {0}};
+
+const struct command command_doctor = {
+    .name = "doctor",
+    .args = "",
+    .summary = "Says what is wrong here, and what to do about it",
+    .details =
+        "A line a finding: ok, warn (jobs are run, but worse) or fail (they are not, or "
+        "may be lost), then\n"
+        "the check, what was found, and after -> what to do. With -c also the queues' "
+        "programs are tried.\n"
+        "It changes nothing. The exit code is 0 unless something fails. A role without "
+        "pg_monitor is told\n"
+        "what it could not see.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .run = run};

@@ -1,0 +1,345 @@
+/* cmd_enqueue.c: `enqueue`: one job from the command line, or many from lines of JSON.
+ *
+ * Many are all or nothing: they are inserted in batches, in one transaction, which begins
+ * with the first full batch or at the end of the input. So a wrong line leaves nothing
+ * behind and the whole input can be sent again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "jobqd/commands/commands.h"
+#include "jobqd/cli/session.h"
+#include "libjobq/backoff.h"
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+#include "libjobq/json.h"
+
+#define BATCH_JOBS 1000
+#define BATCH_BYTES ((size_t)8 * 1024 * 1024)
+#define MAX_LINE_BYTES ((size_t)16 * 1024 * 1024)
+#define MAX_DELAY_MS ((int64_t)36500 * 24 * 3600 * 1000)
+#define MAX_TIMEOUT_MS INT32_MAX
+
+extern const char sql_job_enqueue[], sql_job_enqueue_many[];
+
+/* ---- One ---- */
+
+enum {
+    P_KIND,
+    P_ARGS,
+    P_QUEUE,
+    P_PRIORITY,
+    P_AT,
+    P_IN,
+    P_MAX_ATTEMPTS,
+    P_KEY,
+    P_UNIQUE,
+    P_TAGS,
+    P_META,
+    P_TIMEOUT,
+    N_PARAMS
+};
+
+/* The parameters of job_enqueue.sql; numbers and durations as text in `texts`. */
+struct job_params {
+    const char *values[N_PARAMS];
+    char texts[N_PARAMS][32];
+};
+
+static int
+set_number(struct job_params *params, int nth, const struct cli *cli, const char *option,
+           int64_t min, int64_t max, jobq_error *err)
+{
+    int64_t number = 0;
+    if (!cli_has(cli, option))
+        return 0;
+    int rc = cli_get_int(cli, option, min, max, &number, err);
+    if (rc != 0)
+        return rc;
+    snprintf(params->texts[nth], sizeof params->texts[nth], "%lld", (long long)number);
+    params->values[nth] = params->texts[nth];
+    return 0;
+}
+
+static int
+set_duration(struct job_params *params, int nth, const struct cli *cli,
+             const char *option, int64_t min, int64_t max, jobq_error *err)
+{
+    const char *text = cli_get(cli, option);
+    jobq_error why = {0};
+    int64_t ms = 0;
+    if (text == NULL)
+        return 0;
+    int rc = jobq__duration_parse(text, &ms, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "--%s: %s", option, why.message);
+    if (ms < min || ms > max)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--%s: \"%s\" is not allowed: %lldms to %lldd", option, text,
+                           (long long)min, (long long)(max / (24 * 3600 * 1000)));
+    snprintf(params->texts[nth], sizeof params->texts[nth], "%lld", (long long)ms);
+    params->values[nth] = params->texts[nth];
+    return 0;
+}
+
+static int
+set_json(struct job_params *params, int nth, const char *text, const char *what,
+         jobq_error *err)
+{
+    params->values[nth] = text;
+    return text == NULL ? 0 : jobq__json_check_object(text, strlen(text), what, err);
+}
+
+/* Everything that can be known to be wrong without asking the database. */
+static int
+fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
+{
+    memset(params, 0, sizeof *params);
+    params->values[P_KIND] = cli->args[0];
+    params->values[P_QUEUE] = cli_get(cli, "queue");
+    params->values[P_AT] = cli_get(cli, "at");
+    params->values[P_KEY] = cli_get(cli, "key");
+    params->values[P_UNIQUE] = cli_get(cli, "unique");
+    params->values[P_TAGS] = cli_get(cli, "tags");
+    if (cli_has(cli, "at") && cli_has(cli, "in"))
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--at and --in say the same thing: give one of them");
+    int rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "args", err);
+    if (rc == 0)
+        rc = set_json(params, P_META, cli_get(cli, "meta"), "--meta", err);
+    if (rc == 0)
+        rc = set_number(params, P_PRIORITY, cli, "priority", 0, 9, err);
+    if (rc == 0)
+        rc = set_number(params, P_MAX_ATTEMPTS, cli, "max-attempts", 1, 1000, err);
+    if (rc == 0)
+        rc = set_duration(params, P_IN, cli, "in", 0, MAX_DELAY_MS, err);
+    if (rc == 0)
+        rc = set_duration(params, P_TIMEOUT, cli, "timeout", 1, MAX_TIMEOUT_MS, err);
+    return rc;
+}
+
+static int
+enqueue_one(struct session *session, const struct cli *cli,
+            const struct job_params *params, jobq_error *err)
+{
+    PGresult *result = NULL;
+    jobq_error why = {0};
+    int rc =
+        session_query(session, sql_job_enqueue, N_PARAMS, params->values, &result, &why);
+    if (rc == 0) {
+        printf(cli->json ? "{\"id\":%s}\n" : "%s\n", PQgetvalue(result, 0, 0));
+        PQclear(result);
+        return 0;
+    }
+    /* 22007 and 22008: the one text that Postgres reads as a time is --at's. */
+    if (strcmp(why.sqlstate, "22007") == 0 || strcmp(why.sqlstate, "22008") == 0)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--at: \"%s\" is no time: write it as 2026-11-22T10:11:12Z",
+                           params->values[P_AT]);
+    if (err != NULL)
+        *err = why;
+    return rc;
+}
+
+/* ---- Many ---- */
+
+struct many {
+    struct session *session;
+    struct jobq__buf array; /* the batch as a JSON array, without its ] */
+    int lines[BATCH_JOBS];  /* the line of each of its jobs */
+    size_t n;               /* jobs in it */
+    struct jobq__buf ids;   /* what is printed once all is committed */
+    long long total;
+    bool json;
+    bool begun;
+};
+
+/* `jobq.enqueue_many: jobs[17].priority must be …`: the element is a line of the input.
+ */
+static int
+name_the_line(const struct many *many, const jobq_error *why, jobq_error *err)
+{
+    const char *at = strstr(why->message, "jobs[");
+    char *end = NULL;
+    unsigned long nth = at != NULL ? strtoul(at + 5, &end, 10) : many->n;
+    if (end != NULL && *end == ']' && nth < many->n) {
+        end += end[1] == '.' || end[1] == ' ' ? 2 : 1;
+        jobq__error(err, why->code, "line %d: %s; nothing was enqueued", many->lines[nth],
+                    end);
+    } else {
+        jobq__error(err, why->code, "lines %d to %d: %s; nothing was enqueued",
+                    many->lines[0], many->lines[many->n - 1], why->message);
+    }
+    memcpy(err->sqlstate, why->sqlstate, sizeof err->sqlstate);
+    return why->code;
+}
+
+static int
+send_batch(struct many *many, jobq_error *err)
+{
+    PGresult *result = NULL;
+    jobq_error why = {0};
+    if (many->n == 0)
+        return 0;
+    jobq__buf_addc(&many->array, ']');
+    const char *array = jobq__buf_cstr(&many->array);
+    if (array == NULL)
+        return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    int rc = many->begun ? 0 : session_query(many->session, "BEGIN", 0, NULL, NULL, err);
+    if (rc != 0)
+        return rc;
+    many->begun = true;
+    if (session_query(many->session, sql_job_enqueue_many, 1, &array, &result, &why) != 0)
+        return name_the_line(many, &why, err);
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (many->json)
+            jobq__buf_adds(&many->ids, many->total + row > 0 ? "," : "");
+        jobq__buf_adds(&many->ids, PQgetvalue(result, row, 0));
+        if (!many->json)
+            jobq__buf_addc(&many->ids, '\n');
+    }
+    many->total += PQntuples(result);
+    PQclear(result);
+    jobq__buf_reset(&many->array);
+    many->n = 0;
+    return 0;
+}
+
+static int
+take_line(struct many *many, const char *line, size_t len, int number, jobq_error *err)
+{
+    jobq_error why = {0};
+    while (len > 0 && strchr(" \t\r\n", line[len - 1]) != NULL)
+        len--;
+    if (len == 0)
+        return 0; /* an empty line is none */
+    if (len > MAX_LINE_BYTES)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "line %d: longer than %zu MiB; nothing was enqueued", number,
+                           MAX_LINE_BYTES >> 20);
+    if (jobq__json_check_object(line, len, "the job", &why) != 0)
+        return jobq__error(err, JOBQ_EINVAL, "line %d: %s; nothing was enqueued", number,
+                           why.message);
+    jobq__buf_addc(&many->array, many->n == 0 ? '[' : ',');
+    jobq__buf_add(&many->array, line, len);
+    many->lines[many->n++] = number;
+    return many->n == BATCH_JOBS || many->array.len >= BATCH_BYTES ? send_batch(many, err)
+                                                                   : 0;
+}
+
+static int
+enqueue_lines(struct many *many, FILE *input, jobq_error *err)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t len;
+    int rc = 0, number = 0;
+    while (rc == 0 && (len = getline(&line, &cap, input)) >= 0)
+        rc = take_line(many, line, (size_t)len, ++number, err);
+    if (rc == 0 && !feof(input))
+        rc = jobq__error(err, JOBQ_EIO, "standard input: %s", strerror(errno));
+    free(line);
+    if (rc == 0)
+        rc = send_batch(many, err);
+    if (rc == 0 && many->begun)
+        rc = session_query(many->session, "COMMIT", 0, NULL, NULL, err);
+    if (rc == 0 && many->ids.failed)
+        return jobq__error(err, JOBQ_ENOMEM,
+                           "%lld jobs were enqueued, but out of memory for their ids",
+                           many->total);
+    return rc;
+}
+
+static int
+enqueue_many(struct session *session, const struct cli *cli, jobq_error *err)
+{
+    struct many *many = calloc(1, sizeof *many);
+    if (many == NULL)
+        return jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    many->session = session;
+    many->json = cli->json;
+    int rc = enqueue_lines(many, stdin, err);
+    if (rc == 0) {
+        fputs(cli->json ? "{\"ids\":[" : "", stdout);
+        fwrite(many->ids.data != NULL ? many->ids.data : "", 1, many->ids.len, stdout);
+        fputs(cli->json ? "]}\n" : "", stdout);
+    }
+    jobq__buf_clear(&many->ids);
+    jobq__buf_clear(&many->array);
+    free(many);
+    return rc;
+}
+
+/* ---- The command ---- */
+
+static int
+run(struct cli *cli)
+{
+    struct session session = {0};
+    struct job_params params;
+    jobq_error err = {0};
+    bool from_stdin = strcmp(cli->args[0], "-") == 0;
+    int rc = 0;
+    for (size_t i = 0; from_stdin && rc == 0 && cli->command->options[i].name != NULL;
+         i++) {
+        if (cli->values[i] != NULL)
+            rc = jobq__error(&err, JOBQ_EINVAL,
+                             "--%s does not go with -: each line says its own",
+                             cli->command->options[i].name);
+    }
+    if (rc == 0 && from_stdin && cli->n_args > 1)
+        rc = jobq__error(&err, JOBQ_EINVAL, "unexpected argument %s behind -",
+                         cli->args[1]);
+    if (rc == 0 && !from_stdin)
+        rc = fill_params(&params, cli, &err);
+    if (rc != 0)
+        return cli_fail_as(cli, EX_USAGE, &err);
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code == EX_OK) {
+        rc = from_stdin ? enqueue_many(&session, cli, &err)
+                        : enqueue_one(&session, cli, &params, &err);
+        if (rc != 0)
+            code = cli_fail(cli, &err);
+    }
+    session_close(&session);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"queue", "QUEUE", "the queue (default: default)"},
+    {"priority", "N", "0 first ... 9 last (default: 0)"},
+    {"in", "TIME", "not before so long: 90s, 5m, 1h30m"},
+    {"at", "TIME", "not before this time: 2026-11-22T10:11:12Z"},
+    {"max-attempts", "N", "tries until it is discarded (1 to 1000; default: 20)"},
+    {"key", "KEY", "the job's key"},
+    {"unique", "KEY",
+     "no second one while a job with this key is live: its id is printed instead"},
+    {"tags", "A,B,C", "tags, separated by commas"},
+    {"meta", "JSON", "an object that is kept with the job"},
+    {"timeout", "TIME",
+     "its deadline, counted from each attempt's start (default: the queue's)"},
+    {0}};
+
+const struct command command_enqueue = {
+    .name = "enqueue",
+    .args = "KIND [JSON] | -",
+    .summary =
+        "Enqueues a job, or with - a job a line of standard input, and prints the ids",
+    .details = "JSON is an object, the job's args (default: {}). With - each line is an "
+               "object with the keys kind,\n"
+               "args, queue, priority, scheduled_at, max_attempts, key, unique_key, "
+               "tags, meta and timeout_ms, of\n"
+               "which only kind must be there; empty lines are skipped. It is all or "
+               "nothing: the lines are enqueued in\n"
+               "one transaction when the input has ended, and one wrong line, which the "
+               "error names, leaves\n"
+               "nothing enqueued.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .min_args = 1,
+    .max_args = 2,
+    .run = run};

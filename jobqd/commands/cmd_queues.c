@@ -1,0 +1,64 @@
+/* cmd_queues.c: `queues`: where each queue stands, over all nodes. */
+#include <stdio.h>
+#include <sysexits.h>
+
+#include "jobqd/commands/commands.h"
+#include "jobqd/cli/session.h"
+#include "jobqd/cli/table.h"
+
+#define HISTORY_COLUMNS 3 /* of queues_list.sql, before the JSON */
+
+extern const char sql_queues_list[], sql_nodes_list[];
+
+static int
+list(struct session *session, const struct cli *cli, jobq_error *err)
+{
+    PGresult *queues = NULL, *nodes = NULL;
+    const char *history = cli_has(cli, "history") ? "true" : "false";
+    int rc = session_query(session, sql_queues_list, 1, &history, &queues, err);
+    if (rc == 0)
+        rc = session_query(session, sql_nodes_list, 0, NULL, &nodes, err);
+    if (rc == 0 && cli->json) {
+        fputs("{\"queues\":", stdout);
+        table_print_json(stdout, queues, PQnfields(queues) - 1);
+        fputs(",\n\"nodes\":", stdout);
+        table_print_json(stdout, nodes, PQnfields(nodes) - 1);
+        puts("}");
+    } else if (rc == 0) {
+        int hidden = 1 + (cli_has(cli, "history") ? 0 : HISTORY_COLUMNS);
+        table_print(stdout, queues, PQnfields(queues) - hidden);
+        putchar('\n');
+        table_print(stdout, nodes, PQnfields(nodes) - 1);
+    }
+    PQclear(nodes);
+    PQclear(queues);
+    return rc;
+}
+
+static int
+run(struct cli *cli)
+{
+    struct session session = {0};
+    jobq_error err = {0};
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code == EX_OK && list(&session, cli, &err) != 0)
+        code = cli_fail(cli, &err);
+    session_close(&session);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"history", NULL, "count the ended jobs, too; reads the whole history"}, {0}};
+
+const struct command command_queues = {
+    .name = "queues",
+    .args = "",
+    .summary =
+        "Shows each queue: its jobs by state, its workers on all nodes, and the nodes",
+    .details = "WORKERS is how many are ready of how many are wanted. RESTARTS and "
+               "CRASHES count since\n"
+               "the nodes started.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .run = run};

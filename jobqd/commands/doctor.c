@@ -1,0 +1,259 @@
+/* doctor.c: the table of checks; runs them, and prints what they find. See doctor.h. */
+#include "jobqd/commands/doctor.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "jobqd/cli/query.h"
+#include "jobqd/cli/table.h"
+
+/* X(enumerator, what must be there for the check) */
+#define NEEDS(X)                                                                         \
+    X(NEEDS_NOTHING, "nothing")                                                          \
+    X(NEEDS_CONFIG, "a configuration that can be read")                                  \
+    X(NEEDS_SERVER, "a connection")                                                      \
+    X(NEEDS_SCHEMA, "the schema of our version")
+
+enum needs {
+#define X(name, meaning) name,
+    NEEDS(X)
+#undef X
+};
+
+struct doctor_check {
+    const char *name;
+    enum needs needs;
+    void (*look)(struct doctor *doctor); /* or … */
+    const char *sql;                     /* … a statement; its rows are findings */
+    bool takes_held;                     /* its $1 is held_ms */
+    const char *ok;                      /* what is said where it finds nothing */
+    int exit_code;                       /* where it fails */
+};
+
+extern const char sql_doctor_begin[], sql_doctor_end[], sql_doctor_roles[],
+    sql_doctor_rights[], sql_doctor_writes[], sql_doctor_durability[],
+    sql_doctor_sessions[], sql_doctor_slots[], sql_doctor_prepared[],
+    sql_doctor_dead_rows[], sql_doctor_autovacuum[], sql_doctor_indexes[],
+    sql_doctor_hot[], sql_doctor_partitions[], sql_doctor_notifications[],
+    sql_doctor_nodes[], sql_doctor_held[], sql_doctor_queues[], sql_doctor_connections[],
+    sql_doctor_locks[];
+
+/* clang-format off */
+#define NO NULL
+static const struct doctor_check checks[] = {
+    {"config", NEEDS_NOTHING, doctor_look_at_config, NO, false, NULL, EX_CONFIG},
+    {"programs", NEEDS_CONFIG, doctor_look_at_programs, NO, false, NULL, EX_CONFIG},
+    {"open files", NEEDS_CONFIG, doctor_look_at_files, NO, false, NULL, EX_OSERR},
+    {"embedded", NEEDS_CONFIG, doctor_look_at_embedded, NO, false, NULL, EX_UNAVAILABLE},
+    {"connection", NEEDS_CONFIG, doctor_connect, NO, false, NULL, EX_UNAVAILABLE},
+    {"server", NEEDS_SERVER, doctor_look_at_version, NO, false, NULL, EX_UNAVAILABLE},
+    {"clock", NEEDS_SERVER, doctor_look_at_clock, NO, false, NULL, EX_UNAVAILABLE},
+    {"writes", NEEDS_SERVER, NO, sql_doctor_writes, false, NULL, EX_UNAVAILABLE},
+    {"connections", NEEDS_SERVER, NO, sql_doctor_connections, false, NULL, EX_UNAVAILABLE},
+    {"notify", NEEDS_SERVER, doctor_look_at_listening, NO, false, NULL, EX_UNAVAILABLE},
+    {"notify queue", NEEDS_SERVER, NO, sql_doctor_notifications, false, NULL, EX_UNAVAILABLE},
+    {"sessions", NEEDS_SERVER, NO, sql_doctor_sessions, true, "no session holds vacuum back", EX_UNAVAILABLE},
+    {"slots", NEEDS_SERVER, NO, sql_doctor_slots, false, "no replication slot is left unused", EX_UNAVAILABLE},
+    {"prepared", NEEDS_SERVER, NO, sql_doctor_prepared, true, "no prepared transaction holds vacuum back", EX_UNAVAILABLE},
+    {"schema", NEEDS_SERVER, doctor_look_at_schema, NO, false, NULL, EX_CONFIG},
+    {"roles", NEEDS_SCHEMA, NO, sql_doctor_roles, false, NULL, EX_NOPERM},
+    {"rights", NEEDS_SCHEMA, NO, sql_doctor_rights, false, NULL, EX_NOPERM},
+    {"durability", NEEDS_SCHEMA, NO, sql_doctor_durability, false, "what is committed outlives a crash", EX_UNAVAILABLE},
+    {"autovacuum", NEEDS_SCHEMA, NO, sql_doctor_autovacuum, false, "jobs is vacuumed, with jobq's settings", EX_UNAVAILABLE},
+    {"dead rows", NEEDS_SCHEMA, NO, sql_doctor_dead_rows, false, NULL, EX_UNAVAILABLE},
+    {"indexes", NEEDS_SCHEMA, NO, sql_doctor_indexes, false, "jobs has its indexes, and none that slows claims", EX_UNAVAILABLE},
+    {"hot updates", NEEDS_SCHEMA, NO, sql_doctor_hot, false, NULL, EX_UNAVAILABLE},
+    {"partitions", NEEDS_SCHEMA, NO, sql_doctor_partitions, false, "the history has today's and tomorrow's", EX_UNAVAILABLE},
+    {"locks", NEEDS_SCHEMA, NO, sql_doctor_locks, false, NULL, EX_UNAVAILABLE},
+    {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node lives, and one keeps house", EX_UNAVAILABLE},
+    {"held jobs", NEEDS_SCHEMA, NO, sql_doctor_held, false, NULL, EX_UNAVAILABLE},
+    {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served", EX_UNAVAILABLE},
+};
+/* clang-format on */
+
+static const char *const level_names[] = {
+    [DOCTOR_OK] = "ok", [DOCTOR_WARN] = "warn", [DOCTOR_FAIL] = "fail"};
+
+/* ---- findings ---- */
+
+static void
+print_json(const struct doctor *doctor, enum doctor_level level, const char *found,
+           const char *remedy, bool first)
+{
+    struct jobq__buf out = {0};
+    const char *const members[][2] = {{"check", doctor->check->name},
+                                      {"level", level_names[level]},
+                                      {"found", found},
+                                      {"remedy", remedy}};
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        jobq__buf_adds(&out, i == 0 ? "{\"" : ",\"");
+        jobq__buf_adds(&out, members[i][0]);
+        jobq__buf_adds(&out, "\":");
+        if (members[i][1])
+            jobq__buf_add_json_string(&out, members[i][1], strlen(members[i][1]));
+        else
+            jobq__buf_adds(&out, "null");
+    }
+    const char *text = jobq__buf_cstr(&out);
+    printf("%s%s}", first ? "\n" : ",\n", text ? text : "{");
+    jobq__buf_clear(&out);
+}
+
+static void
+print_text(const struct doctor *doctor, enum doctor_level level, const char *found,
+           const char *remedy)
+{
+    printf("%-4s  %-12s  ", level_names[level], doctor->check->name);
+    table_print_value(stdout, found, NULL);
+    if (remedy) {
+        fputs(" -> ", stdout);
+        table_print_value(stdout, remedy, NULL);
+    }
+    putchar('\n');
+}
+
+void
+doctor_say(struct doctor *doctor, enum doctor_level level, const char *found,
+           const char *remedy)
+{
+    bool first = doctor->counts[DOCTOR_OK] + doctor->counts[DOCTOR_WARN] +
+                     doctor->counts[DOCTOR_FAIL] ==
+                 0;
+    if (doctor->cli->json)
+        print_json(doctor, level, found, remedy, first);
+    else
+        print_text(doctor, level, found, remedy);
+    doctor->said = true;
+    doctor->counts[level]++;
+    if (level == DOCTOR_FAIL && doctor->exit_code == EX_OK)
+        doctor->exit_code = doctor->check->exit_code;
+}
+
+void
+doctor_sayf(struct doctor *doctor, enum doctor_level level, const char *remedy,
+            const char *format, ...)
+{
+    char found[1200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(found, sizeof found, format, args);
+    va_end(args);
+    doctor_say(doctor, level, found, remedy);
+}
+
+/* ---- statements ---- */
+
+static enum doctor_level
+level_of(const char *name)
+{
+    if (strcmp(name, "ok") == 0)
+        return DOCTOR_OK;
+    return strcmp(name, "warn") == 0 ? DOCTOR_WARN : DOCTOR_FAIL;
+}
+
+static void
+say_rows(struct doctor *doctor, const PGresult *rows)
+{
+    for (int i = 0; i < PQntuples(rows); i++)
+        doctor_say(doctor, level_of(PQgetvalue(rows, i, 0)), PQgetvalue(rows, i, 1),
+                   PQgetisnull(rows, i, 2) ? NULL : PQgetvalue(rows, i, 2));
+    if (!doctor->said)
+        doctor_say(doctor, DOCTOR_OK, doctor->check->ok, NULL);
+}
+
+static void
+say_failure(struct doctor *doctor, int code, const jobq_error *err)
+{
+    if (code == JOBQ_ECONN)
+        doctor_sayf(doctor, DOCTOR_FAIL, "look at the server's log", "%s", err->message);
+    else if (strcmp(err->sqlstate, "42501") == 0)
+        doctor_sayf(doctor, DOCTOR_WARN,
+                    "connect as the schema's owner, or GRANT jobq_viewer and pg_monitor "
+                    "to this role",
+                    "could not look: %s", err->message);
+    else
+        doctor_sayf(doctor, DOCTOR_WARN,
+                    "try again; if it stays so, this is a fault of jobqd's",
+                    "could not look: %s", err->message);
+}
+
+static void
+run_statement(struct doctor *doctor)
+{
+    char held[24];
+    const char *params[] = {held};
+    jobq_error err = {0};
+    PGresult *rows = NULL;
+    struct session *session = &doctor->session;
+    snprintf(held, sizeof held, "%" PRId64, doctor->held_ms);
+    int rc = session_query(session, sql_doctor_begin, 0, NULL, NULL, &err);
+    if (rc == 0)
+        rc = session_query(session, doctor->check->sql, doctor->check->takes_held, params,
+                           &rows, &err);
+    if (rc == 0)
+        say_rows(doctor, rows);
+    else
+        say_failure(doctor, rc, &err);
+    PQclear(rows);
+    session_query(session, sql_doctor_end, 0, NULL, NULL, NULL);
+}
+
+/* ---- all of it ---- */
+
+static bool
+can_run(const struct doctor *doctor, enum needs needs)
+{
+    switch (needs) {
+    case NEEDS_NOTHING:
+        return true;
+    case NEEDS_CONFIG:
+        return doctor->session.config != NULL;
+    case NEEDS_SERVER:
+        return doctor->session.conn && PQstatus(doctor->session.conn) == CONNECTION_OK;
+    case NEEDS_SCHEMA:
+        return doctor->has_schema && can_run(doctor, NEEDS_SERVER);
+    }
+    return false;
+}
+
+int
+doctor_examine(struct doctor *doctor)
+{
+    static const char *const meanings[] = {
+#define X(name, meaning) [name] = meaning,
+        NEEDS(X)
+#undef X
+    };
+    size_t n = sizeof checks / sizeof checks[0], skipped = 0;
+    enum needs missing = NEEDS_NOTHING;
+    if (doctor->cli->json)
+        fputs("{\"findings\":[", stdout);
+    for (size_t i = 0; i < n; i++) {
+        doctor->check = &checks[i];
+        doctor->said = false;
+        if (!can_run(doctor, checks[i].needs)) {
+            missing = skipped++ == 0 ? checks[i].needs : missing;
+            continue;
+        }
+        if (checks[i].look)
+            checks[i].look(doctor);
+        else
+            run_statement(doctor);
+        fflush(stdout);
+    }
+    if (doctor->cli->json) {
+        printf("\n],\"ok\":%zu,\"warn\":%zu,\"fail\":%zu,\"skipped\":%zu}\n",
+               doctor->counts[DOCTOR_OK], doctor->counts[DOCTOR_WARN],
+               doctor->counts[DOCTOR_FAIL], skipped);
+        return doctor->exit_code;
+    }
+    printf("%zu ok, %zu to look at, %zu wrong", doctor->counts[DOCTOR_OK],
+           doctor->counts[DOCTOR_WARN], doctor->counts[DOCTOR_FAIL]);
+    if (skipped > 0)
+        printf("; %zu checks were left out, for want of %s", skipped, meanings[missing]);
+    putchar('\n');
+    return doctor->exit_code;
+}

@@ -1,0 +1,114 @@
+/* doctor_host.c: what doctor asks of this host: configuration, programs, limits, and the
+ * embedded database's directory. See doctor.h. */
+#include <string.h>
+#include <sys/resource.h>
+
+#include "jobqd/commands/doctor.h"
+#include "jobqd/embedded/postgres_binaries.h"
+#include "jobqd/embedded/postgres_dir.h"
+#include "jobqd/service/launch.h"
+
+enum { FILES_A_WORKER = 4, FILES_OF_OURS = 64 };
+
+void
+doctor_look_at_config(struct doctor *doctor)
+{
+    jobq_error err = {0};
+    if (session_read(&doctor->session.config, doctor->cli, &err) < 0) {
+        doctor_say(doctor, DOCTOR_FAIL, err.message,
+                   "mend that; jobqd config check looks at it alone");
+        return;
+    }
+    const struct config *c = doctor->session.config;
+    if (!c->file)
+        doctor_sayf(doctor, DOCTOR_OK, NULL,
+                    "no configuration file: environment and flags alone");
+    else if (c->n_queues == 0)
+        doctor_sayf(doctor, DOCTOR_WARN, "[queue NAME] sections, if it is to run jobs",
+                    "%s has no queues: such a node only keeps house", c->file);
+    else
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s can be read, %zu queue%s", c->file,
+                    c->n_queues, c->n_queues == 1 ? "" : "s");
+}
+
+/* Each queue by itself, so that one does not hide another. */
+void
+doctor_look_at_programs(struct doctor *doctor)
+{
+    const struct config *c = doctor->session.config;
+    for (size_t i = 0; i < c->n_queues; i++) {
+        struct config one = *c;
+        jobq_error err = {0};
+        one.queues = &c->queues[i];
+        one.n_queues = 1;
+        if (launch_check(&one, &err) < 0)
+            doctor_say(doctor, DOCTOR_FAIL, err.message,
+                       "jobqd does not start with it, nor takes it over by SIGHUP");
+    }
+    if (!doctor->said && c->n_queues == 0)
+        doctor_say(doctor, DOCTOR_OK, "no queue names a program (-c FILE)", NULL);
+    else if (!doctor->said)
+        doctor_sayf(doctor, DOCTOR_OK, NULL,
+                    "%s can be started from here, as far as that can be tried",
+                    c->n_queues == 1 ? "the queue's program"
+                                     : "each of the queues' programs");
+}
+
+void
+doctor_look_at_files(struct doctor *doctor)
+{
+    const struct config *c = doctor->session.config;
+    struct rlimit limit;
+    unsigned long long needed = FILES_OF_OURS;
+    for (size_t i = 0; i < c->n_queues; i++)
+        needed += FILES_A_WORKER * (unsigned long long)c->queues[i].concurrency;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max == RLIM_INFINITY ||
+        limit.rlim_max >= needed)
+        doctor_sayf(doctor, DOCTOR_OK, NULL,
+                    "%llu open files are enough for all workers, and allowed here",
+                    needed);
+    else
+        doctor_sayf(doctor, DOCTOR_FAIL,
+                    "raise the hard limit of open files where jobqd is started "
+                    "(LimitNOFILE= of its unit), or lower concurrency",
+                    "all workers together need %llu open files, and this user may have "
+                    "%llu",
+                    needed, (unsigned long long)limit.rlim_max);
+}
+
+static void
+look_at_binaries(struct doctor *doctor, const struct postgres_dir *dir)
+{
+    jobq_error err = {0};
+    struct postgres_binaries binaries = {0};
+    if (postgres_binaries_find(&binaries, dir->major, &err) < 0)
+        doctor_say(doctor, DOCTOR_FAIL, err.message,
+                   "install them, or name their folder with JOBQ_PG_BINDIR");
+    else if (!dir->cluster)
+        doctor_sayf(doctor, DOCTOR_WARN, "start jobqd",
+                    "%s has no cluster yet: jobqd's first start makes one, of "
+                    "PostgreSQL %d",
+                    dir->path, binaries.major);
+    else
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s is of PostgreSQL %d, run by %s",
+                    dir->path, dir->major, binaries.postgres);
+    postgres_binaries_clear(&binaries);
+}
+
+void
+doctor_look_at_embedded(struct doctor *doctor)
+{
+    const struct config *c = doctor->session.config;
+    struct postgres_dir dir;
+    jobq_error err = {0};
+    if (!c->embedded) {
+        doctor_say(doctor, DOCTOR_OK, "no embedded database is asked for", NULL);
+        return;
+    }
+    if (postgres_dir_inspect(&dir, c->embedded, &err) < 0)
+        doctor_say(doctor, DOCTOR_FAIL, err.message,
+                   "name another folder with embedded, or make room there");
+    else
+        look_at_binaries(doctor, &dir);
+    postgres_dir_clear(&dir);
+}

@@ -1,0 +1,240 @@
+/* doctor_server.c: what doctor asks of the server as a whole: the connection, version,
+ * schema, clock, and whether notifications arrive. See doctor.h. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "jobqd/commands/doctor.h"
+#include "jobqd/cli/migrate.h"
+#include "jobqd/embedded/postgres_binaries.h"
+#include "jobqd/embedded/postgres_dir.h"
+#include "jobqd/cli/query.h"
+#include "jobqd/base/conninfo.h"
+
+enum {
+    NEWEST_MAJOR = 18, /* that jobq was tried with */
+    HEARD_WITHIN_MS = 2000,
+    CLOCK_TOLERANCE_MS = 1000,
+};
+
+extern const char sql_doctor_server[], sql_doctor_listen[], sql_doctor_unlisten[],
+    sql_doctor_notify[];
+
+/* A cluster that is not there would be made, which is not a doctor's business. */
+static bool
+would_make_a_cluster(const struct config *config)
+{
+    struct postgres_dir dir;
+    jobq_error err = {0};
+    bool missing =
+        config->embedded &&
+        (postgres_dir_inspect(&dir, config->embedded, &err) < 0 || !dir.cluster);
+    if (config->embedded)
+        postgres_dir_clear(&dir);
+    return missing;
+}
+
+static int
+open_connection(struct doctor *doctor, const char **conninfo, jobq_error *err)
+{
+    const struct config *c = doctor->session.config;
+    int rc = 0;
+    *conninfo = c->database;
+    if (c->embedded)
+        rc = embedded_run_for_command(c->embedded, &doctor->session.embedded, conninfo,
+                                      err);
+    return rc < 0 ? rc : query_connect(*conninfo, &doctor->session.conn, err);
+}
+
+void
+doctor_connect(struct doctor *doctor)
+{
+    const char *conninfo;
+    jobq_error err = {0};
+    PGresult *who = NULL;
+    struct jobq__buf shown = {0};
+    if (would_make_a_cluster(doctor->session.config)) {
+        doctor_say(doctor, DOCTOR_WARN, "there is no embedded database to connect to",
+                   "start jobqd, and ask again");
+        return;
+    }
+    int rc = open_connection(doctor, &conninfo, &err);
+    if (rc == 0)
+        rc = session_query(&doctor->session, sql_doctor_server, 0, NULL, &who, &err);
+    if (rc < 0) {
+        doctor_say(doctor, DOCTOR_FAIL, err.message,
+                   "start the server, or mend database, PG* or DATABASE_URL: "
+                   "psql with the same must get in");
+        PQfinish(doctor->session.conn);
+        doctor->session.conn = NULL;
+        return;
+    }
+    conninfo_redact(&shown, conninfo ? conninfo : "");
+    const char *text = jobq__buf_cstr(&shown);
+    doctor->pooled = strtol(PQgetvalue(who, 0, 0), NULL, 10) !=
+                     (long)PQbackendPID(doctor->session.conn);
+    doctor_sayf(doctor, DOCTOR_OK, NULL, "%s: database %s as role %s%s",
+                text && *text ? text : "libpq's defaults", PQgetvalue(who, 0, 3),
+                PQgetvalue(who, 0, 2), doctor->pooled ? ", through a pooler" : "");
+    jobq__buf_clear(&shown);
+    PQclear(who);
+}
+
+void
+doctor_look_at_version(struct doctor *doctor)
+{
+    int version = PQserverVersion(doctor->session.conn) / 10000;
+    const char *text = PQparameterStatus(doctor->session.conn, "server_version");
+    if (version < POSTGRES_OLDEST_MAJOR)
+        doctor_sayf(doctor, DOCTOR_FAIL, "upgrade the server",
+                    "PostgreSQL %s is too old: %d to %d are known to work", text,
+                    POSTGRES_OLDEST_MAJOR, NEWEST_MAJOR);
+    else if (version > NEWEST_MAJOR)
+        doctor_sayf(doctor, DOCTOR_WARN, "look for a newer jobqd",
+                    "PostgreSQL %s is newer than this jobqd: %d to %d are known to work",
+                    text, POSTGRES_OLDEST_MAJOR, NEWEST_MAJOR);
+    else
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "PostgreSQL %s", text);
+}
+
+void
+doctor_look_at_schema(struct doctor *doctor)
+{
+    int found = 0;
+    jobq_error err = {0};
+    const char *schema = doctor->session.config->schema;
+    int rc = migrate_check(doctor->session.conn, schema, &found, &err);
+    doctor->has_schema = rc == 0;
+    if (rc == 0)
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s has version %d, as this jobqd needs",
+                    schema, found);
+    else if (rc == JOBQ_ESCHEMA)
+        doctor_say(doctor, DOCTOR_FAIL, err.message,
+                   found < migrate_latest() ? "jobqd migrate up"
+                                            : "a jobqd of the version that made it");
+    else
+        doctor_sayf(doctor, DOCTOR_FAIL,
+                    "connect as the schema's owner, or GRANT jobq_viewer to this role",
+                    "could not look: %s", err.message);
+}
+
+/* ---- notifications ---- */
+
+static int64_t
+monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool
+is_heard(PGconn *conn)
+{
+    int64_t until_ms = monotonic_ms() + HEARD_WITHIN_MS;
+    for (;;) {
+        PGnotify *notify = PQnotifies(conn);
+        PQfreemem(notify);
+        int64_t left_ms = until_ms - monotonic_ms();
+        if (notify || left_ms <= 0)
+            return notify != NULL;
+        struct pollfd ready = {.fd = PQsocket(conn), .events = POLLIN};
+        if ((poll(&ready, 1, (int)left_ms) < 0 && errno != EINTR) ||
+            !PQconsumeInput(conn))
+            return false;
+    }
+}
+
+static void
+say_listening(struct doctor *doctor, bool heard)
+{
+    bool wanted = doctor->session.config->notify;
+    if (heard)
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "notifications arrive%s",
+                    doctor->pooled ? ", through a pooler that keeps sessions" : "");
+    else if (!wanted)
+        doctor_sayf(doctor, DOCTOR_OK, NULL,
+                    "notifications do not arrive%s, and are not "
+                    "asked for: notify is off",
+                    doctor->pooled ? ": a pooler in transaction mode" : "");
+    else if (doctor->pooled)
+        doctor_say(
+            doctor, DOCTOR_WARN,
+            "a pooler in transaction mode: LISTEN is lost there, so jobs are found "
+            "by polling alone",
+            "give jobqd the server's own address, or live with poll_interval, and "
+            "say so with notify = off");
+    else
+        doctor_sayf(doctor, DOCTOR_WARN,
+                    "look at what stands between; until then jobs "
+                    "are found by polling alone",
+                    "a notification did not arrive within %d ms", (int)HEARD_WITHIN_MS);
+}
+
+void
+doctor_look_at_listening(struct doctor *doctor)
+{
+    const struct config *c = doctor->session.config;
+    PGconn *other = NULL;
+    jobq_error err = {0};
+    const char *conninfo = doctor->session.embedded || c->embedded ? NULL : c->database;
+    char *uri = NULL;
+    int rc = c->embedded ? embedded_uri(c->embedded, &uri, &err) : 0;
+    if (rc == 0)
+        rc = query_connect(uri ? uri : conninfo, &other, &err);
+    if (rc == 0)
+        rc = session_query(&doctor->session, sql_doctor_listen, 0, NULL, NULL, &err);
+    if (rc == 0)
+        rc = query(other, c->schema, sql_doctor_notify, 0, NULL, NULL, &err);
+    if (rc == 0)
+        say_listening(doctor, is_heard(doctor->session.conn));
+    else
+        doctor_sayf(doctor, DOCTOR_WARN,
+                    "mend that; until then jobs are found by polling",
+                    "could not try LISTEN and NOTIFY: %s", err.message);
+    /* Behind a pooler nobody knows which session has listened. */
+    session_query(&doctor->session, sql_doctor_unlisten, 0, NULL, NULL, NULL);
+    if (other)
+        query(other, c->schema, sql_doctor_unlisten, 0, NULL, NULL, NULL);
+    PQfinish(other);
+    free(uri);
+}
+
+/* ---- the clock ---- */
+
+static double
+host_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec * 1000 + (double)now.tv_nsec / 1e6;
+}
+
+/* jobqd goes by the database's clock alone; people compare its log with the table. */
+void
+doctor_look_at_clock(struct doctor *doctor)
+{
+    jobq_error err = {0};
+    PGresult *rows = NULL;
+    double before = host_ms();
+    if (session_query(&doctor->session, sql_doctor_server, 0, NULL, &rows, &err) < 0) {
+        doctor_sayf(doctor, DOCTOR_WARN, "try again", "could not look: %s", err.message);
+        return;
+    }
+    double after = host_ms();
+    double database = strtod(PQgetvalue(rows, 0, 1), NULL);
+    PQclear(rows);
+    double ahead = database > after ? database - after : database - before;
+    if (database >= before && database <= after)
+        ahead = 0;
+    if (ahead < CLOCK_TOLERANCE_MS && ahead > -CLOCK_TOLERANCE_MS)
+        doctor_say(doctor, DOCTOR_OK, "this host and the database agree on the time",
+                   NULL);
+    else
+        doctor_sayf(
+            doctor, DOCTOR_WARN,
+            "let both follow a time server; jobs go by the database's clock alone",
+            "the database's clock is %.1f s %s this host's",
+            (ahead < 0 ? -ahead : ahead) / 1000, ahead < 0 ? "behind" : "ahead of");
+}

@@ -1,0 +1,108 @@
+/* daemon_systemd.c: what the daemon tells the service manager of itself, and what counts
+ * as stuck. See systemd.h.
+ *
+ * The loop turns, or nothing here would be called. Beside it two things must make
+ * progress: a request to a database that is there must be answered, or the connection be
+ * given up, by the connection's own limit; and a queue's cycle that is under way must be
+ * known to the connection that carries it. If either does not hold, it is us who are
+ * broken, and a restart mends it. A database that is away, slow or frozen is none of
+ * that: its connections are given up in time, and are away then.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "jobqd/daemon/daemon_private.h"
+#include "jobqd/service/store.h"
+
+enum {
+    OVERDUE_MS = 10000, /* a connection that gives up so much later than it should … */
+    LOST_CYCLE_MS = 5000, /* … or a cycle that is so old, and nobody's: stuck */
+};
+
+/* A seam: less, so that a test need not wait for it. */
+static int64_t
+most_overdue_ms(void)
+{
+    const char *less = getenv("JOBQ_TEST_OVERDUE_MS");
+    return less ? atoi(less) : OVERDUE_MS;
+}
+
+bool
+daemon_stuck(void *owner, char *why, size_t size)
+{
+    const struct daemon *d = owner;
+    if (!d->store || d->state > DAEMON_LEAVING)
+        return false;
+    int64_t overdue_ms = store_overdue_ms(d->store);
+    int64_t cycle_ms = queues_cycle_ms(&d->queues);
+    if (overdue_ms > most_overdue_ms()) {
+        snprintf(why, size,
+                 "a request to the database has no answer, %" PRId64
+                 " ms after its connection should have been given up",
+                 overdue_ms);
+        return true;
+    }
+    if (cycle_ms > LOST_CYCLE_MS && !store_works(d->store)) {
+        snprintf(why, size,
+                 "a queue has waited %" PRId64
+                 " ms for the database's answer to a request that no connection knows of",
+                 cycle_ms);
+        return true;
+    }
+    return false;
+}
+
+static void
+put_work(const struct daemon *d, struct jobq__buf *out)
+{
+    char text[200];
+    struct queues_sum sum;
+    queues_sum(&d->queues, &sum);
+    snprintf(text, sizeof text, "%d of %d workers busy, %zu job%s held", sum.busy,
+             sum.wanted, sum.held, sum.held == 1 ? "" : "s");
+    jobq__buf_adds(out, text);
+    if (sum.backing_off > 0) {
+        snprintf(text, sizeof text, ", %zu queue%s backing off", sum.backing_off,
+                 sum.backing_off == 1 ? "" : "s");
+        jobq__buf_adds(out, text);
+    }
+    jobq__buf_adds(out, d->database_down.told ? "; database away"
+                        : d->work_down.told   ? "; work connection away"
+                                              : "; database up");
+}
+
+void
+daemon_describe_to_systemd(void *owner, struct jobq__buf *out)
+{
+    const struct daemon *d = owner;
+    char text[200];
+    switch (d->state) {
+    case DAEMON_RUNNING:
+        if (!d->announced) {
+            jobq__buf_adds(out, d->database_down.told ? "starts: the database is away"
+                                                      : "starts: waits for the database");
+            break;
+        }
+        snprintf(text, sizeof text, "%s %zu queue%s: ",
+                 d->queues.held_back ? "claims nothing until SIGCONT, serves" : "serves",
+                 d->queues.n_slots, d->queues.n_slots == 1 ? "" : "s");
+        jobq__buf_adds(out, text);
+        put_work(d, out);
+        break;
+    case DAEMON_DRAINING:
+        jobq__buf_adds(out, "drains: ");
+        put_work(d, out);
+        break;
+    case DAEMON_DATABASE:
+    case DAEMON_LEAVING:
+    case DAEMON_CLOSING:
+    case DAEMON_STOPPING:
+    case DAEMON_DONE:
+        snprintf(text, sizeof text, "%s: waits for %s",
+                 d->state == DAEMON_DATABASE ? "starts" : "stops",
+                 daemon_state_meaning(d->state));
+        jobq__buf_adds(out, text);
+        break;
+    }
+}

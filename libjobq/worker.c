@@ -572,6 +572,10 @@ jobq_worker_run(const jobq_worker_options *given, jobq_error *err)
         return jobq__error(err, JOBQ_ESTATE,
                            "worker: jobq_worker_run is running already");
     terminated = 0;
+    /* A pipe is fully buffered: a job's words would come when others are at work, or, if
+     * it crashes, never. */
+    fflush(stdout);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     int rc = take_options(&options, given, err);
     if (!rc)
         rc = worker_open(&worker, &options, err);

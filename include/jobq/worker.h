@@ -27,7 +27,8 @@
  *
  * One job runs at a time, in the thread that called jobq_worker_run. The worker is a
  * process of its own: a handler may crash, leak or hang, and costs its own job one
- * attempt. stdout and stderr are the worker's log; stdin is /dev/null.
+ * attempt. stdout and stderr are the worker's log (jobq_worker_run makes stdout line
+ * buffered); stdin is /dev/null.
  */
 #ifndef JOBQ_WORKER_H
 #define JOBQ_WORKER_H

@@ -74,6 +74,18 @@ def test_a_worker_that_somebody_else_tells_to_go_gives_back_what_it_has_not_begu
     assert node.running
 
 
+def test_what_a_c_worker_prints_to_stdout_comes_at_once(db, jobqd, programs):
+    """Through a pipe, which is fully buffered where libjobq does not see to it."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
+    for _ in range(2):
+        job = db.enqueue("stdout")
+        node.wait_log(f"job {job} says: said by job {job}\n")
+    job = db.enqueue("stdout", '{"crash": true}', max_attempts=1)
+    db.wait_for_states({"completed": 2, "discarded": 1})
+    assert db.value("SELECT errors -> 0 ->> 'output' FROM jobq.finished_jobs WHERE id = %s", (job,)) == f"said by job {job}\n"
+
+
+
 def test_the_end_of_the_output_is_kept(db, jobqd, programs):
     jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "backoff": "constant(0s)"}})
     job = db.enqueue("stderr", '{"lines": 500, "error": "line number", "exit": 7}', max_attempts=1)

@@ -16,6 +16,7 @@
  * kill             {"signal": N}                     sends itself a signal
  * exit             {"code": N}                       exits
  * allocate         {"mb": N, "ms": N}                touches N MB, sleeps, frees them
+ * stdout           {"crash": true}                    prints a line there, and dies of SIGSEGV
  * stderr           {"lines": N, "error": "…", "exit": N}
  *                                                    writes N lines; with exit: exits then
  * big              {"bytes": N}                      a result of about N bytes
@@ -274,6 +275,16 @@ do_allocate(jobq_work *work)
     return 0;
 }
 
+/* No flush: libjobq has made it line buffered. */
+static int
+do_stdout(jobq_work *work)
+{
+    printf("said by job %lld\n", (long long)jobq_work_id(work));
+    if (member(work, "crash").at)
+        raise(SIGSEGV);
+    return 0;
+}
+
 static int
 do_stderr(jobq_work *work)
 {
@@ -355,25 +366,16 @@ static const struct fault {
     int (*act)(jobq_work *);
     bool until_times; /* with {"times": N}: only on the attempts up to N */
 } faults[] = {
-    {"ok", do_ok, false},
-    {"echo", do_echo, false},
-    {"fail", do_fail, true},
-    {"sleep", do_sleep, false},
-    {"hang", do_hang, true},
-    {"snooze", do_snooze, false},
-    {"discard", do_discard, false},
-    {"cancel", do_cancel, false},
-    {"return", do_return, true},
-    {"segfault", do_segfault, true},
-    {"abort", do_abort, true},
-    {"kill", do_kill, true},
-    {"exit", do_exit, true},
-    {"allocate", do_allocate, true},
-    {"stderr", do_stderr, true},
-    {"big", do_big, false},
-    {"progress", do_progress, false},
-    {"garbage", do_garbage, true},
-    {"twice", do_twice, false},
+    {"ok", do_ok, false},           {"echo", do_echo, false},
+    {"fail", do_fail, true},        {"sleep", do_sleep, false},
+    {"hang", do_hang, true},        {"snooze", do_snooze, false},
+    {"discard", do_discard, false}, {"cancel", do_cancel, false},
+    {"return", do_return, true},    {"segfault", do_segfault, true},
+    {"abort", do_abort, true},      {"kill", do_kill, true},
+    {"exit", do_exit, true},        {"allocate", do_allocate, true},
+    {"stderr", do_stderr, true},    {"stdout", do_stdout, false},
+    {"big", do_big, false},         {"progress", do_progress, false},
+    {"garbage", do_garbage, true},  {"twice", do_twice, false},
     {"spawn", do_spawn, false},
 };
 enum { N_FAULTS = sizeof faults / sizeof *faults };

@@ -226,7 +226,8 @@ def unit(build, tmp_path):
 
 def test_the_unit_is_installed_and_says_what_jobqd_does(unit):
     text = unit.read_text()
-    assert "@" not in "".join(line for line in text.splitlines() if line.startswith("ExecStart"))
+    program = unit.parents[3] / "bin" / "jobqd"
+    assert program.exists() and f"ExecStart={program} run -c /etc/jobq/jobqd.conf" in text.splitlines()
     for line in ("Type=notify", "KillMode=mixed", "ExecReload=/bin/kill -HUP $MAINPID", "Restart=on-failure", "WatchdogSec=30s",
                  "OOMPolicy=continue", "Delegate=memory pids"):
         assert line in text.splitlines(), line

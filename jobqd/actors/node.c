@@ -229,7 +229,7 @@ refuse_name(struct node *node, const struct store_answer *answer)
              "the name %s belongs to a living node (pid %lld, host %s): give this one "
              "another name with node = NAME in [jobqd]",
              node->options.name, (long long)answer->values[1], answer->text);
-    node->options.on_refused(node->options.owner, JOBQ_ESTATE, why);
+    node->options.on_refused(node->options.owner, why);
 }
 
 /* Another row has our name and its process is not known to be dead: it has as long as its
@@ -306,7 +306,7 @@ refuse_schema(struct node *node, const char *what, const char *remedy)
     char why[300];
     snprintf(why, sizeof why, "schema %s %s, this jobqd needs %d: %s",
              node->options.schema, what, node->options.schema_version, remedy);
-    node->options.on_refused(node->options.owner, JOBQ_ESCHEMA, why);
+    node->options.on_refused(node->options.owner, why);
 }
 
 /* Only behind a pooler, where a session cannot be set up. */
@@ -314,7 +314,7 @@ static void
 refuse_isolation(struct node *node)
 {
     node->options.on_refused(
-        node->options.owner, JOBQ_ESTATE,
+        node->options.owner,
         "transactions are not read committed, and behind a pooler jobqd cannot change "
         "that: run ALTER ROLE ... SET default_transaction_isolation = 'read committed' "
         "for its role");

@@ -56,7 +56,7 @@ struct node_options {
      * forget the jobs, then call node_clean. */
     void (*on_lost)(void *owner, const char *why);
     /* It makes no sense to go on: the schema's version, or a live node of this name. */
-    void (*on_refused)(void *owner, int code, const char *why);
+    void (*on_refused)(void *owner, const char *why);
     void (*on_gone)(void *owner); /* after node_leave */
     /* Appends the state of the queues as a JSON object: shown by `jobqd queues`. */
     void (*describe)(void *owner, struct jobq__buf *out);

@@ -483,10 +483,10 @@ refuse(struct daemon *d, int exit_code, const char *why)
 }
 
 static void
-on_refused(void *owner, int code, const char *why)
+on_refused(void *owner, const char *why)
 {
-    refuse(owner,
-           code == JOBQ_ESCHEMA || code == JOBQ_ESTATE ? EX_CONFIG : EX_UNAVAILABLE, why);
+    /* All of it may pass: it is no fault of the configuration. */
+    refuse(owner, EX_UNAVAILABLE, why);
 }
 
 /* ---- signals ---- */
@@ -861,6 +861,10 @@ cmd_run(struct config *config, const struct cli *cli)
     }
     log_info("jobqd", "%s starts, node %s, %zu %s", JOBQ_VERSION, config->node,
              config->n_queues, config->n_queues == 1 ? "queue" : "queues");
+    if (is_unfenced() || getenv("JOBQ_TEST_UNSAFE_BASE"))
+        log_error("jobqd",
+                  "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: what keeps "
+                  "jobs from being lost or run twice is off, which is for tests");
     int rc = daemon_open_past(&d, &err);
     if (rc == 0 && !d.past)
         rc = daemon_start_guard(&d, &err);

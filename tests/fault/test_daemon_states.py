@@ -135,17 +135,17 @@ def test_stopped_before_the_first_connection(db, proxy, jobqd, worker, signals):
 
 def test_stopped_before_the_schema_is_there(empty_db, jobqd, worker, cli):
     node = jobqd(empty_db, worker, ready=False)
-    node.expected_exit = 78
-    assert node.wait() == 78
+    node.expected_exit = 69
+    assert node.wait() == 69
     assert "schema jobq is missing in this database" in node.log() and "`jobqd migrate up`" in node.log()
 
 
 def test_migrated_down_while_it_runs(db, jobqd, worker, cli):
     """It loses its lease, comes back to find no schema, and says so."""
     node = jobqd(db, worker, lease="2s")
-    node.expected_exit = 78
+    node.expected_exit = 69
     db.query("DROP SCHEMA jobq CASCADE")
-    assert node.wait() == 78
+    assert node.wait() == 69
     assert "schema jobq is missing in this database" in node.log() and "`jobqd migrate up`" in node.log()
     assert node.log().count("\n") < 100, "it must not flood the log"
 
@@ -364,9 +364,9 @@ def test_stopped_past_its_lease_and_continued(db, jobqd, worker, tmp_path):
 def test_a_name_that_a_living_node_has(db, jobqd, worker):
     jobqd(db, worker, node="one", lease="2s")
     rival = jobqd(db, worker, node="one", lease="2s", ready=False)
-    assert rival.wait() == 78
+    assert rival.wait() == 69
     assert "the name one belongs to a living node" in rival.log()
-    rival.expected_exit = 78
+    rival.expected_exit = 69
 
 
 def test_a_name_whose_process_is_dead_is_taken_over_at_once(db, jobqd, worker):

@@ -279,8 +279,8 @@ def test_a_node_takes_its_own_queues_alone(db, jobqd, worker):
 def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
     jobqd(db, worker, node="twin", lease="1s")
     second = jobqd(db, worker, node="twin", lease="1s", ready=False)
-    second.expected_exit = 78
-    assert second.wait() == 78
+    second.expected_exit = 69
+    assert second.wait() == 69
     assert "the name twin belongs to a living node" in second.log()
 
 
@@ -294,8 +294,8 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
 def test_a_schema_of_another_version_is_refused(db, jobqd, worker, change, words):
     db.query(change)
     node = jobqd(db, worker, ready=False)
-    node.expected_exit = 78
-    assert node.wait() == 78
+    node.expected_exit = 69
+    assert node.wait() == 69
     node.wait_log("ERROR jobqd: " + words)
 
 

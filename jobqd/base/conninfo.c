@@ -4,6 +4,7 @@
  */
 #include "jobqd/base/conninfo.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
@@ -17,11 +18,31 @@ is_secret(const char *name, size_t len)
            (len == 11 && strncasecmp(name, "sslpassword", 11) == 0);
 }
 
-/* The name in a URI may be written with %XX. */
+static int
+hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef";
+    const char *at = strchr(digits, tolower((unsigned char)c));
+    return c != '\0' && at != NULL ? (int)(at - digits) : -1;
+}
+
+/* The name in a URI may be written with %XX. libpq refuses a % without two digits. */
 static bool
 may_be_secret(const char *name, size_t len)
 {
-    return is_secret(name, len) || memchr(name, '%', len) != NULL;
+    char plain[12]; /* longer than any secret's */
+    size_t n = 0;
+    for (size_t i = 0; i < len && n < sizeof plain; i++) {
+        plain[n] = name[i];
+        if (name[i] == '%') {
+            if (i + 2 >= len || hex_digit(name[i + 1]) < 0 || hex_digit(name[i + 2]) < 0)
+                return true;
+            plain[n] = (char)(hex_digit(name[i + 1]) * 16 + hex_digit(name[i + 2]));
+            i += 2;
+        }
+        n++;
+    }
+    return is_secret(plain, n);
 }
 
 /* scheme://user:password@host/db?name=value&…; a password may hold an unescaped @ by

@@ -134,12 +134,15 @@ check_schema(const char *text)
 }
 
 /* Whether the text has it once, so that it is shown if the redacted text has it at all:
- * that is made of pieces of the text with blanks and asterisks between them. */
+ * that is made of pieces of the text with blanks and asterisks between them. Where there
+ * is a %, what the text has may be another piece of it: the ':' of the scheme, for "%3A".
+ */
 static bool
 is_there_once(const char *text, const char *secret)
 {
     const char *first = strstr(text, secret);
-    return *secret != '\0' && strpbrk(secret, "* \t\n\r\v\f") == NULL && first != NULL &&
+    return *secret != '\0' && strchr(text, '%') == NULL &&
+           strpbrk(secret, "* \t\n\r\v\f") == NULL && first != NULL &&
            strstr(first + 1, secret) == NULL;
 }
 

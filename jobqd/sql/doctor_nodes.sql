@@ -6,7 +6,8 @@ SELECT 'warn', format('node %s (pid %s) is dead: its lease ended %s ago', n.name
             ELSE 'start a jobqd: it buries it, and gives its jobs back' END
   FROM @schema@.nodes n, now WHERE n.expires_at <= now.at
 UNION ALL
-SELECT 'warn', 'no node lives: no job is run', 'start a jobqd'
+SELECT CASE WHEN EXISTS (SELECT FROM @schema@.jobs j WHERE j.position IS NOT NULL) THEN 'fail' ELSE 'warn' END,
+       'no node lives: no job is run', 'start a jobqd'
   FROM now WHERE NOT EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)
 UNION ALL
 SELECT 'warn', 'no node keeps house: nothing that is scheduled becomes due',

@@ -5,7 +5,7 @@ WITH RECURSIVE present (queue) AS (
     SELECT (SELECT j.queue FROM @schema@.jobs j WHERE j.position IS NOT NULL AND j.queue > p.queue ORDER BY j.queue LIMIT 1)
       FROM present p WHERE p.queue IS NOT NULL
 )
-SELECT 'warn', format('jobs wait in queue %s, which no living node serves', p.queue),
+SELECT 'fail', format('jobs wait in queue %s, which no living node serves', p.queue),
        format('a [queue %s] section in the configuration of a node', p.queue)
   FROM present p
  WHERE p.queue IS NOT NULL

@@ -2,14 +2,29 @@
 WITH tables (name, rights) AS (VALUES
     ('jobs', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('finished_jobs', ARRAY['SELECT', 'INSERT', 'DELETE']),
     ('nodes', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('leader', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-    ('idle', ARRAY['SELECT', 'INSERT', 'DELETE']), ('queues', ARRAY['SELECT']), ('schema_version', ARRAY['SELECT'])
+    ('finished_completed', ARRAY['INSERT']), ('idle', ARRAY['SELECT', 'INSERT', 'DELETE']),
+    ('cancels', ARRAY['SELECT', 'UPDATE', 'DELETE']), ('queues', ARRAY['SELECT']), ('schema_version', ARRAY['SELECT'])
+), functions (name) AS (VALUES
+    ('next_position'), ('wake'), ('cancel_again'), ('create_partitions'), ('drop_partitions')
 ), found AS (
-    SELECT t.name, wanted.privilege, c.relowner
+    SELECT t.name, wanted.privilege
       FROM tables t
       JOIN pg_namespace n ON n.nspname = '@channel@'
       JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
      CROSS JOIN LATERAL unnest(t.rights) AS wanted (privilege)
      WHERE NOT has_table_privilege(c.oid, wanted.privilege)
+    UNION ALL
+    SELECT p.oid::regprocedure::text, 'EXECUTE'
+      FROM functions f
+      JOIN pg_namespace n ON n.nspname = '@channel@'
+      JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = f.name
+     WHERE NOT has_function_privilege(p.oid, 'EXECUTE')
+    UNION ALL
+    SELECT c.relname, wanted.privilege
+      FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = '@channel@'
+     CROSS JOIN (VALUES ('SELECT'), ('USAGE')) AS wanted (privilege)
+     WHERE c.relname = 'jobs_position_seq' AND NOT has_sequence_privilege(c.oid, wanted.privilege)
 ), lacks AS (
     SELECT string_agg(what, ', ' ORDER BY what) AS what
       FROM (SELECT string_agg(privilege, ' and ' ORDER BY privilege) || ' on ' || name AS what FROM found GROUP BY name) l

@@ -9,6 +9,7 @@ import uuid
 import pytest
 
 from harness.daemon import SANITIZER_REPORT, clean_environment
+from harness.pg import Cluster
 from harness.waiting import wait_for
 
 
@@ -270,9 +271,9 @@ def test_a_dead_node_and_its_jobs(db, jobqd, programs, doctor):
     waits = db.enqueue("noop", queue="lonely")
     said = doctor(db)
     check(said, "nodes", "warn", r"^node web-9 \(pid 1\) is dead: its lease ended \d\d:\d\d:\d\d ago$", "start a jobqd")
-    check(said, "nodes", "warn", "^no node lives", "start a jobqd")
+    check(said, "nodes", "fail", "^no node lives", "start a jobqd")
     check(said, "held jobs", "fail", f"^1 executing job is held by no living node, the first is {job}$", "start a jobqd")
-    check(said, "queues", "warn", "^jobs wait in queue lonely, which no living node serves", r"\[queue lonely\]")
+    check(said, "queues", "fail", "^jobs wait in queue lonely, which no living node serves", r"\[queue lonely\]")
     assert said["exit"] == 69
     jobqd(db, {"lonely": {"command": programs("noop_worker")}}, lease="1s")
     db.query("UPDATE jobq.nodes SET upgrade = '{\"error\": \"it is too old\"}' WHERE id <> %s", (dead,))
@@ -309,8 +310,63 @@ def test_a_role_with_rights_that_owns_nothing(db, doctor, role):
     name = role()
     db.query(f"GRANT USAGE ON SCHEMA jobq TO {name}")
     db.query(f"GRANT ALL ON ALL TABLES IN SCHEMA jobq TO {name}")
-    check(doctor(as_role(db, name)), "rights", "warn", "does not own the history", f"GRANT admin TO {name}")
+    said = doctor(as_role(db, name))
+    check(said, "rights", "fail", r"has no right to .*EXECUTE on jobq.next_position\(\)", f"GRANT admin TO {name}")
+    assert said["exit"] == 77
     db.query(f"DROP OWNED BY {name}")
+
+
+def test_a_role_that_has_what_doctor_asks_for_can_run_jobqd(db, doctor, role, jobqd, programs):
+    """Grants one after the other what is missed, until nothing is. What is left to say is whom the history belongs to."""
+    name = role()
+    db.query(f"GRANT USAGE ON SCHEMA jobq TO {name}")
+    db.query(f"GRANT SELECT ON jobq.schema_version, jobq.jobs, jobq.nodes TO {name}")
+    for _ in range(5):
+        level, found, _ = doctor(as_role(db, name))["rights"][0]
+        if level != "fail":
+            break
+        for rights, what in re.findall(r"((?:[A-Z]+ and )*[A-Z]+) on ((?:jobq\.)?\w+(?:\([^)]*\))?)", found):
+            sort = "FUNCTION " if "(" in what else "SEQUENCE jobq." if what.endswith("_seq") else "jobq."
+            db.query(f"GRANT {rights.replace(' and ', ', ')} ON {sort}{what} TO {name}")
+    check(doctor(as_role(db, name)), "rights", "warn", "does not own the history", f"GRANT admin TO {name}")
+    node = jobqd(db.uri.replace("//admin@", f"//{name}@"), {"default": {"command": programs("fault_worker"), "concurrency": 1}})
+    db.enqueue("fail", '{"times": 1}', max_attempts=2)
+    db.query("UPDATE jobq.jobs SET scheduled_at = now()")
+    job = db.enqueue("hang")
+    wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (job,)) == "executing")
+    db.query("SELECT jobq.cancel(%s)", (job,))
+    wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (job,)) == "cancelled")
+    db.query("SELECT jobq.enqueue('ok')")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE kind = 'ok'") == 1)
+    denied = [line for line in node.log().splitlines() if "permission denied" in line and "pruner" not in line]
+    assert not denied
+    node.stop()
+    db.query(f"DROP OWNED BY {name}")
+
+
+def test_a_replica_that_reads_for_long(db, postgres, doctor):
+    """By a slot. A healthy one is nothing to mention, however long it is connected."""
+    db.query("SELECT pg_create_physical_replication_slot('doctor', true)")
+    standby = Cluster(settings={"primary_slot_name": "doctor", "hot_standby_feedback": "on", "wal_receiver_status_interval": "1s"},
+                      standby_of=postgres)
+    xmin = "SELECT age(xmin) FROM pg_replication_slots WHERE slot_name = 'doctor' AND active"
+    try:
+        standby.start()
+        wait_for(lambda: db.value(xmin) is not None)
+        said = doctor(db, "--held", "0s")
+        assert not [found for level, found, _ in said["slots"] + said["sessions"] if level != "ok" and ("doctor" in found or "walsender" in found)]
+        with standby.connect("postgres", autocommit=False) as reader:
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT 1 FROM pg_class LIMIT 1")
+            db.query("CREATE TABLE public.burnt (n int)")
+            db.query("DO $$ BEGIN FOR i IN 1 .. 10100 LOOP BEGIN INSERT INTO public.burnt VALUES (i); "
+                     "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$")
+            wait_for(lambda: (db.value(xmin) or 0) > 10000)
+            check(doctor(db), "slots", "warn", r"the replica of slot doctor holds vacuum back by \d{5} transactions", "hot_standby_feedback")
+    finally:
+        standby.remove()
+        wait_for(lambda: not db.value("SELECT active FROM pg_replication_slots WHERE slot_name = 'doctor'"))
+        db.query("SELECT pg_drop_replication_slot('doctor')")
 
 
 # ---- the host ----

@@ -313,7 +313,7 @@ def test_respawn_does_not_bring_back_a_jobqd_that_refuses_to_start(empty_db, job
     node = jobqd(empty_db, {"default": {"command": programs("noop_worker")}}, respawn="on", ready=False)
     node.wait_log("run `jobqd migrate up`")
     node.wait()
-    node.expected_exit = 78
+    node.expected_exit = 69
     wait_for(lambda: not processes_with(node.token))
     assert "starts it again" not in node.log()
 

@@ -181,7 +181,7 @@ def test_a_fork_bomb_is_gone_with_its_job(db, jobqd, programs, kind):
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "100ms"},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}})
     job = db.enqueue(kind)
-    wait_for(lambda: len(node.workers()) > 50)
+    wait_for(lambda: len(node.workers()) > 10)  # most of them end while we look
     assert wait_finished(db, db.enqueue("ok", queue="other")) == ("completed", 1, [])
     db.query("SELECT jobq.cancel(%s)", (job,))
     state, attempt, (error,) = wait_finished(db, job)

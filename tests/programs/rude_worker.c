@@ -496,7 +496,7 @@ be_bred(bool own_session, pid_t parent)
     alarm(BOMB_LIFE_S);
     if (own_session)
         setsid();
-    wait_ms(50);
+    wait_ms(200);
     if (getppid() != parent)
         hang();
     _exit(0);

@@ -39,7 +39,7 @@ map(const char *path, int flags, struct bench_shared **out, jobq_error *err)
 int
 bench_shared_create(const char *path, struct bench_shared **out, jobq_error *err)
 {
-    struct bench_shared *shared;
+    struct bench_shared *shared = NULL;
     int rc = map(path, O_CREAT | O_EXCL, &shared, err);
     if (rc != 0)
         return rc;

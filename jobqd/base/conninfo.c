@@ -47,7 +47,9 @@ may_be_secret(const char *name, size_t len)
 
 /* scheme://user:password@host/db?name=value&…; a password may hold an unescaped @ by
  * mistake, so the last @ before the path's end counts. It may also hold a ?: for libpq,
- * an @ before any / ends it in any case. */
+ * an @ before any / ends it in any case. So an @ that follows a hidden value without a /
+ * before both is hidden with all after that value: what is shown would have it end a
+ * password. */
 static void
 redact_uri(struct jobq__buf *buf, const char *uri)
 {
@@ -78,6 +80,10 @@ redact_uri(struct jobq__buf *buf, const char *uri)
         if (end[name] == '=' && may_be_secret(end, name)) {
             jobq__buf_add(buf, end, name + 1);
             jobq__buf_adds(buf, HIDDEN);
+            size_t shown = (size_t)(end + name - authority);
+            bool anonymous = at == NULL && memchr(authority, '/', shown) == NULL;
+            if (anonymous && strchr(end + name, '@') != NULL)
+                return;
         } else {
             jobq__buf_add(buf, end, len);
         }

@@ -168,6 +168,10 @@ check_conninfo(const char *text)
     }
     PQconninfoFree(options);
     PQfreemem(why);
+    struct jobq__buf again = {0};
+    conninfo_redact(&again, redacted);
+    must(strcmp(jobq__buf_cstr(&again), redacted) == 0);
+    jobq__buf_clear(&again);
     jobq__buf_clear(&uri);
     jobq__buf_clear(&shown);
 }

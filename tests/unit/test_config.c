@@ -665,15 +665,23 @@ passwords_are_hidden(void **state)
         {"postgresql://u@h/app?ssl%70%41ssword=secret&a%20b=x",
          "postgresql://u@h/app?ssl%70%41ssword=****&a%20b=x"},
         {"postgresql://u@h/app?pass%7=secret", "postgresql://u@h/app?pass%7=****"},
+        /* Without the / that is hidden the @ would end a user's name. */
+        {"postgresql://h?host=/run&password=a/b&application_name=x@y",
+         "postgresql://h?host=/run&password=****&application_name=x@y"},
+        {"postgresql://h?port=1&password=a/b&application_name=x@y",
+         "postgresql://h?port=1&password=****"},
         {"password='secret'dbname=app", "password=**** dbname=app"},
         {"user=u\fpassword=secret", "user=u\fpassword=****"},
         {"app", "app"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct jobq__buf buf = {0};
-        conninfo_redact(&buf, rows[i][0]);
-        assert_string_equal(jobq__buf_cstr(&buf), rows[i][1]);
-        jobq__buf_clear(&buf);
+        struct jobq__buf once = {0}, twice = {0};
+        conninfo_redact(&once, rows[i][0]);
+        assert_string_equal(jobq__buf_cstr(&once), rows[i][1]);
+        conninfo_redact(&twice, jobq__buf_cstr(&once));
+        assert_string_equal(jobq__buf_cstr(&twice), rows[i][1]);
+        jobq__buf_clear(&twice);
+        jobq__buf_clear(&once);
     }
 }
 

@@ -4,13 +4,17 @@
 #include <jobq/client.h>
 
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
+#include "libjobq/job.h"
 #include "libjobq/sql.h"
+#include "libjobq/until.h"
+#include "libjobq/wait.h"
 
 enum { TRIES = 5 }; /* after a serialization failure or a deadlock */
 
@@ -83,11 +87,20 @@ jobq_client_conn(jobq_client *client)
 
 /* A call, as a value, so that it can be made again. */
 struct call {
-    enum { CALL_ENQUEUE, CALL_MANY, CALL_GET, CALL_CANCEL, CALL_RETRY } kind;
+    enum {
+        CALL_ENQUEUE,
+        CALL_MANY,
+        CALL_TRY,
+        CALL_TRY_MANY,
+        CALL_GET,
+        CALL_CANCEL,
+        CALL_RETRY
+    } kind;
     const jobq_job *jobs;
     size_t n;
     int64_t id;
     int64_t *ids;
+    jobq_enqueued *made;
     jobq_job_info **info;
     int *done;
 };
@@ -100,6 +113,10 @@ make_call(jobq_client *client, const struct call *call, jobq_error *err)
         return jobq_enqueue(client->conn, call->jobs, call->ids, err);
     case CALL_MANY:
         return jobq_enqueue_many(client->conn, call->jobs, call->n, call->ids, err);
+    case CALL_TRY:
+        return jobq_try_enqueue(client->conn, call->jobs, call->made, err);
+    case CALL_TRY_MANY:
+        return jobq_try_enqueue_many(client->conn, call->jobs, call->n, call->made, err);
     case CALL_GET:
         return jobq_job_get(client->conn, client->schema, call->id, call->info, err);
     case CALL_CANCEL:
@@ -116,17 +133,41 @@ is_worth_a_try(const jobq_error *err)
     return strcmp(err->sqlstate, "40001") == 0 || strcmp(err->sqlstate, "40P01") == 0;
 }
 
-/* Makes a lost connection anew. libpq learns of a loss only where it reads: a first look
- * finds the server's last words, if it had any, and the next one the end. Within a
- * transaction that was begun on the lent connection nothing is made anew: the rest of it
- * would commit by itself. */
-static void
-reconnect_if_lost(PGconn *conn)
+/* As PQreset, but with an end. What it leaves behind then is not CONNECTION_OK. */
+static int
+reset_until(PGconn *conn, int64_t until_us, jobq_error *err)
+{
+    PostgresPollingStatusType next = PGRES_POLLING_WRITING; /* where one begins */
+    if (!PQresetStart(conn))
+        return 0; /* the call finds why */
+    while (next == PGRES_POLLING_READING || next == PGRES_POLLING_WRITING) {
+        short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+        enum jobq__poll polled = jobq__poll_until(PQsocket(conn), events, until_us);
+        if (polled == JOBQ__POLL_LATE)
+            return jobq__error(err, JOBQ_ECONN,
+                               "the connection was lost, and no new one came about in "
+                               "time");
+        if (polled == JOBQ__POLL_READY)
+            next = PQresetPoll(conn);
+    }
+    return 0;
+}
+
+/* Makes a lost connection anew. until_us: as in params.h. libpq learns of a loss only
+ * where it reads: a first look finds the server's last words, if it had any, and the next
+ * one the end. Within a transaction that was begun on the lent connection nothing is made
+ * anew: the rest of it would commit by itself. */
+static int
+reconnect_if_lost(PGconn *conn, int64_t until_us, jobq_error *err)
 {
     if (PQtransactionStatus(conn) == PQTRANS_IDLE && PQconsumeInput(conn))
         PQconsumeInput(conn);
-    if (PQstatus(conn) != CONNECTION_OK)
-        PQreset(conn);
+    if (PQstatus(conn) == CONNECTION_OK)
+        return 0;
+    if (until_us > 0)
+        return reset_until(conn, until_us, err);
+    PQreset(conn); /* the call finds what came of it */
+    return 0;
 }
 
 /* A moment that doubles with each try, and as much again by chance, for which the clock's
@@ -146,7 +187,7 @@ run(jobq_client *client, const struct call *call, jobq_error *err)
     jobq_error own = {0};
     if (!client)
         return jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
-    reconnect_if_lost(client->conn);
+    reconnect_if_lost(client->conn, 0, NULL);
     int rc = 0;
     for (int try = 0; try < TRIES; try++) {
         if (try > 0)
@@ -180,11 +221,16 @@ enqueue(jobq_client *client, struct call call, jobq_error *err)
 {
     if (!client || !client->schema || !call.jobs)
         return run(client, &call, err);
-    jobq_job *copy = with_schema(client, call.jobs, call.n);
+    jobq_job *taken, *copy;
+    int rc = jobq__jobs_take(&call.jobs, call.n, &taken, err);
+    if (rc < 0)
+        return rc;
+    copy = with_schema(client, call.jobs, call.n);
+    free(taken);
     if (!copy)
         return jobq__error(err, JOBQ_ENOMEM, "no memory");
     call.jobs = copy;
-    int rc = run(client, &call, err);
+    rc = run(client, &call, err);
     free(copy);
     return rc;
 }
@@ -206,6 +252,23 @@ jobq_client_enqueue_many(jobq_client *client, const jobq_job *jobs, size_t n,
 }
 
 int
+jobq_client_try_enqueue(jobq_client *client, const jobq_job *job, jobq_enqueued *out,
+                        jobq_error *err)
+{
+    return enqueue(
+        client, (struct call){.kind = CALL_TRY, .jobs = job, .n = 1, .made = out}, err);
+}
+
+int
+jobq_client_try_enqueue_many(jobq_client *client, const jobq_job *jobs, size_t n,
+                             jobq_enqueued *out, jobq_error *err)
+{
+    return enqueue(
+        client, (struct call){.kind = CALL_TRY_MANY, .jobs = jobs, .n = n, .made = out},
+        err);
+}
+
+int
 jobq_client_job_get(jobq_client *client, int64_t id, jobq_job_info **out, jobq_error *err)
 {
     return run(client, &(struct call){.kind = CALL_GET, .id = id, .info = out}, err);
@@ -221,4 +284,28 @@ int
 jobq_client_retry(jobq_client *client, int64_t id, int *done, jobq_error *err)
 {
     return run(client, &(struct call){.kind = CALL_RETRY, .id = id, .done = done}, err);
+}
+
+int
+jobq_client_wait(jobq_client *client, int64_t id, int64_t timeout_ms, jobq_job_info **out,
+                 jobq_error *err)
+{
+    struct jobq__wait wait;
+    jobq_error own = {0};
+    int rc = jobq__wait_check(timeout_ms, out, err);
+    if (rc == 0 && !client)
+        rc = jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
+    if (rc < 0)
+        return rc;
+    jobq__wait_begin(&wait, timeout_ms);
+    do {
+        rc = reconnect_if_lost(client->conn, jobq__wait_until(&wait), &own);
+        if (rc == 0)
+            rc = jobq__wait_look(&wait, client->conn, client->schema, id, out, &own);
+    } while ((rc == 0 || rc == JOBQ_ECONN) && jobq__wait_pause(&wait));
+    if (rc < 0 && err)
+        *err = own;
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
+    return jobq__wait_timed_out(&wait, id, timeout_ms, err);
 }

@@ -32,6 +32,10 @@ jobq_code_name(int code)
         return "JOBQ_EIO";
     case JOBQ_ESCHEMA:
         return "JOBQ_ESCHEMA";
+    case JOBQ_ECONFLICT:
+        return "JOBQ_ECONFLICT";
+    case JOBQ_ETIMEOUT:
+        return "JOBQ_ETIMEOUT";
     }
     return "JOBQ_E?";
 }

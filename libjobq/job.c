@@ -2,6 +2,7 @@
 #include "libjobq/job.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 #include "libjobq/params.h"
 #include "libjobq/row.h"
 #include "libjobq/sql.h"
-#include "libjobq/utf8.h"
+#include "libjobq/text.h"
+#include "libjobq/unique.h"
 
 enum { DEFAULT_MAX_ATTEMPTS = 20 };
 
@@ -24,49 +26,15 @@ static const int64_t MAX_TIME_US =
 /* ---- checks ---- */
 
 static int
-check_utf8(const char *text, size_t len, const char *prefix, const char *member,
-           jobq_error *err)
-{
-    for (size_t i = 0; i < len;) {
-        size_t n = jobq__utf8_len((const unsigned char *)text + i, len - i);
-        if (n == 0)
-            return jobq__error(err, JOBQ_EINVAL,
-                               "%s%s must be UTF-8, got byte 0x%02X at byte %zu", prefix,
-                               member, (unsigned)(unsigned char)text[i], i + 1);
-        i += n;
-    }
-    return 0;
-}
-
-static int
 check_name(const char *text, size_t most, const char *prefix, const char *member,
            jobq_error *err)
 {
     size_t len = strlen(text);
     if (len >= 1 && len <= most)
-        return check_utf8(text, len, prefix, member, err);
+        return jobq__text_check(text, prefix, member, err);
     return jobq__error(err, JOBQ_EINVAL,
                        "%s%s must be text of 1 to %zu bytes, got %zu bytes", prefix,
                        member, most, len);
-}
-
-static int
-check_tags(const jobq_job *job, const char *prefix, jobq_error *err)
-{
-    if (job->n_tags > 0 && !job->tags)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "%stags must be an array of n_tags strings, got NULL", prefix);
-    for (size_t i = 0; i < job->n_tags; i++) {
-        char member[40];
-        snprintf(member, sizeof member, "tags[%zu]", i);
-        if (!job->tags[i])
-            return jobq__error(err, JOBQ_EINVAL, "%s%s must be a string, got NULL",
-                               prefix, member);
-        int rc = check_utf8(job->tags[i], strlen(job->tags[i]), prefix, member, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
 }
 
 static int
@@ -100,7 +68,61 @@ check_texts(const jobq_job *job, const char *prefix, jobq_error *err)
         if (rc < 0)
             return rc;
     }
-    return check_tags(job, prefix, err);
+    return jobq__texts_check(job->tags, job->n_tags, prefix, "tags", "n_tags", err);
+}
+
+/* What can be told without the database's clock: the rest, a delay and a time, is up to
+ * it. */
+static int
+check_expiry(const jobq_job *job, const char *prefix, jobq_error *err)
+{
+    if (job->expires_in_ms > 0 && job->expires_at_us > 0)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%sexpires_in_ms and expires_at_us exclude each other",
+                           prefix);
+    if (job->expires_in_ms > 0 && job->expires_in_ms <= job->delay_ms)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%sexpires_in_ms must be more than delay_ms, %" PRId64
+                           ", or 0, got %" PRId64,
+                           prefix, job->delay_ms, job->expires_in_ms);
+    if (job->expires_at_us > 0 && job->expires_at_us <= job->scheduled_at_us)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%sexpires_at_us must be after scheduled_at_us, %" PRId64
+                           ", or 0, got %" PRId64,
+                           prefix, job->scheduled_at_us, job->expires_at_us);
+    return 0;
+}
+
+/* What a jobq_job was before it had an expiry. */
+#define FIRST_SIZE offsetof(jobq_job, expires_at_us)
+
+void
+jobq__job_take(jobq_job *out, const jobq_job *given)
+{
+    *out = (jobq_job){.size = given->size};
+    if (given->size == FIRST_SIZE || given->size == sizeof *out)
+        memcpy(out, given, given->size);
+    if (given->size == FIRST_SIZE)
+        out->size = sizeof *out;
+}
+
+int
+jobq__jobs_take(const jobq_job **jobs, size_t n, jobq_job **copy, jobq_error *err)
+{
+    const char *given = (const char *)*jobs;
+    *copy = NULL;
+    if (n == 0 || !*jobs || (*jobs)->size != FIRST_SIZE)
+        return 0;
+    if (!(*copy = calloc(n, sizeof **copy)))
+        return jobq__error(err, JOBQ_ENOMEM, "no memory for %zu jobs", n);
+    for (size_t i = 0; i < n; i++) {
+        jobq_job *job = &(*copy)[i];
+        memcpy(job, given + i * FIRST_SIZE, FIRST_SIZE);
+        if (job->size == FIRST_SIZE)
+            job->size = sizeof *job;
+    }
+    *jobs = *copy;
+    return 0;
 }
 
 int
@@ -124,6 +146,8 @@ jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
         {job->delay_ms, 0, MAX_DELAY_MS, "delay_ms", "0 to 31622400000000"},
         {job->scheduled_at_us, 0, MAX_TIME_US, "scheduled_at_us",
          "0 to 253402300799000000"},
+        {job->expires_at_us, 0, MAX_TIME_US, "expires_at_us", "0 to 253402300799000000"},
+        {job->expires_in_ms, 0, MAX_DELAY_MS, "expires_in_ms", "0 to 31622400000000"},
     };
     int rc = check_texts(job, prefix, err);
     for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof numbers[0]; i++)
@@ -134,9 +158,13 @@ jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
         rc = jobq__error(err, JOBQ_EINVAL,
                          "%sdelay_ms and scheduled_at_us exclude each other", prefix);
     if (rc == 0)
+        rc = check_expiry(job, prefix, err);
+    if (rc == 0)
         rc = check_object(job->args, prefix, "args", err);
     if (rc == 0)
         rc = check_object(job->meta, prefix, "meta", err);
+    if (rc == 0)
+        rc = jobq__unique_check(job, prefix, err);
     return rc;
 }
 
@@ -165,18 +193,29 @@ put_int8_or_null(struct jobq__params *params, int64_t value)
         jobq__params_null(params, JOBQ__INT8);
 }
 
-int
-jobq_enqueue(PGconn *conn, const jobq_job *job, int64_t *id, jobq_error *err)
+/* The parameters that try_enqueue has beyond enqueue's. */
+static void
+put_rest(struct jobq__params *params, const jobq_job *job, struct jobq__buf *unique)
 {
-    if (!job)
-        return jobq__error(err, JOBQ_EINVAL, "job must point to a jobq_job, got NULL");
-    int rc = jobq__job_check(job, "", err);
-    if (rc == 0)
-        rc = jobq__sql_check_conn(conn, err);
-    if (rc < 0)
-        return rc;
+    if (job->unique_by) {
+        jobq__unique_put(unique, job->unique_by);
+        params->failed |= !jobq__buf_cstr(unique);
+    }
+    jobq__params_json(params, job->unique_by ? unique->data : NULL);
+    jobq__params_text(params, jobq__conflict_word(job->on_conflict));
+    jobq__params_json(params, job->replace);
+    put_int8_or_null(params, job->expires_at_us);
+    put_int8_or_null(params, job->expires_in_ms);
+}
+
+static int
+enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out, jobq_error *err)
+{
+    bool plain = !job->unique_key && !job->unique_by && !job->expires_at_us &&
+                 !job->expires_in_ms && job->on_conflict == JOBQ_ON_CONFLICT_IGNORE;
     struct jobq__array tags = {0};
     struct jobq__params params = {0};
+    struct jobq__buf unique = {0};
     PGresult *result;
     put_tags(&tags, job);
     jobq__params_text(&params, job->kind);
@@ -195,39 +234,72 @@ jobq_enqueue(PGconn *conn, const jobq_job *job, int64_t *id, jobq_error *err)
         jobq__params_int4(&params, job->timeout_ms);
     else
         jobq__params_null(&params, JOBQ__INT4);
-    rc = jobq__sql_run(conn, job->schema, JOBQ__SQL_ENQUEUE, &params, &result, err);
+    if (!plain)
+        put_rest(&params, job, &unique);
+    int rc = jobq__sql_run(conn, job->schema,
+                           plain ? JOBQ__SQL_ENQUEUE : JOBQ__SQL_TRY_ENQUEUE, &params,
+                           &result, err);
     jobq__array_clear(&tags);
+    jobq__buf_clear(&unique);
     if (rc < 0)
         return rc;
-    if (id)
-        jobq__field_int(result, 0, 0, id);
+    if (out) {
+        const char *word = NULL;
+        size_t len = 0;
+        jobq__field_int(result, 0, 0, &out->id);
+        jobq__field_text(result, 0, 1, &word, &len);
+        out->conflict = jobq__conflict_read(word, len);
+    }
     PQclear(result);
     return 0;
+}
+
+int
+jobq_try_enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out, jobq_error *err)
+{
+    if (!job)
+        return jobq__error(err, JOBQ_EINVAL, "job must point to a jobq_job, got NULL");
+    jobq_job taken;
+    jobq__job_take(&taken, job);
+    int rc = jobq__job_check(&taken, "", err);
+    if (rc == 0)
+        rc = jobq__sql_check_conn(conn, err);
+    return rc < 0 ? rc : enqueue(conn, &taken, out, err);
+}
+
+int
+jobq_enqueue(PGconn *conn, const jobq_job *job, int64_t *id, jobq_error *err)
+{
+    jobq_enqueued done;
+    int rc = jobq_try_enqueue(conn, job, &done, err);
+    if (rc == 0 && id)
+        *id = done.id;
+    return rc;
 }
 
 /* ---- by id ---- */
 
 static int
 run_on_id(PGconn *conn, const char *schema, int64_t id, enum jobq__statement statement,
-          PGresult **out, jobq_error *err)
+          int64_t until_us, PGresult **out, jobq_error *err)
 {
     int rc = jobq__sql_check_conn(conn, err);
     if (rc < 0)
         return rc;
-    struct jobq__params params = {0};
+    struct jobq__params params = {.until_us = until_us};
     jobq__params_int8(&params, id);
     return jobq__sql_run(conn, schema, statement, &params, out, err);
 }
 
 int
-jobq_job_get(PGconn *conn, const char *schema, int64_t id, jobq_job_info **out,
-             jobq_error *err)
+jobq__job_get(PGconn *conn, const char *schema, int64_t id, int64_t until_us,
+              jobq_job_info **out, jobq_error *err)
 {
     if (!out)
         return jobq__error(err, JOBQ_EINVAL,
                            "out must point to a jobq_job_info *, got NULL");
     PGresult *result;
-    int rc = run_on_id(conn, schema, id, JOBQ__SQL_GET, &result, err);
+    int rc = run_on_id(conn, schema, id, JOBQ__SQL_GET, until_us, &result, err);
     if (rc < 0)
         return rc;
     if (PQntuples(result) == 0)
@@ -236,6 +308,13 @@ jobq_job_get(PGconn *conn, const char *schema, int64_t id, jobq_job_info **out,
         rc = jobq__row_read(result, 0, out, err);
     PQclear(result);
     return rc;
+}
+
+int
+jobq_job_get(PGconn *conn, const char *schema, int64_t id, jobq_job_info **out,
+             jobq_error *err)
+{
+    return jobq__job_get(conn, schema, id, 0, out, err);
 }
 
 void
@@ -249,7 +328,7 @@ change(PGconn *conn, const char *schema, int64_t id, enum jobq__statement statem
        int *done, jobq_error *err)
 {
     PGresult *result;
-    int rc = run_on_id(conn, schema, id, statement, &result, err);
+    int rc = run_on_id(conn, schema, id, statement, 0, &result, err);
     if (rc < 0)
         return rc;
     bool changed = false;

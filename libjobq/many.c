@@ -1,7 +1,8 @@
-/* many.c: jobq_enqueue_many. Rows go in by INSERT … SELECT FROM unnest(binary arrays): of
- * what was measured the fastest way into Postgres. Only columns in which some job differs
- * from the default are sent. Jobs with a unique_key go through the SQL function, which
- * knows what to answer for a conflict. */
+/* many.c: jobq_enqueue_many, jobq_try_enqueue_many. Rows go in by INSERT … SELECT FROM
+ * unnest(binary arrays): of what was measured the fastest way into Postgres. Only columns
+ * in which some job differs from the default are sent. Jobs that are to be unique go
+ * through the SQL function, which knows what to answer for a conflict; so do those of
+ * which only the database's clock can tell whether they are well, since it names them. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "libjobq/job.h"
 #include "libjobq/params.h"
 #include "libjobq/sql.h"
+#include "libjobq/unique.h"
 
 /* In one statement, unless a single job has more bytes. Postgres takes 256 MB in a JSON
  * array, and holds several copies of a statement in memory. */
@@ -29,14 +31,15 @@ enum { ROWS = 1000, BYTES = 8 * 1024 * 1024 };
     X(timeout_ms, JOBQ__INT4, "int[]", "u.timeout_ms")                                   \
     X(scheduled_at, JOBQ__INT8, "bigint[]", SCHEDULED_AT)                                \
     X(key, JOBQ__TEXT, "text[]", "u.key")                                                \
-    X(tags, JOBQ__TEXT, "text[]", "u.tags::text[]")
+    X(tags, JOBQ__TEXT, "text[]", "u.tags::text[]")                                      \
+    X(expires_at, JOBQ__INT8, "bigint[]", TIME("expires_at"))
 
-/* Microseconds since 1970, or as a negative number the delay from now in milliseconds;
- * null: now. */
-#define SCHEDULED_AT                                                                     \
-    "coalesce(CASE WHEN u.scheduled_at < 0"                                              \
-    " THEN clock_timestamp() - u.scheduled_at * interval '1 millisecond'"                \
-    " ELSE timestamptz 'epoch' + u.scheduled_at * interval '1 microsecond' END, now())"
+/* Microseconds since 1970, or as a negative number the delay from now in milliseconds. */
+#define TIME(column)                                                                     \
+    "CASE WHEN u." column " < 0 THEN clock_timestamp() - u." column                      \
+    " * interval '1 millisecond' ELSE timestamptz 'epoch' + u." column                   \
+    " * interval '1 microsecond' END"
+#define SCHEDULED_AT "coalesce(" TIME("scheduled_at") ", now())"
 
 enum column {
 #define X(name, type, array, value) COLUMN_##name,
@@ -61,7 +64,8 @@ struct many {
     const jobq_job *jobs;
     size_t n;
     bool used[COLUMN_COUNT];
-    bool unique; /* some job has a unique_key */
+    bool by_function; /* some job is to be unique, or only the database can tell whether
+                         it is well, and is to name it */
     struct jobq__array arrays[COLUMN_COUNT];
     struct jobq__buf sql;
     struct jobq__buf text; /* a tags literal, or the JSON of a batch */
@@ -101,7 +105,12 @@ note_use(struct many *many, const jobq_job *job)
     many->used[COLUMN_scheduled_at] |= job->delay_ms != 0 || job->scheduled_at_us != 0;
     many->used[COLUMN_key] |= job->key != NULL;
     many->used[COLUMN_tags] |= job->n_tags != 0;
-    many->unique |= job->unique_key != NULL;
+    many->used[COLUMN_expires_at] |= job->expires_at_us != 0 || job->expires_in_ms != 0;
+    bool delayed_till = job->delay_ms > 0 && job->expires_at_us > 0;
+    bool timed_for = job->scheduled_at_us > 0 && job->expires_in_ms > 0;
+    many->by_function |= job->unique_key != NULL || job->unique_by != NULL ||
+                         job->on_conflict != JOBQ_ON_CONFLICT_IGNORE || delayed_till ||
+                         timed_for;
 }
 
 static int
@@ -178,6 +187,17 @@ add_json(struct jobq__array *array, const char *text)
     jobq__array_add_jsonb(array, json, strlen(json));
 }
 
+static void
+add_time(struct jobq__array *array, int64_t at_us, int64_t delay_ms)
+{
+    if (at_us > 0)
+        jobq__array_add_int8(array, at_us);
+    else if (delay_ms > 0)
+        jobq__array_add_int8(array, -delay_ms);
+    else
+        jobq__array_add_null(array);
+}
+
 /* A text[] literal, {"a","b"}: unnest would flatten an array of arrays. */
 static void
 add_tags(struct many *many, const jobq_job *job)
@@ -223,37 +243,39 @@ add_row(struct many *many, const jobq_job *job)
         else
             jobq__array_add_null(&a[COLUMN_timeout_ms]);
     }
-    if (used[COLUMN_scheduled_at]) {
-        if (job->scheduled_at_us > 0)
-            jobq__array_add_int8(&a[COLUMN_scheduled_at], job->scheduled_at_us);
-        else if (job->delay_ms > 0)
-            jobq__array_add_int8(&a[COLUMN_scheduled_at], -job->delay_ms);
-        else
-            jobq__array_add_null(&a[COLUMN_scheduled_at]);
-    }
+    if (used[COLUMN_scheduled_at])
+        add_time(&a[COLUMN_scheduled_at], job->scheduled_at_us, job->delay_ms);
     if (used[COLUMN_key])
         add_text(&a[COLUMN_key], job->key);
     if (used[COLUMN_tags])
         add_tags(many, job);
+    if (used[COLUMN_expires_at])
+        add_time(&a[COLUMN_expires_at], job->expires_at_us, job->expires_in_ms);
 }
 
+/* The second column is what came of it, where there is one. */
 static int
-read_ids(PGresult *result, size_t n, int64_t *ids, jobq_error *err)
+read_ids(PGresult *result, size_t n, jobq_enqueued *out, jobq_error *err)
 {
     int rc = 0;
     if ((size_t)PQntuples(result) != n)
         rc = jobq__error(err, JOBQ_EDB, "the database answered with %d ids for %zu jobs",
                          PQntuples(result), n);
-    for (size_t i = 0; rc == 0 && ids && i < n; i++)
-        if (!jobq__field_int(result, (int)i, 0, &ids[i]))
+    for (size_t i = 0; rc == 0 && out && i < n; i++) {
+        const char *word = NULL;
+        size_t len = 0;
+        if (!jobq__field_int(result, (int)i, 0, &out[i].id))
             rc = jobq__error(err, JOBQ_EDB,
                              "the database answered with something that is no id");
+        jobq__field_text(result, (int)i, 1, &word, &len);
+        out[i].conflict = jobq__conflict_read(word, len);
+    }
     PQclear(result);
     return rc;
 }
 
 static int
-insert_rows(struct many *many, size_t from, size_t n, int64_t *ids, jobq_error *err)
+insert_rows(struct many *many, size_t from, size_t n, jobq_enqueued *out, jobq_error *err)
 {
     struct jobq__params params = {0};
     for (size_t c = 0; c < COLUMN_COUNT; c++)
@@ -266,10 +288,10 @@ insert_rows(struct many *many, size_t from, size_t n, int64_t *ids, jobq_error *
             jobq__params_array(&params, array_type(columns[c].type), &many->arrays[c]);
     PGresult *result;
     int rc = jobq__sql_run_text(many->conn, many->sql.data, &params, &result, err);
-    return rc < 0 ? rc : read_ids(result, n, ids, err);
+    return rc < 0 ? rc : read_ids(result, n, out, err);
 }
 
-/* ---- with unique keys: as JSON, through the SQL function ---- */
+/* ---- by the SQL function, as JSON ---- */
 
 static void
 put_member(struct jobq__buf *json, const char *name, const char *text, bool raw)
@@ -296,9 +318,10 @@ put_integer(struct jobq__buf *json, const char *name, int value)
 /* A time that the database reads: an absolute one. A delay counts from `now_us`, its own
  * clock. */
 static void
-put_time(struct jobq__buf *json, const jobq_job *job, int64_t now_us)
+put_time(struct jobq__buf *json, const char *name, int64_t at_us, int64_t delay_ms,
+         int64_t now_us)
 {
-    int64_t us = job->delay_ms > 0 ? now_us + job->delay_ms * 1000 : job->scheduled_at_us;
+    int64_t us = delay_ms > 0 ? now_us + delay_ms * 1000 : at_us;
     char text[64];
     if (us <= 0)
         return;
@@ -309,7 +332,7 @@ put_time(struct jobq__buf *json, const jobq_job *job, int64_t now_us)
         return;
     size_t len = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
     snprintf(text + len, sizeof text - len, ".%06" PRId64 "Z", us % 1000000);
-    put_member(json, "scheduled_at", text, false);
+    put_member(json, name, text, false);
 }
 
 static void
@@ -325,7 +348,14 @@ put_job(struct jobq__buf *json, const jobq_job *job, int64_t now_us)
     put_integer(json, "priority", job->priority);
     put_integer(json, "max_attempts", job->max_attempts);
     put_integer(json, "timeout_ms", job->timeout_ms);
-    put_time(json, job, now_us);
+    put_time(json, "scheduled_at", job->scheduled_at_us, job->delay_ms, now_us);
+    put_time(json, "expires_at", job->expires_at_us, job->expires_in_ms, now_us);
+    if (job->unique_by) {
+        jobq__buf_adds(json, ",\"unique_by\":");
+        jobq__unique_put(json, job->unique_by);
+    }
+    put_member(json, "on_conflict", jobq__conflict_word(job->on_conflict), false);
+    put_member(json, "replace", job->replace, true);
     if (job->n_tags > 0)
         jobq__buf_adds(json, ",\"tags\":[");
     for (size_t i = 0; i < job->n_tags; i++) {
@@ -350,12 +380,32 @@ database_now(PGconn *conn, int64_t *us, jobq_error *err)
     return 0;
 }
 
+/* `jobq.try_enqueue_many: jobs[100].expires_at must be …`: the function has seen a batch
+ * alone, which begins at `from`. */
+static void
+name_element(size_t from, const jobq_error *why, jobq_error *err)
+{
+    static const char before[] = "jobq.try_enqueue_many: jobs[";
+    const char *nth = why->message + sizeof before - 1;
+    char *behind = NULL;
+    *err = *why;
+    if (strncmp(why->message, before, sizeof before - 1) != 0)
+        return;
+    size_t n = strtoul(nth, &behind, 10);
+    if (behind == nth || *behind != ']')
+        return;
+    jobq__error(err, why->code, "%s%zu%s", before, from + n, behind);
+    memcpy(err->sqlstate, why->sqlstate, sizeof err->sqlstate);
+}
+
 static int
-insert_unique(struct many *many, size_t from, size_t n, int64_t *ids, jobq_error *err)
+insert_by_function(struct many *many, size_t from, size_t n, jobq_enqueued *out,
+                   jobq_error *err)
 {
     struct jobq__buf *json = &many->text;
     int64_t now_us = 0;
-    int rc = many->used[COLUMN_scheduled_at] ? database_now(many->conn, &now_us, err) : 0;
+    bool timed = many->used[COLUMN_scheduled_at] || many->used[COLUMN_expires_at];
+    int rc = timed ? database_now(many->conn, &now_us, err) : 0;
     if (rc < 0)
         return rc;
     jobq__buf_reset(json);
@@ -368,11 +418,14 @@ insert_unique(struct many *many, size_t from, size_t n, int64_t *ids, jobq_error
     if (!text)
         return jobq__error(err, JOBQ_ENOMEM, "no memory");
     struct jobq__params params = {0};
+    jobq_error why = {0};
     PGresult *result;
     jobq__params_json(&params, text);
-    rc = jobq__sql_run(many->conn, many->jobs[0].schema, JOBQ__SQL_ENQUEUE_MANY, &params,
-                       &result, err);
-    return rc < 0 ? rc : read_ids(result, n, ids, err);
+    rc = jobq__sql_run(many->conn, many->jobs[0].schema, JOBQ__SQL_TRY_ENQUEUE_MANY,
+                       &params, &result, &why);
+    if (rc < 0 && err)
+        name_element(from, &why, err);
+    return rc < 0 ? rc : read_ids(result, n, out, err);
 }
 
 /* ---- all of it ---- */
@@ -405,27 +458,27 @@ batch_size(const struct many *many, size_t from)
 }
 
 static int
-insert_all(struct many *many, int64_t *ids, jobq_error *err)
+insert_all(struct many *many, jobq_enqueued *out, jobq_error *err)
 {
-    int rc = many->unique ? 0 : make_insert(many, err);
+    int rc = many->by_function ? 0 : make_insert(many, err);
     for (size_t from = 0, n; rc == 0 && from < many->n; from += n) {
-        int64_t *some = ids ? ids + from : NULL;
+        jobq_enqueued *some = out ? out + from : NULL;
         n = batch_size(many, from);
-        rc = many->unique ? insert_unique(many, from, n, some, err)
-                          : insert_rows(many, from, n, some, err);
+        rc = many->by_function ? insert_by_function(many, from, n, some, err)
+                               : insert_rows(many, from, n, some, err);
     }
     return rc;
 }
 
 /* Several statements are one transaction: the caller's, or one begun here. */
 static int
-in_transaction(struct many *many, int64_t *ids, jobq_error *err)
+in_transaction(struct many *many, jobq_enqueued *out, jobq_error *err)
 {
     bool begin =
         batch_size(many, 0) < many->n && PQtransactionStatus(many->conn) == PQTRANS_IDLE;
     int rc = begin ? run_plain(many->conn, "BEGIN", err) : 0;
     if (rc == 0)
-        rc = insert_all(many, ids, err);
+        rc = insert_all(many, out, err);
     if (begin && rc == 0)
         rc = run_plain(many->conn, "COMMIT", err);
     else if (begin && PQstatus(many->conn) == CONNECTION_OK)
@@ -433,29 +486,58 @@ in_transaction(struct many *many, int64_t *ids, jobq_error *err)
     return rc;
 }
 
-int
-jobq_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, int64_t *ids,
-                  jobq_error *err)
+/* out, and what is made of it: the caller's only when all went well. */
+static int
+enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, jobq_enqueued *out,
+             jobq_error *err)
 {
-    if (n > 0 && !jobs)
-        return jobq__error(err, JOBQ_EINVAL, "jobs must point to %zu jobs, got NULL", n);
     struct many many = {.conn = conn, .jobs = jobs, .n = n};
     int rc = check_all(&many, err);
     if (rc == 0)
         rc = jobq__sql_check_conn(conn, err);
-    /* Ids are the caller's only when all went well: out parameters are untouched on
-     * failure. */
-    int64_t *made = rc == 0 && ids && n > 0 ? malloc(n * sizeof *made) : NULL;
-    if (rc == 0 && ids && n > 0 && !made)
-        rc = jobq__error(err, JOBQ_ENOMEM, "no memory for %zu ids", n);
     if (rc == 0 && n > 0)
-        rc = in_transaction(&many, made, err);
-    if (rc == 0 && made)
-        memcpy(ids, made, n * sizeof *made);
-    free(made);
+        rc = in_transaction(&many, out, err);
     for (size_t c = 0; c < COLUMN_COUNT; c++)
         jobq__array_clear(&many.arrays[c]);
     jobq__buf_clear(&many.sql);
     jobq__buf_clear(&many.text);
     return rc;
+}
+
+/* Only one of ids and out; both may be NULL. They are untouched on failure. */
+static int
+many_into(PGconn *conn, const jobq_job *jobs, size_t n, int64_t *ids, jobq_enqueued *out,
+          jobq_error *err)
+{
+    if (n > 0 && !jobs)
+        return jobq__error(err, JOBQ_EINVAL, "jobs must point to %zu jobs, got NULL", n);
+    jobq_job *copy = NULL;
+    int rc = jobq__jobs_take(&jobs, n, &copy, err);
+    bool wanted = (ids || out) && n > 0;
+    jobq_enqueued *made = rc == 0 && wanted ? calloc(n, sizeof *made) : NULL;
+    if (rc == 0 && wanted && !made)
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory for %zu ids", n);
+    if (rc == 0)
+        rc = enqueue_many(conn, jobs, n, made, err);
+    for (size_t i = 0; rc == 0 && ids && i < n; i++)
+        ids[i] = made[i].id;
+    if (rc == 0 && out && made)
+        memcpy(out, made, n * sizeof *made);
+    free(made);
+    free(copy);
+    return rc;
+}
+
+int
+jobq_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, int64_t *ids,
+                  jobq_error *err)
+{
+    return many_into(conn, jobs, n, ids, NULL, err);
+}
+
+int
+jobq_try_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, jobq_enqueued *out,
+                      jobq_error *err)
+{
+    return many_into(conn, jobs, n, NULL, out, err);
 }

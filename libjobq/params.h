@@ -10,7 +10,7 @@
 
 #include "libjobq/array.h"
 
-#define JOBQ__PARAMS_MAX 16
+#define JOBQ__PARAMS_MAX 20
 
 /* All zero is valid and empty. What was added is lent until the statement is sent. */
 struct jobq__params {
@@ -20,7 +20,9 @@ struct jobq__params {
     int lengths[JOBQ__PARAMS_MAX];
     int formats[JOBQ__PARAMS_MAX];
     char ints[JOBQ__PARAMS_MAX][8];
-    bool failed; /* an array could not be built: no memory */
+    bool failed;      /* an array could not be built: no memory */
+    int64_t until_us; /* the answer must be there by this moment (until.h), or the
+                         connection is broken off; 0: whenever it comes */
 };
 
 void jobq__params_int8(struct jobq__params *params, int64_t value);

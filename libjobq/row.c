@@ -27,12 +27,15 @@ enum column {
     COLUMN_INSERTED_AT,
     COLUMN_SCHEDULED_AT,
     COLUMN_ATTEMPTED_AT,
-    COLUMN_FINISHED_AT
+    COLUMN_FINISHED_AT,
+    COLUMN_EXPIRES_AT,
+    COLUMN_PROGRESS, /* in millionths */
+    COLUMN_PROGRESS_NOTE
 };
 
 struct texts {
-    const char *at[COLUMN_UNIQUE_KEY + 1];
-    size_t len[COLUMN_UNIQUE_KEY + 1];
+    const char *at[COLUMN_PROGRESS_NOTE + 1];
+    size_t len[COLUMN_PROGRESS_NOTE + 1];
 };
 
 static bool
@@ -47,7 +50,9 @@ find_texts(const PGresult *result, int row, struct texts *texts)
 {
     size_t need = 0;
     memset(texts, 0, sizeof *texts);
-    for (int c = COLUMN_QUEUE; c <= COLUMN_UNIQUE_KEY; c++) {
+    for (int c = COLUMN_QUEUE; c <= COLUMN_PROGRESS_NOTE; c++) {
+        if (c > COLUMN_UNIQUE_KEY && c != COLUMN_PROGRESS_NOTE)
+            continue;
         bool found =
             is_jsonb(c) ? jobq__field_jsonb(result, row, c, &texts->at[c], &texts->len[c])
                         : jobq__field_text(result, row, c, &texts->at[c], &texts->len[c]);
@@ -111,6 +116,11 @@ jobq__row_read(const PGresult *result, int row, jobq_job_info **out, jobq_error 
     info->scheduled_at_us = number(result, row, COLUMN_SCHEDULED_AT);
     info->attempted_at_us = number(result, row, COLUMN_ATTEMPTED_AT);
     info->finished_at_us = number(result, row, COLUMN_FINISHED_AT);
+    info->expires_at_us = number(result, row, COLUMN_EXPIRES_AT);
+    info->progress = PQgetisnull(result, row, COLUMN_PROGRESS)
+                         ? -1
+                         : (double)number(result, row, COLUMN_PROGRESS) / 1e6;
+    info->progress_note = put(&at, &texts, COLUMN_PROGRESS_NOTE);
     *out = info;
     return 0;
 }

@@ -1,9 +1,12 @@
 /* sql.c: see sql.h. */
 #include "libjobq/sql.h"
 
+#include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "libjobq/error.h"
+#include "libjobq/until.h"
 
 /* Our texts are UTF-8, whatever the server keeps them in. SQL_ASCII says that nobody
  * converts anything. */
@@ -77,7 +80,7 @@ code_of(const char *state)
         {"08", JOBQ_ECONN},      {"57P0", JOBQ_ECONN},      {"22", JOBQ_EINVAL},
         {"23514", JOBQ_EINVAL},  {"P0002", JOBQ_ENOTFOUND}, {"55000", JOBQ_ESTATE},
         {"25", JOBQ_ESTATE},     {"3F000", JOBQ_ESCHEMA},   {"42P01", JOBQ_ESCHEMA},
-        {"42883", JOBQ_ESCHEMA},
+        {"42883", JOBQ_ESCHEMA}, {"42703", JOBQ_ESCHEMA},   {"23505", JOBQ_ECONFLICT},
     };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (strncmp(state, codes[i].prefix, strlen(codes[i].prefix)) == 0)
@@ -106,14 +109,66 @@ failure(PGconn *conn, const PGresult *result, jobq_error *err)
     return code;
 }
 
+/* Nobody will read the answer, and libpq would wait for it before anything else on this
+ * connection, also where its user thinks that it is idle. So it ends here, in libpq's
+ * eyes too, as if the network had cut it. */
+static void
+break_off(PGconn *conn)
+{
+    enum { READS = 1000 }; /* what had come before the end */
+    shutdown(PQsocket(conn), SHUT_RDWR);
+    for (int i = 0; i < READS && PQstatus(conn) == CONNECTION_OK; i++)
+        if (!PQconsumeInput(conn))
+            break;
+}
+
+/* As PQexecParams, but NULL, with *late, when the time is over before the answer is
+ * there. To send cannot block: the connection was idle, and the statement is small. */
+static PGresult *
+exec_until(PGconn *conn, const char *text, const struct jobq__params *params, bool *late)
+{
+    PGresult *last = NULL, *result;
+    if (!PQsendQueryParams(conn, text, params->n, params->types, params->values,
+                           params->lengths, params->formats, 1))
+        return NULL;
+    do {
+        while (PQisBusy(conn)) {
+            if (jobq__poll_until(PQsocket(conn), POLLIN, params->until_us) ==
+                JOBQ__POLL_LATE) {
+                break_off(conn);
+                PQclear(last);
+                *late = true;
+                return NULL;
+            }
+            /* Also where the socket is quiet: TLS may hold bytes back. */
+            if (!PQconsumeInput(conn))
+                break; /* lost: PQgetResult tells */
+        }
+        result = PQgetResult(conn);
+        if (result) {
+            PQclear(last);
+            last = result;
+        }
+    } while (result);
+    return last;
+}
+
 int
 jobq__sql_run_text(PGconn *conn, const char *text, const struct jobq__params *params,
                    PGresult **out, jobq_error *err)
 {
     if (params->failed)
         return jobq__error(err, JOBQ_ENOMEM, "no memory");
-    PGresult *result = PQexecParams(conn, text, params->n, params->types, params->values,
-                                    params->lengths, params->formats, 1);
+    bool late = false;
+    PGresult *result =
+        params->until_us > 0
+            ? exec_until(conn, text, params, &late)
+            : PQexecParams(conn, text, params->n, params->types, params->values,
+                           params->lengths, params->formats, 1);
+    if (late)
+        return jobq__error(err, JOBQ_ECONN,
+                           "the database has not answered in time: the connection was "
+                           "broken off");
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
         int rc = failure(conn, result, err);

@@ -3,6 +3,7 @@
 #define JOBQ__UTF8_H
 
 #include <stddef.h>
+#include <string.h>
 
 /* The length (1 … 4) of the well-formed sequence at text, 0 if there is none within len
  * bytes. Overlong forms, surrogates and values above U+10FFFF are not well-formed
@@ -40,6 +41,21 @@ jobq__utf8_len(const unsigned char *text, size_t len)
         if ((text[i] & 0xC0) != 0x80)
             return 0;
     return n;
+}
+
+/* The first byte of a string that belongs to no well-formed sequence; NULL: all do. */
+static inline const unsigned char *
+jobq__utf8_fault(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    const unsigned char *end = at + strlen(text);
+    while (at < end) {
+        size_t n = jobq__utf8_len(at, (size_t)(end - at));
+        if (n == 0)
+            return at;
+        at += n;
+    }
+    return NULL;
 }
 
 #endif

@@ -256,7 +256,8 @@ jobq_work_progress(jobq_work *work, double done, const char *note, jobq_error *e
     if (!(done >= 0 && done <= 1))
         return jobq__error(err, JOBQ_EINVAL, "done must be 0 to 1, got %g", done);
     uint64_t now = now_ns();
-    if (work->progress_ns && now - work->progress_ns < PROGRESS_MS * UINT64_C(1000000))
+    if (!work->worker->in_test && work->progress_ns &&
+        now - work->progress_ns < PROGRESS_MS * UINT64_C(1000000))
         return JOBQ_OK;
     char *line = note ? cut(note, ERROR_MOST, true) : NULL;
     if (note && !line)
@@ -271,6 +272,8 @@ int
 jobq_work_should_stop(jobq_work *work)
 {
     struct jobq__worker *worker = work->worker;
+    if (worker->in_test)
+        return worker->stop_in_test;
     /* An error here is met again, and reported, by the loop when the handler returns. */
     if (jobq__worker_read(worker, NULL) != 0 || worker->inbox.closed ||
         jobq__worker_terminated())

@@ -109,6 +109,8 @@ jobq__worker_flush(struct jobq__worker *worker, jobq_error *err)
     size_t sent = 0;
     if (out->failed)
         return jobq__error(err, JOBQ_ENOMEM, "worker: out of memory for an answer");
+    if (worker->in_test)
+        return JOBQ_OK;
     while (sent < out->len) {
         ssize_t n =
             send(worker->inbox.fd, out->data + sent, out->len - sent, MSG_NOSIGNAL);
@@ -176,12 +178,12 @@ wait_for_input(struct jobq__worker *worker, jobq_error *err)
 
 /* ---- Jobs ---- */
 
-static const jobq_worker_kind *
-find_kind(const struct jobq__worker *worker, struct jobq__span kind)
+const jobq_worker_kind *
+jobq__worker_find_kind(const jobq_worker_kind *kinds, size_t n, struct jobq__span kind)
 {
     const jobq_worker_kind *any = NULL;
-    for (size_t i = 0; i < worker->n_kinds; i++) {
-        const jobq_worker_kind *row = &worker->kinds[i];
+    for (size_t i = 0; i < n; i++) {
+        const jobq_worker_kind *row = &kinds[i];
         if (!row->kind)
             any = row;
         else if (strlen(row->kind) == kind.len &&
@@ -252,11 +254,12 @@ do_job(jobq_work *work, char *line, jobq_error *err)
 {
     struct jobq__worker *worker = work->worker;
     /* SIGTERM: what has not begun goes back, uncounted. */
-    if (terminated)
+    if (terminated && !worker->in_test)
         return jobq_work_snooze(work, 0, err);
     if (jobq__worker_is_cancelled(worker, work->frame.id))
         return jobq_work_cancel(work, "cancelled before it began", err);
-    const jobq_worker_kind *row = find_kind(worker, work->frame.kind);
+    const jobq_worker_kind *row =
+        jobq__worker_find_kind(worker->kinds, worker->n_kinds, work->frame.kind);
     if (!row)
         return answer_unhandled(work, err);
     if (!work->frame.meta.at)
@@ -313,6 +316,13 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
                        len > 60 ? 60 : (int)len, line);
 }
 
+int
+jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_error *err)
+{
+    bool stop = false;
+    return handle_line(worker, line, len, &stop, err);
+}
+
 /* After SIGTERM every job that reaches us is given back. A job that the daemon sent while
  * we exited would be charged with a crash: so first we shut our end, which makes its
  * writes fail, and then read what was on its way until there is no more. */
@@ -363,13 +373,13 @@ loop(struct jobq__worker *worker, jobq_error *err)
 
 /* ---- Start and end ---- */
 
-static int
-check_kinds(const jobq_worker_options *options, jobq_error *err)
+int
+jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, jobq_error *err)
 {
-    if (options->n_kinds == 0 || !options->kinds)
+    if (n == 0 || !kinds)
         return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have one row or more");
-    for (size_t i = 0; i < options->n_kinds; i++) {
-        const jobq_worker_kind *row = &options->kinds[i];
+    for (size_t i = 0; i < n; i++) {
+        const jobq_worker_kind *row = &kinds[i];
         size_t len = row->kind ? strnlen(row->kind, NAME_MOST + 1) : 1;
         if (len == 0 || len > NAME_MOST)
             return jobq__error(err, JOBQ_EINVAL,
@@ -378,7 +388,7 @@ check_kinds(const jobq_worker_options *options, jobq_error *err)
         if (!row->handler)
             return jobq__error(err, JOBQ_EINVAL, "worker: kinds[%zu].handler is NULL", i);
         for (size_t j = 0; j < i; j++) {
-            const char *other = options->kinds[j].kind;
+            const char *other = kinds[j].kind;
             if (row->kind == other ||
                 (row->kind && other && strcmp(row->kind, other) == 0))
                 return jobq__error(err, JOBQ_EINVAL,
@@ -488,7 +498,7 @@ worker_open(struct jobq__worker *worker, const jobq_worker_options *options,
     int fd = -1;
     worker->kinds = options->kinds;
     worker->n_kinds = options->n_kinds;
-    int rc = check_kinds(options, err);
+    int rc = jobq__worker_check_kinds(options->kinds, options->n_kinds, err);
     if (!rc)
         rc = choose_max_frame(options, &worker->max_frame, err);
     if (!rc)

@@ -23,6 +23,8 @@ struct jobq__worker {
     int64_t *cancelled; /* ids named by cancel frames, of jobs that have not ended */
     size_t n_cancelled;
     size_t cap_cancelled;
+    bool in_test;     /* testing.c: there is no socket, answers stay in the outbox */
+    int stop_in_test; /* what jobq_work_should_stop says then */
 };
 
 struct jobq_work {
@@ -40,5 +42,12 @@ int jobq__worker_flush(struct jobq__worker *worker, jobq_error *err);
 bool jobq__worker_is_cancelled(const struct jobq__worker *worker, int64_t id);
 /* SIGTERM came. */
 bool jobq__worker_terminated(void);
+int jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, jobq_error *err);
+/* The kind's row, or the row for every other kind; NULL: there is none. */
+const jobq_worker_kind *jobq__worker_find_kind(const jobq_worker_kind *kinds, size_t n,
+                                               struct jobq__span kind);
+/* Does what one line from jobqd asks for; the answer to a job stands in the outbox. */
+int jobq__worker_line(struct jobq__worker *worker, char *line, size_t len,
+                      jobq_error *err);
 
 #endif

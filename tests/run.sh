@@ -1,13 +1,15 @@
 #!/bin/sh
 # Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
 #
-#   sh tests/run.sh [unit|integration|fault|fuzz|all] [-k EXPRESSION]
+#   sh tests/run.sh [unit|integration|fault|fuzz|all] [-k EXPRESSION] [--postgres all|13|14|15|16|17|18]...
 #
 #   unit         the C units in both trees, the rules of the source, and the consumer project
 #   integration  a real Postgres and, where they are needed, real daemons; in both trees
 #   fault        the same with crashes of everything; in the -Werror tree
 #   fuzz         each fuzz target for 30 s, two at a time (not with -k); in a tree of clang's, the only one built
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
+#   --postgres   instead of all that, what uses a database (units, integration, fault) in the -Werror tree on this version
+#                of PostgreSQL; may be given more than once. Where Debian has another one, npm's server binaries are taken.
 #
 # JOBQ_TEST_JOBS: how many tests at a time (default: one more than there are processors). Those that measure, or that
 # a busy machine would spoil, have the mark `alone` and run one by one after the others.
@@ -22,6 +24,7 @@ python=/usr/bin/python3
 
 part=all
 match=
+versions=
 while [ $# -gt 0 ]; do
     case $1 in
     unit | integration | fault | fuzz | all) part=$1 ;;
@@ -30,17 +33,28 @@ while [ $# -gt 0 ]; do
         match=$2
         shift
         ;;
+    --postgres)
+        case ${2:-} in
+        all) versions='13 14 15 16 17 18' ;;
+        13 | 14 | 15 | 16 | 17 | 18) versions="$versions $2" ;;
+        *) echo "run.sh: --postgres needs one of all, 13, 14, 15, 16, 17 and 18" >&2; exit 64 ;;
+        esac
+        shift
+        ;;
     -h | --help)
         sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'
         exit 0
         ;;
     *)
-        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, fuzz, all and -k EXPRESSION" >&2
+        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, fuzz, all, -k EXPRESSION and" \
+            "--postgres VERSION" >&2
         exit 64
         ;;
     esac
     shift
 done
+
+[ -z "$versions" ] || [ "$part" != fuzz ] || { echo "run.sh: --postgres does not go with fuzz" >&2; exit 64; }
 
 jobs=${JOBQ_TEST_JOBS:-$(($(nproc) + 1))}
 case $jobs in
@@ -51,6 +65,7 @@ work=$(mktemp -d /tmp/jobq-tests.XXXXXX) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
+results=$work # where JUnit files go
 reports=    # JUnit files, in the order of the run
 not_run=    # one line for each step that could not even run
 step() { printf '\n== %s\n' "$1"; }
@@ -75,6 +90,8 @@ install_missing() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
             missing="$missing $package"
     done
+    # Not in packages.txt: who has it from elsewhere has another package. For croner, and other versions of PostgreSQL.
+    command -v npm >/dev/null || missing="$missing npm"
     [ -z "$missing" ] && return 0
     step "installing$missing"
     sudo=
@@ -93,16 +110,18 @@ build() {
     cmake --build "$root/$tree" --target "$target"
 }
 
-# unit_tests TREE
+# unit_tests TREE OPTION...
 unit_tests() {
-    if [ -n "$match" ] && ctest --test-dir "$root/$1" -N -R "$match" | grep -q '^Total Tests: 0$'; then
+    of_tree=$1
+    shift
+    if [ -n "$match" ] && ctest --test-dir "$root/$of_tree" -N -R "$match" "$@" | grep -q '^Total Tests: 0$'; then
         return 0
     fi
-    step "unit tests in $1"
-    JOBQ_BUILD_DIR="$root/$1" timeout 1800 "$python" "$here/harness/with_database.py" -- ctest --test-dir "$root/$1" -j "$jobs" --timeout 300 \
-        --output-on-failure --output-junit "$work/unit-$1.xml" --test-output-size-passed 1000000 \
-        --test-output-size-failed 1000000 ${match:+-R "$match"}
-    reports="$reports $work/unit-$1.xml"
+    step "unit tests in $of_tree"
+    JOBQ_BUILD_DIR="$root/$of_tree" timeout 1800 "$python" "$here/harness/with_database.py" -- ctest \
+        --test-dir "$root/$of_tree" -j "$jobs" --timeout 300 --output-on-failure --output-junit "$results/unit-$of_tree.xml" \
+        --test-output-size-passed 1000000 --test-output-size-failed 1000000 ${match:+-R "$match"} "$@"
+    reports="$reports $results/unit-$of_tree.xml"
 }
 
 # one_pytest TREE FOLDER NAME MARKS OPTION...: the tests of the folder that have those marks
@@ -110,14 +129,14 @@ one_pytest() {
     tree=$1 folder=$2 name=$3 marks=$4
     shift 4
     (cd "$here" && PYTHONDONTWRITEBYTECODE=1 JOBQ_BUILD_DIR="$root/$tree" timeout 7200 "$python" -m pytest \
-        "$folder" --junitxml "$work/$name.xml" -m "$marks" --durations 10 --durations-min 5 "$@" \
+        "$folder" --junitxml "$results/$name.xml" -m "$marks" --durations 10 --durations-min 5 "$@" \
         ${match:+-k "$match"})
     code=$?
     # Nothing to run is not a failure where a folder has no such test or -k leaves them all out.
     if [ "$code" -eq 5 ]; then
         [ -n "$match" ] || [ "$name" = "$folder-$tree-alone" ] && return 0
     fi
-    reports="$reports $work/$name.xml"
+    reports="$reports $results/$name.xml"
 }
 
 # python_tests TREE FOLDER...
@@ -157,7 +176,33 @@ fuzz() {
     reports="$reports $work/fuzz.xml"
 }
 
+# on_postgres MAJOR: the parts that use a database, with that server; and what came of it
+on_postgres() {
+    step "PostgreSQL $1"
+    JOBQ_PG_BINDIR=$(sh "$here/harness/postgres_of.sh" "$1") || { failed "getting PostgreSQL $1"; return; }
+    export JOBQ_PG_BINDIR
+    before=$reports
+    reports=
+    results=$work/$1
+    mkdir "$results"
+    case $part in unit | all) unit_tests build-test -L database ;; esac
+    case $part in integration | all) python_tests build-test integration ;; esac
+    case $part in fault | all) python_tests build-test fault ;; esac
+    step "PostgreSQL $("$JOBQ_PG_BINDIR/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/'):"
+    "$python" "$here/harness/tally.py" $reports
+    reports="$before $reports"
+    unset JOBQ_PG_BINDIR
+}
+
 install_missing || { failed "installing packages"; finish; }
+if [ -n "$versions" ]; then
+    build build-test all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF ||
+        { failed "building build-test"; finish; }
+    for version in $versions; do
+        on_postgres "$version"
+    done
+    finish
+fi
 if [ "$part" != fuzz ]; then
     build build-test all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DJOBQ_SANITIZE=OFF ||
         { failed "building build-test"; finish; }

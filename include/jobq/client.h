@@ -45,8 +45,18 @@ JOBQ_API int jobq_client_enqueue(jobq_client *client, const jobq_job *job, int64
                                  jobq_error *err);
 JOBQ_API int jobq_client_enqueue_many(jobq_client *client, const jobq_job *jobs, size_t n,
                                       int64_t *ids, jobq_error *err);
+JOBQ_API int jobq_client_try_enqueue(jobq_client *client, const jobq_job *job,
+                                     jobq_enqueued *out, jobq_error *err);
+JOBQ_API int jobq_client_try_enqueue_many(jobq_client *client, const jobq_job *jobs,
+                                          size_t n, jobq_enqueued *out, jobq_error *err);
 JOBQ_API int jobq_client_job_get(jobq_client *client, int64_t id, jobq_job_info **out,
                                  jobq_error *err);
+/* As jobq_wait; goes on when the connection is lost, until the time is over: then it is
+ * JOBQ_ECONN if the database is away or does not answer, 1.5 seconds late at most (but a
+ * look-up of its host's name by libpq may take longer). With a time, connect_timeout of
+ * the connection string does not count. */
+JOBQ_API int jobq_client_wait(jobq_client *client, int64_t id, int64_t timeout_ms,
+                              jobq_job_info **out, jobq_error *err);
 JOBQ_API int jobq_client_cancel(jobq_client *client, int64_t id, int *done,
                                 jobq_error *err);
 JOBQ_API int jobq_client_retry(jobq_client *client, int64_t id, int *done,

@@ -26,7 +26,9 @@ enum jobq_code {
     JOBQ_EPROTO = -7, /* the peer on the worker socket broke the protocol */
     JOBQ_EIO = -8,    /* a read, write or system call failed */
     JOBQ_ESCHEMA =
-        -9 /* the jobq schema is missing, older or newer than this library knows */
+        -9, /* the jobq schema is missing, older or newer than this library knows */
+    JOBQ_ECONFLICT = -10, /* the job is there already, and that was to be an error */
+    JOBQ_ETIMEOUT = -11   /* the time was over first */
 };
 
 /* What went wrong. Owned by the caller, usually on the stack; holds no pointers, needs no

@@ -25,9 +25,9 @@ on_cancels(void *data, const struct store_cancels_result *result)
     canceller->asked_as = 0;
     if (result->code < 0 && result->code != JOBQ_ECONN)
         log_warning("canceller", "%s", result->error->message);
-    for (size_t i = 0; ours && i < result->n; i++)
-        canceller->options.on_cancel(canceller->options.owner, result->cancels[i].id,
-                                     result->cancels[i].attempt);
+    if (ours && result->n > 0)
+        canceller->options.on_cancels(canceller->options.owner, result->cancels,
+                                      result->n);
     if (canceller->poked && result->code == 0)
         look(canceller);
 }

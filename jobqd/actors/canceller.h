@@ -21,7 +21,8 @@ struct canceller_options {
     uv_loop_t *loop;
     struct store *store;
     bool (*holds_jobs)(void *owner); /* without any there is nothing to ask for */
-    void (*on_cancel)(void *owner, int64_t id, int32_t attempt);
+    /* Ordered by id and attempt; lent for the call. */
+    void (*on_cancels)(void *owner, const struct store_cancel *cancels, size_t n);
     void *owner;
 };
 

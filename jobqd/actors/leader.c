@@ -5,6 +5,11 @@
 
 #include "jobqd/base/log.h"
 
+/* Of the node's lease: how long the lead lasts without a renewal, and how often it is
+ * renewed, or tried for. Together less than one: so soon another node keeps house,
+ * however it was lost. */
+enum { LASTS_PERCENT = 66, TRY_PERCENT = 25 };
+
 enum leader_state {
     LEADER_OFF,       /* not a candidate */
     LEADER_CANDIDATE, /* waits for the lead to be free */
@@ -23,6 +28,12 @@ struct leader {
 };
 
 static void try_to_lead(struct leader *leader);
+
+static int64_t
+percent(const struct leader *leader, int64_t n)
+{
+    return leader->options.lease_ms * n / 100;
+}
 
 static void
 on_timer(uv_timer_t *timer)
@@ -59,7 +70,7 @@ on_answer(void *data, const struct store_answer *answer)
     if (answer->code == 0) {
         if (answer->rows > 0)
             leader->ends_ns =
-                leader->sent_ns + (uint64_t)leader->options.lease_ms * 1000000u;
+                leader->sent_ns + (uint64_t)percent(leader, LASTS_PERCENT) * 1000000u;
         change(leader, answer->rows > 0 ? LEADER_LEADS : LEADER_CANDIDATE);
         return;
     }
@@ -73,7 +84,11 @@ try_to_lead(struct leader *leader)
 {
     if (leader->state == LEADER_OFF)
         return;
-    uv_timer_start(&leader->timer, on_timer, (uint64_t)leader->options.lease_ms / 3, 0);
+    if (leader->options.always) {
+        change(leader, LEADER_LEADS);
+        return;
+    }
+    uv_timer_start(&leader->timer, on_timer, (uint64_t)percent(leader, TRY_PERCENT), 0);
     if (leader->asked)
         return;
     if (!leader->able) {
@@ -82,7 +97,7 @@ try_to_lead(struct leader *leader)
     }
     leader->sent_ns = uv_hrtime();
     leader->asked = store_lead(leader->options.store, leader->node,
-                               leader->options.lease_ms, on_answer, leader) == 0;
+                               percent(leader, LASTS_PERCENT), on_answer, leader) == 0;
 }
 
 int

@@ -17,7 +17,8 @@ struct leader;
 struct leader_options {
     uv_loop_t *loop;
     struct store *store;
-    int64_t lease_ms;
+    int64_t lease_ms; /* the node's; the lead's is shorter, so that it passes within it */
+    bool always;      /* test seam: it believes that it leads, whatever the row says */
     void (*on_change)(void *owner, bool leads);
     void *owner;
 };

@@ -8,6 +8,7 @@
 
 #include "jobqd/actors/outbox.h"
 #include "jobqd/base/log.h"
+#include "jobqd/pure/ageing.h"
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/tempo.h"
@@ -22,6 +23,9 @@ enum line {
 
 /* Whether inserters notify us for this queue (jobq.idle). */
 enum mark { MARK_OFF, MARK_SETTING, MARK_ON, MARK_CLEARING };
+
+/* Since when the jobs wait that were there before us. */
+enum ages { AGES_UNKNOWN, AGES_ASKED, AGES_KNOWN };
 
 enum {
     NOTE_EVERY_MS = 50,
@@ -41,7 +45,7 @@ struct producer {
     int64_t session;
     bool attached;
     bool listening;    /* notifications are heard */
-    bool held_back;    /* TSTP: finish, but claim nothing new */
+    unsigned holds;    /* of enum producer_hold; 0: may claim */
     bool leaves;       /* for good: its idle mark is still to be cleared */
     bool in_flight;    /* a cycle is under way … */
     uint64_t sent_ns;  /* … since then */
@@ -59,6 +63,8 @@ struct producer {
     struct outbox outbox;
     struct cursor cursor;
     int64_t sent_cursors[CURSOR_PRIORITIES];
+    struct ageing ageing;
+    enum ages ages;
     struct tempo tempo;
     enum line line;
     enum mark mark;
@@ -165,8 +171,16 @@ on_pool_stopped(void *owner)
     step_soon(p);
 }
 
+static void
+on_progress(void *owner, const struct job *job, double done, const char *note)
+{
+    struct producer *p = owner;
+    p->options.on_progress(p->options.owner, job, done, note);
+}
+
 static const struct pool_events pool_events = {
     .on_verdict = on_verdict,
+    .on_progress = on_progress,
     .on_room = on_room,
     .on_stopped = on_pool_stopped,
 };
@@ -250,14 +264,14 @@ nobody_works(const struct producer *p)
     return status.busy == 0;
 }
 
-/* While the pool backs off, nobody comes to help those workers that are left. What was
- * claimed ahead and they have no room for goes back, for another node: soon, for they may
- * have short jobs as well as long ones; at once, if none has a job. */
+/* While the pool backs off, or no workers are wanted, nobody comes to help those that are
+ * left. What was claimed ahead and they have no room for goes back, for another node:
+ * soon, for they may have short jobs as well as long ones; at once, if none has a job. */
 static void
 release_held(struct producer *p)
 {
     uint64_t now = uv_hrtime();
-    if (p->n_ready == 0 || !p->pool || !pool_is_backing_off(p->pool)) {
+    if (p->n_ready == 0 || !p->pool || !pool_nobody_comes(p->pool)) {
         p->held_ns = 0;
         return;
     }
@@ -271,13 +285,13 @@ release_held(struct producer *p)
 static size_t
 want(const struct producer *p)
 {
-    if (p->state != PRODUCER_CLAIMING || p->held_back || !p->pool)
+    if (p->state != PRODUCER_CLAIMING || p->holds != 0 || !p->pool)
         return 0;
     size_t room = pool_room(p->pool);
     if (is_full(p))
         return 0;
     size_t n = tempo_want(&p->tempo, room, p->n_ready);
-    if (pool_is_backing_off(p->pool)) { /* nothing ahead: see release_held */
+    if (pool_nobody_comes(p->pool)) { /* nothing ahead: see release_held */
         size_t most = room > p->n_ready ? room - p->n_ready : 0;
         n = n < most ? n : most;
     }
@@ -391,7 +405,7 @@ on_cycle(void *data, const struct store_cycle_result *result)
     note_refused(p, sent - result->acked - result->settled);
     outbox_confirmed(&p->outbox);
     learn(p, result);
-    if (p->state != PRODUCER_CLAIMING)
+    if (p->state != PRODUCER_CLAIMING || (p->holds & PRODUCER_HOLD_PAUSED))
         release_ready(p);
     step(p);
 }
@@ -533,10 +547,15 @@ send_cycle(struct producer *p, size_t claim, bool poll)
         .claim = poll ? 0 : claim,
         .cursors = p->sent_cursors,
     };
+    struct segment segments[AGEING_SEGMENTS];
     if (p->state != PRODUCER_CLAIMING)
         cycle.look = cycle.note = false;
     int rc = outbox_take(&p->outbox, &cycle);
     memcpy(p->sent_cursors, p->cursor.after, sizeof p->sent_cursors);
+    if (cycle.claim > 0 && p->ageing.step_ms > 0) {
+        cycle.n_segments = ageing_segments(&p->ageing, p->sent_cursors, segments);
+        cycle.segments = segments;
+    }
     if (rc == 0 && !p->options.lost_cycle)
         rc = store_cycle(p->options.store, &cycle, on_cycle, p);
     if (rc < 0) {
@@ -559,7 +578,8 @@ stopping_is_done(const struct producer *p)
 {
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
     bool marked = p->leaves && p->attached && p->mark == MARK_ON;
-    if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked || marked)
+    if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked || marked ||
+        p->ages == AGES_ASKED)
         return false;
     if (p->state == PRODUCER_ABANDONING)
         return true;
@@ -573,8 +593,8 @@ is_quiet(const struct producer *p)
 {
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
     return !p->in_flight && !asked && p->n_asked == 0 && p->n_ready == 0 &&
-           list_empty(&p->unsaid) && outbox_is_empty(&p->outbox) &&
-           pool_is_still(p->pool);
+           p->ages != AGES_ASKED && list_empty(&p->unsaid) &&
+           outbox_is_empty(&p->outbox) && pool_is_still(p->pool);
 }
 
 static void
@@ -712,6 +732,51 @@ set_idle(struct producer *p, bool idle)
         p->mark = before;
 }
 
+/* ---- ageing ---- */
+
+static int64_t
+now_ms(void)
+{
+    return (int64_t)(uv_hrtime() / 1000000u);
+}
+
+/* Pairs of numbers, as ages.sql gives them. */
+static size_t
+read_heads(const char *text, struct ageing_head heads[CURSOR_PRIORITIES])
+{
+    size_t n = 0;
+    for (char *end; *text != '\0' && n < CURSOR_PRIORITIES; text = end) {
+        heads[n].position = strtoll(text, &end, 10);
+        heads[n++].age_ms = strtoll(end, &end, 10);
+    }
+    return n;
+}
+
+static void
+on_ages(void *data, const struct store_answer *answer)
+{
+    struct producer *p = data;
+    struct ageing_head heads[CURSOR_PRIORITIES];
+    p->ages = answer->code == 0 ? AGES_KNOWN : AGES_UNKNOWN; /* again soon */
+    if (answer->code == 0 && answer->text)
+        ageing_recall(&p->ageing, now_ms(), heads, read_heads(answer->text, heads));
+    else if (answer->code < 0 && answer->code != JOBQ_ECONN)
+        log_warning(p->subject, "the database refused to tell how old its jobs are: %s",
+                    answer->error->message);
+    step(p);
+}
+
+void
+producer_note_position(struct producer *p, int64_t position)
+{
+    if (p->ageing.step_ms == 0 || p->state != PRODUCER_CLAIMING)
+        return;
+    ageing_note(&p->ageing, now_ms(), position);
+    if (p->ages == AGES_UNKNOWN &&
+        store_ages(p->options.store, p->options.queue->name, on_ages, p) == 0)
+        p->ages = AGES_ASKED;
+}
+
 /* ---- the public face ---- */
 
 int
@@ -732,6 +797,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     outbox_init(&p->outbox);
     cursor_init(&p->cursor, options->unsafe_base);
     tempo_init(&p->tempo, options->poll_interval_ms);
+    ageing_init(&p->ageing, options->queue->ageing_ms);
     int rc = pool_new(&p->pool, options->loop, options->queue, options->max_frame,
                       &pool_events, p);
     if (rc < 0) {
@@ -820,6 +886,11 @@ producer_configure(struct producer *p, const struct queue_config *queue, size_t 
     p->options.max_frame = max_frame;
     p->options.poll_interval_ms = poll_interval_ms;
     p->tempo.poll_interval_ms = poll_interval_ms;
+    if (p->ageing.step_ms != queue->ageing_ms) {
+        ageing_init(&p->ageing, queue->ageing_ms);
+        if (p->ages == AGES_KNOWN)
+            p->ages = AGES_UNKNOWN;
+    }
     if (p->tempo.poll_ms > poll_interval_ms)
         p->tempo.poll_ms = poll_interval_ms;
     if (p->state == PRODUCER_CLAIMING)
@@ -835,11 +906,21 @@ producer_resize(struct producer *p, int n)
 }
 
 void
-producer_hold(struct producer *p, bool paused)
+producer_hold(struct producer *p, enum producer_hold why, bool on)
 {
-    p->held_back = paused;
-    if (!paused)
+    unsigned before = p->holds;
+    p->holds = on ? before | (unsigned)why : before & ~(unsigned)why;
+    if (p->holds == before)
+        return;
+    bool works = p->state == PRODUCER_CLAIMING || p->state == PRODUCER_DETACHED;
+    if (on && why == PRODUCER_HOLD_PAUSED && works) {
+        release_ready(p);
+        pool_give_back(p->pool);
+    }
+    if (p->holds == 0)
         producer_poke(p);
+    else if (works)
+        step_soon(p); /* inserters need not wake us */
 }
 
 void
@@ -908,12 +989,14 @@ producer_thaw(struct producer *p)
 }
 
 void
-producer_put(const struct producer *p, int resized, struct handover *handover)
+producer_put(const struct producer *p, int scaled, int resized, struct handover *handover)
 {
     const struct queue_config *queue = p->options.queue;
     handover_record(handover, "queue");
     handover_put_text(handover, "name", queue->name);
     handover_put_text(handover, "mode", queue->mode == QUEUE_EXEC ? "exec" : "command");
+    if (scaled >= 0)
+        handover_put_int(handover, "scaled", scaled);
     handover_put_int(handover, "resized", resized);
     handover_put_int(handover, "claimed", (int64_t)p->stats.claimed);
     handover_put_int(handover, "acked", (int64_t)p->stats.acked);
@@ -952,35 +1035,48 @@ producer_adopt(struct producer *p, const struct handover_reader *reader,
     return pool_adopt(p->pool, reader, entry, on_adopted, err);
 }
 
-static struct job *
-find_held(const struct producer *p, int64_t id)
+static int
+compare_cancels(const void *a, const void *b)
 {
-    for (struct list *l = p->all.next; l != &p->all; l = l->next) {
-        struct job *job = list_entry(l, struct job, held);
-        if (job->id == id)
-            return job;
-    }
-    return NULL;
+    const struct store_cancel *one = a, *other = b;
+    if (one->id != other->id)
+        return one->id < other->id ? -1 : 1;
+    return (one->attempt > other->attempt) - (one->attempt < other->attempt);
 }
 
-bool
-producer_cancel(struct producer *p, int64_t id, int32_t attempt)
+/* Whether somebody asks for the job to be cancelled that has not been heard before. */
+static bool
+is_asked_for(const struct job *job, const struct store_cancel *cancels, size_t n)
 {
-    struct job *job = find_held(p, id);
-    if (!job || job->attempt != attempt || p->state == PRODUCER_ABANDONING)
-        return false;
-    if (job->cancel != JOB_GOES_ON)
-        return true;
-    job->cancel = JOB_CANCEL_ASKED;
-    if (find_ready(p, id) == job) {
+    struct store_cancel wanted = {.id = job->id, .attempt = job->attempt};
+    return job->cancel == JOB_GOES_ON &&
+           bsearch(&wanted, cancels, n, sizeof wanted, compare_cancels) != NULL;
+}
+
+/* One pass over the jobs, however many requests there are: of thousands, all come again
+ * until the last job has ended. */
+void
+producer_cancel(struct producer *p, const struct store_cancel *cancels, size_t n)
+{
+    struct list *next;
+    if (p->state == PRODUCER_ABANDONING)
+        return;
+    for (struct list *l = p->ready.next; l != &p->ready; l = next) {
+        struct job *job = list_entry(l, struct job, link);
+        next = l->next;
+        if (!is_asked_for(job, cancels, n))
+            continue;
+        job->cancel = JOB_CANCEL_ASKED;
         list_remove(&job->link);
         p->n_ready--;
         settle(p, job, &released);
         step_soon(p);
-    } else if (p->pool) {
-        pool_cancel(p->pool, job);
     }
-    return true;
+    for (struct list *l = p->all.next; p->pool && l != &p->all; l = l->next) {
+        struct job *job = list_entry(l, struct job, held);
+        if (is_asked_for(job, cancels, n))
+            pool_cancel(p->pool, job);
+    }
 }
 
 enum producer_state

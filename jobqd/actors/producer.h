@@ -41,6 +41,13 @@ enum producer_state {
 #undef X
 };
 
+/* Why a producer claims nothing new, as bits: each is set and lifted by itself. */
+enum producer_hold {
+    PRODUCER_HOLD_SIGNAL = 1, /* TSTP, until CONT */
+    PRODUCER_HOLD_PAUSED = 2, /* jobq.pause, until jobq.resume */
+    PRODUCER_HOLD_UNREAD = 4  /* until it is known whether it is paused */
+};
+
 struct producer_options {
     uv_loop_t *loop;
     struct store *store;
@@ -53,6 +60,9 @@ struct producer_options {
      * the workers are gone (after producer_abandon). */
     void (*on_stopped)(void *owner);
     void (*on_frozen)(void *owner); /* after producer_freeze */
+    /* A job that runs says how far it is; see struct pool_events. */
+    void (*on_progress)(void *owner, const struct job *job, double done,
+                        const char *note);
     void *owner;
 };
 
@@ -83,11 +93,16 @@ int producer_configure(struct producer *producer, const struct queue_config *que
                        size_t max_frame, int64_t poll_interval_ms);
 /* n workers, until the next producer_configure. */
 void producer_resize(struct producer *producer, int n);
-/* paused: claims nothing new (TSTP); false: goes on. */
-void producer_hold(struct producer *producer, bool paused);
-/* jobq.cancel was called for that attempt. Whether it is held here: then it ends, as
- * cancelled unless it completes first. Cheap when it was told before. */
-bool producer_cancel(struct producer *producer, int64_t id, int32_t attempt);
+/* on: claims nothing new for that reason; running jobs go on. A pause also gives back at
+ * once what no worker has been sent. It goes on when no reason is left. */
+void producer_hold(struct producer *producer, enum producer_hold why, bool on);
+/* How far positions are given out now: for `ageing`, twice a second or so. */
+void producer_note_position(struct producer *producer, int64_t position);
+/* jobq.cancel was called for these attempts, ordered by id and attempt. Those that are
+ * held here end, as cancelled unless they complete first. Cheap when it was told before.
+ */
+void producer_cancel(struct producer *producer, const struct store_cancel *cancels,
+                     size_t n);
 /* Graceful end: gives back what has not begun, lets the rest finish for grace_ms;
  * on_stopped when all is confirmed. May be called again with a smaller grace. */
 void producer_drain(struct producer *producer, int64_t grace_ms);
@@ -107,9 +122,10 @@ void producer_abandon(struct producer *producer);
 bool producer_can_freeze(const struct producer *producer);
 void producer_freeze(struct producer *producer);
 void producer_thaw(struct producer *producer);
-/* Appends a record "queue", and those of its workers. resized: workers more than the
+/* Appends a record "queue", and those of its workers. scaled: the workers that
+ * jobq.scale has set, -1: none; resized: so many more than that, or than the
  * configuration says. */
-void producer_put(const struct producer *producer, int resized,
+void producer_put(const struct producer *producer, int scaled, int resized,
                   struct handover *handover);
 /* Right after producer_new: takes the workers of the record *entry over, a "queue";
  * *entry is the first record that is not its own, or NULL, afterwards. */

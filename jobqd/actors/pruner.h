@@ -1,11 +1,15 @@
 /* pruner.h: the actor that keeps the history in bounds: makes the partitions of the
- * coming days, and drops those that are past their time, one a transaction. */
+ * coming days, and drops those that are past their time, one a transaction; deletes what
+ * has to go sooner (by state, by queue, by count), some pages a transaction; takes away
+ * the keys of unique jobs that are gone, a batch a transaction.
+ */
 #ifndef JOBQD_PRUNER_H
 #define JOBQD_PRUNER_H
 
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/base/config.h"
 #include "jobqd/service/store.h"
 
 struct pruner;
@@ -13,13 +17,14 @@ struct pruner;
 struct pruner_options {
     uv_loop_t *loop;
     struct store *store;
-    int64_t keep_completed_ms;
-    int64_t keep_failed_ms;
+    const struct config *config; /* lent */
+    int64_t
+        round_ms; /* between two rounds of deletion; 0: a minute, a test's otherwise */
 };
 
 int pruner_new(struct pruner **out, const struct pruner_options *options);
-/* How long from now on. */
-void pruner_keep(struct pruner *pruner, int64_t completed_ms, int64_t failed_ms);
+/* What counts from now on; lent. */
+void pruner_configure(struct pruner *pruner, const struct config *config);
 void pruner_start(struct pruner *pruner);
 void pruner_stop(struct pruner *pruner);
 void pruner_close(struct pruner *pruner); /* frees it, once the store has closed */

@@ -16,6 +16,15 @@ enum stager_state {
  * than this. */
 enum { SHORTEST_SLEEP_MS = 10 };
 
+/* As many as expire_jobs() ends at once: there may be more. */
+enum { EXPIRE_BATCH = 1000 };
+
+/* What has expired since the last time, and in so long before that, is looked for each
+ * time. What was locked then, or was committed after its time, is found when all is
+ * looked through: which may have to read many rows that are past their expiry for good,
+ * their first attempt having begun. It is done also where many expire at once. */
+enum { EXPIRED_MS = 10000, ALL_EXPIRED_EACH_MS = 60000 };
+
 /* Only jobs that are due within two seconds are announced (jobs_after_insert): so it
  * looks more often than that, whatever the poll interval. */
 enum { LONGEST_SLEEP_MS = 1000 };
@@ -27,8 +36,12 @@ enum { RETRY_MOST_MS = 8000 };
 struct stager {
     struct stager_options options;
     enum stager_state state;
-    int64_t retry_ms; /* the pause that was made, or is; 0: the last answer was good */
-    bool stopped;     /* while a request is under way: do not go on after it */
+    int64_t retry_ms;    /* the pause that was made, or is; 0: the last answer was good */
+    bool through;        /* all that has expired is being looked through ... */
+    uint64_t through_ms; /* ... and is again at this time of the loop */
+    uint64_t asked_ms;   /* when the last look began; when the last good one did */
+    uint64_t looked_ms;
+    bool stopped; /* while a request is under way: do not go on after it */
     uv_timer_t timer;
 };
 
@@ -64,9 +77,11 @@ back_off(struct stager *stager, const jobq_error *why)
 static int64_t
 next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
 {
-    int64_t staged = answer->values[0];
-    int64_t next_ms = answer->values[1];
-    if (stager->state == STAGER_ASKED_AGAIN || (staged > 0 && next_ms == 0))
+    int64_t expired = answer->values[0];
+    int64_t staged = answer->values[1];
+    int64_t next_ms = answer->values[2];
+    if (stager->state == STAGER_ASKED_AGAIN || expired >= EXPIRE_BATCH ||
+        (staged > 0 && next_ms == 0))
         return 0;
     if (next_ms < 0)
         return LONGEST_SLEEP_MS;
@@ -82,6 +97,8 @@ on_answer(void *data, const struct store_answer *answer)
         stager->state = STAGER_OFF;
         return;
     }
+    if (answer->code < 0)
+        stager->through_ms = 0;
     if (answer->code == JOBQ_ECONN) {
         sleep_for(stager, LONGEST_SLEEP_MS);
         return;
@@ -91,9 +108,16 @@ on_answer(void *data, const struct store_answer *answer)
         return;
     }
     stager->retry_ms = 0;
+    stager->looked_ms = stager->asked_ms;
+    if (answer->values[0] >= EXPIRE_BATCH) {
+        stager->through = true;
+    } else if (stager->through) {
+        stager->through = false;
+        stager->through_ms = uv_now(stager->options.loop) + ALL_EXPIRED_EACH_MS;
+    }
     int64_t ms = next_sleep_ms(stager, answer);
     sleep_for(stager, ms);
-    if (answer->values[0] > 0)
+    if (answer->values[1] > 0)
         stager->options.on_staged(stager->options.owner);
 }
 
@@ -103,7 +127,12 @@ ask(struct stager *stager)
     if (stager->state != STAGER_SLEEPING)
         return;
     stager->state = STAGER_ASKING;
-    if (store_stage(stager->options.store, on_answer, stager) < 0)
+    stager->asked_ms = uv_now(stager->options.loop);
+    if (stager->asked_ms >= stager->through_ms)
+        stager->through = true;
+    int64_t expired_ms = (int64_t)(stager->asked_ms - stager->looked_ms) + EXPIRED_MS;
+    if (store_stage(stager->options.store, stager->through ? -1 : expired_ms, on_answer,
+                    stager) < 0)
         sleep_for(stager, LONGEST_SLEEP_MS);
 }
 
@@ -125,6 +154,7 @@ stager_start(struct stager *stager)
 {
     stager->stopped = false;
     stager->retry_ms = 0;
+    stager->through_ms = 0;
     if (stager->state == STAGER_OFF)
         sleep_for(stager, 0);
 }

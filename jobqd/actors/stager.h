@@ -1,5 +1,5 @@
 /* stager.h: the actor that makes due jobs available (scheduled and retryable ones whose
- * time has come).
+ * time has come), and ends those that have not begun by their expires_at.
  *
  * It sleeps until the next due time, which it asks for each time, and at most a poll
  * interval: a job that is inserted with a nearer time than that is announced by a

@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,21 +18,23 @@
 
 #include "jobqd/base/inifile.h"
 #include "jobqd/base/options.h"
+#include "jobqd/base/timezone.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
 #define MAX_OPTIONS 64 /* rows of either table */
 #define MAX_QUEUES 1000
+#define MAX_CRONS 1000
 #define LEAST_MEMORY ((size_t)1024 * 1024)
 #define LEAST_FILES 16
-#define MAX_QUEUE_NAME 128 /* bytes; the jobs table has the same limit */
+#define MAX_NAME 128 /* bytes; the tables of jobs and crons have the same limit */
 
 /* Options of a queue that mean nothing to exec. */
 static const char *const worker_only[] = {"mailbox",  "boot_timeout", "preload",
                                           "max_jobs", "max_age",      "max_memory"};
 #define N_WORKER_ONLY (sizeof worker_only / sizeof worker_only[0])
 
-enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE };
+enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE, SECTION_CRON };
 
 /* Where a value came from: a later one wins. */
 enum source { SOURCE_NONE, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
@@ -64,14 +67,50 @@ current_queue(const struct loader *l)
     return &l->config->queues[l->config->n_queues - 1];
 }
 
+static struct cron_config *
+current_cron(const struct loader *l)
+{
+    return &l->config->crons[l->config->n_crons - 1];
+}
+
+/* The rows of the current section's options, the struct that they fill, and where it
+ * keeps their lines (NULL: nowhere). */
+static const struct option_row *
+current_rows(const struct loader *l, size_t *n, void **base, int **lines)
+{
+    switch (l->section) {
+    case SECTION_QUEUE:
+        *n = queue_options_count;
+        *base = current_queue(l);
+        *lines = current_queue(l)->lines;
+        return queue_options;
+    case SECTION_CRON:
+        *n = cron_options_count;
+        *base = current_cron(l);
+        *lines = current_cron(l)->lines;
+        return cron_options;
+    case SECTION_NONE:
+    case SECTION_JOBQD:
+        break;
+    }
+    *n = jobqd_options_count;
+    *base = l->config;
+    *lines = NULL;
+    return jobqd_options;
+}
+
 /* `FILE:LINE: [section] key: WHY`; key may be NULL. */
 static int
 refuse_at(const struct loader *l, int code, int line, const char *key, const char *why,
           jobq_error *err)
 {
-    bool queue = l->section == SECTION_QUEUE;
-    return jobq__error(err, code, "%s:%d: [%s%s]%s%s: %s", l->file, line,
-                       queue ? "queue " : "jobqd", queue ? current_queue(l)->name : "",
+    const char *kind = l->section == SECTION_QUEUE  ? "queue "
+                       : l->section == SECTION_CRON ? "cron "
+                                                    : "jobqd";
+    const char *name = l->section == SECTION_QUEUE  ? current_queue(l)->name
+                       : l->section == SECTION_CRON ? current_cron(l)->name
+                                                    : "";
+    return jobq__error(err, code, "%s:%d: [%s%s]%s%s: %s", l->file, line, kind, name,
                        key != NULL ? " " : "", key != NULL ? key : "", why);
 }
 
@@ -102,10 +141,15 @@ check_limits(const struct loader *l, const struct queue_config *queue, jobq_erro
     return 0;
 }
 
-/* A queue can be checked once its section has ended. */
+/* A queue, or a cron, can be checked once its section has ended. */
 static int
 end_section(struct loader *l, jobq_error *err)
 {
+    if (l->section == SECTION_CRON && current_cron(l)->schedule == NULL)
+        return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL,
+                         "needs schedule = SCHEDULE", err);
+    if (l->section == SECTION_CRON && current_cron(l)->kind == NULL)
+        return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL, "needs kind = KIND", err);
     if (l->section != SECTION_QUEUE)
         return 0;
     struct queue_config *queue = current_queue(l);
@@ -140,26 +184,36 @@ set_defaults(const struct option_row *rows, size_t n, void *base, jobq_error *er
     return 0;
 }
 
+/* The name in [WHAT NAME]. */
+static int
+check_name(const struct loader *l, const char *what, const char *name, jobq_error *err)
+{
+    size_t len = strlen(name);
+    if (len < 1 || len > MAX_NAME)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%s:%d: [%s %s]: a %s's name has 1 to %d bytes", l->file,
+                           l->section_line, what, name, what, MAX_NAME);
+    for (size_t i = 0; i < len; i++) {
+        if (iscntrl((unsigned char)name[i]))
+            return jobq__error(err, JOBQ_EINVAL,
+                               "%s:%d: [%s …]: a control character in the name", l->file,
+                               l->section_line, what);
+    }
+    return 0;
+}
+
 static int
 add_queue(struct loader *l, const char *name, jobq_error *err)
 {
     struct config *config = l->config;
-    size_t len = strlen(name);
     for (size_t i = 0; i < config->n_queues; i++) {
         if (strcmp(config->queues[i].name, name) == 0)
             return jobq__error(err, JOBQ_EINVAL, "%s:%d: [queue %s]: there already",
                                l->file, l->section_line, name);
     }
-    if (len < 1 || len > MAX_QUEUE_NAME)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "%s:%d: [queue %s]: a queue's name has 1 to %d bytes", l->file,
-                           l->section_line, name, MAX_QUEUE_NAME);
-    for (size_t i = 0; i < len; i++) {
-        if (iscntrl((unsigned char)name[i]))
-            return jobq__error(err, JOBQ_EINVAL,
-                               "%s:%d: [queue …]: a control character in the name",
-                               l->file, l->section_line);
-    }
+    int rc = check_name(l, "queue", name, err);
+    if (rc != 0)
+        return rc;
     if (config->n_queues == MAX_QUEUES)
         return jobq__error(err, JOBQ_EINVAL, "%s:%d: more than %d queues", l->file,
                            l->section_line, MAX_QUEUES);
@@ -172,6 +226,7 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
     memset(queue, 0, sizeof *queue);
     queue->home = config;
     queue->shutdown_grace_ms = -1;
+    queue->keep_completed_ms = queue->keep_failed_ms = -1;
     queue->name = strdup(name);
     queue->lines = calloc(queue_options_count, sizeof queue->lines[0]);
     if (queue->name == NULL || queue->lines == NULL) {
@@ -181,6 +236,50 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
     }
     config->n_queues++; /* from here on config_free frees it */
     return set_defaults(queue_options, queue_options_count, queue, err);
+}
+
+static int
+add_cron(struct loader *l, const char *name, jobq_error *err)
+{
+    struct config *config = l->config;
+    for (size_t i = 0; i < config->n_crons; i++) {
+        if (strcmp(config->crons[i].name, name) == 0)
+            return jobq__error(err, JOBQ_EINVAL, "%s:%d: [cron %s]: there already",
+                               l->file, l->section_line, name);
+    }
+    int rc = check_name(l, "cron", name, err);
+    if (rc != 0)
+        return rc;
+    if (config->n_crons == MAX_CRONS)
+        return jobq__error(err, JOBQ_EINVAL, "%s:%d: more than %d crons", l->file,
+                           l->section_line, MAX_CRONS);
+    struct cron_config *crons =
+        realloc(config->crons, (config->n_crons + 1) * sizeof *crons);
+    if (crons == NULL)
+        return out_of_memory(err);
+    config->crons = crons;
+    struct cron_config *cron = &crons[config->n_crons];
+    memset(cron, 0, sizeof *cron);
+    cron->name = strdup(name);
+    cron->lines = calloc(cron_options_count, sizeof cron->lines[0]);
+    if (cron->name == NULL || cron->lines == NULL) {
+        free(cron->name);
+        free(cron->lines);
+        return out_of_memory(err);
+    }
+    config->n_crons++; /* from here on config_free frees it */
+    return set_defaults(cron_options, cron_options_count, cron, err);
+}
+
+/* The NAME of `WHAT NAME`, which may be missing; NULL: it is no such section. */
+static const char *
+section_name(const char *section, const char *what)
+{
+    size_t len = strlen(what);
+    if (strncmp(section, what, len) != 0 ||
+        (section[len] != '\0' && !isblank((unsigned char)section[len])))
+        return NULL;
+    return section + len + strspn(section + len, " \t");
 }
 
 static int
@@ -201,17 +300,22 @@ on_section(void *data, const char *section, int line, jobq_error *err)
         l->jobqd_line = line;
         return 0;
     }
-    if (strncmp(section, "queue", 5) == 0 &&
-        (section[5] == '\0' || isblank(section[5]))) {
-        const char *name = section + 5 + strspn(section + 5, " \t");
-        rc = add_queue(l, name, err);
+    const char *queue = section_name(section, "queue");
+    const char *cron = section_name(section, "cron");
+    if (queue != NULL) {
+        rc = add_queue(l, queue, err);
         l->section = SECTION_QUEUE;
         return rc;
     }
-    return jobq__error(
-        err, JOBQ_EINVAL,
-        "%s:%d: [%s]: no such section; [jobqd] and [queue NAME] are allowed", l->file,
-        line, section);
+    if (cron != NULL) {
+        rc = add_cron(l, cron, err);
+        l->section = SECTION_CRON;
+        return rc;
+    }
+    return jobq__error(err, JOBQ_EINVAL,
+                       "%s:%d: [%s]: no such section; [jobqd], [queue NAME] and [cron "
+                       "NAME] are allowed",
+                       l->file, line, section);
 }
 
 static int
@@ -258,10 +362,10 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
         return jobq__error(err, JOBQ_EINVAL,
                            "%s:%d: %s stands before any section; begin with [jobqd]",
                            l->file, line, key);
-    bool queue = l->section == SECTION_QUEUE;
-    const struct option_row *rows = queue ? queue_options : jobqd_options;
-    size_t n = queue ? queue_options_count : jobqd_options_count;
-    void *base = queue ? (void *)current_queue(l) : (void *)l->config;
+    size_t n;
+    void *base;
+    int *lines;
+    const struct option_row *rows = current_rows(l, &n, &base, &lines);
     const struct option_row *row = option_find(rows, n, key);
     if (row == NULL || strcmp(row->name, key) != 0)
         return refuse_unknown(l, rows, n, key, line, err);
@@ -282,8 +386,8 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     l->seen[row - rows] = line;
     if (row->type == OPTION_EXEC)
         current_queue(l)->mode = QUEUE_EXEC;
-    if (queue) {
-        current_queue(l)->lines[row - rows] = line;
+    if (lines != NULL) {
+        lines[row - rows] = line;
         return 0;
     }
     char label[PATH_MAX + 64];
@@ -461,6 +565,60 @@ name_node(struct config *config, jobq_error *err)
                    : jobq__error(err, rc, "the host's name: %s; set node", why.message);
 }
 
+int64_t
+config_keep_cancelled_ms(const struct config *config)
+{
+    return config->keep_cancelled_ms >= 0 ? config->keep_cancelled_ms
+                                          : config->keep_failed_ms;
+}
+
+int64_t
+config_keep_discarded_ms(const struct config *config)
+{
+    return config->keep_discarded_ms >= 0 ? config->keep_discarded_ms
+                                          : config->keep_failed_ms;
+}
+
+int64_t
+config_drop_failed_ms(const struct config *config)
+{
+    static const int64_t day_ms = INT64_C(24) * 3600 * 1000;
+    int64_t cancelled_ms = config_keep_cancelled_ms(config);
+    int64_t discarded_ms = config_keep_discarded_ms(config);
+    int64_t most_ms = cancelled_ms > discarded_ms ? cancelled_ms : discarded_ms;
+    return (most_ms + day_ms - 1) / day_ms * day_ms;
+}
+
+/* A queue's history cannot outlive the days, which are dropped whole. */
+static int
+check_keep(const struct config *config, const struct queue_config *queue,
+           const char *option, int64_t keep_ms, int64_t most_ms, jobq_error *err)
+{
+    char where[300];
+    if (keep_ms <= most_ms)
+        return 0;
+    config_where(config, queue, option, where, sizeof where);
+    return jobq__error(err, JOBQ_EINVAL,
+                       "%s: it is more than the %" PRId64
+                       "d after which [jobqd] has the history dropped",
+                       where, most_ms / (INT64_C(24) * 3600 * 1000));
+}
+
+static int
+check_retention(const struct config *config, jobq_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        rc = check_keep(config, queue, "keep_completed", queue->keep_completed_ms,
+                        config->keep_completed_ms, err);
+        if (rc == 0)
+            rc = check_keep(config, queue, "keep_failed", queue->keep_failed_ms,
+                            config_drop_failed_ms(config), err);
+    }
+    return rc;
+}
+
 int
 config_load(struct config **out, const char *file, char *const *environment,
             const struct config_flag *flags, size_t n_flags, jobq_error *err)
@@ -481,6 +639,7 @@ config_load(struct config **out, const char *file, char *const *environment,
         rc = out_of_memory(err);
         goto done;
     }
+    l.config->keep_cancelled_ms = l.config->keep_discarded_ms = -1;
     rc = set_defaults(jobqd_options, jobqd_options_count, l.config, err);
     if (rc == 0 && file != NULL)
         rc = load_file(&l, err);
@@ -492,6 +651,8 @@ config_load(struct config **out, const char *file, char *const *environment,
         rc = choose_database(&l, environment, err);
     if (rc == 0)
         rc = name_node(l.config, err);
+    if (rc == 0)
+        rc = check_retention(l.config, err);
     if (rc == 0) {
         l.config->holders = 1;
         *out = l.config;
@@ -519,6 +680,86 @@ config_where(const struct config *config, const struct queue_config *queue,
                  queue->name);
 }
 
+static const struct option_row *
+cron_row(const char *name)
+{
+    return option_find(cron_options, cron_options_count, name);
+}
+
+int
+config_check_zones(const struct config *config, jobq_error *err)
+{
+    const struct option_row *row = cron_row("timezone");
+    for (size_t i = 0; i < config->n_crons; i++) {
+        const struct cron_config *cron = &config->crons[i];
+        jobq_error why = {0};
+        if (timezone_check(cron->timezone, &why) == JOBQ_EINVAL)
+            return jobq__error(err, JOBQ_EINVAL, "%s:%d: [cron %s] timezone: %s",
+                               config->file, cron->lines[row - cron_options], cron->name,
+                               why.message);
+    }
+    return 0;
+}
+
+/* `"name":`, and a comma before it. */
+static void
+put_name(struct jobq__buf *out, const char *name)
+{
+    if (out->len > 0 && out->data[out->len - 1] != '{')
+        jobq__buf_addc(out, ',');
+    jobq__buf_add_json_string(out, name, strlen(name));
+    jobq__buf_addc(out, ':');
+}
+
+static void
+put_text(struct jobq__buf *out, const char *name, const char *value)
+{
+    put_name(out, name);
+    jobq__buf_add_json_string(out, value, strlen(value));
+}
+
+static void
+put_raw(struct jobq__buf *out, const char *name, const char *json)
+{
+    put_name(out, name);
+    jobq__buf_adds(out, json);
+}
+
+static void
+put_number(struct jobq__buf *out, const char *name, int64_t value)
+{
+    put_name(out, name);
+    jobq__buf_add_i64(out, value);
+}
+
+void
+config_put_crons(const struct config *config, struct jobq__buf *out)
+{
+    struct jobq__buf missed = {0};
+    jobq__buf_addc(out, '{');
+    for (size_t i = 0; i < config->n_crons; i++) {
+        const struct cron_config *cron = &config->crons[i];
+        jobq__buf_reset(&missed);
+        option_put(cron_row("missed"), cron, &missed);
+        put_raw(out, cron->name, "{");
+        put_text(out, "schedule", cron->schedule);
+        put_text(out, "timezone", cron->timezone);
+        put_text(out, "kind", cron->kind);
+        put_raw(out, "args", cron->args);
+        put_raw(out, "meta", cron->meta);
+        put_text(out, "queue", cron->queue);
+        put_text(out, "missed", jobq__buf_cstr(&missed) ? missed.data : "");
+        put_number(out, "priority", cron->priority);
+        put_number(out, "max_attempts", cron->max_attempts);
+        if (cron->timeout_ms > 0)
+            put_number(out, "timeout_ms", cron->timeout_ms);
+        jobq__buf_addc(out, '}');
+    }
+    jobq__buf_addc(out, '}');
+    out->failed = out->failed || missed.failed;
+    jobq__buf_clear(&missed);
+}
+
 void
 config_free(struct config *config)
 {
@@ -534,6 +775,13 @@ config_free(struct config *config)
         free(config->queues[i].name);
         free(config->queues[i].lines);
     }
+    for (size_t i = 0; i < config->n_crons; i++) {
+        for (size_t row = 0; row < cron_options_count; row++)
+            option_clear(&cron_options[row], &config->crons[i]);
+        free(config->crons[i].name);
+        free(config->crons[i].lines);
+    }
+    free(config->crons);
     free(config->queues);
     free(config->database_from);
     for (size_t row = 0; row < jobqd_options_count; row++)
@@ -610,6 +858,23 @@ put_options(struct jobq__buf *out, const struct option_row *rows, size_t n,
     jobq__buf_clear(&value);
 }
 
+/* What stands before a section's options. */
+static void
+put_head(struct jobq__buf *out, const char *what, const char *name, bool first, bool json)
+{
+    if (json) {
+        jobq__buf_adds(out, first ? "" : ",");
+        jobq__buf_add_json_string(out, name, strlen(name));
+        jobq__buf_adds(out, ":{");
+        return;
+    }
+    jobq__buf_adds(out, "\n[");
+    jobq__buf_adds(out, what);
+    jobq__buf_addc(out, ' ');
+    jobq__buf_adds(out, name);
+    jobq__buf_adds(out, "]\n");
+}
+
 static void
 put_config(struct jobq__buf *out, const struct config *config, bool json)
 {
@@ -618,16 +883,15 @@ put_config(struct jobq__buf *out, const struct config *config, bool json)
     jobq__buf_adds(out, json ? "},\"queues\":{" : "");
     for (size_t i = 0; i < config->n_queues; i++) {
         const struct queue_config *queue = &config->queues[i];
-        if (json) {
-            jobq__buf_adds(out, i == 0 ? "" : ",");
-            jobq__buf_add_json_string(out, queue->name, strlen(queue->name));
-            jobq__buf_adds(out, ":{");
-        } else {
-            jobq__buf_adds(out, "\n[queue ");
-            jobq__buf_adds(out, queue->name);
-            jobq__buf_adds(out, "]\n");
-        }
+        put_head(out, "queue", queue->name, i == 0, json);
         put_options(out, queue_options, queue_options_count, queue, queue, json);
+        jobq__buf_adds(out, json ? "}" : "");
+    }
+    jobq__buf_adds(out, json ? "},\"crons\":{" : "");
+    for (size_t i = 0; i < config->n_crons; i++) {
+        const struct cron_config *cron = &config->crons[i];
+        put_head(out, "cron", cron->name, i == 0, json);
+        put_options(out, cron_options, cron_options_count, cron, NULL, json);
         jobq__buf_adds(out, json ? "}" : "");
     }
     jobq__buf_adds(out, json ? "}}\n" : "");

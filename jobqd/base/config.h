@@ -15,6 +15,7 @@
 
 #include "jobqd/base/log.h"
 #include "libjobq/backoff.h"
+#include "libjobq/buf.h"
 
 enum queue_mode {
     QUEUE_COMMAND, /* `command = …`: long-lived workers that speak the protocol */
@@ -36,7 +37,9 @@ struct queue_config {
     int concurrency; /* worker processes, 1 … 1000, default 4 */
     int mailbox; /* jobs a worker may hold: 0 adaptive (1 … 64, the default), else 1 …
                     1000; exec: always 1 */
-    int64_t timeout_ms;      /* a job's deadline, default 30m; 0: none */
+    int64_t ageing_ms;  /* so much waiting counts as one priority better; default 0: none
+                           does */
+    int64_t timeout_ms; /* a job's deadline, default 30m; 0: none */
     int64_t stop_grace_ms;   /* from the cancel message to TERM, and from TERM to KILL,
                                 default 5s */
     int64_t boot_timeout_ms; /* fork to hello, default 10s */
@@ -67,7 +70,27 @@ struct queue_config {
     struct jobq__backoff backoff; /* default oban */
     bool keep; /* keep = all | none: whether completed jobs go to the history, default all
                 */
+    int64_t keep_completed_ms; /* history: completed; -1 (the default): as [jobqd] says,
+                                  which bounds it too */
+    int64_t keep_failed_ms;    /* likewise, cancelled and discarded */
+    int keep_count;            /* the newest so many of all; default 0: no limit */
     int *lines; /* where the file sets each of queue_options; 0: it does not */
+};
+
+/* One [cron NAME] section. What it means is up to the database (migrations/0010_cron). */
+struct cron_config {
+    char *name;
+    char *schedule;
+    char *timezone; /* looks like a name; whether there is such a zone is asked later */
+    char *kind;
+    char *args; /* JSON objects */
+    char *meta;
+    char *queue;
+    int priority;
+    int max_attempts;
+    int64_t timeout_ms; /* 0: the queue's */
+    int missed;         /* row missed's nth choice */
+    int *lines;         /* where the file sets each of cron_options; 0: it does not */
 };
 
 struct config {
@@ -87,10 +110,14 @@ struct config {
     int64_t keep_completed_ms; /* history: completed, default 7d, at least 1d; days,
                                   rounded up */
     int64_t keep_failed_ms;    /* history: cancelled and discarded, default 30d */
+    int64_t keep_cancelled_ms; /* of these; -1 (the default): keep_failed_ms */
+    int64_t keep_discarded_ms; /* likewise */
     size_t max_frame; /* bytes a protocol line, default 4 MiB, 1 KiB … 64 MiB */
     struct log_options log;
     struct queue_config *queues;
     size_t n_queues;
+    struct cron_config *crons;
+    size_t n_crons;
     size_t holders; /* config_free frees it for the last one */
 };
 
@@ -116,17 +143,30 @@ void config_free(struct config *config);
 void queue_config_hold(const struct queue_config *queue);
 void queue_config_drop(const struct queue_config *queue);
 
+/* How long each class of the history is kept at most, after which days are dropped whole.
+ */
+int64_t config_keep_cancelled_ms(const struct config *config);
+int64_t config_keep_discarded_ms(const struct config *config);
+int64_t config_drop_failed_ms(const struct config *config); /* whole days */
+
 /* Puts `FILE:LINE: [queue NAME] OPTION` for the message of whoever finds later that the
  * option cannot be had here; without a line where the file does not set it. */
 void config_where(const struct config *config, const struct queue_config *queue,
                   const char *option, char *out, size_t size);
+
+/* Whether this host knows the crons' time zones: JOBQ_EINVAL names the file and line of
+ * the first that it does not. A host without any time zones leaves it to the database. */
+int config_check_zones(const struct config *config, jobq_error *err);
+
+/* The crons as the database takes them (cron_declare): one JSON object, a member each. */
+void config_put_crons(const struct config *config, struct jobq__buf *out);
 
 /* The merged configuration as an INI file that config_load would read to the same effect;
  * the password of a database URI is shown as ****. To stdout. */
 void config_print(const struct config *config);
 
 /* The same as one JSON object: {"jobqd":{option: text, …},"queues":{NAME:{option: text,
- * …}}}. */
+ * …}},"crons":{NAME:{option: text, …}}}. */
 void config_print_json(const struct config *config);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "libjobq/error.h"
+#include "libjobq/utf8.h"
 
 #define BLANKS " \t\v\f" /* what inih takes for one, within a line */
 #define MAX_LINE_BYTES ((size_t)64 * 1024)
@@ -33,6 +34,19 @@ static int
 refuse_line(struct reading *r, int code, const char *why)
 {
     return jobq__error(r->err, code, "%s:%d: %s", r->file, r->number, why);
+}
+
+/* Names and texts go into the database, which takes nothing else. */
+static int
+check_encoding(struct reading *r)
+{
+    const unsigned char *fault = jobq__utf8_fault(r->text);
+    char why[80];
+    if (!fault || *r->text == ';' || *r->text == '#')
+        return 0;
+    snprintf(why, sizeof why, "byte %td of the line, 0x%02X, is not UTF-8",
+             (const char *)fault - r->line + 1, *fault);
+    return refuse_line(r, JOBQ_EINVAL, why);
 }
 
 /* Cuts the section's name out of `[name]` in place and tells of it. */
@@ -75,7 +89,8 @@ next_line(struct reading *r)
     /* None may be left: inih takes a line that begins with one for more of the value
      * before it. */
     r->text += strspn(r->text, BLANKS);
-    return 1;
+    int rc = check_encoding(r);
+    return rc == 0 ? 1 : rc;
 }
 
 /* inih's reader, in the manner of fgets. */

@@ -14,9 +14,13 @@
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/environment.h"
 #include "jobqd/base/sqltext.h"
+#include "jobqd/base/timezone.h"
 #include "jobqd/base/words.h"
+#include "jobqd/pure/cron.h"
 #include "libjobq/backoff.h"
 #include "libjobq/error.h"
+#include "libjobq/json.h"
+#include "libjobq/utf8.h"
 
 #define SECOND ((int64_t)1000)
 #define MINUTE (60 * SECOND)
@@ -28,6 +32,7 @@
 
 #define C(field) offsetof(struct config, field)
 #define Q(field) offsetof(struct queue_config, field)
+#define R(field) offsetof(struct cron_config, field)
 
 /* clang-format off */
 const struct option_row jobqd_options[] = {
@@ -53,6 +58,10 @@ const struct option_row jobqd_options[] = {
      "how long completed jobs stay in the history, in whole days"},
     {"keep_failed", OPTION_DAYS, C(keep_failed_ms), "30d", NULL, 1 * DAY, 3650 * DAY, NULL,
      "how long cancelled and discarded jobs stay in the history, in whole days"},
+    {"keep_cancelled", OPTION_DURATION, C(keep_cancelled_ms), NULL, "that of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
+     "how long cancelled jobs stay in the history"},
+    {"keep_discarded", OPTION_DURATION, C(keep_discarded_ms), NULL, "that of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
+     "how long discarded jobs stay in the history"},
     {"max_frame", OPTION_BYTES, C(max_frame), "4MiB", NULL, 1 * KIB, 64 * MIB, NULL,
      "the longest line of the worker protocol"},
     {"log_level", OPTION_LEVEL, C(log.level), "info", NULL, 0, 0, "debug|info|warning|error",
@@ -71,6 +80,8 @@ const struct option_row queue_options[] = {
      "how many worker processes"},
     {"mailbox", OPTION_INT, Q(mailbox), "0", NULL, 0, 1000, NULL,
      "jobs that a worker may hold; 0: 1 to 64, as many as keep it busy (command only)"},
+    {"ageing", OPTION_DURATION, Q(ageing_ms), "0", NULL, 0, 30 * DAY, NULL,
+     "a job that has waited so long ranks as one priority better, so that none waits for ever; 0: never"},
     {"timeout", OPTION_DURATION, Q(timeout_ms), "30m", NULL, 0, 24 * DAY, NULL,
      "a job's deadline where the job names none; 0: no deadline"},
     {"stop_grace", OPTION_DURATION, Q(stop_grace_ms), "5s", NULL, 0, 1 * HOUR, NULL,
@@ -114,9 +125,39 @@ const struct option_row queue_options[] = {
     {"backoff", OPTION_BACKOFF, Q(backoff), "oban", NULL, 0, 0, NULL,
      "the wait before a failed job's next attempt"},
     {"keep", OPTION_SWITCH, Q(keep), "all", NULL, 0, 0, "none|all",
-     "whether completed jobs go to the history"},
+     "whether completed jobs go to the history; cancelled and discarded ones always do"},
+    {"keep_completed", OPTION_DURATION, Q(keep_completed_ms), NULL, "that of [jobqd], which also bounds it", 1 * SECOND, 3650 * DAY, NULL,
+     "how long completed jobs stay in the history"},
+    {"keep_failed", OPTION_DURATION, Q(keep_failed_ms), NULL, "as [jobqd] says, which also bounds it", 1 * SECOND, 3650 * DAY, NULL,
+     "how long cancelled and discarded jobs stay in the history"},
+    {"keep_count", OPTION_INT, Q(keep_count), "0", NULL, 0, 1000000000, NULL,
+     "how many ended jobs stay in the history, the newest; 0: no limit"},
 };
 const size_t queue_options_count = sizeof queue_options / sizeof queue_options[0];
+
+const struct option_row cron_options[] = {
+    {"schedule", OPTION_SCHEDULE, R(schedule), NULL, "needed", 0, 0, NULL,
+     "when it comes"},
+    {"timezone", OPTION_ZONE, R(timezone), "UTC", NULL, 0, 0, NULL,
+     "the zone whose clocks count, such as Europe/Stockholm"},
+    {"kind", OPTION_TEXT, R(kind), NULL, "needed", 0, 0, NULL,
+     "the kind of its jobs"},
+    {"args", OPTION_JSON, R(args), "{}", NULL, 0, 0, NULL,
+     "their args"},
+    {"queue", OPTION_TEXT, R(queue), "default", NULL, 0, 0, NULL,
+     "their queue"},
+    {"priority", OPTION_INT, R(priority), "0", NULL, 0, 9, NULL,
+     "0 first, 9 last"},
+    {"max_attempts", OPTION_INT, R(max_attempts), "20", NULL, 1, 1000, NULL,
+     "how often one is tried"},
+    {"timeout", OPTION_DURATION, R(timeout_ms), "0", NULL, 0, 24 * DAY, NULL,
+     "their deadline; 0: the queue's"},
+    {"missed", OPTION_CHOICE, R(missed), "once", NULL, 0, 0, "skip|once|all",
+     "of slots that nobody was there for: none more than a minute late, the newest, or all are enqueued"},
+    {"meta", OPTION_JSON, R(meta), "{}", NULL, 0, 0, NULL,
+     "an object that is kept with each job"},
+};
+const size_t cron_options_count = sizeof cron_options / sizeof cron_options[0];
 /* clang-format on */
 
 static int
@@ -277,6 +318,32 @@ set_text(char **field, char *text, jobq_error *err)
     return 0;
 }
 
+/* JSON's own error says more than what is allowed; a schedule's says that, too. */
+static int
+set_checked(const struct option_row *row, char **field, const char *value,
+            jobq_error *err)
+{
+    struct cron cron;
+    jobq_error why = {0};
+    int rc = row->type == OPTION_SCHEDULE
+                 ? cron_parse(value, &cron, err)
+                 : jobq__json_check_object(value, strlen(value), "the value", &why);
+    if (row->type == OPTION_JSON && rc == JOBQ_EINVAL)
+        return jobq__error(err, rc, "%s; a JSON object is allowed", why.message);
+    return rc == 0 ? set_text(field, strdup(value), err) : rc;
+}
+
+static bool
+is_text(const char *value)
+{
+    size_t len = strlen(value);
+    for (size_t i = 0; i < len; i++) {
+        if (iscntrl((unsigned char)value[i]))
+            return false;
+    }
+    return len >= 1 && len <= 128;
+}
+
 static int
 set_dir(char **field, const char *value, const struct option_origin *origin,
         jobq_error *err)
@@ -337,6 +404,11 @@ option_set(const struct option_row *row, void *base, const char *value,
 {
     void *field = (char *)base + row->offset;
     int nth, rc;
+    const unsigned char *fault = jobq__utf8_fault(value);
+    if (fault)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "byte %td of the value, 0x%02X, is not UTF-8",
+                           (const char *)fault - value + 1, *fault);
     if (*value == '\0')
         return refuse(row, value, err);
     switch (row->type) {
@@ -375,6 +447,20 @@ option_set(const struct option_row *row, void *base, const char *value,
     case OPTION_BACKOFF:
         rc = jobq__backoff_parse(value, field, err);
         return rc == JOBQ_EINVAL ? refuse(row, value, err) : rc;
+    case OPTION_TEXT:
+        return is_text(value) ? set_text(field, strdup(value), err)
+                              : refuse(row, value, err);
+    case OPTION_ZONE:
+        return timezone_is_name(value) ? set_text(field, strdup(value), err)
+                                       : refuse(row, value, err);
+    case OPTION_JSON:
+    case OPTION_SCHEDULE:
+        return set_checked(row, field, value, err);
+    case OPTION_CHOICE:
+        if ((nth = find_choice(row, value)) < 0)
+            return refuse(row, value, err);
+        *(int *)field = nth;
+        return 0;
     }
     return jobq__error(err, JOBQ_EINVAL, "unknown type of option");
 }
@@ -388,6 +474,10 @@ option_clear(const struct option_row *row, void *base)
     case OPTION_DIR:
     case OPTION_NAME:
     case OPTION_SCHEMA:
+    case OPTION_TEXT:
+    case OPTION_JSON:
+    case OPTION_SCHEDULE:
+    case OPTION_ZONE:
         free(*(char **)field);
         *(char **)field = NULL;
         break;
@@ -404,6 +494,7 @@ option_clear(const struct option_row *row, void *base)
     case OPTION_LEVEL:
     case OPTION_SWITCH:
     case OPTION_BACKOFF:
+    case OPTION_CHOICE:
         break; /* own nothing */
     }
 }
@@ -415,7 +506,9 @@ option_is_set(const struct option_row *row, const void *base)
 {
     const void *field = (const char *)base + row->offset;
     if (row->type == OPTION_CONNINFO || row->type == OPTION_DIR ||
-        row->type == OPTION_NAME || row->type == OPTION_SCHEMA)
+        row->type == OPTION_NAME || row->type == OPTION_SCHEMA ||
+        row->type == OPTION_TEXT || row->type == OPTION_JSON ||
+        row->type == OPTION_SCHEDULE || row->type == OPTION_ZONE)
         return *(char *const *)field != NULL;
     if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC ||
         row->type == OPTION_ENV)
@@ -448,6 +541,10 @@ option_equal(const struct option_row *row, const void *base_a, const void *base_
     case OPTION_DIR:
     case OPTION_NAME:
     case OPTION_SCHEMA:
+    case OPTION_TEXT:
+    case OPTION_JSON:
+    case OPTION_SCHEDULE:
+    case OPTION_ZONE:
         text_a = *(char *const *)a;
         text_b = *(char *const *)b;
         return text_a && text_b ? strcmp(text_a, text_b) == 0 : text_a == text_b;
@@ -455,6 +552,7 @@ option_equal(const struct option_row *row, const void *base_a, const void *base_
     case OPTION_DAYS:
         return *(const int64_t *)a == *(const int64_t *)b;
     case OPTION_INT:
+    case OPTION_CHOICE:
         return *(const int *)a == *(const int *)b;
     case OPTION_BYTES:
         return *(const size_t *)a == *(const size_t *)b;
@@ -589,6 +687,10 @@ option_put(const struct option_row *row, const void *base, struct jobq__buf *buf
     case OPTION_DIR:
     case OPTION_NAME:
     case OPTION_SCHEMA:
+    case OPTION_TEXT:
+    case OPTION_JSON:
+    case OPTION_SCHEDULE:
+    case OPTION_ZONE:
         jobq__buf_adds(buf, *(char *const *)field);
         break;
     case OPTION_DURATION:
@@ -616,6 +718,9 @@ option_put(const struct option_row *row, const void *base, struct jobq__buf *buf
         break;
     case OPTION_BACKOFF:
         put_backoff(buf, field);
+        break;
+    case OPTION_CHOICE:
+        put_choice(buf, row->choices, *(const int *)field);
         break;
     }
 }
@@ -675,6 +780,7 @@ option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
         break;
     case OPTION_LEVEL:
     case OPTION_SWITCH:
+    case OPTION_CHOICE:
         for (const char *at = row->choices; *at != '\0'; at++) {
             if (*at != '|')
                 jobq__buf_addc(buf, *at);
@@ -693,6 +799,20 @@ option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
         jobq__buf_adds(buf,
                        "oban, exponential(base=15s, cap=24h), linear(base=15s, step=15s, "
                        "cap=1h) or constant(30s), each also with jitter=N%");
+        break;
+    case OPTION_TEXT:
+        jobq__buf_adds(buf, "1 to 128 bytes");
+        break;
+    case OPTION_JSON:
+        jobq__buf_adds(buf, "a JSON object");
+        break;
+    case OPTION_SCHEDULE:
+        jobq__buf_adds(buf, "five fields (minute, hour, day of month, month, day of "
+                            "week), @yearly, @annually, @monthly, @weekly, @daily, "
+                            "@midnight, @hourly, @reboot or @every TIME");
+        break;
+    case OPTION_ZONE:
+        jobq__buf_adds(buf, "a time zone's name, such as Europe/Stockholm");
         break;
     }
 }

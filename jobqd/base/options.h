@@ -31,7 +31,12 @@
     X(OPTION_COMMAND, "PROGRAM…") /* char **: argv of a worker */                                \
     X(OPTION_EXEC, "PROGRAM…")    /* char **: argv of a process a job */                         \
     X(OPTION_ENV, "NAME[=VALUE]…") /* char **: see environment.h */                         \
-    X(OPTION_BACKOFF, "FORMULA")  /* struct jobq__backoff */
+    X(OPTION_BACKOFF, "FORMULA")  /* struct jobq__backoff */                                     \
+    X(OPTION_TEXT, "TEXT")        /* char *: 1 to 128 bytes */                                   \
+    X(OPTION_JSON, "JSON")        /* char *: a JSON object */                                    \
+    X(OPTION_SCHEDULE, "SCHEDULE") /* char *: see pure/cron.h */                                \
+    X(OPTION_ZONE, "ZONE")        /* char *: what looks like a time zone's name */               \
+    X(OPTION_CHOICE, "WORD")      /* int: which of the choices */
 /* clang-format on */
 
 enum option_type {
@@ -44,13 +49,13 @@ struct option_row {
     const char *name; /* as in the file; JOBQ_NAME in the environment; --name, with - for
                          _, as a flag */
     enum option_type type;
-    size_t offset;        /* of the field in struct config or struct queue_config */
+    size_t offset;        /* of the field in struct config, queue_config or cron_config */
     const char *fallback; /* the default as one would write it; NULL: none, `absent` says
                              what then */
     const char *absent;
     int64_t min; /* DURATION, DAYS: ms; INT; BYTES */
     int64_t max;
-    const char *choices; /* LEVEL, SWITCH: "a|b" */
+    const char *choices; /* LEVEL, SWITCH, CHOICE: "a|b" */
     const char *help;    /* one line, no full stop */
 };
 
@@ -58,6 +63,8 @@ extern const struct option_row jobqd_options[]; /* of [jobqd] */
 extern const size_t jobqd_options_count;
 extern const struct option_row queue_options[]; /* of [queue NAME] */
 extern const size_t queue_options_count;
+extern const struct option_row cron_options[]; /* of [cron NAME] */
+extern const size_t cron_options_count;
 
 /* Where relative paths and bare program names are looked up. */
 struct option_origin {

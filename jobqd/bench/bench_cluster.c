@@ -187,7 +187,8 @@ bench_fresh_schema(struct bench *bench, jobq_error *err)
     if (rc != 0)
         return rc;
     bench->owns_schema = true;
-    return migrate_apply(bench->conn, bench->schema, 0, NULL, NULL, err);
+    return migrate_apply(bench->conn, bench->schema, 0, MIGRATE_LOCK_WAIT_MS, NULL, NULL,
+                         err);
 }
 
 /* Dropping is what bench does: so it touches no schema but those of its own name. */

@@ -15,6 +15,7 @@
 #include "jobqd/io/successor.h"
 #include "jobqd/base/options.h"
 #include "libjobq/error.h"
+#include "libjobq/utf8.h"
 
 #define MAX_SLOTS (CLI_MAX_OPTIONS + CLI_MAX_FLAGS + 4)
 #define FIRST_SLOT 256 /* above every option letter */
@@ -95,6 +96,35 @@ find_slot(const struct slots *slots, enum slot_kind kind)
     return i;
 }
 
+/* What getopt_long takes as single letters: our own, and those of the command's options
+ * whose name is one. */
+static void
+put_letters(char *out, size_t size, const struct command *command)
+{
+    const struct cli_option *option = command->options;
+    size_t n =
+        (size_t)snprintf(out, size, command->flags != CLI_NO_FLAGS ? ":hc:" : ":h");
+    for (; option != NULL && option->name != NULL; option++) {
+        if (strlen(option->name) == 1 && n + 2 < size)
+            n += (size_t)snprintf(out + n, size - n, "%s%s", option->name,
+                                  option->arg != NULL ? ":" : "");
+    }
+}
+
+/* The slot of what getopt_long has found. */
+static size_t
+slot_of(const struct slots *slots, int result)
+{
+    if (result == 'h' || result == 'c')
+        return find_slot(slots, result == 'h' ? SLOT_HELP : SLOT_FILE);
+    if (result >= FIRST_SLOT)
+        return (size_t)(result - FIRST_SLOT);
+    size_t i = 0;
+    while (slots->names[i][0] != result || slots->names[i][1] != '\0')
+        i++;
+    return i;
+}
+
 static int
 refuse_usage(const struct command *command, jobq_error *err, const char *what,
              const char *which)
@@ -150,6 +180,19 @@ take(struct cli *cli, const struct slots *slots, size_t slot, const char *value,
     return 0;
 }
 
+static int
+check_encoding(int argc, char **argv, jobq_error *err)
+{
+    for (int i = 1; i < argc; i++) {
+        const unsigned char *fault = jobq__utf8_fault(argv[i]);
+        if (fault)
+            return jobq__error(err, JOBQ_EINVAL,
+                               "argument %d is not UTF-8: its byte %td is 0x%02X", i,
+                               (const char *)fault - argv[i] + 1, *fault);
+    }
+    return 0;
+}
+
 int
 cli_parse(struct cli *cli, const struct command *command, int argc, char **argv,
           jobq_error *err)
@@ -158,18 +201,18 @@ cli_parse(struct cli *cli, const struct command *command, int argc, char **argv,
     fill_slots(&slots, command);
     memset(cli, 0, sizeof *cli);
     cli->command = command;
+    int rc = check_encoding(argc, argv, err);
+    if (rc != 0)
+        return rc;
+    char letters[2 * CLI_MAX_OPTIONS + 8];
+    put_letters(letters, sizeof letters, command);
     opterr = 0;
     optind = 0; /* glibc: start anew */
     int result;
-    while (
-        (result = getopt_long(argc, argv, command->flags != CLI_NO_FLAGS ? ":hc:" : ":h",
-                              slots.rows, NULL)) != -1) {
+    while ((result = getopt_long(argc, argv, letters, slots.rows, NULL)) != -1) {
         if (result == '?' || result == ':')
             return refuse_option(&slots, command, result, argv, err);
-        size_t slot = result == 'h'   ? find_slot(&slots, SLOT_HELP)
-                      : result == 'c' ? find_slot(&slots, SLOT_FILE)
-                                      : (size_t)(result - FIRST_SLOT);
-        int rc = take(cli, &slots, slot, optarg, err);
+        rc = take(cli, &slots, slot_of(&slots, result), optarg, err);
         if (rc != 0)
             return rc;
     }
@@ -227,8 +270,8 @@ cli_get_int(const struct cli *cli, const char *name, int64_t min, int64_t max,
         return 0;
     if (!parse_number(text, &number) || number < min || number > max)
         return jobq__error(err, JOBQ_EINVAL,
-                           "--%s: \"%s\" is not allowed: %" PRId64 " to %" PRId64, name,
-                           text, min, max);
+                           "%s%s: \"%s\" is not allowed: %" PRId64 " to %" PRId64,
+                           strlen(name) == 1 ? "-" : "--", name, text, min, max);
     *out = number;
     return 0;
 }
@@ -255,9 +298,9 @@ cli_print_help(const struct command *command)
     printf("\nOptions:\n");
     const struct cli_option *option = command->options;
     for (; option != NULL && option->name != NULL; option++)
-        printf("      --%s%s%s\n          %s\n", option->name,
-               option->arg != NULL ? " " : "", option->arg != NULL ? option->arg : "",
-               option->help);
+        printf("  %s%s%s%s\n          %s\n", strlen(option->name) == 1 ? "-" : "    --",
+               option->name, option->arg != NULL ? " " : "",
+               option->arg != NULL ? option->arg : "", option->help);
     if (command->json)
         printf("      --json\n          print JSON\n");
     if (command->flags != CLI_NO_FLAGS)
@@ -278,11 +321,14 @@ exit_code_of(const jobq_error *err)
         return EX_NOPERM;
     if (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0)
         return EX_DATAERR;
+    if (strcmp(err->sqlstate, "55P03") == 0) /* no lock in time: later there may be one */
+        return EX_TEMPFAIL;
     switch ((enum jobq_code)err->code) {
     case JOBQ_OK:
         return EX_OK;
     case JOBQ_EINVAL:
     case JOBQ_ESTATE:
+    case JOBQ_ECONFLICT:
         return EX_DATAERR;
     case JOBQ_ENOTFOUND:
         return EX_NOINPUT;
@@ -296,6 +342,8 @@ exit_code_of(const jobq_error *err)
         return EX_IOERR;
     case JOBQ_ESCHEMA:
         return EX_CONFIG;
+    case JOBQ_ETIMEOUT:
+        return EX_TEMPFAIL;
     case JOBQ_EDB:
         return EX_SOFTWARE;
     }

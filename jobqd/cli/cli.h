@@ -19,7 +19,7 @@
 
 /* An option of a command's own. The last row of a table has a NULL name. */
 struct cli_option {
-    const char *name; /* without dashes */
+    const char *name; /* without dashes; one letter: -n, as well as --n */
     const char *arg;  /* the argument's placeholder; NULL: it takes none */
     const char *help;
 };

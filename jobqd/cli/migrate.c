@@ -1,20 +1,37 @@
 /* migrate.c: see migrate.h. What the migrations do is in their files; here is only their
- * order and their bookkeeping. */
+ * order and their bookkeeping, and how they wait for locks.
+ *
+ * A change of a table needs it for itself, for an instant. But while it waits for that (a
+ * transaction that has enqueued a job may stay open for hours), everybody who comes later
+ * waits behind it: nobody can enqueue. So a step waits for a moment alone, gives up all
+ * that it has locked, lets the others pass, and tries again.
+ */
 #include "jobqd/cli/migrate.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
 #include "jobqd/cli/query.h"
+#include "jobqd/base/log.h"
 #include "jobqd/base/sqltext.h"
 #include "jobqd/sql/embedded.h"
 #include "libjobq/error.h"
 
 #define MAX_NAME 64
+#define LOCK_TRY_MS 300 /* how long a step may keep others from their work */
+#define PAUSE_LEAST_MS                                                                   \
+    700 /* and how long they have, at the least, until the next try                      \
+         */
+#define PAUSE_JITTER_MS 600
+#define AUTOVACUUM_GOES_MS 100 /* what was asked to leave has left by then */
 
 extern const char sql_migrate_lock[], sql_migrate_found[], sql_migrate_table[],
     sql_migrate_read[], sql_migrate_note[], sql_migrate_forget[], sql_migrate_nodes[],
-    sql_migrate_jobs[], sql_migrate_rest[];
+    sql_migrate_jobs[], sql_migrate_rest[], sql_migrate_patience[], sql_migrate_holder[],
+    sql_migrate_cancel[];
 
 /* ---- The files ---- */
 
@@ -125,22 +142,159 @@ migrate_check(PGconn *conn, const char *schema, int *found, jobq_error *err)
     return 0;
 }
 
+/* ---- Waiting for locks ---- */
+
+/* One run of the steps: how long it may wait in all, and whom it named last. */
+struct patience {
+    int64_t wait_ms;
+    int64_t until_ms; /* by now_ms() */
+    char pid[16];     /* "" for a prepared transaction */
+    char holder[256];
+    bool leaves; /* it is an autovacuum, and we could ask it to */
+};
+
+static int64_t
+now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static struct patience
+new_patience(int64_t wait_ms)
+{
+    return (struct patience){.wait_ms = wait_ms, .until_ms = now_ms() + wait_ms};
+}
+
+static int
+set_lock_timeout(PGconn *conn, const char *schema, int64_t ms, jobq_error *err)
+{
+    char number[24];
+    /* 0 would be no limit at all. */
+    snprintf(number, sizeof number, "%lld", (long long)(ms > 1 ? ms : 1));
+    const char *params[] = {number};
+    return query(conn, schema, sql_migrate_patience, 1, params, NULL, err);
+}
+
+/* Autovacuum gives way to a lock that is waited for, but only after deadlock_timeout (1 s
+ * by default), for which we do not wait. When we may not ask it to, it comes to its end
+ * by itself. */
+static bool
+ask_to_leave(PGconn *conn, const char *schema, const char *pid)
+{
+    const char *params[] = {pid};
+    return query(conn, schema, sql_migrate_cancel, 1, params, NULL, NULL) == 0;
+}
+
+/* "step 0006 (ends)"; the step is not known while another migration is under way. */
+static const char *
+step_text(int version, char *text, size_t size)
+{
+    if (version == 0)
+        return "the next step";
+    snprintf(text, size, "step %04d (%s)", version, migrate_name(version));
+    return text;
+}
+
+/* Fills patience->holder with who holds what the failed try waited for, and says so when
+ * it is not the one that was named before. */
+static void
+name_holder(PGconn *conn, const char *schema, int version, struct patience *patience)
+{
+    char number[24], step[MAX_NAME + 16];
+    const char *params[] = {number};
+    const char *pid = "", *holder = "another session";
+    PGresult *result = NULL;
+    snprintf(number, sizeof number, "%d", LOCK_TRY_MS);
+    patience->leaves = false;
+    int rc = query(conn, schema, sql_migrate_holder, 1, params, &result, NULL);
+    if (rc == 0 && PQntuples(result) > 0) {
+        pid = PQgetvalue(result, 0, 0);
+        holder = PQgetvalue(result, 0, 1);
+        if (*PQgetvalue(result, 0, 2) == 't')
+            patience->leaves = ask_to_leave(conn, schema, pid);
+    }
+    bool told = patience->holder[0] != '\0' && strcmp(pid, patience->pid) == 0;
+    snprintf(patience->pid, sizeof patience->pid, "%s", pid);
+    snprintf(patience->holder, sizeof patience->holder, "%s", holder);
+    int64_t left_ms = patience->until_ms - now_ms();
+    if (!told && left_ms > 0)
+        log_warning("migrate",
+                    "%s waits for a lock that %s holds: it is tried again for up to %lld "
+                    "s, and others are let through in between",
+                    step_text(version, step, sizeof step), holder,
+                    (long long)((left_ms + 999) / 1000));
+    PQclear(result);
+}
+
+/* An autovacuum that was cancelled comes again soon: the next try is to be there first.
+ */
+static void
+pause_for_others(const struct patience *patience)
+{
+    uint32_t random = 0;
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+        random = 0;
+    int64_t ms =
+        patience->leaves ? AUTOVACUUM_GOES_MS : PAUSE_LEAST_MS + random % PAUSE_JITTER_MS;
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0)
+        ;
+}
+
+/* After a step of `version` has failed and was rolled back: true when it was for want of
+ * a lock and there is time for another try, which is now. Otherwise *err is complete. */
+static bool
+wait_for_lock(PGconn *conn, const char *schema, int version, struct patience *patience,
+              jobq_error *err)
+{
+    char step[MAX_NAME + 16];
+    if (strcmp(err->sqlstate, "55P03") != 0 && strcmp(err->sqlstate, "40P01") != 0)
+        return false;
+    name_holder(conn, schema, version, patience);
+    if (now_ms() < patience->until_ms) {
+        pause_for_others(patience);
+        return true;
+    }
+    jobq__error(err, err->code,
+                "%s got no lock within %lld ms, because %s holds it; nothing of it was "
+                "done: end that session, or give it time with --lock-wait",
+                step_text(version, step, sizeof step), (long long)patience->wait_ms,
+                patience->holder);
+    memcpy(err->sqlstate, "55P03", 6);
+    return false;
+}
+
 /* ---- Steps ---- */
 
-/* BEGIN and the lock; then *version is what nobody else changes until the transaction
- * ends. */
+/* BEGIN and the lock against other migrations, for which nobody else waits; then *version
+ * is what nobody else changes until the transaction ends. */
 static int
-begin(PGconn *conn, const char *schema, int *version, jobq_error *err)
+begin(PGconn *conn, const char *schema, const struct patience *patience, int *version,
+      jobq_error *err)
 {
     /* With a stricter isolation as the database's default we would look with a snapshot
      * from before the wait. */
     int rc = query(conn, schema, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0,
                    NULL, NULL, err);
     if (rc == 0)
+        rc = set_lock_timeout(conn, schema, patience->until_ms - now_ms(), err);
+    if (rc == 0)
         rc = query(conn, schema, sql_migrate_lock, 1, &schema, NULL, err);
     if (rc == 0)
         rc = migrate_version(conn, schema, version, err);
+    if (rc == 0)
+        rc = set_lock_timeout(conn, schema, LOCK_TRY_MS, err);
     return rc;
+}
+
+static int
+fail_with(jobq_error *err, const jobq_error *why)
+{
+    if (err != NULL)
+        *err = *why;
+    return why->code;
 }
 
 /* COMMIT, or ROLLBACK when rc is an error; returns the first error. */
@@ -196,33 +350,48 @@ note(PGconn *conn, const char *schema, const char *sql, int n, int version,
     return query(conn, schema, sql, n, params, NULL, err);
 }
 
-int
-migrate_apply(PGconn *conn, const char *schema, int to, migrate_report report, void *data,
-              jobq_error *err)
+/* One try of the next step up, in one transaction. *version is the step's, also when it
+ * failed; 0: there is none, or it is not known yet. */
+static int
+step_up(PGconn *conn, const char *schema, int to, const struct patience *patience,
+        int *version, jobq_error *err)
 {
+    int found = 0;
+    *version = 0;
+    int rc = begin(conn, schema, patience, &found, err);
+    if (rc == 0 && found > migrate_latest())
+        rc = refuse_newer(schema, found, err);
+    if (rc != 0 || found >= to)
+        return end(conn, schema, rc, err);
+    *version = found + 1;
+    rc = prepare(conn, schema, err);
+    if (rc == 0)
+        rc = run_file(conn, schema, *version, ".up.sql", err);
+    if (rc == 0)
+        rc = note(conn, schema, sql_migrate_note, 2, *version, err);
+    return end(conn, schema, rc, err);
+}
+
+int
+migrate_apply(PGconn *conn, const char *schema, int to, int64_t lock_wait_ms,
+              migrate_report report, void *data, jobq_error *err)
+{
+    struct patience patience = new_patience(lock_wait_ms);
+    jobq_error why = {0};
+    int version = 0;
     if (to == 0)
         to = migrate_latest();
     if (to < 1 || to > migrate_latest())
         return jobq__error(err, JOBQ_EINVAL, "there is no version %d: 1 to %d are known",
                            to, migrate_latest());
     for (;;) {
-        int version = 0;
-        int rc = begin(conn, schema, &version, err);
-        if (rc == 0 && version > migrate_latest())
-            rc = refuse_newer(schema, version, err);
-        if (rc != 0 || version >= to)
-            return end(conn, schema, rc, err);
-        version++;
-        rc = prepare(conn, schema, err);
-        if (rc == 0)
-            rc = run_file(conn, schema, version, ".up.sql", err);
-        if (rc == 0)
-            rc = note(conn, schema, sql_migrate_note, 2, version, err);
-        rc = end(conn, schema, rc, err);
-        if (rc != 0)
-            return rc;
-        if (report != NULL)
+        int rc = step_up(conn, schema, to, &patience, &version, &why);
+        if (rc == 0 && version == 0)
+            return 0;
+        if (rc == 0 && report != NULL)
             report(data, version, migrate_name(version), true);
+        if (rc != 0 && !wait_for_lock(conn, schema, version, &patience, &why))
+            return fail_with(err, &why);
     }
 }
 
@@ -272,36 +441,51 @@ drop_rest(PGconn *conn, const char *schema, jobq_error *err)
     return left ? 0 : query(conn, schema, "DROP SCHEMA @schema@", 0, NULL, NULL, err);
 }
 
+/* One try of the next step down. *to, when it is -1, becomes the version that it shall
+ * end at; *version is as in step_up. */
+static int
+step_down(PGconn *conn, const char *schema, int *to, bool force,
+          const struct patience *patience, int *version, jobq_error *err)
+{
+    int found = 0;
+    *version = 0;
+    int rc = begin(conn, schema, patience, &found, err);
+    if (rc == 0 && found > migrate_latest())
+        rc = refuse_newer(schema, found, err);
+    if (rc == 0 && *to < 0)
+        *to = found > 0 ? found - 1 : 0;
+    if (rc == 0 && *to > found)
+        rc = jobq__error(err, JOBQ_EINVAL, "schema %s has version %d already, below %d",
+                         schema, found, *to);
+    if (rc != 0 || found <= *to)
+        return end(conn, schema, rc, err);
+    *version = found;
+    if (!force)
+        rc = refuse_in_use(conn, schema, *to, err);
+    if (rc == 0)
+        rc = run_file(conn, schema, found, ".down.sql", err);
+    if (rc == 0)
+        rc = note(conn, schema, sql_migrate_forget, 1, found, err);
+    if (rc == 0 && found == 1)
+        rc = drop_rest(conn, schema, err);
+    return end(conn, schema, rc, err);
+}
+
 int
-migrate_revert(PGconn *conn, const char *schema, int to, bool force,
+migrate_revert(PGconn *conn, const char *schema, int to, bool force, int64_t lock_wait_ms,
                migrate_report report, void *data, jobq_error *err)
 {
+    struct patience patience = new_patience(lock_wait_ms);
+    jobq_error why = {0};
+    int version = 0;
     for (;;) {
-        int version = 0;
-        int rc = begin(conn, schema, &version, err);
-        if (rc == 0 && version > migrate_latest())
-            rc = refuse_newer(schema, version, err);
-        if (rc == 0 && to < 0)
-            to = version > 0 ? version - 1 : 0;
-        if (rc == 0 && to > version)
-            rc = jobq__error(err, JOBQ_EINVAL,
-                             "schema %s has version %d already, below %d", schema,
-                             version, to);
-        if (rc != 0 || version <= to)
-            return end(conn, schema, rc, err);
-        if (!force)
-            rc = refuse_in_use(conn, schema, to, err);
-        if (rc == 0)
-            rc = run_file(conn, schema, version, ".down.sql", err);
-        if (rc == 0)
-            rc = note(conn, schema, sql_migrate_forget, 1, version, err);
-        if (rc == 0 && version == 1)
-            rc = drop_rest(conn, schema, err);
-        rc = end(conn, schema, rc, err);
-        if (rc != 0)
-            return rc;
-        if (report != NULL)
+        int rc = step_down(conn, schema, &to, force, &patience, &version, &why);
+        if (rc == 0 && version == 0)
+            return 0;
+        if (rc == 0 && report != NULL)
             report(data, version, migrate_name(version), false);
+        if (rc != 0 && !wait_for_lock(conn, schema, version, &patience, &why))
+            return fail_with(err, &why);
     }
 }
 
@@ -312,7 +496,7 @@ migrate_up(const char *conninfo, const char *schema, jobq_error *err)
     int rc = query_connect(conninfo, &conn, err);
     if (rc != 0)
         return rc;
-    rc = migrate_apply(conn, schema, 0, NULL, NULL, err);
+    rc = migrate_apply(conn, schema, 0, MIGRATE_LOCK_WAIT_MS, NULL, NULL, err);
     PQfinish(conn);
     return rc;
 }

@@ -12,7 +12,12 @@
 #include <jobq/error.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+
+/* How long the steps wait for locks that others hold, in all, unless one says otherwise.
+ * Nobody else is kept waiting for that long: see migrate.c. */
+#define MIGRATE_LOCK_WAIT_MS 60000
 
 /* The version that this jobqd needs: the number of its last migration. */
 int migrate_latest(void);
@@ -34,17 +39,19 @@ int migrate_version(PGconn *conn, const char *schema, int *out, jobq_error *err)
 typedef void (*migrate_report)(void *data, int version, const char *name, bool up);
 
 /* Applies what is missing up to version `to` (0: all). JOBQ_EINVAL when there is no such
- * version, JOBQ_ESCHEMA when the schema is newer than this jobqd knows. A step that fails
- * leaves the schema at the step before. */
-int migrate_apply(PGconn *conn, const char *schema, int to, migrate_report report,
-                  void *data, jobq_error *err);
+ * version, JOBQ_ESCHEMA when the schema is newer than this jobqd knows, JOBQ_EDB with the
+ * SQLSTATE 55P03 when a step got no lock within lock_wait_ms. A step that fails leaves
+ * the schema at the step before. */
+int migrate_apply(PGconn *conn, const char *schema, int to, int64_t lock_wait_ms,
+                  migrate_report report, void *data, jobq_error *err);
 
 /* Takes back the steps above version `to` (-1: the last one alone), the newest first.
  * Without force JOBQ_ESTATE while a node is running on the schema, or when live jobs
  * would be lost. At version 0 the schema is dropped, too, unless something of the user's
  * is in it. */
 int migrate_revert(PGconn *conn, const char *schema, int to, bool force,
-                   migrate_report report, void *data, jobq_error *err);
+                   int64_t lock_wait_ms, migrate_report report, void *data,
+                   jobq_error *err);
 
 /* For the daemon's own database: connects to conninfo and applies all. JOBQ_ECONN when it
  * is away. */

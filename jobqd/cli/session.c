@@ -30,6 +30,8 @@ session_read_queues(struct config **out, const struct cli *cli, jobq_error *err)
     struct config *config = NULL;
     int rc = session_read(&config, cli, err);
     if (rc == 0)
+        rc = config_check_zones(config, err);
+    if (rc == 0)
         rc = launch_check(config, err);
     if (rc == 0)
         *out = config; /* the caller's */
@@ -81,7 +83,8 @@ connect_session(struct session *session, enum session_need need, jobq_error *err
         return rc;
     rc = migrate_check(session->conn, config->schema, &found, err);
     if (rc == JOBQ_ESCHEMA && found == 0 && config->embedded != NULL)
-        rc = migrate_apply(session->conn, config->schema, 0, NULL, NULL, err);
+        rc = migrate_apply(session->conn, config->schema, 0, MIGRATE_LOCK_WAIT_MS, NULL,
+                           NULL, err);
     return rc;
 }
 

@@ -25,7 +25,8 @@ struct session {
 /* Reads the configuration as the command line says, and checks all of it. */
 int session_read(struct config **out, const struct cli *cli, jobq_error *err);
 /* The same for whoever is to start the queues' programs: what they are to be confined to
- * is tried out, which waits for a short-lived child process a queue. */
+ * is tried out, which waits for a short-lived child process a queue; and the crons' time
+ * zones are looked for. */
 int session_read_queues(struct config **out, const struct cli *cli, jobq_error *err);
 /* The same for a command. Both return 0 or, having told on stderr, the exit code. */
 int session_load(struct config **out, const struct cli *cli);

@@ -18,10 +18,15 @@ say_checked(const struct config *config, bool json)
 {
     const char *file = config->file != NULL ? config->file : "no file";
     if (json)
-        printf("{\"ok\":true,\"queues\":%zu}\n", config->n_queues);
-    else
+        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu}\n", config->n_queues,
+               config->n_crons);
+    else if (config->n_crons == 0)
         printf("%s: ok, %zu queue%s\n", file, config->n_queues,
                config->n_queues == 1 ? "" : "s");
+    else
+        printf("%s: ok, %zu queue%s, %zu cron%s\n", file, config->n_queues,
+               config->n_queues == 1 ? "" : "s", config->n_crons,
+               config->n_crons == 1 ? "" : "s");
 }
 
 /* The man page's tables of options: jobqd.1.scd is made complete by them at build time.
@@ -35,6 +40,9 @@ print_man(const struct cli *cli)
     puts("## [queue NAME]\n");
     if (rc == 0)
         rc = options_print_man(stdout, queue_options, queue_options_count);
+    puts("## [cron NAME]\n");
+    if (rc == 0)
+        rc = options_print_man(stdout, cron_options, cron_options_count);
     if (rc == 0)
         return EX_OK;
     jobq__error(&err, rc, "out of memory");

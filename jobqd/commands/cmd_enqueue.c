@@ -40,6 +40,11 @@ enum {
     P_TAGS,
     P_META,
     P_TIMEOUT,
+    P_UNIQUE_BY,
+    P_ON_CONFLICT,
+    P_REPLACE,
+    P_EXPIRES_AT,
+    P_EXPIRES_IN,
     N_PARAMS
 };
 
@@ -104,9 +109,16 @@ fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
     params->values[P_KEY] = cli_get(cli, "key");
     params->values[P_UNIQUE] = cli_get(cli, "unique");
     params->values[P_TAGS] = cli_get(cli, "tags");
+    params->values[P_ON_CONFLICT] = cli_get(cli, "on-conflict");
+    params->values[P_REPLACE] = cli_get(cli, "replace");
+    params->values[P_EXPIRES_AT] = cli_get(cli, "expires-at");
     if (cli_has(cli, "at") && cli_has(cli, "in"))
         return jobq__error(err, JOBQ_EINVAL,
                            "--at and --in say the same thing: give one of them");
+    if (cli_has(cli, "expires-at") && cli_has(cli, "expires-in"))
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "--expires-at and --expires-in say the same thing: give one of them");
     int rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "args", err);
     if (rc == 0)
         rc = set_json(params, P_META, cli_get(cli, "meta"), "--meta", err);
@@ -118,6 +130,13 @@ fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
         rc = set_duration(params, P_IN, cli, "in", 0, MAX_DELAY_MS, err);
     if (rc == 0)
         rc = set_duration(params, P_TIMEOUT, cli, "timeout", 1, MAX_TIMEOUT_MS, err);
+    if (rc == 0)
+        rc = set_duration(params, P_EXPIRES_IN, cli, "expires-in", 1, MAX_DELAY_MS, err);
+    if (rc == 0)
+        rc = set_json(params, P_UNIQUE_BY, cli_get(cli, "unique-by"), "--unique-by", err);
+    if (rc == 0 && params->values[P_REPLACE] != NULL)
+        rc = jobq__json_check(params->values[P_REPLACE],
+                              strlen(params->values[P_REPLACE]), "--replace", err);
     return rc;
 }
 
@@ -130,15 +149,23 @@ enqueue_one(struct session *session, const struct cli *cli,
     int rc =
         session_query(session, sql_job_enqueue, N_PARAMS, params->values, &result, &why);
     if (rc == 0) {
-        printf(cli->json ? "{\"id\":%s}\n" : "%s\n", PQgetvalue(result, 0, 0));
+        const char *id = PQgetvalue(result, 0, 0), *was = PQgetvalue(result, 0, 1);
+        if (*was == '\0')
+            printf(cli->json ? "{\"id\":%s}\n" : "%s\n", id);
+        else
+            printf(cli->json ? "{\"id\":%s,\"conflict\":\"%s\"}\n" : "%s %s\n", id, was);
         PQclear(result);
         return 0;
     }
-    /* 22007 and 22008: the one text that Postgres reads as a time is --at's. */
-    if (strcmp(why.sqlstate, "22007") == 0 || strcmp(why.sqlstate, "22008") == 0)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "--at: \"%s\" is no time: write it as 2026-11-22T10:11:12Z",
-                           params->values[P_AT]);
+    /* 22007 and 22008: the texts that Postgres reads as times are --at's and
+     * --expires-at's. */
+    if (strcmp(why.sqlstate, "22007") == 0 || strcmp(why.sqlstate, "22008") == 0) {
+        const char *at = params->values[P_AT];
+        bool is_at = at != NULL && strstr(why.message, at) != NULL;
+        return jobq__error(
+            err, JOBQ_EINVAL, "--%s: \"%s\" is no time: write it as 2026-11-22T10:11:12Z",
+            is_at ? "at" : "expires-at", is_at ? at : params->values[P_EXPIRES_AT]);
+    }
     if (err != NULL)
         *err = why;
     return rc;
@@ -148,10 +175,12 @@ enqueue_one(struct session *session, const struct cli *cli,
 
 struct many {
     struct session *session;
-    struct jobq__buf array; /* the batch as a JSON array, without its ] */
-    int lines[BATCH_JOBS];  /* the line of each of its jobs */
-    size_t n;               /* jobs in it */
-    struct jobq__buf ids;   /* what is printed once all is committed */
+    struct jobq__buf array;     /* the batch as a JSON array, without its ] */
+    int lines[BATCH_JOBS];      /* the line of each of its jobs */
+    size_t n;                   /* jobs in it */
+    struct jobq__buf ids;       /* what is printed once all is committed */
+    struct jobq__buf conflicts; /* with --json: as a list, null where a job is new */
+    bool conflicted;            /* some job was there already */
     long long total;
     bool json;
     bool begun;
@@ -177,6 +206,28 @@ name_the_line(const struct many *many, const jobq_error *why, jobq_error *err)
     return why->code;
 }
 
+/* was: empty, or what came of a job that was there already. */
+static void
+note_id(struct many *many, bool first, const char *id, const char *was)
+{
+    bool new = *was == '\0';
+    many->conflicted |= !new;
+    if (many->json) {
+        const char *quote = new ? "" : "\"";
+        jobq__buf_adds(&many->ids, first ? "" : ",");
+        jobq__buf_adds(&many->ids, id);
+        jobq__buf_adds(&many->conflicts, first ? "" : ",");
+        jobq__buf_adds(&many->conflicts, quote);
+        jobq__buf_adds(&many->conflicts, new ? "null" : was);
+        jobq__buf_adds(&many->conflicts, quote);
+        return;
+    }
+    jobq__buf_adds(&many->ids, id);
+    jobq__buf_adds(&many->ids, new ? "" : " ");
+    jobq__buf_adds(&many->ids, was);
+    jobq__buf_addc(&many->ids, '\n');
+}
+
 static int
 send_batch(struct many *many, jobq_error *err)
 {
@@ -194,13 +245,9 @@ send_batch(struct many *many, jobq_error *err)
     many->begun = true;
     if (session_query(many->session, sql_job_enqueue_many, 1, &array, &result, &why) != 0)
         return name_the_line(many, &why, err);
-    for (int row = 0; row < PQntuples(result); row++) {
-        if (many->json)
-            jobq__buf_adds(&many->ids, many->total + row > 0 ? "," : "");
-        jobq__buf_adds(&many->ids, PQgetvalue(result, row, 0));
-        if (!many->json)
-            jobq__buf_addc(&many->ids, '\n');
-    }
+    for (int row = 0; row < PQntuples(result); row++)
+        note_id(many, many->total + row == 0, PQgetvalue(result, row, 0),
+                PQgetvalue(result, row, 1));
     many->total += PQntuples(result);
     PQclear(result);
     jobq__buf_reset(&many->array);
@@ -246,7 +293,7 @@ enqueue_lines(struct many *many, FILE *input, jobq_error *err)
         rc = send_batch(many, err);
     if (rc == 0 && many->begun)
         rc = session_query(many->session, "COMMIT", 0, NULL, NULL, err);
-    if (rc == 0 && many->ids.failed)
+    if (rc == 0 && (many->ids.failed || many->conflicts.failed))
         return jobq__error(err, JOBQ_ENOMEM,
                            "%lld jobs were enqueued, but out of memory for their ids",
                            many->total);
@@ -265,9 +312,14 @@ enqueue_many(struct session *session, const struct cli *cli, jobq_error *err)
     if (rc == 0) {
         fputs(cli->json ? "{\"ids\":[" : "", stdout);
         fwrite(many->ids.data != NULL ? many->ids.data : "", 1, many->ids.len, stdout);
+        if (cli->json && many->conflicted) {
+            fputs("],\"conflicts\":[", stdout);
+            fwrite(many->conflicts.data, 1, many->conflicts.len, stdout);
+        }
         fputs(cli->json ? "]}\n" : "", stdout);
     }
     jobq__buf_clear(&many->ids);
+    jobq__buf_clear(&many->conflicts);
     jobq__buf_clear(&many->array);
     free(many);
     return rc;
@@ -316,7 +368,18 @@ static const struct cli_option options[] = {
     {"max-attempts", "N", "tries until it is discarded (1 to 1000; default: 20)"},
     {"key", "KEY", "the job's key"},
     {"unique", "KEY",
-     "no second one while a job with this key is live: its id is printed instead"},
+     "no second one while a job with this key is live: its id is printed instead, and "
+     "`existing`"},
+    {"unique-by", "JSON",
+     "no second one that is the same: an object with fields, keys, period and states, "
+     "each of which may be missing"},
+    {"on-conflict", "WORD",
+     "where a job is there already: ignore (the default), replace or raise"},
+    {"replace", "JSON",
+     "what it gets from this one: a list such as [\"args\",\"priority\"], or lists by "
+     "state; `replaced` is printed behind the id"},
+    {"expires-at", "TIME", "cancelled if it has not begun by this time"},
+    {"expires-in", "TIME", "cancelled if it has not begun so long from now: 10m"},
     {"tags", "A,B,C", "tags, separated by commas"},
     {"meta", "JSON", "an object that is kept with the job"},
     {"timeout", "TIME",
@@ -331,7 +394,8 @@ const struct command command_enqueue = {
     .details = "JSON is an object, the job's args (default: {}). With - each line is an "
                "object with the keys kind,\n"
                "args, queue, priority, scheduled_at, max_attempts, key, unique_key, "
-               "tags, meta and timeout_ms, of\n"
+               "tags, meta, timeout_ms,\n"
+               "unique_by, on_conflict, replace and expires_at, of "
                "which only kind must be there; empty lines are skipped. It is all or "
                "nothing: the lines are enqueued in\n"
                "one transaction when the input has ended, and one wrong line, which the "

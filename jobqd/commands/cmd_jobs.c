@@ -1,46 +1,32 @@
-/* cmd_jobs.c: `jobs`, `job`, `cancel` and `retry`: to look at jobs, and to steer single
- * ones. */
+/* cmd_jobs.c: `jobs` and `job`: to look at jobs. */
+#include <jobq/job.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
+#include "jobqd/commands/jobs_filter.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
-#include "libjobq/buf.h"
+#include "libjobq/backoff.h"
 #include "libjobq/error.h"
 
-extern const char sql_jobs_list[], sql_job_states[], sql_job_show[], sql_job_errors[],
-    sql_job_cancel[], sql_job_retry[];
+extern const char sql_jobs_list[], sql_job_show[], sql_job_errors[];
 
 /* ---- jobs ---- */
 
-/* A state that is none is told with the list of those that are. */
 static int
-check_state(struct session *session, const char *state, jobq_error *err)
+list(struct session *session, const struct cli *cli, const struct jobs_filter *filter,
+     jobq_error *err)
 {
     PGresult *result = NULL;
-    int rc = session_query(session, sql_job_states, 1, &state, &result, err);
-    if (rc != 0)
-        return rc;
-    if (*PQgetvalue(result, 0, 1) != 't')
-        rc = jobq__error(err, JOBQ_EINVAL, "--state: \"%s\" is not allowed: %s", state,
-                         PQgetvalue(result, 0, 0));
-    PQclear(result);
-    return rc;
-}
-
-static int
-list(struct session *session, const struct cli *cli, const char *limit, jobq_error *err)
-{
-    const char *params[] = {cli_get(cli, "state"), cli_get(cli, "queue"),
-                            cli_get(cli, "kind"), limit};
-    PGresult *result = NULL;
-    int rc = params[0] != NULL ? check_state(session, params[0], err) : 0;
+    int rc = jobs_filter_check_state(filter, session, err);
     if (rc == 0)
-        rc = session_query(session, sql_jobs_list, 4, params, &result, err);
+        rc = session_query(session, sql_jobs_list, JOBS_FILTER_PARAMS, filter->values,
+                           &result, err);
     if (rc != 0)
-        return rc;
+        return jobs_filter_time_fault(filter, rc, err);
     if (cli->json) {
         table_print_json(stdout, result, PQnfields(result) - 1);
         putchar('\n');
@@ -55,25 +41,21 @@ static int
 run_jobs(struct cli *cli)
 {
     struct session session = {0};
+    struct jobs_filter filter;
     jobq_error err = {0};
-    int64_t limit = 20;
-    char text[32];
-    if (cli_get_int(cli, "limit", 1, 100000, &limit, &err) != 0)
+    if (jobs_filter_read(&filter, cli, 100000, &err) != 0)
         return cli_fail_as(cli, EX_USAGE, &err);
-    snprintf(text, sizeof text, "%lld", (long long)limit);
+    if (filter.values[JOBS_FILTER_LIMIT] == NULL)
+        filter.values[JOBS_FILTER_LIMIT] = "20";
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
-    if (code == EX_OK && list(&session, cli, text, &err) != 0)
+    if (code == EX_OK && list(&session, cli, &filter, &err) != 0)
         code = cli_fail(cli, &err);
     session_close(&session);
     return code;
 }
 
 static const struct cli_option jobs_options[] = {
-    {"state", "STATE",
-     "only those in this state: scheduled, available, executing, retryable, suspended, "
-     "completed, cancelled or discarded"},
-    {"queue", "QUEUE", "only those of this queue"},
-    {"kind", "KIND", "only those of this kind"},
+    JOBS_FILTER_OPTIONS,
     {"limit", "N", "how many, the newest first (1 to 100000; default: 20)"},
     {0}};
 
@@ -157,160 +139,65 @@ show(struct session *session, const struct cli *cli, jobq_error *err)
 }
 
 static int
-run_job(struct cli *cli)
+read_wait(const struct cli *cli, int64_t *ms, jobq_error *err)
 {
-    struct session session = {0};
-    jobq_error err = {0};
-    if (cli_job_id(cli->args[0], &err) != 0)
-        return cli_fail_as(cli, EX_USAGE, &err);
-    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
-    if (code == EX_OK && show(&session, cli, &err) != 0)
-        code = cli_fail(cli, &err);
-    session_close(&session);
-    return code;
+    const char *text = cli_get(cli, "wait");
+    jobq_error why = {0};
+    if (text == NULL)
+        return 0;
+    int rc = jobq__duration_parse(text, ms, &why);
+    return rc == 0 ? 0 : jobq__error(err, rc, "--wait: %s", why.message);
 }
 
-const struct command command_job = {.name = "job",
-                                    .args = "ID",
-                                    .summary =
-                                        "Shows one job: what it is, where it stands, and "
-                                        "what went wrong, attempt by attempt",
-                                    .flags = CLI_DATABASE_FLAGS,
-                                    .json = true,
-                                    .min_args = 1,
-                                    .max_args = 1,
-                                    .run = run_job};
-
-/* ---- cancel and retry ---- */
-
-/* What a job is told, and how to say what has become of it. */
-struct steering {
-    const char *sql;
-    const char *verb;
-    const char *done;    /* its state then */
-    const char *running; /* what happens to one that runs; NULL: that is not allowed */
-};
-
-/* The ids for --json, as lists. */
-struct steered {
-    struct jobq__buf done;
-    struct jobq__buf running;
-};
-
-static void
-note(struct jobq__buf *ids, const char *id)
-{
-    if (ids->len > 0)
-        jobq__buf_addc(ids, ',');
-    jobq__buf_adds(ids, id);
-}
-
-/* One job. JOBQ_ESTATE when its state does not allow it. */
+/* Waits for its end. The time may be over first: then it is shown as it is, and the exit
+ * code tells. */
 static int
-steer(struct session *session, const struct steering *how, const char *id, bool json,
-      struct steered *steered, jobq_error *err)
+wait_for_end(const struct session *session, const struct cli *cli, int64_t ms,
+             jobq_error *err)
 {
-    PGresult *result = NULL;
-    int rc = session_query(session, how->sql, 1, &id, &result, err);
-    if (rc != 0)
-        return rc;
-    bool done = *PQgetvalue(result, 0, 0) == 't';
-    const char *state = PQgetvalue(result, 0, 1);
-    bool running = how->running && strcmp(state, "executing") == 0;
-    if (!done && !running)
-        rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id,
-                         how->verb, state);
-    else if (json)
-        note(done ? &steered->done : &steered->running, id);
-    else
-        printf("job %s: %s\n", id, done ? how->done : how->running);
-    PQclear(result);
+    jobq_job_info *info = NULL;
+    int rc = jobq_wait(session->conn, session->config->schema,
+                       strtoll(cli->args[0], NULL, 10), ms, &info, err);
+    if (rc == 0)
+        jobq_job_info_free(info);
     return rc;
 }
 
-/* {"cancelled":[1,2],"stopping":[3]}; the second list only when there is any. */
-static void
-print_steered(const struct steering *how, struct steered *steered)
-{
-    const char *done = jobq__buf_cstr(&steered->done);
-    const char *running = jobq__buf_cstr(&steered->running);
-    printf("{\"%s\":[%s]", how->done, done ? done : "");
-    if (steered->running.len > 0 && running)
-        printf(",\"stopping\":[%s]", running);
-    puts("}");
-}
-
-/* Each id by itself: one that cannot be done does not keep the others from it. The exit
- * code is the last failure's.
- */
 static int
-steer_all(struct cli *cli, const struct steering *how)
+run_job(struct cli *cli)
 {
     struct session session = {0};
-    struct steered steered = {{0}, {0}};
-    jobq_error err = {0};
-    for (int i = 0; i < cli->n_args; i++) {
-        if (cli_job_id(cli->args[i], &err) != 0)
-            return cli_fail_as(cli, EX_USAGE, &err);
-    }
+    jobq_error err = {0}, late = {0};
+    int64_t wait_ms = -1;
+    int waited = 0;
+    if (cli_job_id(cli->args[0], &err) != 0 || read_wait(cli, &wait_ms, &err) != 0)
+        return cli_fail_as(cli, EX_USAGE, &err);
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
-    if (code != EX_OK) {
-        session_close(&session);
-        return code;
-    }
-    for (int i = 0; i < cli->n_args; i++) {
-        int rc = steer(&session, how, cli->args[i], cli->json, &steered, &err);
-        if (rc != 0)
-            code = cli_fail(cli, &err);
-        if (rc == JOBQ_ECONN)
-            break;
-    }
-    if (cli->json)
-        print_steered(how, &steered);
-    jobq__buf_clear(&steered.done);
-    jobq__buf_clear(&steered.running);
+    if (code == EX_OK && wait_ms >= 0)
+        waited = wait_for_end(&session, cli, wait_ms, &late);
+    if (waited < 0 && waited != JOBQ_ETIMEOUT)
+        code = cli_fail(cli, &late);
+    if (code == EX_OK && show(&session, cli, &err) != 0)
+        code = cli_fail(cli, &err);
+    if (code == EX_OK && waited < 0)
+        code = cli_fail(cli, &late);
     session_close(&session);
     return code;
 }
 
-static int
-run_cancel(struct cli *cli)
-{
-    static const struct steering how = {sql_job_cancel, "cancel", "cancelled",
-                                        "runs, its node is asked to stop it"};
-    return steer_all(cli, &how);
-}
+static const struct cli_option job_options[] = {
+    {"wait", "TIME", "wait for its end first, so long at most: 90s, 5m"}, {0}};
 
-static int
-run_retry(struct cli *cli)
-{
-    static const struct steering how = {sql_job_retry, "retry", "available", NULL};
-    return steer_all(cli, &how);
-}
-
-const struct command command_cancel = {
-    .name = "cancel",
-    .args = "ID...",
-    .summary = "Ends jobs: those that wait at once, those that run are told to stop",
-    .details =
-        "A running job is told to stop; after stop_grace its process gets SIGTERM, "
-        "after that\nonce more SIGKILL. It ends as cancelled, or as completed if "
-        "it is done before that.\nEach job by itself: the exit code says whether "
-        "all of them could be cancelled.\n",
+const struct command command_job = {
+    .name = "job",
+    .args = "ID",
+    .summary = "Shows one job: what it is, where it stands, and "
+               "what went wrong, attempt by attempt",
+    .details = "With --wait the exit code is 75 when the time is over first; the job is "
+               "shown as it is\nby then.\n",
+    .options = job_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
     .min_args = 1,
-    .max_args = -1,
-    .run = run_cancel};
-
-const struct command command_retry = {
-    .name = "retry",
-    .args = "ID...",
-    .summary = "Makes jobs available that have ended or wait for their time",
-    .details = "The attempts so far and their errors are kept; max_attempts is raised if "
-               "none is left,\nand crashes are counted anew for max_crashes.\n",
-    .flags = CLI_DATABASE_FLAGS,
-    .json = true,
-    .min_args = 1,
-    .max_args = -1,
-    .run = run_retry};
+    .max_args = 1,
+    .run = run_job};

@@ -7,9 +7,11 @@
 #include "jobqd/commands/commands.h"
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/session.h"
+#include "libjobq/backoff.h"
 #include "libjobq/error.h"
 
 #define DOWN_ONE (-1)
+#define LOCK_WAIT_MOST_MS ((int64_t)7 * 24 * 3600 * 1000)
 
 extern const char sql_migrate_history[];
 
@@ -36,7 +38,7 @@ on_step(void *data, int version, const char *name, bool up)
 
 static int
 move(struct session *session, const struct cli *cli, enum action action, int to,
-     jobq_error *err)
+     int64_t lock_wait_ms, jobq_error *err)
 {
     struct printer printer = {.json = cli->json, .first = true};
     const char *schema = session->config->schema;
@@ -44,9 +46,10 @@ move(struct session *session, const struct cli *cli, enum action action, int to,
     if (cli->json)
         fputs("{\"steps\":[", stdout);
     int rc = action == ACTION_UP
-                 ? migrate_apply(session->conn, schema, to, on_step, &printer, err)
+                 ? migrate_apply(session->conn, schema, to, lock_wait_ms, on_step,
+                                 &printer, err)
                  : migrate_revert(session->conn, schema, to, cli_has(cli, "force"),
-                                  on_step, &printer, err);
+                                  lock_wait_ms, on_step, &printer, err);
     if (cli->json)
         puts("]}");
     else if (rc == 0 && printer.first &&
@@ -116,6 +119,25 @@ parse_action(const struct cli *cli, enum action *action, int *to, jobq_error *er
     return 0;
 }
 
+static int
+parse_lock_wait(const struct cli *cli, enum action action, int64_t *ms, jobq_error *err)
+{
+    const char *text = cli_get(cli, "lock-wait");
+    jobq_error why = {0};
+    *ms = MIGRATE_LOCK_WAIT_MS;
+    if (text == NULL)
+        return 0;
+    if (action != ACTION_UP && action != ACTION_DOWN)
+        return jobq__error(err, JOBQ_EINVAL, "--lock-wait belongs to up and down");
+    int rc = jobq__duration_parse(text, ms, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "--lock-wait: %s", why.message);
+    if (*ms > LOCK_WAIT_MOST_MS)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--lock-wait: \"%s\" is not allowed: 0 to 7d", text);
+    return 0;
+}
+
 /* The script needs no database: it is for one that we may not connect to. */
 static int
 print(const struct cli *cli, int to)
@@ -135,8 +157,11 @@ run(struct cli *cli)
     struct session session = {0};
     jobq_error err = {0};
     enum action action = ACTION_UP;
+    int64_t lock_wait_ms = 0;
     int to = 0;
     int rc = parse_action(cli, &action, &to, &err);
+    if (rc == 0)
+        rc = parse_lock_wait(cli, action, &lock_wait_ms, &err);
     if (rc == 0 && cli_has(cli, "force") && action != ACTION_DOWN)
         rc = jobq__error(&err, JOBQ_EINVAL, "--force belongs to down");
     if (rc == 0 && cli->json && action == ACTION_PRINT)
@@ -147,8 +172,9 @@ run(struct cli *cli)
         return print(cli, to);
     int code = session_open(&session, cli, SESSION_ANY_SCHEMA);
     if (code == EX_OK) {
-        rc = action == ACTION_STATUS ? status(&session, cli, &err)
-                                     : move(&session, cli, action, to, &err);
+        rc = action == ACTION_STATUS
+                 ? status(&session, cli, &err)
+                 : move(&session, cli, action, to, lock_wait_ms, &err);
         if (rc != 0)
             code = cli_fail(cli, &err);
     }
@@ -157,7 +183,9 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"force", NULL, "down: even while nodes run, and though live jobs are lost"}, {0}};
+    {"force", NULL, "down: even while nodes run, and though live jobs are lost"},
+    {"lock-wait", "TIME", "how long to wait for locks that others hold (60s)"},
+    {0}};
 
 const struct command command_migrate = {
     .name = "migrate",
@@ -169,9 +197,12 @@ const struct command command_migrate = {
         "takes back one\n"
         "step, or all above TO; below version 1 all jobs and the history are gone. It "
         "asks nothing, but refuses\n"
-        "while nodes run or live jobs would be lost, unless --force is given. print "
-        "writes the SQL of\n"
-        "up for psql, for those who may not connect: it begins with an empty database.\n",
+        "while nodes run or live jobs would be lost, unless --force is given. Jobs can "
+        "be enqueued all the\n"
+        "while: a step that needs a table for itself waits for it 0.3 s at a time, and "
+        "says whom it waits for.\n"
+        "print writes the SQL of up for psql, for those who may not connect: it begins "
+        "with an empty database.\n",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

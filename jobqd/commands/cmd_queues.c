@@ -55,9 +55,11 @@ const struct command command_queues = {
     .args = "",
     .summary =
         "Shows each queue: its jobs by state, its workers on all nodes, and the nodes",
-    .details = "WORKERS is how many are ready of how many are wanted. RESTARTS and "
-               "CRASHES count since\n"
-               "the nodes started.\n",
+    .details =
+        "WORKERS is how many are ready of how many are wanted. RESTARTS and "
+        "CRASHES count since\n"
+        "the nodes started. PAUSED and SCALE are what pause and scale have set: for "
+        "all nodes,\nor for which.\n",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

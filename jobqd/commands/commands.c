@@ -39,8 +39,9 @@ static const struct command command_run = {
 
 static const struct command *const commands[] = {
     &command_run,    &command_migrate, &command_enqueue, &command_jobs,   &command_job,
-    &command_cancel, &command_retry,   &command_queues,  &command_config, &command_doctor,
-    &command_bench,  &command_upgrade, &command_version};
+    &command_cancel, &command_retry,   &command_delete,  &command_purge,  &command_queues,
+    &command_pause,  &command_resume,  &command_scale,   &command_cron,   &command_config,
+    &command_doctor, &command_bench,   &command_upgrade, &command_version};
 
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -15,15 +15,22 @@
  * Returns the exit code. */
 int commands_main(int argc, char **argv);
 
-/* One a file: cmd_NAME.c. */
+/* cmd_NAME.c; job is in cmd_jobs.c, and cancel, retry, delete and purge are in
+ * cmd_steer.c. */
 extern const struct command command_migrate;
 extern const struct command command_enqueue;
 extern const struct command command_jobs;
 extern const struct command command_job;
 extern const struct command command_cancel;
 extern const struct command command_retry;
+extern const struct command command_delete;
+extern const struct command command_purge;
 extern const struct command command_queues;
+extern const struct command command_pause;
+extern const struct command command_resume;
+extern const struct command command_scale;
 extern const struct command command_config;
+extern const struct command command_cron;
 extern const struct command command_doctor;
 extern const struct command command_upgrade;
 extern const struct command command_version;

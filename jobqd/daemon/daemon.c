@@ -2,7 +2,7 @@
  * decides what an event of one means for the others; it does none of the work.
  *
  *     embedded database (if any) -> store, notifier -> node -> leader, stager, lifeline,
- * pruner -> producers
+ * pruner, steward, cron, crontab -> producers
  *
  * The way down: producers drain, the node says goodbye, the connections close, the
  * embedded database stops.
@@ -17,11 +17,15 @@
 #include <uv.h>
 
 #include "jobqd/actors/canceller.h"
+#include "jobqd/actors/cron.h"
+#include "jobqd/actors/crontab.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/actors/pruner.h"
+#include "jobqd/actors/reporter.h"
 #include "jobqd/actors/stager.h"
+#include "jobqd/actors/steward.h"
 #include "jobqd/daemon/daemon_private.h"
 #include "jobqd/cli/migrate.h"
 #include "jobqd/embedded/postgres.h"
@@ -135,6 +139,20 @@ on_cancel_asked(void *owner)
 }
 
 static void
+on_queues_set(void *owner)
+{
+    struct daemon *d = owner;
+    steward_poke(d->steward);
+}
+
+static void
+on_cron_set(void *owner)
+{
+    struct daemon *d = owner;
+    cron_actor_poke(d->cron);
+}
+
+static void
 on_listening(void *owner, bool listening)
 {
     struct daemon *d = owner;
@@ -189,6 +207,7 @@ on_session(void *data, const struct store_answer *answer)
         log_warning("node", "%zu claims whose answer was lost were given back",
                     answer->rows);
     queues_attach(&d->queues, node_id(d->node), answer->values[0]);
+    steward_poke(d->steward);
     announce(d);
 }
 
@@ -272,6 +291,7 @@ on_house_ready(void *owner)
     d->house_up = true;
     tell_back(&d->house_down, "the house connection is back");
     leader_set_able(d->leader, true);
+    crontab_tell(d->crontab);
 }
 
 static void
@@ -292,6 +312,7 @@ on_control_ready(void *owner)
     tell_back(&d->database_down, "back again");
     systemd_update(d->systemd);
     node_control_ready(d->node);
+    steward_poke(d->steward);
     daemon_tell_upgrade(d);
 }
 
@@ -311,6 +332,10 @@ on_live(void *owner, int64_t id)
     lifeline_start(d->lifeline);
     leader_start(d->leader, id);
     canceller_start(d->canceller, id);
+    reporter_start(d->reporter, id);
+    steward_start(d->steward);
+    crontab_start(d->crontab, id, !d->lived);
+    d->lived = true;
     open_session(d);
     daemon_tell_upgrade(d);
 }
@@ -320,6 +345,10 @@ stop_housekeeping(struct daemon *d)
 {
     leader_stop(d->leader);
     canceller_stop(d->canceller);
+    reporter_stop(d->reporter);
+    steward_stop(d->steward);
+    crontab_stop(d->crontab);
+    cron_actor_stop(d->cron);
     stager_stop(d->stager);
     lifeline_stop(d->lifeline);
     pruner_stop(d->pruner);
@@ -351,11 +380,13 @@ on_lead(void *owner, bool leads)
     struct daemon *d = owner;
     if (!leads) {
         stager_stop(d->stager);
+        cron_actor_stop(d->cron);
         lifeline_lead(d->lifeline, false);
         pruner_stop(d->pruner);
         return;
     }
     stager_start(d->stager);
+    cron_actor_start(d->cron);
     lifeline_lead(d->lifeline, true);
     pruner_start(d->pruner);
 }
@@ -368,10 +399,31 @@ holds_jobs(void *owner)
 }
 
 static void
-on_cancel(void *owner, int64_t id, int32_t attempt)
+on_cancels(void *owner, const struct store_cancel *cancels, size_t n)
 {
     struct daemon *d = owner;
-    queues_cancel(&d->queues, id, attempt);
+    queues_cancel(&d->queues, cancels, n);
+}
+
+static const char **
+list_queues(void *owner, size_t *n)
+{
+    struct daemon *d = owner;
+    return queues_ask_settings(&d->queues, n);
+}
+
+static void
+on_settings(void *owner, const struct store_settings_result *result)
+{
+    struct daemon *d = owner;
+    queues_take_settings(&d->queues, result);
+}
+
+static void
+on_progress(void *owner, const struct job *job, double done, const char *note)
+{
+    struct daemon *d = owner;
+    reporter_note(d->reporter, job->id, job->attempt, done, note);
 }
 
 static void
@@ -451,6 +503,10 @@ on_connection_closed(void *owner)
     lifeline_close(d->lifeline);
     pruner_close(d->pruner);
     canceller_close(d->canceller);
+    reporter_close(d->reporter);
+    steward_close(d->steward);
+    cron_actor_close(d->cron);
+    crontab_close(d->crontab);
     stop_embedded(d);
 }
 
@@ -558,7 +614,10 @@ take_config(struct daemon *d, struct config *fresh)
     reload_log_changes(d->booted, old, fresh);
     d->config = fresh;
     queues_configure(&d->queues, fresh);
-    pruner_keep(d->pruner, fresh->keep_completed_ms, fresh->keep_failed_ms);
+    steward_poke(d->steward); /* what is new claims nothing before */
+    pruner_configure(d->pruner, fresh);
+    if (crontab_configure(d->crontab, fresh) < 0)
+        log_error("cron", "no memory to tell of the configuration's crons");
     config_free(old); /* it lives on while a worker works by it */
 }
 
@@ -629,6 +688,28 @@ on_signal(void *owner, int number)
 
 /* ---- the way up ---- */
 
+/* Seams: the proof that two nodes never run a job at once must fail with the first; two
+ * leaders do no harm. */
+static bool
+is_unfenced(void)
+{
+    return getenv("JOBQ_TEST_UNFENCED") != NULL;
+}
+
+static bool
+always_leads(void)
+{
+    return getenv("JOBQ_TEST_LEADS") != NULL;
+}
+
+/* A seam: tests do not wait for a minute. */
+static int64_t
+prune_round_ms(void)
+{
+    const char *text = getenv("JOBQ_TEST_PRUNE_MS");
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
 static int
 new_housekeeping(struct daemon *d)
 {
@@ -636,6 +717,7 @@ new_housekeeping(struct daemon *d)
     int rc = leader_new(&d->leader, &(struct leader_options){.loop = &d->loop,
                                                              .store = d->store,
                                                              .lease_ms = c->lease_ms,
+                                                             .always = always_leads(),
                                                              .on_change = on_lead,
                                                              .owner = d});
     if (rc == 0)
@@ -651,27 +733,44 @@ new_housekeeping(struct daemon *d)
                                                                   .on_rescued = poke_all,
                                                                   .owner = d});
     if (rc == 0)
-        rc =
-            pruner_new(&d->pruner,
-                       &(struct pruner_options){.loop = &d->loop,
-                                                .store = d->store,
-                                                .keep_completed_ms = c->keep_completed_ms,
-                                                .keep_failed_ms = c->keep_failed_ms});
+        rc = pruner_new(&d->pruner,
+                        &(struct pruner_options){.loop = &d->loop,
+                                                 .store = d->store,
+                                                 .config = c,
+                                                 .round_ms = prune_round_ms()});
     if (rc == 0)
         rc = canceller_new(&d->canceller,
                            &(struct canceller_options){.loop = &d->loop,
                                                        .store = d->store,
                                                        .holds_jobs = holds_jobs,
-                                                       .on_cancel = on_cancel,
+                                                       .on_cancels = on_cancels,
                                                        .owner = d});
+    if (rc == 0)
+        rc = reporter_new(&d->reporter, &(struct reporter_options){.loop = &d->loop,
+                                                                   .store = d->store});
+    if (rc == 0)
+        rc =
+            steward_new(&d->steward, &(struct steward_options){.loop = &d->loop,
+                                                               .store = d->store,
+                                                               .node = d->booted->node,
+                                                               .queues = list_queues,
+                                                               .on_settings = on_settings,
+                                                               .owner = d});
     return rc;
 }
 
-/* A seam: the proof that two nodes never run a job at once must fail with it. */
-static bool
-is_unfenced(void)
+static int
+new_crons(struct daemon *d)
 {
-    return getenv("JOBQ_TEST_UNFENCED") != NULL;
+    int rc = cron_actor_new(&d->cron, &(struct cron_actor_options){.loop = &d->loop,
+                                                                   .store = d->store,
+                                                                   .on_fired = poke_all,
+                                                                   .owner = d});
+    if (rc == 0)
+        rc = crontab_new(&d->crontab, &(struct crontab_options){.loop = &d->loop,
+                                                                .store = d->store,
+                                                                .node = d->booted->node});
+    return rc < 0 ? rc : crontab_configure(d->crontab, d->config);
 }
 
 static int
@@ -721,6 +820,8 @@ new_connections(struct daemon *d, jobq_error *err)
         .on_stage = on_stage,
         .on_leader = on_leader_free,
         .on_cancel = on_cancel_asked,
+        .on_queues = on_queues_set,
+        .on_cron = on_cron_set,
         .on_listening = on_listening,
         .owner = d,
     };
@@ -749,6 +850,8 @@ start(struct daemon *d, const char *conninfo, jobq_error *err)
         rc = new_node(d);
     if (rc == 0)
         rc = new_housekeeping(d);
+    if (rc == 0)
+        rc = new_crons(d);
     if (rc == 0)
         rc = queues_start(&d->queues, d->store, d->config);
     if (rc == 0 && d->past)
@@ -855,6 +958,7 @@ cmd_run(struct config *config, const struct cli *cli)
     jobq_error err = {0};
     queues_init(&d.queues, &d.loop, on_all_stopped, &d);
     d.queues.on_all_frozen = daemon_on_all_frozen;
+    d.queues.on_progress = on_progress;
     if (uv_loop_init(&d.loop) < 0 || new_handles(&d) < 0) {
         log_error("jobqd", "no memory or descriptors to start with");
         return EX_OSERR;
@@ -865,6 +969,9 @@ cmd_run(struct config *config, const struct cli *cli)
         log_error("jobqd",
                   "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: what keeps "
                   "jobs from being lost or run twice is off, which is for tests");
+    if (always_leads())
+        log_error("jobqd", "JOBQ_TEST_LEADS is set: this node believes that it leads, "
+                           "which is for tests");
     int rc = daemon_open_past(&d, &err);
     if (rc == 0 && !d.past)
         rc = daemon_start_guard(&d, &err);

@@ -64,12 +64,17 @@ struct daemon {
     struct lifeline *lifeline;
     struct pruner *pruner;
     struct canceller *canceller;
+    struct reporter *reporter;
+    struct cron_actor *cron;
+    struct crontab *crontab;
+    struct steward *steward;
     struct queues queues;
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
     bool work_up;      /* the work connection is ready */
     int64_t asked_for; /* the node that a work session is being opened for; 0: none is */
     bool announced;    /* "ready" was logged */
+    bool lived;        /* this node has been registered, by us or the program before us */
     bool at_once;      /* a second signal has come: nothing is waited for */
     bool house_up;     /* likewise, the house connection */
     struct absence database_down; /* of the control connection */

@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "jobqd/actors/canceller.h"
+#include "jobqd/actors/crontab.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
+#include "jobqd/actors/reporter.h"
+#include "jobqd/actors/steward.h"
 #include "jobqd/embedded/postgres.h"
 #include "jobqd/io/successor.h"
 #include "jobqd/base/log.h"
@@ -218,6 +221,10 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     lifeline_start(d->lifeline);
     leader_start(d->leader, id);
     canceller_start(d->canceller, id);
+    reporter_start(d->reporter, id);
+    steward_start(d->steward);
+    crontab_start(d->crontab, id, false);
+    d->lived = true;
     if (successor_failure())
         log_error("upgrade",
                   "did not take place, jobqd %s carries on: %s came to nothing: %s",

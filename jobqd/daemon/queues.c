@@ -13,12 +13,23 @@
 
 enum { MOST_WORKERS = 1000 }; /* as the option `concurrency` allows */
 
+/* Whether `paused` and `scaled` can be gone by. Values that were read once hold while the
+ * database is away, but nothing is claimed before they have been read anew. */
+enum settings_state {
+    SETTINGS_UNREAD, /* not since the session was opened, or the queue came */
+    SETTINGS_ASKED,  /* a request that was sent since then is under way, or was lost */
+    SETTINGS_READ
+};
+
 /* A queue's place: its producer, and what replaces it after a lost lease. */
 struct slot {
     struct queues *queues;
     char subject[160];                /* for the log: "queue NAME" */
     const struct queue_config *queue; /* held */
     int workers;                      /* how many are wanted */
+    int scaled;                       /* jobq.scale's word on that; -1: none */
+    bool paused;                      /* jobq.pause, as was read last */
+    enum settings_state settings;
     struct producer *producer;
     bool removed; /* by a reload: it drains */
     bool stopped; /* the producer is, and waits to be freed */
@@ -96,6 +107,28 @@ on_producer_frozen(void *owner)
         queues->on_all_frozen(queues->owner);
 }
 
+/* What of the slot counts for its producer, too. */
+static void
+hold_by_settings(struct slot *slot)
+{
+    producer_hold(slot->producer, PRODUCER_HOLD_UNREAD, slot->settings != SETTINGS_READ);
+    producer_hold(slot->producer, PRODUCER_HOLD_PAUSED, slot->paused);
+}
+
+/* How many workers there are to be, but for TTIN and TTOU. */
+static int
+base_workers(const struct slot *slot, const struct queue_config *queue)
+{
+    return slot->scaled >= 0 ? slot->scaled : queue->concurrency;
+}
+
+static void
+on_progress(void *owner, const struct job *job, double done, const char *note)
+{
+    struct slot *slot = owner;
+    slot->queues->on_progress(slot->queues->owner, job, done, note);
+}
+
 static int
 new_producer(struct slot *slot)
 {
@@ -110,6 +143,7 @@ new_producer(struct slot *slot)
         .lost_cycle = getenv("JOBQ_TEST_LOST_CYCLE") != NULL,
         .on_stopped = on_producer_stopped,
         .on_frozen = on_producer_frozen,
+        .on_progress = on_progress,
         .owner = slot,
     };
     slot->stopped = false;
@@ -119,8 +153,9 @@ new_producer(struct slot *slot)
     if (slot->workers != slot->queue->concurrency)
         producer_resize(slot->producer, slot->workers); /* as before the lost lease */
     producer_listening(slot->producer, queues->listening);
-    if (queues->held_back)
-        producer_hold(slot->producer, true);
+    slot->settings = SETTINGS_UNREAD;
+    hold_by_settings(slot);
+    producer_hold(slot->producer, PRODUCER_HOLD_SIGNAL, queues->held_back);
     if (queues->session != 0)
         producer_attach(slot->producer, queues->node, queues->session);
     return 0;
@@ -141,6 +176,7 @@ add_slot(struct queues *queues, const struct queue_config *queue)
     snprintf(slot->subject, sizeof slot->subject, "queue %s", queue->name);
     slot->queue = queue;
     slot->workers = queue->concurrency;
+    slot->scaled = -1;
     queue_config_hold(queue);
     int rc = new_producer(slot);
     if (rc < 0) {
@@ -249,7 +285,8 @@ change_slot(struct slot *slot, const struct queue_config *queue)
     queue_config_hold(queue);
     queue_config_drop(slot->queue);
     slot->queue = queue;
-    slot->workers = queue->concurrency;
+    slot->workers = base_workers(slot, queue);
+    producer_resize(slot->producer, slot->workers);
 }
 
 void
@@ -302,6 +339,68 @@ queues_resize(struct queues *queues, int by)
     }
 }
 
+/* ---- what operators have set ---- */
+
+const char **
+queues_ask_settings(struct queues *queues, size_t *n)
+{
+    const char **names = malloc((queues->n_slots + 1) * sizeof *names);
+    *n = 0;
+    for (size_t i = 0; names && i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        if (slot->removed)
+            continue;
+        names[(*n)++] = slot->queue->name;
+        if (slot->settings == SETTINGS_UNREAD)
+            slot->settings = SETTINGS_ASKED;
+    }
+    return names;
+}
+
+static void
+set_paused(struct slot *slot, bool paused)
+{
+    if (slot->paused == paused)
+        return;
+    slot->paused = paused;
+    log_info(slot->subject, paused ? "is paused: claims no more jobs until jobq.resume"
+                                   : "is resumed: claims jobs again");
+}
+
+/* A new word of jobq.scale undoes TTIN and TTOU. */
+static void
+set_scaled(struct slot *slot, int scaled)
+{
+    if (slot->scaled == scaled)
+        return;
+    slot->scaled = scaled;
+    int workers = base_workers(slot, slot->queue);
+    log_info(slot->subject, "is scaled to %d workers, instead of %d%s", workers,
+             slot->workers, scaled < 0 ? ": as configured" : "");
+    slot->workers = workers;
+    producer_resize(slot->producer, workers);
+}
+
+void
+queues_take_settings(struct queues *queues, const struct store_settings_result *result)
+{
+    if (queues->state != QUEUES_SERVING)
+        return;
+    for (size_t i = 0; i < result->n; i++) {
+        const struct store_setting *setting = &result->settings[i];
+        struct slot *slot = find_slot(queues, setting->queue);
+        if (!slot)
+            continue;
+        set_paused(slot, setting->paused);
+        set_scaled(slot,
+                   setting->workers < MOST_WORKERS ? setting->workers : MOST_WORKERS);
+        if (slot->settings == SETTINGS_ASKED)
+            slot->settings = SETTINGS_READ;
+        producer_note_position(slot->producer, result->position);
+        hold_by_settings(slot);
+    }
+}
+
 /* ---- to all ---- */
 
 void
@@ -328,8 +427,12 @@ queues_attach(struct queues *queues, int64_t node, int64_t session)
 {
     queues->node = node;
     queues->session = session;
-    for (size_t i = 0; i < queues->n_slots; i++)
-        producer_attach(queues->slots[i]->producer, node, session);
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        struct slot *slot = queues->slots[i];
+        slot->settings = SETTINGS_UNREAD; /* they may have changed meanwhile */
+        hold_by_settings(slot);
+        producer_attach(slot->producer, node, session);
+    }
 }
 
 void
@@ -353,7 +456,7 @@ queues_hold(struct queues *queues, bool held_back)
 {
     queues->held_back = held_back;
     for (size_t i = 0; i < queues->n_slots; i++)
-        producer_hold(queues->slots[i]->producer, held_back);
+        producer_hold(queues->slots[i]->producer, PRODUCER_HOLD_SIGNAL, held_back);
 }
 
 void
@@ -385,12 +488,10 @@ queues_poke(struct queues *queues, const char *name)
 }
 
 void
-queues_cancel(struct queues *queues, int64_t id, int32_t attempt)
+queues_cancel(struct queues *queues, const struct store_cancel *cancels, size_t n)
 {
-    for (size_t i = 0; i < queues->n_slots; i++) {
-        if (producer_cancel(queues->slots[i]->producer, id, attempt))
-            return;
-    }
+    for (size_t i = 0; i < queues->n_slots; i++)
+        producer_cancel(queues->slots[i]->producer, cancels, n);
 }
 
 int
@@ -468,11 +569,11 @@ queues_thaw(struct queues *queues)
 void
 queues_put(const struct queues *queues, struct handover *handover)
 {
-    for (size_t i = 0; i < queues->n_slots; i++)
-        producer_put(queues->slots[i]->producer,
-                     queues->slots[i]->workers -
-                         (int)queues->slots[i]->queue->concurrency,
-                     handover);
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        const struct slot *slot = queues->slots[i];
+        producer_put(slot->producer, slot->scaled,
+                     slot->workers - base_workers(slot, slot->queue), handover);
+    }
 }
 
 int
@@ -492,14 +593,17 @@ queues_adopt(struct queues *queues, const struct handover_reader *reader, jobq_e
         if (!slot)
             return jobq__error(err, JOBQ_EINVAL,
                                "queue %s is not in the configuration any more", name);
-        int64_t resized = 0;
-        if (handover_has(entry, "resized"))
+        int64_t scaled = -1, resized = 0;
+        if (handover_has(entry, "scaled"))
+            rc = handover_get_int(entry, "scaled", 0, MOST_WORKERS, &scaled, err);
+        if (rc == 0 && handover_has(entry, "resized"))
             rc = handover_get_int(entry, "resized", -MOST_WORKERS, MOST_WORKERS, &resized,
                                   err);
         if (rc == 0)
             rc = producer_adopt(slot->producer, reader, &entry, err);
         if (rc < 0)
             return rc;
+        set_scaled(slot, (int)scaled);
         resize(slot, (int)resized);
     }
     return 0;
@@ -534,9 +638,36 @@ queues_sum(const struct queues *queues, struct queues_sum *out)
     }
 }
 
+/* For the node that keeps house (queues_retention()); nothing where the days decide. */
 static void
-describe_queue(const struct producer *producer, struct jobq__buf *out)
+describe_retention(const struct queue_config *queue, struct jobq__buf *out)
 {
+    const struct {
+        const char *name;
+        int64_t value;
+    } fields[] = {
+        {"completed_ms", queue->keep_completed_ms},
+        {"failed_ms", queue->keep_failed_ms},
+        {"count", queue->keep_count > 0 ? queue->keep_count : -1},
+    };
+    bool any = false;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (fields[i].value < 0)
+            continue;
+        jobq__buf_adds(out, any ? ",\"" : ",\"keep\":{\"");
+        jobq__buf_adds(out, fields[i].name);
+        jobq__buf_adds(out, "\":");
+        jobq__buf_add_i64(out, fields[i].value);
+        any = true;
+    }
+    if (any)
+        jobq__buf_addc(out, '}');
+}
+
+static void
+describe_queue(const struct slot *slot, struct jobq__buf *out)
+{
+    const struct producer *producer = slot->producer;
     struct pool_status pool;
     struct producer_stats stats;
     producer_pool_status(producer, &pool);
@@ -563,8 +694,11 @@ describe_queue(const struct producer *producer, struct jobq__buf *out)
         jobq__buf_adds(out, fields[i].name);
         jobq__buf_add_i64(out, fields[i].value);
     }
-    jobq__buf_adds(out, pool.backing_off ? ",\"backing_off\":true}"
-                                         : ",\"backing_off\":false}");
+    jobq__buf_adds(out, slot->paused ? ",\"paused\":true" : ",\"paused\":false");
+    jobq__buf_adds(out,
+                   pool.backing_off ? ",\"backing_off\":true" : ",\"backing_off\":false");
+    describe_retention(slot->queue, out);
+    jobq__buf_addc(out, '}');
 }
 
 void
@@ -574,7 +708,7 @@ queues_describe(const struct queues *queues, struct jobq__buf *out)
     for (size_t i = 0; i < queues->n_slots; i++) {
         if (i > 0)
             jobq__buf_addc(out, ',');
-        describe_queue(queues->slots[i]->producer, out);
+        describe_queue(queues->slots[i], out);
     }
     jobq__buf_addc(out, '}');
 }

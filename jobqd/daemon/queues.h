@@ -44,6 +44,9 @@ struct queues {
     bool held_back; /* TSTP */
     /* Every producer has stopped, after queues_drain or queues_abandon. */
     void (*on_all_stopped)(void *owner);
+    /* A job that runs says how far it is; see struct pool_events. */
+    void (*on_progress)(void *owner, const struct job *job, double done,
+                        const char *note);
     /* Every producer stands still, after queues_freeze. */
     void (*on_all_frozen)(void *owner);
     void *owner;
@@ -60,8 +63,16 @@ int queues_start(struct queues *queues, struct store *store, const struct config
  * change is logged. A queue for which there is no memory stays as it was, and the log
  * says so. */
 void queues_configure(struct queues *queues, const struct config *config);
-/* So many workers more or less a queue, at least one, until the next queues_configure. */
+/* So many workers more or less a queue, at least one, until the next queues_configure or
+ * word of jobq.scale. */
 void queues_resize(struct queues *queues, int by);
+/* What jobq.pause and jobq.scale say, which wins over the configuration. Nothing is
+ * claimed for a queue before its settings were read, since queues_attach or since it
+ * came: queues_ask_settings goes with each request for them. It returns the queues'
+ * names, for free() and lent, or NULL: no memory. */
+const char **queues_ask_settings(struct queues *queues, size_t *n);
+void queues_take_settings(struct queues *queues,
+                          const struct store_settings_result *result);
 /* Only when all have stopped. */
 void queues_clear(struct queues *queues);
 
@@ -78,8 +89,8 @@ void queues_abandon(struct queues *queues);
 /* name: that queue's alone; NULL: all. */
 void queues_poke(struct queues *queues, const char *name);
 
-/* jobq.cancel was called for that attempt: see producer_cancel. */
-void queues_cancel(struct queues *queues, int64_t id, int32_t attempt);
+/* jobq.cancel was called for these attempts: see producer_cancel. */
+void queues_cancel(struct queues *queues, const struct store_cancel *cancels, size_t n);
 
 /* After queues_abandon, when all have stopped: new producers, with new workers. Returns 0
  * or JOBQ_ENOMEM. */

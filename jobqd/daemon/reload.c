@@ -12,7 +12,7 @@
 /* The options of [jobqd] that nothing was built upon. */
 static const char *const at_once[] = {"log_level",      "log_format",     "poll_interval",
                                       "shutdown_grace", "keep_completed", "keep_failed",
-                                      "max_frame"};
+                                      "keep_cancelled", "keep_discarded", "max_frame"};
 
 static bool
 counts_at_once(const struct option_row *row)

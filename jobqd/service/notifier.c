@@ -50,6 +50,10 @@ on_notify(void *owner, const char *channel, const char *payload)
         o->on_leader(o->owner);
     else if (strcmp(payload, "cancel") == 0)
         o->on_cancel(o->owner);
+    else if (strcmp(payload, "cron") == 0)
+        o->on_cron(o->owner);
+    else if (strcmp(payload, "queues") == 0)
+        o->on_queues(o->owner);
 }
 
 int

@@ -3,7 +3,8 @@
  * LISTEN is silently lost, and nothing is heard.
  *
  * Payloads: "queue NAME" (jobs came for an idle queue), "stage" (something is due soon),
- * "leader" (the lead is free), "cancel" (a running job was cancelled).
+ * "leader" (the lead is free), "cancel" (a running job was cancelled), "queues" (somebody
+ * has paused, resumed or scaled one).
  */
 #ifndef JOBQD_NOTIFIER_H
 #define JOBQD_NOTIFIER_H
@@ -20,6 +21,8 @@ struct notifier_options {
     void (*on_stage)(void *owner);
     void (*on_leader)(void *owner);
     void (*on_cancel)(void *owner);
+    void (*on_queues)(void *owner);
+    void (*on_cron)(void *owner);
     void (*on_listening)(void *owner,
                          bool listening); /* heard from now on; not heard any more */
     void *owner;

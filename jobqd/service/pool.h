@@ -29,6 +29,10 @@ struct pool_events {
     /* The job has left the pool and is the owner's again (unlinked). verdict is lent for
      * the call. */
     void (*on_verdict)(void *owner, struct job *job, const struct verdict *verdict);
+    /* The job says how far it is: done is 0 to 1, note UTF-8 or NULL, lent for the call.
+     * May be NULL. */
+    void (*on_progress)(void *owner, const struct job *job, double done,
+                        const char *note);
     /* pool_room may have grown: a worker said hello, or jobs were answered. Called once
      * after a batch of verdicts, not once a job. */
     void (*on_room)(void *owner);
@@ -66,6 +70,8 @@ size_t pool_room(const struct pool *pool);
  * such a pause, and no worker has room for, comes back as RELEASED: another node may do
  * it sooner. */
 bool pool_is_backing_off(const struct pool *pool);
+/* The same, or no workers are wanted. */
+bool pool_nobody_comes(const struct pool *pool);
 /* How many workers hold no job. */
 size_t pool_idle_workers(const struct pool *pool);
 
@@ -83,6 +89,9 @@ void pool_resize(struct pool *pool, int n);
 /* Hands a job over; the pool's until on_verdict. More than pool_room is allowed (they
  * wait in the pool). Frames to one worker are gathered and written once a loop turn. */
 void pool_give(struct pool *pool, struct job *job);
+
+/* What no worker has been sent comes back as RELEASED. */
+void pool_give_back(struct pool *pool);
 
 /* Somebody has cancelled the job, which the pool holds: one that has not begun comes back
  * as RELEASED; a running one is told to stop, and ended as if its deadline had passed.

@@ -73,6 +73,7 @@ struct pool {
     uint32_t random;
     bool room_changed; /* on_room is owed */
     bool frozen;       /* see pool_freeze */
+    bool gives_back;   /* pool_give_back was called, and return_unsent is owed */
     bool cancels;      /* some job here was cancelled, and pass_on_cancels is owed */
     uint64_t restarts;
     uint64_t crashes;

@@ -495,6 +495,40 @@ store_cancel_again(struct store *store, store_done done, void *data)
 }
 
 int
+store_progress(struct store *store, int64_t node, const struct board_note *notes,
+               size_t n, bool with_text, store_done done, void *data)
+{
+    struct jobq__array *a = store->arrays;
+    struct jobq__params params = {0};
+    jobq__array_begin(&a[0], JOBQ__INT8);
+    jobq__array_begin(&a[1], JOBQ__INT4);
+    jobq__array_begin(&a[2], JOBQ__INT8);
+    jobq__array_begin(&a[3], JOBQ__TEXT);
+    for (size_t i = 0; i < n; i++) {
+        jobq__array_add_int8(&a[0], notes[i].id);
+        jobq__array_add_int4(&a[1], notes[i].attempt);
+        jobq__array_add_int8(&a[2], notes[i].millionths);
+        if (with_text && notes[i].has_text)
+            jobq__array_add_text(&a[3], notes[i].text, strlen(notes[i].text));
+        else
+            jobq__array_add_null(&a[3]);
+    }
+    jobq__params_int8(&params, node);
+    jobq__params_array(&params, JOBQ__INT8_ARRAY, &a[0]);
+    jobq__params_array(&params, JOBQ__INT4_ARRAY, &a[1]);
+    jobq__params_array(&params, JOBQ__INT8_ARRAY, &a[2]);
+    jobq__params_array(&params, JOBQ__TEXT_ARRAY, &a[3]);
+    if (params.failed)
+        return JOBQ_ENOMEM;
+    /* Nobody misses it after a crash: the lease does not wait for the disk. */
+    struct pgconn_statement batch[2] = {
+        setting("no_wait", "SELECT set_config('synchronous_commit', 'off', true)"),
+        store_statement(store, STATEMENT_progress, &params),
+    };
+    return ask(store->control, batch, 2, true, done, data);
+}
+
+int
 store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
     /* All is settled by now, but for a claim whose answer was lost and that no new
@@ -535,16 +569,69 @@ store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
     return ask_control(store, STATEMENT_lead, &params, done, data);
 }
 
-int
-store_stage(struct store *store, store_done done, void *data)
+/* However few rows the statistics speak of: by the index. */
+static struct pgconn_statement
+by_index(void)
 {
-    struct pgconn_statement batch[3] = {
-        setting("by_index", "SELECT set_config('enable_seqscan', 'off', true),"
-                            " set_config('enable_sort', 'off', true)"),
+    return setting("by_index", "SELECT set_config('enable_seqscan', 'off', true),"
+                               " set_config('enable_sort', 'off', true)");
+}
+
+int
+store_ages(struct store *store, const char *queue, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_text(&params, queue);
+    struct pgconn_statement batch[2] = {
+        by_index(),
+        store_statement(store, STATEMENT_ages, &params),
+    };
+    return ask(store->control, batch, 2, true, done, data);
+}
+
+int
+store_stage(struct store *store, int64_t expired_ms, store_done done, void *data)
+{
+    struct jobq__params expire = {0};
+    jobq__params_int8(&expire, expired_ms);
+    struct pgconn_statement batch[4] = {
+        by_index(),
+        store_statement(store, STATEMENT_expire, &expire),
         store_statement(store, STATEMENT_stage, &(struct jobq__params){0}),
         store_statement(store, STATEMENT_next_due, &(struct jobq__params){0}),
     };
-    return ask(store->house, batch, 3, true, done, data);
+    return ask(store->house, batch, 4, true, done, data);
+}
+
+int
+store_cron_fire(struct store *store, store_done done, void *data)
+{
+    return ask_one(store, store->house, STATEMENT_cron_fire, &(struct jobq__params){0},
+                   done, data);
+}
+
+int
+store_cron_sweep(struct store *store, store_done done, void *data)
+{
+    return ask_one(store, store->house, STATEMENT_cron_sweep, &(struct jobq__params){0},
+                   done, data);
+}
+
+int
+store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
+              const char *sections, store_done done, void *data)
+{
+    struct jobq__params declare = {0}, boot = {0};
+    jobq__params_text(&declare, name);
+    jobq__params_json(&declare, sections);
+    jobq__params_int8(&boot, node);
+    jobq__params_bool(&boot, fresh);
+    /* In this order: the first node's own @reboot sections are to run, too. */
+    struct pgconn_statement batch[2] = {
+        store_statement(store, STATEMENT_cron_declare, &declare),
+        store_statement(store, STATEMENT_cron_boot, &boot),
+    };
+    return ask(store->house, batch, 2, false, done, data);
 }
 
 int
@@ -562,4 +649,32 @@ store_partitions_drop(struct store *store, int64_t keep_completed_ms,
     jobq__params_int8(&params, keep_completed_ms);
     jobq__params_int8(&params, keep_failed_ms);
     return ask_one(store, store->house, STATEMENT_partitions_drop, &params, done, data);
+}
+
+int
+store_prune_uniques(struct store *store, int64_t after, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, after);
+    return ask_one(store, store->house, STATEMENT_prune_uniques, &params, done, data);
+}
+
+static void
+put_ms(struct jobq__params *params, int64_t ms)
+{
+    if (ms >= 0)
+        jobq__params_int8(params, ms);
+    else
+        jobq__params_null(params, JOBQ__INT8);
+}
+
+int
+store_prune(struct store *store, int64_t keep_cancelled_ms, int64_t keep_discarded_ms,
+            int pages, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    put_ms(&params, keep_cancelled_ms);
+    put_ms(&params, keep_discarded_ms);
+    jobq__params_int4(&params, pages);
+    return ask_one(store, store->house, STATEMENT_prune, &params, done, data);
 }

@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/pure/ageing.h"
+#include "jobqd/pure/board.h"
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/job.h"
 #include "jobqd/pure/vigil.h"
@@ -106,6 +108,8 @@ struct store_cycle {
     const int64_t *bases; /* CURSOR_PRIORITIES of them */
     size_t claim; /* at most so many jobs; rounded down to a prepared size; 0: none */
     const int64_t *cursors; /* CURSOR_PRIORITIES of them */
+    size_t n_segments; /* 0: every line from its cursor on, in the order of priority; */
+    const struct segment *segments; /* else these, in their order */
 };
 
 struct store_claimed {
@@ -113,6 +117,7 @@ struct store_claimed {
                         meta if they are large: store_fetch */
     int64_t position;
     int priority;
+    int rank; /* the priority, or the number of its segment: what came first goes first */
 };
 
 struct store_cycle_result {
@@ -209,7 +214,8 @@ struct store_cancel {
     int32_t attempt;
 };
 
-/* The attempts on this node that jobq.cancel was called for, lent for the call. */
+/* The attempts on this node that jobq.cancel was called for, ordered by id and attempt,
+ * lent for the call. */
 struct store_cancels_result {
     int code;
     const jobq_error *error;
@@ -221,18 +227,67 @@ typedef void (*store_cancels_done)(void *data, const struct store_cancels_result
 /* On the control connection. The same ones come again until they have ended. */
 int store_cancels(struct store *store, int64_t node, store_cancels_done done, void *data);
 
+/* A queue of this node, by what was set with jobq.pause and jobq.scale. */
+struct store_setting {
+    const char *queue;
+    bool paused;
+    int workers; /* -1: as the configuration says */
+};
+
+/* Lent for the call. A queue that was asked for and is missing is not known for now. */
+struct store_settings_result {
+    int code;
+    const jobq_error *error;
+    size_t n;
+    const struct store_setting *settings;
+    int64_t position; /* n > 0: how far positions have been given out */
+};
+
+typedef void (*store_settings_done)(void *data,
+                                    const struct store_settings_result *result);
+/* On the control connection. node: its name. */
+int store_settings(struct store *store, const char *node, const char *const *queues,
+                   size_t n, store_settings_done done, void *data);
+
+/* text: for each priority's first waiting job its position and for how many ms it has
+ * waited (jobqd/sql/ages.sql) */
+int store_ages(struct store *store, const char *queue, store_done done, void *data);
+/* Writes down how far these attempts say they are, those that still run. with_text: their
+ * notes' texts, too. On the control connection. */
+int store_progress(struct store *store, int64_t node, const struct board_note *notes,
+                   size_t n, bool with_text, store_done done, void *data);
+
 int store_goodbye(struct store *store, int64_t node, store_done done, void *data);
 int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
                store_done done, void *data);
 /* rows 1: we lead */
 int store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
                void *data);
-/* values[0]: staged; values[1]: ms until the next is due, -1: none */
-int store_stage(struct store *store, store_done done, void *data);
+/* Stages what is due, and ends what expired in the last expired_ms; -1: whenever.
+ * values: jobs that expired; staged; ms until the next is due, -1: none */
+int store_stage(struct store *store, int64_t expired_ms, store_done done, void *data);
+/* values[0]: jobs of crons that were enqueued; values[1]: ms until the next comes, 0: at
+ * once, -1: none does */
+int store_cron_fire(struct store *store, store_done done, void *data);
+/* Crons of nodes that are gone for good. values[0]: how many went; text: which */
+int store_cron_sweep(struct store *store, store_done done, void *data);
+/* What the configuration of the node called name says of crons, as one JSON object, and
+ * that the node has come up; fresh: its process has just started. values[0]: crons that
+ * were changed; values[1]: crons that somebody has locked; values[2]: @reboot jobs that
+ * were enqueued, -1: likewise; text: what was refused */
+int store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
+                  const char *sections, store_done done, void *data);
 /* History partitions: creates those of the coming days; drops one that is out of its time
  * (values[0] 1: more is left to drop). */
 int store_partitions_create(struct store *store, store_done done, void *data);
 int store_partitions_drop(struct store *store, int64_t keep_completed_ms,
                           int64_t keep_failed_ms, store_done done, void *data);
+/* Keys of unique jobs that are gone, a batch: values: how many went; where to go on, 0:
+ * that was the end. */
+int store_prune_uniques(struct store *store, int64_t after, store_done done, void *data);
+/* Deletes some of what is to go sooner than its day: values[0] 1: more is left. -1: it
+ * goes with its day. */
+int store_prune(struct store *store, int64_t keep_cancelled_ms, int64_t keep_discarded_ms,
+                int pages, store_done done, void *data);
 
 #endif

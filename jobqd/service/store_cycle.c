@@ -16,6 +16,8 @@ struct cycle_request {
     void *data;
     int at[PARTS]; /* each part's place in the batch; -1: not in it */
     size_t claim_limit;
+    size_t n_segments;
+    struct segment *segments; /* in which order they were claimed; NULL: by priority */
 };
 
 /* ---- sending ---- */
@@ -69,7 +71,14 @@ put_settlements(struct store *store, struct jobq__params *params,
 
 /* The builders that settle.sql does not use: the other parts' arrays live here until the
  * batch is queued. */
-enum { ARRAY_ACK_IDS = 9, ARRAY_ACK_ATTEMPTS, ARRAY_BASES, ARRAY_CURSORS };
+enum {
+    ARRAY_ACK_IDS = 9,
+    ARRAY_ACK_ATTEMPTS,
+    ARRAY_BASES,
+    ARRAY_CURSORS,
+    ARRAY_PRIORITIES,
+    ARRAY_UPTOS
+};
 
 static void
 put_acks(struct store *store, struct jobq__params *params,
@@ -97,6 +106,34 @@ claim_statement(struct store *store, struct jobq__params *params,
     struct pgconn_statement statement = store_statement(store, STATEMENT_note, params);
     statement.name = store->sql.claim_names[size];
     statement.sql = store->sql.claims[size];
+    return statement;
+}
+
+/* The same by segments. */
+static struct pgconn_statement
+aged_claim_statement(struct store *store, struct jobq__params *params,
+                     const struct store_cycle *cycle, size_t size)
+{
+    struct jobq__array *afters = &store->arrays[ARRAY_CURSORS];
+    struct jobq__array *priorities = &store->arrays[ARRAY_PRIORITIES];
+    struct jobq__array *uptos = &store->arrays[ARRAY_UPTOS];
+    jobq__array_begin(afters, JOBQ__INT8);
+    jobq__array_begin(priorities, JOBQ__INT4);
+    jobq__array_begin(uptos, JOBQ__INT8);
+    for (size_t i = 0; i < cycle->n_segments; i++) {
+        jobq__array_add_int8(afters, cycle->segments[i].after);
+        jobq__array_add_int4(priorities, cycle->segments[i].priority);
+        jobq__array_add_int8(uptos, cycle->segments[i].upto);
+    }
+    jobq__params_text(params, cycle->queue);
+    jobq__params_array(params, JOBQ__INT8_ARRAY, afters);
+    jobq__params_int8(params, cycle->node);
+    jobq__params_int8(params, cycle->session);
+    jobq__params_array(params, JOBQ__INT4_ARRAY, priorities);
+    jobq__params_array(params, JOBQ__INT8_ARRAY, uptos);
+    struct pgconn_statement statement = store_statement(store, STATEMENT_note, params);
+    statement.name = store->sql.aged_claim_names[size];
+    statement.sql = store->sql.aged_claims[size];
     return statement;
 }
 
@@ -136,7 +173,9 @@ build(struct store *store, const struct store_cycle *cycle, struct cycle_request
         size_t size = store_claim_size(cycle->claim);
         request->claim_limit = (size_t)1 << size;
         request->at[PART_CLAIM] = (int)n;
-        batch[n++] = claim_statement(store, &params[PART_CLAIM], cycle, size);
+        batch[n++] = cycle->n_segments > 0
+                         ? aged_claim_statement(store, &params[PART_CLAIM], cycle, size)
+                         : claim_statement(store, &params[PART_CLAIM], cycle, size);
     }
     return n;
 }
@@ -178,13 +217,13 @@ decode_job(const PGresult *rows, int row, struct store_claimed *claimed)
     return job;
 }
 
-/* The order of the line: priority, then position. */
+/* The order in which they were wanted: priority or segment, then position. */
 static int
 in_line(const void *left, const void *right)
 {
     const struct store_claimed *a = left, *b = right;
-    if (a->priority != b->priority)
-        return a->priority < b->priority ? -1 : 1;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
     return (a->position > b->position) - (a->position < b->position);
 }
 
@@ -199,12 +238,28 @@ sort_claimed(struct store_claimed *claimed, size_t n)
         }
 }
 
-static void
-decode_claim(struct store *store, const PGresult *rows, struct store_cycle_result *result)
+static int
+rank_of(const struct cycle_request *request, const struct store_claimed *claimed)
 {
+    for (size_t i = 0; i < request->n_segments; i++) {
+        const struct segment *s = &request->segments[i];
+        if (s->priority == claimed->priority && claimed->position > s->after &&
+            claimed->position <= s->upto)
+            return (int)i;
+    }
+    return claimed->priority;
+}
+
+static void
+decode_claim(const struct cycle_request *request, const PGresult *rows,
+             struct store_cycle_result *result)
+{
+    struct store *store = request->store;
     int n = PQntuples(rows);
     for (int row = 0; row < n; row++) {
-        if (decode_job(rows, row, &store->claimed[result->n_claimed])) {
+        struct store_claimed *claimed = &store->claimed[result->n_claimed];
+        if (decode_job(rows, row, claimed)) {
+            claimed->rank = rank_of(request, claimed);
             result->n_claimed++;
             continue;
         }
@@ -241,7 +296,7 @@ decode(struct cycle_request *request, const struct pgconn_outcome *outcome,
             jobq__field_int(r[at[PART_LOOK]], p, 0, &result->first[p]);
     }
     if (at[PART_CLAIM] >= 0)
-        decode_claim(request->store, r[at[PART_CLAIM]], result);
+        decode_claim(request, r[at[PART_CLAIM]], result);
 }
 
 static void
@@ -253,7 +308,23 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
     if (outcome->code == 0)
         decode(request, outcome, &result);
     request->done(request->data, &result);
+    free(request->segments);
     free(request);
+}
+
+/* Its own copy of the segments: they tell the order of what comes back. */
+static bool
+keep_segments(struct cycle_request *request, const struct store_cycle *cycle)
+{
+    size_t size = cycle->n_segments * sizeof *cycle->segments;
+    if (size == 0)
+        return true;
+    request->segments = malloc(size);
+    if (!request->segments)
+        return false;
+    memcpy(request->segments, cycle->segments, size);
+    request->n_segments = cycle->n_segments;
+    return true;
 }
 
 int
@@ -270,12 +341,14 @@ store_cycle(struct store *store, const struct store_cycle *cycle, store_cycle_do
     struct jobq__params params[PARTS];
     size_t n = build(store, cycle, request, batch, params);
     assert(n > 0);
-    bool failed = false;
+    bool failed = !keep_segments(request, cycle);
     for (size_t i = 0; i < PARTS; i++)
         failed = failed || params[i].failed;
     int rc =
         failed ? JOBQ_ENOMEM : pgconn_batch(store->work, batch, n, on_batch, request);
-    if (rc < 0)
+    if (rc < 0) {
+        free(request->segments);
         free(request);
+    }
     return rc;
 }

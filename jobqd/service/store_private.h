@@ -2,8 +2,8 @@
  * which runs the same statements without a loop.
  *
  * store.c: the connections and the rare requests; store_cycle.c: the cycle;
- * store_fetch.c: large arguments; store_cancels.c: requests to cancel; store_sql.c: the
- * statements' texts.
+ * store_fetch.c: large arguments; store_cancels.c: requests to cancel; store_settings.c:
+ * the queues' settings; store_sql.c: the statements' texts.
  */
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
@@ -19,7 +19,9 @@
     X(note) X(look) X(fetch) X(ack) X(ack_drop) X(settle) X(session) \
     X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(watch) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
-    X(cancels) X(cancel_again) X(strays) X(next_due) X(version) X(partitions_create) X(partitions_drop)
+    X(cancels) X(settings) X(ages) X(cancel_again) X(progress) X(strays) X(expire) X(next_due) X(version) \
+    X(partitions_create) X(partitions_drop) X(prune_uniques) X(prune) \
+    X(cron_fire) X(cron_declare) X(cron_boot) X(cron_sweep)
 /* clang-format on */
 
 enum statement_id {
@@ -40,6 +42,8 @@ struct store_sql {
     char *texts[STATEMENT_COUNT];
     char *claims[CLAIM_SIZES];
     char claim_names[CLAIM_SIZES][16];
+    char *aged_claims[CLAIM_SIZES]; /* claim_aged.sql */
+    char aged_claim_names[CLAIM_SIZES][24];
 };
 
 int store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err);

@@ -10,7 +10,7 @@
 #define X(name) extern const char sql_##name[];
 STATEMENTS(X)
 #undef X
-extern const char sql_claim[];
+extern const char sql_claim[], sql_claim_aged[];
 
 static const char *const texts[] = {
 #define X(name) [STATEMENT_##name] = sql_##name,
@@ -57,6 +57,27 @@ with_number(const char *text, const char *mark, size_t number)
     return out.data;
 }
 
+/* One text for each size. */
+static int
+make_claims(const char *text, const char *schema, char *out[CLAIM_SIZES], jobq_error *err)
+{
+    char *claim;
+    int rc = sqltext_expand(text, schema, &claim, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < CLAIM_SIZES; i++) {
+        size_t limit = (size_t)1 << i;
+        char *limited = with_number(claim, "@limit@", limit);
+        if (limited)
+            out[i] = with_number(limited, "@whole@", CLAIM_BYTES / limit);
+        free(limited);
+        if (!out[i])
+            rc = JOBQ_ENOMEM;
+    }
+    free(claim);
+    return rc;
+}
+
 int
 store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err)
 {
@@ -66,22 +87,14 @@ store_sql_init(struct store_sql *sql, const char *schema, jobq_error *err)
         if (rc < 0)
             return rc;
     }
-    char *claim;
-    int rc = sqltext_expand(sql_claim, schema, &claim, err);
-    if (rc < 0)
-        return rc;
     for (size_t i = 0; i < CLAIM_SIZES; i++) {
         size_t limit = (size_t)1 << i;
         snprintf(sql->claim_names[i], sizeof sql->claim_names[i], "claim_%zu", limit);
-        char *limited = with_number(claim, "@limit@", limit);
-        if (limited)
-            sql->claims[i] = with_number(limited, "@whole@", CLAIM_BYTES / limit);
-        free(limited);
-        if (!sql->claims[i])
-            rc = JOBQ_ENOMEM;
+        snprintf(sql->aged_claim_names[i], sizeof sql->aged_claim_names[i],
+                 "claim_aged_%zu", limit);
     }
-    free(claim);
-    return rc;
+    int rc = make_claims(sql_claim, schema, sql->claims, err);
+    return rc < 0 ? rc : make_claims(sql_claim_aged, schema, sql->aged_claims, err);
 }
 
 void
@@ -89,8 +102,10 @@ store_sql_clear(struct store_sql *sql)
 {
     for (size_t i = 0; i < STATEMENT_COUNT; i++)
         free(sql->texts[i]);
-    for (size_t i = 0; i < CLAIM_SIZES; i++)
+    for (size_t i = 0; i < CLAIM_SIZES; i++) {
         free(sql->claims[i]);
+        free(sql->aged_claims[i]);
+    }
     memset(sql, 0, sizeof *sql);
 }
 

@@ -265,10 +265,21 @@ on_worker_gone(void *owner, struct worker *worker)
     pool_ask_for_turn(pool);
 }
 
+static void
+on_worker_progress(void *owner, struct worker *worker, const struct job *job, double done,
+                   const char *note)
+{
+    struct pool *pool = owner;
+    (void)worker;
+    if (pool->events->on_progress)
+        pool->events->on_progress(pool->owner, job, done, note);
+}
+
 const struct worker_events pool_worker_events = {
     .on_ready = on_worker_ready,
     .on_withdrawn = on_worker_withdrawn,
     .on_verdict = on_worker_verdict,
+    .on_progress = on_worker_progress,
     .on_answers = on_worker_answers,
     .on_over_memory = on_worker_over_memory,
     .on_end = on_worker_end,
@@ -431,12 +442,26 @@ flush_dirty(struct pool *pool)
         worker_flush(list_entry(link, struct worker, dirty));
 }
 
-/* During a pause nobody will come to take what waits by now, and who is there may have a
- * long job: another node may take it. */
+/* Nobody will come to take what waits by now, and who is there may have a long job:
+ * another node may take it. */
 static bool
 nobody_will_come(const struct pool *pool)
 {
-    return pool->n_waiting > 0 && pool_is_backing_off(pool);
+    return pool->n_waiting > 0 && pool_nobody_comes(pool);
+}
+
+static void
+return_unsent(struct pool *pool)
+{
+    pool->gives_back = false;
+    for (int i = 0; i < pool->n_slots; i++) {
+        struct worker *worker = pool->slots[i]->worker;
+        if (!worker)
+            continue;
+        pool_take_back(pool, worker);
+        pool_place(pool, worker);
+    }
+    pool_release_waiting(pool);
 }
 
 /* ---- the turn ---- */
@@ -472,6 +497,8 @@ on_turn(uv_idle_t *idle)
         return;
     }
     pass_on_cancels(pool);
+    if (pool->gives_back)
+        return_unsent(pool);
     if (pool->state == POOL_OPEN) {
         roster_step(pool);
         if (pool_is_exec(pool))
@@ -602,6 +629,12 @@ pool_is_backing_off(const struct pool *pool)
     return pool_pause_left_ms(pool) > 0;
 }
 
+bool
+pool_nobody_comes(const struct pool *pool)
+{
+    return pool->n_wanted == 0 || pool_is_backing_off(pool);
+}
+
 /* For exec programs. */
 static size_t
 free_places(const struct pool *pool)
@@ -643,6 +676,13 @@ pool_give(struct pool *pool, struct job *job)
     job->started_ns = 0;
     list_push(&pool->waiting, &job->link);
     pool->n_waiting++;
+    pool_ask_for_turn(pool);
+}
+
+void
+pool_give_back(struct pool *pool)
+{
+    pool->gives_back = true;
     pool_ask_for_turn(pool);
 }
 

@@ -104,6 +104,10 @@ struct worker_events {
     /* It has ended a job, or is idle, and uses more than the queue's max_memory. Once in
      * its life. Comes from inside a read or a measurement. */
     void (*on_over_memory)(void *owner, struct worker *worker);
+    /* The job says how far it is: done is 0 to 1, note UTF-8 or NULL, lent for the call.
+     */
+    void (*on_progress)(void *owner, struct worker *worker, const struct job *job,
+                        double done, const char *note);
     /* n answers have come together, for which the worker took elapsed_ns. */
     void (*on_answers)(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns);
     /* The process is gone and reaped, its head judged. What jobs it leaves behind, not to

@@ -233,18 +233,19 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     return true;
 }
 
-/* For whoever watches the log: debug, because a handler may report many times a second.
- */
+/* In the log it is debug: a handler may report many times a second. */
 static bool
 take_progress(struct worker *worker, const struct jobq__frame *frame)
 {
-    if (!find_job(worker, frame->id))
+    const struct job *job = find_job(worker, frame->id);
+    if (!job)
         return complain(worker,
                         "reported progress of job %" PRId64 ", which it does not hold",
                         frame->id);
     const char *note = text_of(frame->note);
     log_debug(worker->subject, "job %" PRId64 " is at %.1f %%%s%s", frame->id,
               frame->done * 100, note ? ": " : "", note ? note : "");
+    worker->events->on_progress(worker->owner, worker, job, frame->done, note);
     return true;
 }
 

@@ -9,7 +9,7 @@ WITH done AS (
 )
 INSERT INTO @schema@.finished_completed
        (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
-        timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key)
+        timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
 SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), 'completed', attempt, max_attempts,
-       timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key
+       timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at
   FROM done

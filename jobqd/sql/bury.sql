@@ -5,17 +5,20 @@ WITH dead AS (
      WHERE n.session = -1
     RETURNING n.id, n.name
 ), orphans AS MATERIALIZED (
-    SELECT j.id, j.queue,
-           CASE WHEN c.job_id IS NOT NULL THEN 'cancelled'
+    SELECT j.id, j.queue, asked.forget,
+           CASE WHEN asked.yes THEN 'cancelled'
                 WHEN j.attempt < j.max_attempts THEN 'available'
                 ELSE 'discarded' END::@schema@.job_state AS next,
            j.errors || (jsonb_build_object('attempt', j.attempt, 'at', now(), 'claimed_at', j.attempted_at,
                'node', dead.name, 'kind', 'orphaned',
                'error', format('node %s ended while it held the job', dead.name))
-               || CASE WHEN c.job_id IS NOT NULL THEN '{"cancelled": "by request"}' ELSE '{}' END::jsonb) AS errors
+               || CASE WHEN asked.yes THEN '{"cancelled": "by request"}' ELSE '{}' END::jsonb) AS errors
       FROM @schema@.jobs j
       JOIN dead ON dead.id = j.attempted_by
-      LEFT JOIN @schema@.cancels c ON c.job_id = j.id AND c.attempt = j.attempt AND c.node_id = j.attempted_by
+     CROSS JOIN LATERAL (
+            SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
+              FROM @schema@.cancels c
+             WHERE c.job_id = j.id AND c.attempt = j.attempt AND (c.node_id = j.attempted_by OR c.node_id < 0)) asked
      WHERE j.state = 'executing'
        FOR UPDATE OF j
 ), again AS (
@@ -28,14 +31,16 @@ WITH dead AS (
      USING orphans o
      WHERE j.id = o.id AND o.next <> 'available'
     RETURNING o.next, j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, j.attempt, j.max_attempts,
-              j.timeout_ms, j.priority, j.queue, j.kind, j.args, j.meta, j.tags, o.errors, j.key, j.unique_key
+              j.timeout_ms, j.priority, j.queue, j.kind, j.args, j.meta, j.tags, o.errors, j.key, j.unique_key, j.expires_at,
+              o.forget
 ), kept AS (
     INSERT INTO @schema@.finished_jobs
            (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
-            timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key)
+            timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
     SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), next, attempt, max_attempts,
-           timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key
+           timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at
       FROM ended
+     WHERE NOT forget
 ), quiet AS (
     DELETE FROM @schema@.idle i USING dead WHERE i.node_id = dead.id
 ), answered AS (

@@ -3,9 +3,11 @@ WITH tables (name, rights) AS (VALUES
     ('jobs', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('finished_jobs', ARRAY['SELECT', 'INSERT', 'DELETE']),
     ('nodes', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('leader', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
     ('finished_completed', ARRAY['INSERT']), ('idle', ARRAY['SELECT', 'INSERT', 'DELETE']),
-    ('cancels', ARRAY['SELECT', 'UPDATE', 'DELETE']), ('queues', ARRAY['SELECT']), ('schema_version', ARRAY['SELECT'])
+    ('cancels', ARRAY['SELECT', 'UPDATE', 'DELETE']), ('queues', ARRAY['SELECT']), ('queue_nodes', ARRAY['SELECT']), ('schema_version', ARRAY['SELECT'])
 ), functions (name) AS (VALUES
-    ('next_position'), ('wake'), ('cancel_again'), ('create_partitions'), ('drop_partitions')
+    ('next_position'), ('wake'), ('cancel_again'), ('create_partitions'), ('drop_partitions'),
+    ('expire_jobs'), ('prune_uniques'), ('queues_retention'), ('prune_history'), ('note_progress'), ('sweep_progress'),
+    ('cron_fire'), ('cron_declare'), ('cron_boot'), ('cron_sweep')
 ), found AS (
     SELECT t.name, wanted.privilege
       FROM tables t

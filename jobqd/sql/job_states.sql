@@ -1,4 +1,4 @@
--- The states' names, and whether one is among them.
---   $1 a state
-SELECT string_agg(s.state::text, ', '), coalesce(bool_or(s.state::text = $1), false)
+-- The states' names, and whether all of these are among them.
+--   $1 states, separated by commas
+SELECT string_agg(s.state::text, ', '), string_to_array($1, ',') <@ array_agg(s.state::text)
   FROM unnest(enum_range(NULL::@schema@.job_state)) s (state)

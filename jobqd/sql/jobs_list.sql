@@ -1,6 +1,7 @@
 -- The newest jobs, live and ended, for `jobqd jobs`. The last column is the whole job as JSON. They are chosen first:
 -- else each job of the history would be made into JSON.
---   $1 state  $2 queue  $3 kind (each null: any)  $4 how many
+--   $1 queue  $2 kind  $3 states, separated by commas  $4 tags, likewise  $5 key  $6 args  $7 inserted before
+--   $8 inserted so many ms ago  $9 how many (each of the others null: any)
 SELECT j.id, j.state, j.queue, j.kind, j.attempt || '/' || j.max_attempts AS attempt,
        to_char(coalesce(j.finished_at, CASE WHEN j.state = 'executing' THEN j.attempted_at ELSE j.scheduled_at END)
                AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS at,
@@ -9,9 +10,14 @@ SELECT j.id, j.state, j.queue, j.kind, j.attempt || '/' || j.max_attempts AS att
        to_jsonb(j) AS json
   FROM (SELECT *
           FROM @schema@.all_jobs j
-         WHERE ($1::text IS NULL OR j.state = $1::@schema@.job_state)
-           AND ($2::text IS NULL OR j.queue = $2)
-           AND ($3::text IS NULL OR j.kind = $3)
+         WHERE ($1::text IS NULL OR j.queue = $1)
+           AND ($2::text IS NULL OR j.kind = $2)
+           AND ($3::text IS NULL OR j.state = ANY (string_to_array($3, ',')::@schema@.job_state[]))
+           AND ($4::text IS NULL OR j.tags @> string_to_array($4, ','))
+           AND ($5::text IS NULL OR j.key = $5)
+           AND ($6::jsonb IS NULL OR j.args @> $6)
+           AND ($7::timestamptz IS NULL OR j.inserted_at < $7)
+           AND ($8::bigint IS NULL OR j.inserted_at < now() - $8 * interval '1 millisecond')
          ORDER BY j.id DESC
-         LIMIT $4::bigint) j
+         LIMIT $9::bigint) j
  ORDER BY j.id DESC

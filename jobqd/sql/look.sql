@@ -5,6 +5,7 @@ SELECT (SELECT j.position
           FROM @schema@.jobs j
          WHERE j.queue = $1 AND j.priority = (bases.nth - 1)::smallint
            AND j.position > bases.after AND j.state = 'available'
+           AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0)
          ORDER BY j.position
          LIMIT 1) AS first
   FROM unnest($2::bigint[]) WITH ORDINALITY AS bases (after, nth)

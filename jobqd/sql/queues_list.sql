@@ -1,5 +1,6 @@
--- Every queue that holds a job or that a node serves: its jobs by state, its workers over all living nodes. The
--- three columns before the last count the history, where $1 asks for it; the last is the queue as JSON.
+-- Every queue that holds a job, that a node serves or that somebody has paused or scaled: its jobs by state, its
+-- workers over all living nodes, what was set for it. The three columns before the last count the history, where $1
+-- asks for it; the last is the queue as JSON.
 --   $1 whether to count the history
 WITH live AS (
     SELECT j.queue,
@@ -29,18 +30,35 @@ WITH live AS (
      CROSS JOIN LATERAL jsonb_each(n.queues) s
      WHERE n.expires_at > clock_timestamp()
      GROUP BY s.key
+), on_nodes AS (
+    SELECT n.queue, coalesce(jsonb_agg(n.node ORDER BY n.node) FILTER (WHERE n.paused), '[]') AS paused,
+           string_agg(n.node, ', ' ORDER BY n.node) FILTER (WHERE n.paused) AS paused_text,
+           coalesce(jsonb_object_agg(n.node, n.concurrency) FILTER (WHERE n.concurrency IS NOT NULL), '{}') AS scale,
+           string_agg(n.node || ': ' || n.concurrency, ', ' ORDER BY n.node) AS scale_text
+      FROM @schema@.queue_nodes n
+     GROUP BY n.queue
+), set AS (
+    SELECT coalesce(q.name, n.queue) AS queue, coalesce(q.paused, false) AS paused, q.concurrency,
+           coalesce(n.paused, '[]') AS paused_nodes, coalesce(n.scale, '{}') AS scale_nodes,
+           CASE WHEN q.paused THEN 'all' ELSE coalesce(n.paused_text, '') END AS paused_text,
+           coalesce(concat_ws(', ', q.concurrency::text, n.scale_text), '') AS scale_text
+      FROM (SELECT * FROM @schema@.queues WHERE paused OR concurrency IS NOT NULL) q
+      FULL JOIN on_nodes n ON n.queue = q.name
 ), named AS (
-    SELECT queue FROM live UNION SELECT queue FROM ended UNION SELECT queue FROM served
+    SELECT queue FROM live UNION SELECT queue FROM ended UNION SELECT queue FROM served UNION SELECT queue FROM set
 )
 SELECT q.queue, coalesce(s.nodes, 0) AS nodes, coalesce(s.ready || '/' || s.wanted, '-') AS workers,
        coalesce(s.busy, 0) AS busy, coalesce(s.restarts, 0) AS restarts, coalesce(s.crashes, 0) AS crashes,
        coalesce('backs off, ' || round(s.backoff_ms / 1000.0, 1) || ' s', '') AS backoff,
+       coalesce(t.paused_text, '') AS paused, coalesce(t.scale_text, '') AS scale,
        coalesce(l.available, 0) AS available, coalesce(l.executing, 0) AS executing,
        coalesce(l.scheduled, 0) AS scheduled, coalesce(l.retryable, 0) AS retryable,
        coalesce(l.suspended, 0) AS suspended,
        coalesce(e.completed, 0) AS completed, coalesce(e.cancelled, 0) AS cancelled,
        coalesce(e.discarded, 0) AS discarded,
        jsonb_build_object('queue', q.queue, 'nodes', coalesce(s.by_node, '{}'),
+           'paused', coalesce(t.paused, false), 'paused_nodes', coalesce(t.paused_nodes, '[]'),
+           'scale', t.concurrency, 'scale_nodes', coalesce(t.scale_nodes, '{}'),
            'workers', jsonb_build_object('wanted', coalesce(s.wanted, 0), 'ready', coalesce(s.ready, 0),
                'busy', coalesce(s.busy, 0), 'restarts', coalesce(s.restarts, 0), 'crashes', coalesce(s.crashes, 0),
                'backing_off', s.backoff_ms IS NOT NULL, 'backoff_ms', coalesce(s.backoff_ms, 0)),
@@ -55,4 +73,5 @@ SELECT q.queue, coalesce(s.nodes, 0) AS nodes, coalesce(s.ready || '/' || s.want
   LEFT JOIN live l USING (queue)
   LEFT JOIN ended e USING (queue)
   LEFT JOIN served s USING (queue)
+  LEFT JOIN set t USING (queue)
  ORDER BY q.queue

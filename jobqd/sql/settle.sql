@@ -15,7 +15,7 @@ WITH a AS MATERIALIZED (
                   $7::bigint[], $8::bigint[], $9::bigint[])
            AS u (id, attempt, outcome, delay_ms, entry, result, run_us, cpu_us, max_rss_kb)
 ), v AS MATERIALIZED (
-    SELECT a.*, j.queue, asked.yes AS asked,
+    SELECT a.*, j.queue, asked.yes AS asked, asked.forget,
            CASE WHEN a.entry IS NOT NULL OR asked.yes THEN
                jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at,
                    'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10))
@@ -36,9 +36,10 @@ WITH a AS MATERIALIZED (
       JOIN @schema@.jobs j
         ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
      CROSS JOIN LATERAL (
-            SELECT a.outcome <> 'completed' AND
-                   EXISTS (SELECT FROM @schema@.cancels c
-                            WHERE c.job_id = a.id AND c.attempt = a.attempt AND c.node_id = $10) AS yes) asked
+            SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
+              FROM @schema@.cancels c
+             WHERE a.outcome <> 'completed'
+               AND c.job_id = a.id AND c.attempt = a.attempt AND (c.node_id = $10 OR c.node_id < 0)) asked
      CROSS JOIN LATERAL (
             SELECT a.outcome = 'crashed' AND $11 > 0 AND
                    1 + (SELECT count(*) FROM jsonb_array_elements(j.errors) e
@@ -62,17 +63,17 @@ WITH a AS MATERIALIZED (
     RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
               v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
               j.meta, j.tags, CASE WHEN v.noted IS NULL THEN j.errors ELSE j.errors || v.noted END AS errors,
-              j.key, j.unique_key, v.result
+              j.key, j.unique_key, v.result, v.forget, j.expires_at
 ), kept AS (
     INSERT INTO @schema@.finished_jobs
            (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, run_us, cpu_us,
             max_rss_kb, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
-            meta, tags, errors, key, unique_key, result)
+            meta, tags, errors, key, unique_key, result, expires_at)
     SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), run_us, cpu_us,
            max_rss_kb, next, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
-           meta, tags, errors, key, unique_key, result
+           meta, tags, errors, key, unique_key, result, expires_at
       FROM ended
-     WHERE $12 OR next <> 'completed'
+     WHERE ($12 OR next <> 'completed') AND NOT forget
 ), answered AS (
     DELETE FROM @schema@.cancels c USING v WHERE v.asked AND c.job_id = v.id
 )

@@ -118,6 +118,98 @@ use_worker(void)
     CHECK(strstr(err.message, "JOBQ_FD is not set"));
 }
 
+static void
+use_unique(PGconn *conn)
+{
+    jobq_unique unique = JOBQ_UNIQUE_INIT;
+    jobq_job job = JOBQ_JOB_INIT;
+    jobq_job jobs[2];
+    jobq_enqueued first = {0, 0}, again = {0, 0}, both[2];
+    jobq_job_info *info = NULL;
+    int done = 0;
+    unique.states = JOBQ_UNIQUE_LIVE; /* an earlier run's job was cancelled */
+    job.kind = "unique";
+    job.unique_by = &unique;
+    CHECK(jobq_try_enqueue(conn, &job, &first, &err) == 0);
+    CHECK(first.conflict == JOBQ_INSERTED);
+    CHECK(jobq_try_enqueue(conn, &job, &again, &err) == 0);
+    CHECK(again.conflict == JOBQ_IGNORED && again.id == first.id);
+    jobs[0] = jobs[1] = job;
+    CHECK(jobq_try_enqueue_many(conn, jobs, 2, both, &err) == 0);
+    CHECK(both[0].id == first.id && both[1].conflict == JOBQ_IGNORED);
+    job.on_conflict = JOBQ_ON_CONFLICT_RAISE;
+    CHECK(jobq_enqueue(conn, &job, NULL, &err) == JOBQ_ECONFLICT);
+    CHECK(jobq_wait(conn, NULL, first.id, 20, &info, &err) == JOBQ_ETIMEOUT);
+    CHECK(jobq_cancel(conn, NULL, first.id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_wait(conn, NULL, first.id, -1, &info, &err) == 0);
+    CHECK(strcmp(info->state, "cancelled") == 0);
+    jobq_job_info_free(info);
+}
+
+/* What an operator's program would do to queues and to many jobs. */
+static void
+use_operator(PGconn *conn)
+{
+    jobq_job job = JOBQ_JOB_INIT;
+    int64_t id = 0, n = 0;
+    int done = 0;
+    CHECK(jobq_pause(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
+    CHECK(jobq_scale(conn, NULL, "operated", 3, NULL, &done, &err) == 0 && done == 1);
+    CHECK(jobq_resume(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
+    /* As it was: this program is run more than once. */
+    CHECK(jobq_scale(conn, NULL, "operated", JOBQ_WORKERS_CONFIGURED, NULL, &done,
+                     &err) == 0);
+    job.kind = "operated";
+    job.args = "{\"user\": 7}";
+    CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
+    CHECK(jobq_cancel_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+          n == 1);
+    CHECK(strcmp(state_of(conn, id), "cancelled") == 0);
+    CHECK(jobq_retry_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+          n == 1);
+    CHECK(strcmp(state_of(conn, id), "available") == 0);
+    CHECK(jobq_delete_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+          n == 1);
+    CHECK(jobq_delete(conn, NULL, id, &done, &err) == JOBQ_ENOTFOUND);
+    CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
+    CHECK(jobq_delete(conn, NULL, id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
+    CHECK(jobq_purge(conn, NULL, job.args, NULL, NULL, &n, &err) == 0 && n == 1);
+}
+
+/* As a test of the program above would. */
+static void
+use_testing(PGconn *conn)
+{
+    jobq_worker_kind kind = {"tested", handle, NULL};
+    jobq_job job = JOBQ_JOB_INIT;
+    jobq_testing_run_options run = JOBQ_TESTING_RUN_OPTIONS_INIT;
+    jobq_testing_drain_options drain = JOBQ_TESTING_DRAIN_OPTIONS_INIT;
+    jobq_testing_match match = JOBQ_TESTING_MATCH_INIT;
+    jobq_testing_outcome *outcome = NULL;
+    jobq_testing_drained done;
+    int64_t n = 0;
+    job.kind = match.kind = "tested";
+    job.queue = drain.queue = "tests";
+    job.args = "{\"a\": 1, \"b\": 2}";
+    match.args = "{\"b\": 2}";
+    run.kinds = drain.kinds = &kind;
+    run.n_kinds = drain.n_kinds = 1;
+    CHECK(jobq_testing_run(&run, &job, &outcome, &err) == 0);
+    CHECK(outcome->answer == JOBQ_TESTING_OK && outcome->result == NULL);
+    jobq_testing_outcome_free(outcome);
+
+    run_sql(conn, "BEGIN");
+    CHECK(jobq_testing_assert_enqueued(conn, &match, &err) == JOBQ_ENOTFOUND);
+    CHECK(jobq_enqueue(conn, &job, NULL, &err) == 0);
+    CHECK(jobq_testing_assert_enqueued(conn, &match, &err) == 0);
+    CHECK(jobq_testing_drain(conn, &drain, &done, &err) == 0 && done.completed == 1);
+    CHECK(jobq_testing_refute_enqueued(conn, &match, &err) == 0);
+    match.state = "completed";
+    CHECK(jobq_testing_count(conn, &match, &n, &err) == 0 && n == 1);
+    run_sql(conn, "ROLLBACK");
+}
+
 int
 main(void)
 {
@@ -128,6 +220,9 @@ main(void)
     PGconn *conn = PQconnectdb(database);
     CHECK(PQstatus(conn) == CONNECTION_OK);
     use_connection(conn);
+    use_unique(conn);
+    use_operator(conn);
+    use_testing(conn);
     PQfinish(conn);
     use_client(database);
     use_worker();

@@ -1,44 +1,20 @@
 """The wall clocks of the database's and of a node's machine are set, by hours, while jobs run: nothing happens. Leases go by
 CLOCK_BOOTTIME on each node, and by whether a renewal was seen, never by what a clock shows."""
 
-import glob
-import os
-import pathlib
-import re
 import time
 
 import pytest
 
+from harness.clock import Clock, clean_up
 from harness.crowd import check_completed, enqueue_crowd, wait_all_finished, wait_ended, watch_nodes
 from harness.waiting import wait_for
-
-
-class Clock:
-    """A wall clock that can be set; CLOCK_BOOTTIME and CLOCK_MONOTONIC stay as they are."""
-
-    def __init__(self, path):
-        self.path = path
-        self.set("+0")
-        library, = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-        self.env = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(path), "FAKETIME_NO_CACHE": "1",
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
-
-    def set(self, offset):
-        """"+3600": an hour fast."""
-        new = self.path.with_suffix(".new")
-        new.write_text(offset + "\n")
-        new.chmod(0o644)
-        new.rename(self.path)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_shared_memory_is_left():
     """libfaketime's, of processes that ended without a word to it."""
     yield
-    for name in os.listdir("/dev/shm"):
-        match = re.fullmatch(r"(?:sem\.faketime_sem|faketime_shm)_(\d+)", name)
-        if match and not os.path.exists(f"/proc/{match[1]}"):
-            pathlib.Path("/dev/shm", name).unlink(missing_ok=True)
+    clean_up()
 
 
 @pytest.fixture

@@ -246,7 +246,7 @@ def test_a_user_that_jobqd_could_not_kill_is_refused(db, jobqd, jobqd_program, p
 
 def test_a_process_that_jobqd_may_not_kill_is_told_of(db, jobqd, jobqd_program, program, tmp_path):
     """It has become another user by itself."""
-    node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "200ms", "stop_grace": "100ms"}},
+    node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "3s", "stop_grace": "100ms"}},
                  program=without_cap_kill(tmp_path, jobqd_program))
     job = job_of(db, tmp_path, do=["os.setuid(65534)", "time.sleep(600)"])
     says = r"process (\d+) is another user's and cannot be killed: jobqd lacks CAP_KILL"

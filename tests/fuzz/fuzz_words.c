@@ -27,6 +27,7 @@ check_row(const struct option_row *row, const char *text)
     union {
         struct config config;
         struct queue_config queue;
+        struct cron_config cron;
     } a = {0}, b = {0};
     struct jobq__buf out = {0};
     jobq_error err = {0};
@@ -201,6 +202,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (row)
             check_row(row, text);
         row = option_find(queue_options, queue_options_count, name);
+        if (row)
+            check_row(row, text);
+        row = option_find(cron_options, cron_options_count, name);
         if (row)
             check_row(row, text);
     }

@@ -21,7 +21,8 @@ from xml.sax.saxutils import quoteattr
 
 HERE = pathlib.Path(__file__).resolve().parent
 LEAST_RUNS = 1000
-MAX_LEN = {"frame": 600, "lines": 1200, "config": 2000, "words": 200, "handover": 600}  # bytes of an input
+MAX_LEN = {"frame": 600, "lines": 1200, "config": 2000, "words": 200, "handover": 600,
+           "cron": 120}  # bytes of an input
 
 
 class Target:

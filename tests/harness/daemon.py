@@ -21,9 +21,10 @@ TOKEN = "TEST_OF_JOBQ"
 
 
 def clean_environment(**more):
-    """Ours without what would configure jobqd or libpq behind the test's back."""
-    kept = {k: v for k, v in os.environ.items()
-            if not k.startswith(("JOBQ_", "PG")) and k not in ("DATABASE_URL", "NOTIFY_SOCKET")}
+    """Ours without what would configure jobqd or libpq behind the test's back. Which server binaries are under test
+    holds for the embedded database, too."""
+    kept = {k: v for k, v in os.environ.items() if k == "JOBQ_PG_BINDIR" or
+            (not k.startswith(("JOBQ_", "PG")) and k not in ("DATABASE_URL", "NOTIFY_SOCKET"))}
     return {**kept, **SANITIZER_ENV, **more}
 
 

@@ -42,6 +42,13 @@ def unprivileged_user():
     raise RuntimeError("running as root, and there is neither a user postgres nor nobody for the server")
 
 
+def copy_unless_gone(source, target):
+    try:
+        shutil.copy2(source, target)
+    except FileNotFoundError:
+        pass  # what a server deletes while it is copied, its write-ahead log makes up for
+
+
 class Cluster:
     """start, stop(mode), kill: as often as a test likes. fsync is off unless a test is about crashes. standby_of: a
     running Cluster that this one follows, from start() to promote()."""
@@ -68,8 +75,7 @@ class Cluster:
         self.process = None
         self.databases = []
         if standby_of is not None:
-            self._run("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync", "-d",
-                      standby_of.conninfo("", application_name="standby"))
+            self._copy(standby_of)
             return
         self._run("initdb", "-D", str(self.data), "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8",
                   "--auth=trust", "--no-sync")  # seconds on a busy disk, and against the machine's own crash alone
@@ -84,6 +90,26 @@ class Cluster:
         done = subprocess.run(self._command(program, *args), cwd="/", capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{program} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def _copy(self, primary):
+        """A standby's data directory, as pg_basebackup makes it, which not every set of server binaries has."""
+        with primary.connect("postgres") as conn:
+            old = conn.info.server_version < 150000  # other names, and exclusive unless told otherwise
+            conn.execute("SELECT pg_start_backup('standby', true, false)" if old else "SELECT pg_backup_start('standby', true)")
+            shutil.copytree(primary.data, self.data, symlinks=True, copy_function=copy_unless_gone,
+                            ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot", "pgsql_tmp*"))
+            label = conn.execute("SELECT labelfile FROM pg_stop_backup(false, false)" if old else
+                                 "SELECT labelfile FROM pg_backup_stop(false)").fetchone()[0]
+            (self.data / "pg_replslot").mkdir(mode=0o700)
+        (self.data / "backup_label").write_text(label)
+        (self.data / "standby.signal").touch()
+        follow = primary.conninfo("", application_name="standby").replace("'", "''")
+        with open(self.data / "postgresql.auto.conf", "a", encoding="utf-8") as conf:
+            conf.write(f"primary_conninfo = '{follow}'\n")
+        if self.user:
+            for folder, _, files in os.walk(self.data):
+                for name in [".", *files]:
+                    os.chown(os.path.join(folder, name), self.user.pw_uid, self.user.pw_gid, follow_symlinks=False)
 
     def start(self):
         """Returns when the server takes connections (a standby: takes reading ones). After a kill it may refuse for a while, until the last old

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pwd
+import socket
 import subprocess
 import tempfile
 import urllib.parse
@@ -37,7 +38,12 @@ ignore_startup_parameters = extra_float_digits
         drop = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
     process = subprocess.Popen([*drop, "/usr/sbin/pgbouncer", str(folder / "pgbouncer.ini")], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(folder.glob(".s.PGSQL.*")), what=lambda: "pgbouncer's socket")
+
+    def listens():
+        """The socket is there a moment before somebody listens at it."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return any(probe.connect_ex(str(path)) == 0 for path in folder.glob(".s.PGSQL.*[0-9]"))
+    wait_for(listens, what=lambda: "pgbouncer's socket")
     port = next(path.name.rsplit(".", 1)[1] for path in folder.glob(".s.PGSQL.*[0-9]"))
     yield lambda database: f"postgresql://admin@/{database.name}?host={urllib.parse.quote(str(folder), safe='')}&port={port}"
     process.terminate()

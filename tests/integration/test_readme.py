@@ -27,7 +27,7 @@ def commands():
 
 
 def test_the_readme_has_what_is_tested_here():
-    assert len(list(statements())) == 13
+    assert len(list(statements())) == 22
     assert len(list(commands())) >= 8
     assert len(blocks("ini")) == 1
 

@@ -65,7 +65,9 @@ def test_the_arguments_come_in_the_promised_order(db):
         "kind text, args jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, "
         "scheduled_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 20, "
         "key text DEFAULT NULL::text, unique_key text DEFAULT NULL::text, tags text[] DEFAULT '{}'::text[], "
-        "meta jsonb DEFAULT '{}'::jsonb, timeout_ms integer DEFAULT NULL::integer")
+        "meta jsonb DEFAULT '{}'::jsonb, timeout_ms integer DEFAULT NULL::integer, unique_by jsonb DEFAULT NULL::jsonb, "
+        "on_conflict text DEFAULT 'ignore'::text, replace jsonb DEFAULT NULL::jsonb, "
+        "expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone")
 
 
 def test_a_time_in_the_past_is_now(db):
@@ -173,7 +175,7 @@ MANY_FAULTS = [
     ('[{"kind": 5}]', "jobs[0].kind must be text of 1 to 128 bytes, got 5"),
     (f'[{{"kind": "{X200}"}}]', f"jobs[0].kind must be text of 1 to 128 bytes, got {TEXT_200}"),
     ('[{"kind": "a", "prio": 1}]', 'jobs[0] has an unknown key "prio": allowed are kind, args, queue, priority, '
-     "scheduled_at, max_attempts, key, unique_key, tags, meta and timeout_ms"),
+     "scheduled_at, max_attempts, key, unique_key, tags, meta, timeout_ms, unique_by, on_conflict, replace and expires_at"),
     ('[{"kind": "a", "args": [1]}]', "jobs[0].args must be a JSON object, got [1]"),
     ('[{"kind": "a", "args": null}]', "jobs[0].args must be a JSON object, got null"),
     ('[{"kind": "a", "queue": ""}]', 'jobs[0].queue must be text of 1 to 128 bytes, got ""'),

@@ -286,6 +286,29 @@ a_database_that_is_away_is_told(void **state)
     jobq_client_close(gone);
 }
 
+static void
+what_came_of_a_job_is_told(void **state)
+{
+    (void)state;
+    jobq_error err;
+    jobq_client *teller = open_client("jobq");
+    jobq_enqueued out = {0}, outs[2] = {{0}};
+    jobq_job job = JOBQ_JOB_INIT;
+    job.kind = "told";
+    job.unique_key = "told";
+    assert_int_equal(jobq_client_try_enqueue(teller, &job, &out, &err), 0);
+    assert_int_equal(out.conflict, JOBQ_INSERTED);
+    jobq_job jobs[] = {job, job};
+    jobs[0].unique_key = NULL;
+    assert_int_equal(jobq_client_try_enqueue_many(teller, jobs, 2, outs, &err), 0);
+    assert_true(outs[0].id > out.id && outs[0].conflict == JOBQ_INSERTED);
+    assert_true(outs[1].id == out.id && outs[1].conflict == JOBQ_IGNORED);
+    jobs[0].size = offsetof(jobq_job, expires_at_us); /* of an older program */
+    assert_int_equal(jobq_client_try_enqueue(teller, &jobs[0], &out, &err), 0);
+    assert_true(out.id > outs[0].id);
+    jobq_client_close(teller);
+}
+
 /* ---- what the database asks to be tried again ---- */
 
 /* A schema whose functions fail as a collision with another transaction does, until they
@@ -315,10 +338,9 @@ a_collision_is_tried_again(void **state)
         int code;
         int tries;
     } rows[] = {
-        {"40001", 3, JOBQ_OK, 3},
-        {"40P01", 5, JOBQ_OK, 5},
-        {"40001", 99, JOBQ_EDB, 5},
-        {"23505", 3, JOBQ_EDB, 1},
+        {"40001", 3, JOBQ_OK, 3},        {"40P01", 5, JOBQ_OK, 5},
+        {"40001", 99, JOBQ_EDB, 5},      {"23503", 3, JOBQ_EDB, 1},
+        {"23505", 3, JOBQ_ECONFLICT, 1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         jobq_error err = {0};
@@ -411,6 +433,7 @@ main(void)
         TEST(a_transaction_on_the_lent_connection_is_not_made_anew),
         TEST(a_connection_lost_during_a_call_is_told),
         TEST(a_database_that_is_away_is_told),
+        TEST(what_came_of_a_job_is_told),
         TEST(a_collision_is_tried_again),
         TEST(within_a_transaction_of_the_callers_nothing_is_tried_again),
         TEST(threads_with_a_client_each_do_not_meet),

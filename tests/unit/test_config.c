@@ -351,7 +351,7 @@ static const struct {
      "t.conf:2: [jobqd] lese: no such option; allowed are "
      "database, embedded, schema, node, lease, "
      "poll_interval, notify, shutdown_grace, respawn, keep_completed, "
-     "keep_failed, max_frame, log_level and "
+     "keep_failed, keep_cancelled, keep_discarded, max_frame, log_level and "
      "log_format"},
     {"[jobqd]\nlease = 15\n", "t.conf:2: [jobqd] lease: \"15\" is not allowed: 1s to "
                               "10m, with a unit (ms, s, m, h, d)"},
@@ -382,8 +382,11 @@ static const struct {
      "database and embedded are both set by the configuration file; give one of them"},
     {"lease = 15s\n", "t.conf:1: lease stands before any section; begin with [jobqd]"},
     {"[jobqd]\n[jobqd]\n", "t.conf:2: [jobqd]: there already, in line 1"},
+    {"[crontab]\nschedule = 0 3 * * *\n",
+     "t.conf:1: [crontab]: no such section; [jobqd], [queue NAME] and [cron NAME] are "
+     "allowed"},
     {"[cron nightly]\nschedule = 0 3 * * *\n",
-     "t.conf:1: [cron nightly]: no such section; [jobqd] and [queue NAME] are allowed"},
+     "t.conf:1: [cron nightly]: needs kind = KIND"},
     {"[queue]\ncommand = true\n",
      "t.conf:1: [queue ]: a queue's name has 1 to 128 bytes"},
     {"[queue a]\ncommand = true\n[queue a]\n", "t.conf:3: [queue a]: there already"},
@@ -410,6 +413,12 @@ static const struct {
      "t.conf:3: [queue a] concurrency: \"0\" is not allowed: 1 to 1000"},
     {"[queue a]\nexec = true\nconcurrency = 4x\n",
      "t.conf:3: [queue a] concurrency: \"4x\" is not allowed: 1 to 1000"},
+    {"[queue a]\nexec = true\nageing = 31d\n",
+     "t.conf:3: [queue a] ageing: \"31d\" is not allowed: 0 to 30d, with a unit (ms, s, "
+     "m, h, d)"},
+    {"[queue a]\nexec = true\nageing = often\n",
+     "t.conf:3: [queue a] ageing: \"often\" is not allowed: 0 to 30d, with a unit (ms, "
+     "s, m, h, d)"},
     {"[queue a]\nexec = true\nkeep = some\n",
      "t.conf:3: [queue a] keep: \"some\" is not allowed: none or all"},
     {"[queue a]\nexec = true\nbackoff = cubic\n",
@@ -418,11 +427,12 @@ static const struct {
      "linear(base=15s, step=15s, cap=1h) or constant(30s), each also with jitter=N%"},
     {"[queue a]\nexec = true\ndatabase = x\n",
      "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
-     "concurrency, mailbox, "
+     "concurrency, mailbox, ageing, "
      "timeout, stop_grace, boot_timeout, preload, max_restarts, max_seconds, max_jobs, "
      "max_age, shutdown_grace, max_crashes, max_memory, max_memory_hard, cpu_limit, "
      "nofile, nice, "
-     "user, group, no_new_privs, working_directory, env, backoff and keep"},
+     "user, group, no_new_privs, working_directory, env, backoff, keep, "
+     "keep_completed, keep_failed and keep_count"},
     {"[queue a]\nexec = true\nmax_memory = 100MiB\n",
      "t.conf:3: [queue a] max_memory: belongs to command; an exec queue runs one process "
      "a job"},
@@ -445,6 +455,10 @@ static const struct {
      "t.conf:3: [queue a] no_new_privs: \"yes\" is not allowed: off or on"},
     {"[queue a]\nexec = true\nenv = A=1 JOBQ_FD=4\n",
      "t.conf:3: [queue a] env: JOBQ_FD is set by jobqd itself"},
+    {"; caf\xe9\n\n [queue caf\xe9]\nexec = true\n",
+     "t.conf:3: byte 12 of the line, 0xE9, is not UTF-8"},
+    {"[cron a]\nkind = \xc3\xa9\xed\xa0\x80\n",
+     "t.conf:2: byte 10 of the line, 0xED, is not UTF-8"},
     {"[jobqd]\njust words\n", "t.conf:2: neither `[section]` nor `key = value`"},
     {"[jobqd\nlease = 1s\n", "t.conf:1: a section needs a closing ]"},
     {"[queue a] exec = true\n", "t.conf:1: nothing may follow a section's ]"},
@@ -709,9 +723,10 @@ static void
 the_tables_are_complete(void **state)
 {
     (void)state;
-    const struct option_row *tables[] = {jobqd_options, queue_options};
-    const size_t counts[] = {jobqd_options_count, queue_options_count};
-    for (size_t t = 0; t < 2; t++) {
+    const struct option_row *tables[] = {jobqd_options, queue_options, cron_options};
+    const size_t counts[] = {jobqd_options_count, queue_options_count,
+                             cron_options_count};
+    for (size_t t = 0; t < 3; t++) {
         for (size_t i = 0; i < counts[t]; i++) {
             const struct option_row *row = &tables[t][i];
             assert_true((row->fallback != NULL) != (row->absent != NULL));

@@ -17,6 +17,7 @@ names_codes(void **state)
     assert_string_equal(jobq_code_name(0), "JOBQ_OK");
     assert_string_equal(jobq_code_name(JOBQ_EINVAL), "JOBQ_EINVAL");
     assert_string_equal(jobq_code_name(JOBQ_ESCHEMA), "JOBQ_ESCHEMA");
+    assert_string_equal(jobq_code_name(JOBQ_ECONFLICT), "JOBQ_ECONFLICT");
     assert_string_equal(jobq_code_name(-77), "JOBQ_E?");
     assert_string_equal(jobq_code_name(1), "JOBQ_E?");
 }

@@ -231,6 +231,144 @@ a_unique_key_has_one_live_job(void **state)
 }
 
 static void
+a_conflict_is_told(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"account", "region \""};
+    jobq_error err;
+    jobq_enqueued first, out, outs[4];
+    int64_t id = 0;
+    jobq_unique unique = JOBQ_UNIQUE_INIT;
+    jobq_job job = job_of("conflict");
+    unique.fields = JOBQ_UNIQUE_KIND | JOBQ_UNIQUE_ARGS;
+    unique.states = JOBQ_UNIQUE_LIVE;
+    unique.period_s = 3600;
+    unique.keys = keys;
+    unique.n_keys = 2;
+    job.args = "{\"account\": 7, \"n\": 1}";
+    job.unique_by = &unique;
+    succeeds(jobq_try_enqueue(conn, &job, &first, &err));
+    assert_int_equal(first.conflict, JOBQ_INSERTED);
+    job.args = "{\"account\": 7, \"n\": 2}";
+    job.queue = "elsewhere";
+    succeeds(jobq_try_enqueue(conn, &job, &out, &err));
+    assert_true(out.id == first.id && out.conflict == JOBQ_IGNORED);
+    succeeds(jobq_enqueue(conn, &job, &id, &err));
+    assert_int_equal(id, first.id);
+
+    /* The key is the one that SQL makes of the same. */
+    assert_int_equal(
+        count(
+            "SELECT count(*) FROM jobq.uniques WHERE key = jobq.unique_hash('conflict', "
+            "'any', '{\"account\": 7}', '{}', '{\"fields\": [\"args\", \"kind\"], "
+            "\"keys\": [\"region \\\"\", \"account\"]}')"),
+        1);
+
+    job.on_conflict = JOBQ_ON_CONFLICT_REPLACE;
+    job.replace = "{\"available\": [\"args\", \"queue\"]}";
+    jobq_job jobs[4] = {job_of("conflict"), job, job, job_of("conflict")};
+    jobs[2].args = "{\"account\": 8}";
+    succeeds(jobq_try_enqueue_many(conn, jobs, 4, outs, &err));
+    assert_true(outs[1].id == first.id && outs[1].conflict == JOBQ_REPLACED);
+    for (int i = 0; i < 4; i++)
+        assert_true(i == 1 || (outs[i].id > first.id && !outs[i].conflict));
+    assert_string_equal(
+        value("SELECT (queue, args)::text FROM jobq.jobs WHERE id = %" PRId64, first.id),
+        "(elsewhere,\"{\"\"n\"\": 2, \"\"account\"\": 7}\")");
+    succeeds(jobq_try_enqueue_many(conn, jobs, 4, NULL, &err));
+
+    char message[200];
+    job.on_conflict = JOBQ_ON_CONFLICT_RAISE;
+    job.replace = NULL;
+    id = -7;
+    snprintf(message, sizeof message,
+             "jobq.try_enqueue: the job is not unique: job %" PRId64
+             ", available, has the same kind and args (of the keys \"account\", \"region "
+             "\\\"\")",
+             first.id);
+    expect_error(jobq_enqueue(conn, &job, &id, &err), &err, JOBQ_ECONFLICT, message);
+    assert_string_equal(err.sqlstate, "23505");
+    assert_int_equal(id, -7);
+    assert_int_equal(jobq_enqueue_many(conn, &job, 1, &id, &err), JOBQ_ECONFLICT);
+    assert_int_equal(id, -7);
+    sql(admin, "DELETE FROM jobq.jobs WHERE kind = 'conflict'");
+}
+
+static void
+an_expiry_arrives(void **state)
+{
+    (void)state;
+    jobq_error err;
+    int64_t ids[6];
+    jobq_job jobs[6];
+    jobq_job_info *info = NULL;
+    for (int i = 0; i < 6; i++)
+        jobs[i] = job_of("expires");
+    jobs[0].expires_at_us = INT64_C(4102444800123456); /* 2100-01-01 */
+    jobs[1].expires_in_ms = 3600 * 1000;
+    jobs[3] = jobs[0];
+    jobs[4] = jobs[1];
+    for (int i = 0; i < 3; i++)
+        succeeds(jobq_enqueue(conn, &jobs[i], &ids[i], &err));
+    succeeds(jobq_enqueue_many(conn, jobs + 3, 3, ids + 3, &err));
+    for (int unique = 0; unique < 2; unique++) {
+        for (int i = 0; i < 6; i += 3)
+            assert_string_equal(
+                value("SELECT array_agg(CASE WHEN expires_at IS NULL THEN 'none' WHEN "
+                      "expires_at = '2100-01-01 00:00:00.123456Z' THEN 'then' WHEN "
+                      "expires_at BETWEEN now() + interval '59 minutes' AND now() + "
+                      "interval '1 hour' THEN 'soon' END ORDER BY id) FROM jobq.jobs "
+                      "WHERE id BETWEEN %" PRId64 " AND %" PRId64,
+                      ids[i], ids[i + 2]),
+                "{then,soon,none}");
+        jobs[2].unique_key = "expires";
+        succeeds(jobq_enqueue_many(conn, jobs, 6, ids, &err));
+    }
+    succeeds(jobq_job_get(conn, NULL, ids[0], &info, &err));
+    assert_int_equal(info->expires_at_us, jobs[0].expires_at_us);
+    jobq_job_info_free(info);
+    jobs[0].delay_ms = 1000;
+    jobs[0].expires_at_us = 1;
+    assert_int_equal(jobq_enqueue(conn, &jobs[0], NULL, &err), JOBQ_EINVAL);
+    assert_non_null(strstr(err.message, "expires_at must be null or a finite time"));
+}
+
+/* A program that was built with the first release's header. */
+static void
+jobs_of_the_first_size_are_taken(void **state)
+{
+    (void)state;
+    enum { N = 3, FIRST = offsetof(jobq_job, expires_at_us) };
+    jobq_error err;
+    int64_t ids[N], id = 0;
+    union {
+        char bytes[N * FIRST];
+        jobq_job align;
+    } old;
+    memset(&old, 0xAA, sizeof old);
+    for (int i = 0; i < N; i++) {
+        jobq_job job = job_of("older");
+        job.priority = i;
+        job.size = FIRST;
+        memcpy(old.bytes + i * FIRST, &job, FIRST);
+    }
+    const jobq_job *jobs = (const jobq_job *)(void *)old.bytes;
+    assert_int_equal(FIRST, 112);
+    succeeds(jobq_enqueue(conn, jobs, &id, &err));
+    succeeds(jobq_enqueue_many(conn, jobs, N, ids, &err));
+    for (int i = 0; i < N; i++)
+        assert_int_equal(atoi(value("SELECT priority FROM jobq.jobs WHERE id = %" PRId64
+                                    " AND expires_at IS NULL",
+                                    ids[i])),
+                         i);
+    size_t wrong = 7;
+    memcpy(old.bytes + 2 * FIRST, &wrong, sizeof wrong);
+    expect_error(jobq_enqueue_many(conn, jobs, N, ids, &err), &err, JOBQ_EINVAL,
+                 "jobs[2].size must be sizeof(jobq_job), 152, got 7: start from "
+                 "JOBQ_JOB_INIT");
+}
+
+static void
 thousands_keep_the_order_of_the_array(void **state)
 {
     (void)state;
@@ -377,6 +515,11 @@ static const char *const odd_tag[] = {"a", "b\xFF"};
     {                                                                                    \
         .size = sizeof(jobq_job), __VA_ARGS__                                            \
     }
+#define U(...)                                                                           \
+    {                                                                                    \
+        .size = sizeof(jobq_unique), __VA_ARGS__                                         \
+    }
+static const jobq_unique plain_unique = JOBQ_UNIQUE_INIT;
 #define TEXT128 "must be text of 1 to 128 bytes, got "
 #define TEXT512 "must be text of 1 to 512 bytes, got "
 
@@ -385,7 +528,7 @@ static const struct {
     const char *message;
 } wrong_jobs[] = {
     {{.size = 8, .kind = "k"},
-     "size must be sizeof(jobq_job), 112, got 8: start from JOBQ_JOB_INIT"},
+     "size must be sizeof(jobq_job), 152, got 8: start from JOBQ_JOB_INIT"},
     {W(.kind = NULL), "kind " TEXT128 "NULL"},
     {W(.kind = ""), "kind " TEXT128 "0 bytes"},
     {W(.kind = A128 "a"), "kind " TEXT128 "129 bytes"},
@@ -435,6 +578,46 @@ static const struct {
     {W(.kind = "k", .tags = null_tag, .n_tags = 2), "tags[1] must be a string, got NULL"},
     {W(.kind = "k", .tags = odd_tag, .n_tags = 2),
      "tags[1] must be UTF-8, got byte 0xFF at byte 2"},
+    {W(.kind = "k", .expires_at_us = -1),
+     "expires_at_us must be 0 to 253402300799000000, got -1"},
+    {W(.kind = "k", .expires_in_ms = -1),
+     "expires_in_ms must be 0 to 31622400000000, got -1"},
+    {W(.kind = "k", .expires_in_ms = 1, .expires_at_us = 1),
+     "expires_in_ms and expires_at_us exclude each other"},
+    {W(.kind = "k", .delay_ms = 1000, .expires_in_ms = 1000),
+     "expires_in_ms must be more than delay_ms, 1000, or 0, got 1000"},
+    {W(.kind = "k", .scheduled_at_us = 7, .expires_at_us = 7),
+     "expires_at_us must be after scheduled_at_us, 7, or 0, got 7"},
+    {W(.kind = "k", .unique_key = "u", .unique_by = &plain_unique),
+     "unique_by and unique_key exclude each other"},
+    {W(.kind = "k", .unique_by = &(jobq_unique){.size = 4}),
+     "unique_by.size must be sizeof(jobq_unique), 40, got 4: start from "
+     "JOBQ_UNIQUE_INIT"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.fields = 16)),
+     "unique_by.fields must be one or more of enum jobq_unique_field, or 0, got 16"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.states = 256)),
+     "unique_by.states must be one or more of enum jobq_unique_state, or 0, got 256"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.period_s = -1)),
+     "unique_by.period_s must be 1 to 2147483647, or JOBQ_FOREVER, got -1"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.n_keys = 1)),
+     "unique_by.keys must be an array of n_keys strings, got NULL"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.keys = null_tag, .n_keys = 2)),
+     "unique_by.keys[1] must be a string, got NULL"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.keys = odd_tag, .n_keys = 2)),
+     "unique_by.keys[1] must be UTF-8, got byte 0xFF at byte 2"},
+    {W(.kind = "k", .unique_by = &(jobq_unique)U(.keys = null_tag, .n_keys = 1,
+                                                 .fields = JOBQ_UNIQUE_KIND)),
+     "unique_by.keys needs JOBQ_UNIQUE_ARGS or JOBQ_UNIQUE_META among unique_by.fields, "
+     "got 1"},
+    {W(.kind = "k", .on_conflict = 3),
+     "on_conflict must be one of enum jobq_on_conflict, 0 to 2, got 3"},
+    {W(.kind = "k", .on_conflict = JOBQ_ON_CONFLICT_REPLACE),
+     "replace goes with JOBQ_ON_CONFLICT_REPLACE, and it with replace"},
+    {W(.kind = "k", .replace = "[\"args\"]"),
+     "replace goes with JOBQ_ON_CONFLICT_REPLACE, and it with replace"},
+    {W(.kind = "k", .on_conflict = JOBQ_ON_CONFLICT_REPLACE,
+       .replace = "[\"args\"],\"kind\":\"x\""),
+     "replace: expected the end at byte 9, found ','"},
 };
 enum { N_WRONG_JOBS = sizeof wrong_jobs / sizeof wrong_jobs[0] };
 
@@ -471,6 +654,104 @@ among_many_the_element_is_named(void **state)
         assert_int_equal(ids[0], -7);
     }
     assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'k'"), 0);
+}
+
+#define LIST                                                                             \
+    "must be an array of one or more of args, meta, tags, priority, queue, kind, "       \
+    "max_attempts, timeout_ms, scheduled_at and expires_at"
+#define WRONG_REPLACE                                                                    \
+    "replace " LIST ", or an object of such arrays by state, got [\"nope\"]"
+#define WRONG_EXPIRY                                                                     \
+    "expires_at must be null or a finite time, after scheduled_at where that is to "     \
+    "come, "
+
+/* What only the database can find out comes back with the number that the caller knows,
+ * wherever the batches end: at 1000. */
+static void
+among_thousands_the_element_is_named(void **state)
+{
+    (void)state;
+    enum { N = 2101 };
+    static jobq_job jobs[N];
+    static char keys[N][16];
+    static const struct {
+        size_t at;
+        jobq_job job;
+        bool unique; /* the others */
+        const char *rest;
+    } rows[] = {
+        {0, W(.kind = "k", .delay_ms = 3600000, .expires_at_us = 1), false,
+         "." WRONG_EXPIRY},
+        {999, W(.kind = "k", .delay_ms = 3600000, .expires_at_us = 1), true,
+         "." WRONG_EXPIRY},
+        {1000, W(.kind = "k", .delay_ms = 3600000, .expires_at_us = 1), true,
+         "." WRONG_EXPIRY},
+        {2100, W(.kind = "k", .delay_ms = 3600000, .expires_at_us = 1), true,
+         "." WRONG_EXPIRY},
+        {1001, W(.kind = "k", .delay_ms = 3600000, .expires_at_us = 1), false,
+         "." WRONG_EXPIRY},
+        {1002,
+         W(.kind = "k", .scheduled_at_us = INT64_C(4102444800000000),
+           .expires_in_ms = 1000),
+         false, "." WRONG_EXPIRY},
+        {1003,
+         W(.kind = "k", .unique_key = "r", .on_conflict = JOBQ_ON_CONFLICT_REPLACE,
+           .replace = "[\"nope\"]"),
+         true, "." WRONG_REPLACE},
+        {1003,
+         W(.kind = "k", .on_conflict = JOBQ_ON_CONFLICT_REPLACE, .replace = "[\"nope\"]"),
+         false, "." WRONG_REPLACE},
+        {1003, W(.kind = "k", .unique_key = "0", .on_conflict = JOBQ_ON_CONFLICT_RAISE),
+         true, " is not unique: job "},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        jobq_error err = {0};
+        char message[400];
+        bool conflict = rows[i].job.on_conflict == JOBQ_ON_CONFLICT_RAISE;
+        for (int j = 0; j < N; j++) {
+            jobs[j] = job_of("k");
+            snprintf(keys[j], sizeof keys[j], "%d", j);
+            jobs[j].unique_key = rows[i].unique ? keys[j] : NULL;
+        }
+        jobs[rows[i].at] = rows[i].job;
+        int rc = jobq_try_enqueue_many(conn, jobs, rows[i].at + 1, NULL, &err);
+        assert_int_equal(rc, conflict ? JOBQ_ECONFLICT : JOBQ_EINVAL);
+        snprintf(message, sizeof message, "jobq.try_enqueue_many: jobs[%zu]%s",
+                 rows[i].at, rows[i].rest);
+        if (strncmp(err.message, message, strlen(message)) != 0)
+            fail_msg("row %zu: expected \"%s…\",\ngot \"%s\"", i, message, err.message);
+        assert_string_equal(err.sqlstate, conflict ? "23505" : "22023");
+    }
+    assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'k'"), 0);
+}
+
+/* Whatever else the job says. */
+static void
+a_conflict_is_checked_where_there_is_none(void **state)
+{
+    (void)state;
+    jobq_error err;
+    jobq_job job = job_of("no conflict");
+    int64_t ids[2] = {0};
+    job.on_conflict = JOBQ_ON_CONFLICT_REPLACE;
+    job.replace = "[\"nope\"]";
+    jobq_job jobs[] = {job_of("no conflict"), job};
+    expect_error(jobq_enqueue(conn, &job, NULL, &err), &err, JOBQ_EINVAL,
+                 "jobq.try_enqueue: " WRONG_REPLACE);
+    expect_error(jobq_enqueue_many(conn, jobs, 2, NULL, &err), &err, JOBQ_EINVAL,
+                 "jobq.try_enqueue_many: jobs[1]." WRONG_REPLACE);
+    /* Nothing is unique, nothing is in the way. */
+    job.replace = "[\"args\"]";
+    jobs[1] = job;
+    jobs[0].on_conflict = JOBQ_ON_CONFLICT_RAISE;
+    for (int i = 0; i < 2; i++) {
+        succeeds(jobq_enqueue(conn, &jobs[i], NULL, &err));
+        succeeds(jobq_enqueue_many(conn, jobs, 2, ids, &err));
+    }
+    assert_true(ids[1] > ids[0]);
+    assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'no conflict'"),
+                     6);
+    sql(admin, "DELETE FROM jobq.jobs WHERE kind = 'no conflict'");
 }
 
 static void
@@ -709,7 +990,8 @@ another_schema_is_used_throughout(void **state)
     int done = 0;
     int64_t before = count("SELECT count(*) FROM jobq.all_jobs");
     sql(admin, "DROP SCHEMA IF EXISTS other_jobs CASCADE");
-    succeeds(migrate_apply(admin, "other_jobs", 0, NULL, NULL, &err));
+    succeeds(
+        migrate_apply(admin, "other_jobs", 0, MIGRATE_LOCK_WAIT_MS, NULL, NULL, &err));
     jobq_job jobs[] = {job_of("elsewhere"), job_of("elsewhere")};
     jobs[0].schema = jobs[1].schema = "other_jobs";
     succeeds(jobq_enqueue(conn, &jobs[0], &id, &err));
@@ -725,7 +1007,8 @@ another_schema_is_used_throughout(void **state)
     assert_int_equal(done, 1);
     assert_int_equal(count("SELECT count(*) FROM other_jobs.jobs"), 5);
     assert_int_equal(count("SELECT count(*) FROM jobq.all_jobs"), before);
-    succeeds(migrate_revert(admin, "other_jobs", 0, true, NULL, NULL, &err));
+    succeeds(migrate_revert(admin, "other_jobs", 0, true, MIGRATE_LOCK_WAIT_MS, NULL,
+                            NULL, &err));
 }
 
 static void
@@ -756,6 +1039,9 @@ main(void)
         TEST(every_member_arrives),
         TEST(a_job_waits_for_its_time),
         TEST(a_unique_key_has_one_live_job),
+        TEST(a_conflict_is_told),
+        TEST(an_expiry_arrives),
+        TEST(jobs_of_the_first_size_are_taken),
         TEST(thousands_keep_the_order_of_the_array),
         TEST(large_jobs_go_in_several_statements),
         TEST(a_job_vanishes_with_its_transaction),
@@ -763,6 +1049,8 @@ main(void)
         TEST(an_enqueuer_may_enqueue),
         TEST(a_wrong_job_is_refused_by_its_members_name),
         TEST(among_many_the_element_is_named),
+        TEST(among_thousands_the_element_is_named),
+        TEST(a_conflict_is_checked_where_there_is_none),
         TEST(wrong_schemas_are_refused),
         TEST(null_is_refused),
         TEST(a_connection_that_cannot_take_a_statement_is_refused),

@@ -1,0 +1,146 @@
+/* crontab.c: see crontab.h. */
+#include "jobqd/actors/crontab.h"
+
+#include <stdlib.h>
+
+#include "jobqd/base/log.h"
+#include "libjobq/buf.h"
+
+enum { RETRY_MS = 5000 }; /* after the database has refused, or could not yet */
+
+struct crontab {
+    struct crontab_options options;
+    struct jobq__buf sections; /* as JSON */
+    int64_t node;              /* 0: does not live */
+    bool fresh;
+    bool asked;       /* a request is under way */
+    bool owed;        /* something came meanwhile: once more */
+    bool waits;       /* for rows that somebody has locked; it was told of */
+    uv_timer_t timer; /* the next try after a refusal */
+};
+
+static void
+on_timer(uv_timer_t *timer)
+{
+    crontab_tell(timer->data);
+}
+
+static void
+again(struct crontab *crontab)
+{
+    if (crontab->node != 0)
+        uv_timer_start(&crontab->timer, on_timer, RETRY_MS, 0);
+}
+
+/* An operator's open transaction: told once, not each time. */
+static void
+wait_for_rows(struct crontab *crontab, bool locked)
+{
+    if (locked && !crontab->waits)
+        log_warning("cron",
+                    "crons of the configuration are locked by another transaction; tried "
+                    "every %d ms",
+                    RETRY_MS);
+    crontab->waits = locked;
+    if (locked)
+        again(crontab);
+}
+
+static void
+on_told(void *data, const struct store_answer *answer)
+{
+    struct crontab *crontab = data;
+    crontab->asked = false;
+    if (answer->code == 0) {
+        if (answer->text)
+            log_error("cron", "refused, as it stands in the configuration: %s",
+                      answer->text);
+        if (answer->values[0] > 0)
+            log_info("cron", "the configuration changed %lld %s",
+                     (long long)answer->values[0],
+                     answer->values[0] == 1 ? "cron" : "crons");
+        if (answer->values[2] > 0)
+            log_info("cron", "first node to come up: %lld @reboot %s enqueued",
+                     (long long)answer->values[2],
+                     answer->values[2] == 1 ? "job" : "jobs");
+        wait_for_rows(crontab, answer->values[1] > 0 || answer->values[2] < 0);
+    } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
+        log_warning("cron", "the configuration's crons, again in %d ms: %s", RETRY_MS,
+                    answer->error->message);
+        again(crontab);
+    }
+    if (crontab->owed)
+        crontab_tell(crontab);
+}
+
+void
+crontab_tell(struct crontab *crontab)
+{
+    crontab->owed = crontab->asked;
+    if (crontab->node == 0 || crontab->asked)
+        return;
+    uv_timer_stop(&crontab->timer);
+    crontab->asked =
+        store_crontab(crontab->options.store, crontab->node, crontab->options.node,
+                      crontab->fresh, crontab->sections.data, on_told, crontab) == 0;
+    if (!crontab->asked)
+        again(crontab);
+}
+
+int
+crontab_new(struct crontab **out, const struct crontab_options *options)
+{
+    struct crontab *crontab = calloc(1, sizeof *crontab);
+    if (!crontab)
+        return JOBQ_ENOMEM;
+    crontab->options = *options;
+    uv_timer_init(options->loop, &crontab->timer);
+    crontab->timer.data = crontab;
+    *out = crontab;
+    return 0;
+}
+
+int
+crontab_configure(struct crontab *crontab, const struct config *config)
+{
+    struct jobq__buf sections = {0};
+    config_put_crons(config, &sections);
+    if (!jobq__buf_cstr(&sections)) {
+        jobq__buf_clear(&sections);
+        return JOBQ_ENOMEM;
+    }
+    jobq__buf_clear(&crontab->sections);
+    crontab->sections = sections;
+    crontab_tell(crontab);
+    return 0;
+}
+
+void
+crontab_start(struct crontab *crontab, int64_t node, bool fresh)
+{
+    crontab->node = node;
+    crontab->fresh = fresh;
+    crontab_tell(crontab);
+}
+
+void
+crontab_stop(struct crontab *crontab)
+{
+    crontab->node = 0;
+    crontab->owed = false;
+    uv_timer_stop(&crontab->timer);
+}
+
+static void
+on_closed(uv_handle_t *handle)
+{
+    struct crontab *crontab = handle->data;
+    jobq__buf_clear(&crontab->sections);
+    free(crontab);
+}
+
+void
+crontab_close(struct crontab *crontab)
+{
+    uv_close((uv_handle_t *)&crontab->timer, on_closed);
+}

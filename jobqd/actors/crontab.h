@@ -1,0 +1,34 @@
+/* crontab.h: the actor that tells the database of the crons in this node's configuration,
+ * and that the node has come up, for @reboot. On every node: it tells when the node is
+ * registered, when its configuration was read again, and when the connection is back. The
+ * database finds out what of it is new (cron_declare), and whether the node is the first
+ * (cron_boot). */
+#ifndef JOBQD_ACTORS_CRONTAB_H
+#define JOBQD_ACTORS_CRONTAB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "jobqd/base/config.h"
+#include "jobqd/service/store.h"
+
+struct crontab;
+
+struct crontab_options {
+    uv_loop_t *loop;
+    struct store *store;
+    const char *node; /* its name; outlives the actor */
+};
+
+int crontab_new(struct crontab **out, const struct crontab_options *options);
+/* What it is to tell from now on; copied. JOBQ_ENOMEM: as before. */
+int crontab_configure(struct crontab *crontab, const struct config *config);
+/* The node lives under this id. fresh: for the first time in the life of its process,
+ * which no other program has left to us. */
+void crontab_start(struct crontab *crontab, int64_t node, bool fresh);
+void crontab_stop(struct crontab *crontab);
+void crontab_tell(struct crontab *crontab);  /* tells, if the node lives */
+void crontab_close(struct crontab *crontab); /* frees it, once the store has closed */
+
+#endif

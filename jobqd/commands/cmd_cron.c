@@ -1,0 +1,483 @@
+/* cmd_cron.c: `cron`: when a schedule comes (without a database), and the crons of the
+ * database: to list them, set them, pause, resume and delete them, and to run one by
+ * hand.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "jobqd/base/timezone.h"
+#include "jobqd/cli/session.h"
+#include "jobqd/cli/table.h"
+#include "jobqd/commands/commands.h"
+#include "jobqd/pure/cron.h"
+#include "jobqd/pure/rfc3339.h"
+#include "libjobq/backoff.h"
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+#include "libjobq/json.h"
+
+#define MOST_TIMES 1000
+
+extern const char sql_cron_list[], sql_cron_set[], sql_cron_pause[], sql_cron_resume[],
+    sql_cron_delete[], sql_cron_run[];
+
+/* ---- next ---- */
+
+/* What `cron next` is asked. */
+struct question {
+    struct cron cron;
+    int64_t from_ms;
+    int64_t n;
+    bool utc;
+};
+
+static int
+read_question(struct question *question, const struct cli *cli, jobq_error *err)
+{
+    const char *from = cli_get(cli, "from"), *zone = cli_get(cli, "timezone");
+    jobq_error why = {0};
+    *question = (struct question){.from_ms = (int64_t)time(NULL) * 1000, .n = 5};
+    int rc = cron_parse(cli->args[0], &question->cron, &why);
+    if (rc == 0 && question->cron.kind == CRON_REBOOT)
+        rc = jobq__error(&why, JOBQ_EINVAL,
+                         "@reboot comes at no time: when the first "
+                         "node comes up");
+    if (rc != 0)
+        return jobq__error(err, rc, "schedule: %s", why.message);
+    if (from != NULL && !rfc3339_parse(from, &question->from_ms))
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--from: \"%s\" is no time: write it as 2026-11-22T10:11:12Z "
+                           "or 2026-11-22T10:11:12+01:00",
+                           from);
+    rc = cli_get_int(cli, "n", 1, MOST_TIMES, &question->n, err);
+    if (rc != 0)
+        return rc;
+    question->utc = zone == NULL || strcmp(zone, "UTC") == 0;
+    rc = question->utc ? 0 : timezone_check(zone, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "--timezone: %s", why.message);
+    return question->utc ? 0 : timezone_use(zone, err);
+}
+
+static void
+print_times(const struct question *question, bool json)
+{
+    int64_t at_ms = question->from_ms;
+    cron_offset offset = question->utc ? NULL : timezone_offset;
+    fputs(json ? "[" : "", stdout);
+    for (int64_t i = 0; i < question->n; i++) {
+        char text[RFC3339_SIZE];
+        if (!cron_next(&question->cron, at_ms, offset, NULL, &at_ms) ||
+            at_ms > RFC3339_LAST_MS)
+            break;
+        int64_t at_s = at_ms / 1000 - (at_ms % 1000 < 0);
+        int64_t offset_s = offset ? offset(NULL, at_s) : 0;
+        if (at_ms + offset_s * 1000 > RFC3339_LAST_MS)
+            break;
+        rfc3339_print(text, at_ms, offset_s);
+        if (json)
+            printf("%s\"%s\"", i == 0 ? "" : ",", text);
+        else
+            puts(text);
+    }
+    fputs(json ? "]\n" : "", stdout);
+}
+
+static int
+run_next(struct cli *cli)
+{
+    struct question question;
+    jobq_error err = {0};
+    if (read_question(&question, cli, &err) != 0)
+        return cli_fail_as(cli, EX_USAGE, &err);
+    print_times(&question, cli->json);
+    return EX_OK;
+}
+
+static const struct cli_option next_options[] = {
+    {"from", "TIME", "the times after this one: 2026-11-22T10:11:12Z (default: now)"},
+    {"timezone", "NAME",
+     "the zone whose clocks count, such as Europe/Stockholm "
+     "(default: UTC)"},
+    {"n", "N", "how many (1 to 1000; default: 5)"},
+    {0}};
+
+static const struct command cron_next_command = {
+    .name = "cron next",
+    .args = "EXPR",
+    .summary = "Prints the next times at which a schedule comes, a line each",
+    .details =
+        "EXPR is five fields (minute, hour, day of month, month, day of week), a "
+        "nickname such as @hourly, or\n@every TIME. It needs no database: time zones "
+        "are this host's.\n",
+    .options = next_options,
+    .json = true,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_next};
+
+/* ---- list ---- */
+
+static int
+list(struct session *session, const struct cli *cli, jobq_error *err)
+{
+    PGresult *result = NULL;
+    int rc = session_query(session, sql_cron_list, 0, NULL, &result, err);
+    if (rc != 0)
+        return rc;
+    if (cli->json) {
+        table_print_json(stdout, result, PQnfields(result) - 1);
+        putchar('\n');
+    } else {
+        table_print(stdout, result, PQnfields(result) - 1);
+    }
+    PQclear(result);
+    return 0;
+}
+
+static int
+run_list(struct cli *cli)
+{
+    struct session session = {0};
+    jobq_error err = {0};
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code == EX_OK && list(&session, cli, &err) != 0)
+        code = cli_fail(cli, &err);
+    session_close(&session);
+    return code;
+}
+
+static const struct command cron_list_command = {
+    .name = "cron list",
+    .args = "",
+    .summary = "Lists the crons of the database: when each comes next, came last, and "
+               "what is wrong with it",
+    .details = "Times are in UTC.\n",
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .run = run_list};
+
+/* ---- set ---- */
+
+enum {
+    P_NAME,
+    P_SCHEDULE,
+    P_KIND,
+    P_ARGS,
+    P_TIMEZONE,
+    P_QUEUE,
+    P_PRIORITY,
+    P_MAX_ATTEMPTS,
+    P_MISSED,
+    P_META,
+    P_TAGS,
+    P_TIMEOUT,
+    N_PARAMS
+};
+
+/* The option of each parameter, where it is one. */
+static const char *const set_names[N_PARAMS] = {
+    [P_SCHEDULE] = "schedule",
+    [P_KIND] = "kind",
+    [P_ARGS] = "args",
+    [P_TIMEZONE] = "timezone",
+    [P_QUEUE] = "queue",
+    [P_PRIORITY] = "priority",
+    [P_MISSED] = "missed",
+    [P_META] = "meta",
+    [P_TAGS] = "tags",
+    [P_TIMEOUT] = "timeout",
+    [P_MAX_ATTEMPTS] = "max-attempts",
+};
+
+struct set_params {
+    const char *values[N_PARAMS];
+    char timeout[32];
+};
+
+static int
+read_timeout(struct set_params *params, const char *text, jobq_error *err)
+{
+    jobq_error why = {0};
+    int64_t ms = 0;
+    if (text == NULL)
+        return 0;
+    int rc = jobq__duration_parse(text, &ms, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "--timeout: %s", why.message);
+    if (ms < 1 || ms > INT32_MAX)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--timeout: \"%s\" is not allowed: 1ms to 24d", text);
+    snprintf(params->timeout, sizeof params->timeout, "%lld", (long long)ms);
+    params->values[P_TIMEOUT] = params->timeout;
+    return 0;
+}
+
+/* What can be known to be wrong without asking the database; the rest is said by it. */
+static int
+read_set(struct set_params *params, const struct cli *cli, jobq_error *err)
+{
+    struct cron cron;
+    jobq_error why = {0};
+    int64_t number;
+    memset(params, 0, sizeof *params);
+    params->values[P_NAME] = cli->args[0];
+    for (int i = 0; i < N_PARAMS; i++) {
+        if (set_names[i] != NULL)
+            params->values[i] = cli_get(cli, set_names[i]);
+    }
+    if (params->values[P_SCHEDULE] == NULL || params->values[P_KIND] == NULL)
+        return jobq__error(err, JOBQ_EINVAL, "--%s is needed",
+                           params->values[P_SCHEDULE] ? "kind" : "schedule");
+    int rc = cron_parse(params->values[P_SCHEDULE], &cron, &why);
+    if (rc != 0)
+        return jobq__error(err, rc, "--schedule: %s", why.message);
+    const char *args = params->values[P_ARGS], *meta = params->values[P_META];
+    if (args != NULL)
+        rc = jobq__json_check_object(args, strlen(args), "--args", err);
+    if (rc == 0 && meta != NULL)
+        rc = jobq__json_check_object(meta, strlen(meta), "--meta", err);
+    if (rc == 0)
+        rc = cli_get_int(cli, "priority", 0, 9, &number, err);
+    if (rc == 0)
+        rc = cli_get_int(cli, "max-attempts", 1, 1000, &number, err);
+    return rc != 0 ? rc : read_timeout(params, params->values[P_TIMEOUT], err);
+}
+
+static int
+run_set(struct cli *cli)
+{
+    struct session session = {0};
+    struct set_params params;
+    jobq_error err = {0};
+    if (read_set(&params, cli, &err) != 0)
+        return cli_fail_as(cli, EX_USAGE, &err);
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code == EX_OK &&
+        session_query(&session, sql_cron_set, N_PARAMS, params.values, NULL, &err) != 0)
+        code = cli_fail(cli, &err);
+    if (code == EX_OK) {
+        fputs("cron ", stdout);
+        table_print_value(stdout, cli->args[0], NULL);
+        puts(": set");
+    }
+    session_close(&session);
+    return code;
+}
+
+static const struct cli_option set_options[] = {
+    {"schedule", "EXPR", "when it comes (needed): see jobqd cron next --help"},
+    {"kind", "KIND", "its jobs' kind (needed)"},
+    {"args", "JSON", "an object, their args (default: {})"},
+    {"timezone", "NAME",
+     "the zone whose clocks count, such as Europe/Stockholm "
+     "(default: UTC)"},
+    {"queue", "QUEUE", "their queue (default: default)"},
+    {"priority", "N", "0 first ... 9 last (default: 0)"},
+    {"max-attempts", "N", "tries until one is discarded (1 to 1000; default: 20)"},
+    {"missed", "WORD",
+     "what comes of slots that nobody was there for: skip, once (the "
+     "newest of them) or all (default: once)"},
+    {"meta", "JSON", "an object that is kept with each job"},
+    {"tags", "A,B,C", "tags, separated by commas"},
+    {"timeout", "TIME", "their deadline (default: the queue's)"},
+    {0}};
+
+static const struct command cron_set_command = {
+    .name = "cron set",
+    .args = "NAME",
+    .summary = "Adds a cron to the database, or changes the one of that name",
+    .details = "What is not given gets its default, also when there is one of that name "
+               "already; but one that\nis paused stays so.\n",
+    .options = set_options,
+    .flags = CLI_DATABASE_FLAGS,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_set};
+
+/* ---- pause, resume, delete, run ---- */
+
+/* What is done to crons by their names, and how to say that it was. */
+struct deed {
+    const char *sql;
+    const char *done;
+    const char *undone; /* it was so before; NULL: it always does something */
+    bool gives_job;     /* the answer is a job's id */
+};
+
+static void
+say(const struct deed *deed, const char *name, const char *answer)
+{
+    fputs("cron ", stdout);
+    table_print_value(stdout, name, NULL);
+    if (deed->gives_job)
+        printf(": job %s\n", answer);
+    else
+        printf(": %s\n",
+               deed->undone != NULL && *answer == 'f' ? deed->undone : deed->done);
+}
+
+/* Each name by itself: one that is refused does not keep the others from it. The exit
+ * code is the last failure's. */
+static int
+do_all(struct cli *cli, const struct deed *deed)
+{
+    struct session session = {0};
+    jobq_error err = {0};
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    bool opened = code == EX_OK;
+    int done = 0;
+    fputs(opened && cli->json ? "{\"ids\":[" : "", stdout);
+    for (int i = 0; opened && i < cli->n_args; i++) {
+        PGresult *result = NULL;
+        const char *name = cli->args[i];
+        int rc = session_query(&session, deed->sql, 1, &name, &result, &err);
+        if (rc != 0)
+            code = cli_fail(cli, &err);
+        else if (cli->json)
+            printf("%s%s", done++ > 0 ? "," : "", PQgetvalue(result, 0, 0));
+        else
+            say(deed, name, PQgetvalue(result, 0, 0));
+        PQclear(result);
+        if (rc == JOBQ_ECONN)
+            break;
+    }
+    fputs(opened && cli->json ? "]}\n" : "", stdout);
+    session_close(&session);
+    return code;
+}
+
+static int
+run_pause(struct cli *cli)
+{
+    static const struct deed deed = {sql_cron_pause, "paused", "was paused already",
+                                     false};
+    return do_all(cli, &deed);
+}
+
+static int
+run_resume(struct cli *cli)
+{
+    static const struct deed deed = {sql_cron_resume, "resumed", "was not paused", false};
+    return do_all(cli, &deed);
+}
+
+static int
+run_delete(struct cli *cli)
+{
+    static const struct deed deed = {sql_cron_delete, "deleted", NULL, false};
+    return do_all(cli, &deed);
+}
+
+static int
+run_run(struct cli *cli)
+{
+    static const struct deed deed = {sql_cron_run, "", NULL, true};
+    return do_all(cli, &deed);
+}
+
+static const struct command cron_pause_command = {
+    .name = "cron pause",
+    .args = "NAME...",
+    .summary = "Has crons enqueue nothing until they are resumed",
+    .flags = CLI_DATABASE_FLAGS,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_pause};
+
+static const struct command cron_resume_command = {
+    .name = "cron resume",
+    .args = "NAME...",
+    .summary = "Has paused crons go on, with the next slot from now",
+    .details = "What came while they were paused does not count as missed.\n",
+    .flags = CLI_DATABASE_FLAGS,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_resume};
+
+static const struct command cron_delete_command = {
+    .name = "cron delete",
+    .args = "NAME...",
+    .summary = "Deletes crons; the jobs that they have enqueued stay",
+    .details = "One that a [cron NAME] section of a node's configuration has comes back "
+               "when that node starts,\nreads its configuration or connects again: pause "
+               "it, or take the section away.\n",
+    .flags = CLI_DATABASE_FLAGS,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_delete};
+
+static const struct command cron_run_command = {
+    .name = "cron run",
+    .args = "NAME...",
+    .summary = "Enqueues the jobs of crons now, beside their schedules, paused or not",
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_run};
+
+/* ---- cron ---- */
+
+static const struct command *const parts[] = {
+    &cron_list_command,   &cron_next_command,   &cron_set_command, &cron_pause_command,
+    &cron_resume_command, &cron_delete_command, &cron_run_command};
+
+#define N_PARTS (sizeof parts / sizeof parts[0])
+
+static const char *
+short_name(const struct command *part)
+{
+    return part->name + strlen("cron ");
+}
+
+static int
+print_help(void)
+{
+    printf("usage: jobqd cron [list|next|set|pause|resume|delete|run] "
+           "[OPTION]...\n\n%s.\n\n",
+           command_cron.summary);
+    for (size_t i = 0; i < N_PARTS; i++)
+        printf("  %-6s  %s\n", short_name(parts[i]), parts[i]->summary);
+    printf(
+        "\nWithout one of these: list. `jobqd cron next --help` and so on show what each "
+        "takes.\n");
+    return EX_OK;
+}
+
+static int
+refuse(const char *name)
+{
+    fprintf(stderr, "jobqd cron: \"%s\" is not allowed: ", name);
+    for (size_t i = 0; i < N_PARTS; i++)
+        fprintf(stderr, "%s%s",
+                i == 0            ? ""
+                : i + 1 < N_PARTS ? ", "
+                                  : " or ",
+                short_name(parts[i]));
+    fputs(" (jobqd cron --help)\n", stderr);
+    return EX_USAGE;
+}
+
+static int
+cmd_cron(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        return print_help();
+    if (argc < 2 || *name == '-')
+        return cli_run(&cron_list_command, argc, argv);
+    for (size_t i = 0; i < N_PARTS; i++) {
+        if (strcmp(short_name(parts[i]), name) == 0)
+            return cli_run(parts[i], argc - 1, argv + 1);
+    }
+    return refuse(name);
+}
+
+const struct command command_cron = {
+    .name = "cron",
+    .args = "[list|next|set|pause|resume|delete|run]",
+    .summary = "Periodic jobs: lists and steers them; says when a schedule comes next",
+    .parts = cmd_cron};

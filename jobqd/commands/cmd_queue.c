@@ -1,0 +1,202 @@
+/* cmd_queue.c: `pause`, `resume` and `scale`: what operators set for queues, on all nodes
+ * or on one. The nodes need not run: they find it when they come. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "jobqd/cli/session.h"
+#include "jobqd/cli/table.h"
+#include "jobqd/commands/commands.h"
+#include "libjobq/buf.h"
+#include "libjobq/error.h"
+
+extern const char sql_queue_pause[], sql_queue_resume[], sql_queue_scale[];
+
+/* What is to be done to queues, and how to say that it was. */
+struct setting {
+    const char *sql;
+    char done[40];       /* "paused" */
+    char unchanged[40];  /* "was paused already" */
+    const char *all;     /* "on all nodes" */
+    const char *workers; /* scale's $3; NULL: as many as are configured */
+    int n_params;
+};
+
+/* The names for --json, as lists. */
+struct told {
+    struct jobq__buf changed;
+    struct jobq__buf unchanged;
+};
+
+static void
+note(struct jobq__buf *names, const char *name)
+{
+    if (names->len > 0)
+        jobq__buf_addc(names, ',');
+    jobq__buf_add_json_string(names, name, strlen(name));
+}
+
+/* That nobody serves it is allowed, but may be a slip of the pen. */
+static void
+say(const struct setting *how, const char *queue, const char *node, bool changed,
+    bool served)
+{
+    fputs("queue ", stdout);
+    table_print_value(stdout, queue, NULL);
+    printf(": %s ", changed ? how->done : how->unchanged);
+    if (node)
+        printf("on node %s%s\n", node, served ? "" : ", which does not serve it now");
+    else
+        printf("%s%s\n", how->all, served ? "" : ", none of which serves it now");
+}
+
+/* {"changed":["mail"],"unchanged":[]} */
+static void
+print_told(struct told *told)
+{
+    const char *changed = jobq__buf_cstr(&told->changed);
+    const char *unchanged = jobq__buf_cstr(&told->unchanged);
+    printf("{\"changed\":[%s],\"unchanged\":[%s]}\n", changed ? changed : "",
+           unchanged ? unchanged : "");
+}
+
+static int
+set_one(struct session *session, const struct cli *cli, const struct setting *how,
+        const char *queue, struct told *told, jobq_error *err)
+{
+    PGresult *result = NULL;
+    const char *node = cli_get(cli, "node");
+    const char *params[] = {queue, node, how->workers};
+    int rc = session_query(session, how->sql, how->n_params, params, &result, err);
+    if (rc != 0)
+        return rc;
+    bool changed = *PQgetvalue(result, 0, 0) == 't';
+    if (cli->json)
+        note(changed ? &told->changed : &told->unchanged, queue);
+    else
+        say(how, queue, node, changed, *PQgetvalue(result, 0, 1) == 't');
+    PQclear(result);
+    return 0;
+}
+
+/* Each queue by itself: one that is refused does not keep the others from it. The exit
+ * code is the last failure's. */
+static int
+set_all(struct cli *cli, const struct setting *how, int n)
+{
+    struct session session = {0};
+    struct told told = {{0}, {0}};
+    jobq_error err = {0};
+    int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code != EX_OK) {
+        session_close(&session);
+        return code;
+    }
+    for (int i = 0; i < n; i++) {
+        int rc = set_one(&session, cli, how, cli->args[i], &told, &err);
+        if (rc != 0)
+            code = cli_fail(cli, &err);
+        if (rc == JOBQ_ECONN)
+            break;
+    }
+    if (cli->json)
+        print_told(&told);
+    jobq__buf_clear(&told.changed);
+    jobq__buf_clear(&told.unchanged);
+    session_close(&session);
+    return code;
+}
+
+static int
+run_pause(struct cli *cli)
+{
+    static const struct setting how = {.sql = sql_queue_pause,
+                                       .done = "paused",
+                                       .unchanged = "was paused already",
+                                       .all = "on all nodes",
+                                       .n_params = 2};
+    return set_all(cli, &how, cli->n_args);
+}
+
+static int
+run_resume(struct cli *cli)
+{
+    static const struct setting how = {.sql = sql_queue_resume,
+                                       .done = "resumed",
+                                       .unchanged = "was not paused",
+                                       .all = "on all nodes",
+                                       .n_params = 2};
+    return set_all(cli, &how, cli->n_args);
+}
+
+static int
+run_scale(struct cli *cli)
+{
+    struct setting how = {.sql = sql_queue_scale, .all = "on each node", .n_params = 3};
+    const char *n = cli->args[1];
+    char *end = NULL;
+    long workers = strtol(n, &end, 10);
+    jobq_error err = {0};
+    if (strcmp(n, "default") == 0) {
+        snprintf(how.done, sizeof how.done, "as many workers as configured");
+        snprintf(how.unchanged, sizeof how.unchanged, "as configured already");
+        return set_all(cli, &how, 1);
+    }
+    if (end == n || *end != '\0' || *n < '0' || *n > '9' || workers > 1000) {
+        jobq__error(&err, JOBQ_EINVAL, "\"%s\" is not allowed: 0 to 1000, or default", n);
+        return cli_fail_as(cli, EX_USAGE, &err);
+    }
+    how.workers = n;
+    const char *noun = workers == 1 ? "worker" : "workers";
+    snprintf(how.done, sizeof how.done, "%ld %s", workers, noun);
+    snprintf(how.unchanged, sizeof how.unchanged, "%ld %s already", workers, noun);
+    return set_all(cli, &how, 1);
+}
+
+static const struct cli_option options[] = {
+    {"node", "NAME", "on that node alone, which need not run now"}, {0}};
+
+const struct command command_pause = {
+    .name = "pause",
+    .args = "QUEUE...",
+    .summary = "Has no node claim jobs of these queues; those that run go on",
+    .details = "It counts within a second, and until resume, whatever is restarted "
+               "meanwhile.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_pause};
+
+const struct command command_resume = {
+    .name = "resume",
+    .args = "QUEUE...",
+    .summary = "Lifts the pauses of queues, those of single nodes too",
+    .details =
+        "With --node that node's own pause alone; refused while the queue is paused "
+        "on all.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .min_args = 1,
+    .max_args = -1,
+    .run = run_resume};
+
+const struct command command_scale = {
+    .name = "scale",
+    .args = "QUEUE N|default",
+    .summary = "Sets how many workers a queue has on each node; 0: its jobs wait",
+    .details =
+        "It wins over concurrency of the configuration, and until default is said: "
+        "then the\nconfiguration counts again. What is set with --node wins over "
+        "what is set for all nodes.\nWorkers that are too many finish what they "
+        "hold.\n",
+    .options = options,
+    .flags = CLI_DATABASE_FLAGS,
+    .json = true,
+    .min_args = 2,
+    .max_args = 2,
+    .run = run_scale};

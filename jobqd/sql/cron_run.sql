@@ -1,0 +1,3 @@
+-- `jobqd cron run`.
+--   $1 name
+SELECT @schema@.cron_run($1)

@@ -107,12 +107,13 @@ on_producer_frozen(void *owner)
         queues->on_all_frozen(queues->owner);
 }
 
-/* What of the slot counts for its producer, too. */
+/* What of the slot counts for its producer, too. A producer claims as soon as its last
+ * hold is gone: the pause that was read comes before the end of not having read it. */
 static void
 hold_by_settings(struct slot *slot)
 {
-    producer_hold(slot->producer, PRODUCER_HOLD_UNREAD, slot->settings != SETTINGS_READ);
     producer_hold(slot->producer, PRODUCER_HOLD_PAUSED, slot->paused);
+    producer_hold(slot->producer, PRODUCER_HOLD_UNREAD, slot->settings != SETTINGS_READ);
 }
 
 /* How many workers there are to be, but for TTIN and TTOU. */

@@ -146,6 +146,20 @@ def test_a_pause_outlives(db, jobqd, worker, how):
     completed(db, job)
 
 
+def test_a_pause_that_was_set_while_the_node_was_away(db, jobqd, worker):
+    """Its workers are idle, so there is nothing that a first claim would wait for."""
+    node = jobqd(db, worker, lease="5s")
+    node.wait_ready()
+    with db.connect() as conn, conn.transaction():
+        gone = conn.execute("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                            " WHERE application_name LIKE 'jobqd%%' AND datname = %s", (db.name,)).fetchone()[0]
+        assert gone > 0
+        conn.execute("SELECT jobq.pause('mail')")
+        job = conn.execute("SELECT jobq.enqueue('ok', queue => 'mail')").fetchone()[0]
+    node.wait_log("queue mail: is paused")
+    waits_untouched(db, job)
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_pause_outlives_the_database(cluster, jobqd, worker, how):
     db = cluster.db

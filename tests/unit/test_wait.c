@@ -107,10 +107,11 @@ a_server_that_hangs_does_not_keep_the_caller(void **state)
     int64_t id = enqueue(), began = now_ms();
     jobq_job_info *info = NULL;
     PGconn *hung = connect_database();
-    assert_int_equal(kill(PQbackendPID(hung), SIGSTOP), 0);
+    int backend = PQbackendPID(hung); /* libpq forgets it with the connection */
+    assert_int_equal(kill(backend, SIGSTOP), 0);
     int rc = jobq_wait(hung, NULL, id, 100, &info, &err);
     int64_t took = now_ms() - began;
-    assert_int_equal(kill(PQbackendPID(hung), SIGCONT), 0);
+    assert_int_equal(kill(backend, SIGCONT), 0);
     assert_int_equal(rc, JOBQ_ECONN);
     assert_string_equal(
         err.message,

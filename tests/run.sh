@@ -1,14 +1,15 @@
 #!/bin/sh
 # Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
 #
-#   sh tests/run.sh [unit|integration|fault|fuzz|all] [-k EXPRESSION] [--postgres all|13|14|15|16|17|18]...
+#   sh tests/run.sh [unit|integration|fault|bindings|fuzz|all] [-k EXPRESSION] [--postgres all|13|14|15|16|17|18]...
 #
 #   unit         the C units in both trees, the rules of the source, and the consumer project
 #   integration  a real Postgres and, where they are needed, real daemons; in both trees
 #   fault        the same with crashes of everything; in the -Werror tree
+#   bindings     the Python package, on a real Postgres and real daemons; in the -Werror tree
 #   fuzz         each fuzz target for 30 s, two at a time (not with -k); in a tree of clang's, the only one built
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
-#   --postgres   instead of all that, what uses a database (units, integration, fault) in the -Werror tree on this version
+#   --postgres   instead of all that, what uses a database (units, integration, fault, bindings) in the -Werror tree on this version
 #                of PostgreSQL; may be given more than once. Where Debian has another one, npm's server binaries are taken.
 #
 # JOBQ_TEST_JOBS: how many tests at a time (default: one more than there are processors). Those that measure, or that
@@ -27,7 +28,7 @@ match=
 versions=
 while [ $# -gt 0 ]; do
     case $1 in
-    unit | integration | fault | fuzz | all) part=$1 ;;
+    unit | integration | fault | bindings | fuzz | all) part=$1 ;;
     -k)
         [ $# -ge 2 ] || { echo "run.sh: -k needs an expression" >&2; exit 64; }
         match=$2
@@ -46,7 +47,7 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     *)
-        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, fuzz, all, -k EXPRESSION and" \
+        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, bindings, fuzz, all, -k EXPRESSION and" \
             "--postgres VERSION" >&2
         exit 64
         ;;
@@ -188,6 +189,7 @@ on_postgres() {
     case $part in unit | all) unit_tests build-test -L database ;; esac
     case $part in integration | all) python_tests build-test integration ;; esac
     case $part in fault | all) python_tests build-test fault ;; esac
+    case $part in bindings | all) python_tests build-test bindings ;; esac
     step "PostgreSQL $("$JOBQ_PG_BINDIR/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/'):"
     "$python" "$here/harness/tally.py" $reports
     reports="$before $reports"
@@ -225,6 +227,10 @@ case $part in integration | all)
 esac
 case $part in fault | all)
     python_tests build-test fault
+    ;;
+esac
+case $part in bindings | all)
+    python_tests build-test bindings
     ;;
 esac
 case $part in fuzz | all)

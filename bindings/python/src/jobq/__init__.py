@@ -1,0 +1,80 @@
+"""jobq: a job queue on Postgres. Enqueue jobs, also in a transaction of your own, and write workers for jobqd.
+
+    import jobq
+
+    client = jobq.Client("postgresql:///app")
+    job = client.enqueue("resize", {"path": "/srv/a.jpg"}, queue="media")
+    print(client.wait(job, timeout=30).result)
+
+    @jobq.worker("resize", queue="media", timeout=60)
+    def resize(path: str, width: int = 640) -> dict:
+        ...
+        return {"width": width}
+
+    resize.enqueue("/srv/a.jpg")
+"""
+
+from ._version import __version__
+from .client import Client, JobLike
+from .context import Context, Job, Stop, current
+from .errors import (
+    ConflictError,
+    ConnectionLostError,
+    DatabaseError,
+    GoneError,
+    InvalidError,
+    JobqError,
+    LibraryError,
+    NotFoundError,
+    ProtocolError,
+    SchemaError,
+    StateError,
+    TimedOutError,
+)
+from .handlers import Backoff, Call, Handler, get_client, handlers, set_client, worker
+from .model import AttemptError, Enqueued, JobId, JobInfo, NewJob, OnConflict, Seconds, Unique
+from .outcome import Cancel, Discard, Outcome, Retry, Snooze
+from .validation import ArgumentError
+
+__all__ = [
+    "ArgumentError",
+    "AttemptError",
+    "Backoff",
+    "Call",
+    "Cancel",
+    "Client",
+    "ConflictError",
+    "ConnectionLostError",
+    "Context",
+    "DatabaseError",
+    "Discard",
+    "Enqueued",
+    "GoneError",
+    "Handler",
+    "InvalidError",
+    "Job",
+    "JobId",
+    "JobInfo",
+    "JobLike",
+    "JobqError",
+    "LibraryError",
+    "NewJob",
+    "NotFoundError",
+    "OnConflict",
+    "Outcome",
+    "ProtocolError",
+    "Retry",
+    "SchemaError",
+    "Seconds",
+    "Snooze",
+    "StateError",
+    "Stop",
+    "TimedOutError",
+    "Unique",
+    "__version__",
+    "current",
+    "get_client",
+    "handlers",
+    "set_client",
+    "worker",
+]

@@ -1,0 +1,550 @@
+"""What can be asked of the database, each in two languages: a call of libjobq on a libpq connection, and a statement for
+whoever else holds the connection. Which of the two it becomes is the business of client.py and _connections.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import re
+from ctypes import byref, c_char_p, c_int, c_int64, pointer
+from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+
+from . import _native, encoding, errors
+from ._native import lib
+from .errors import InvalidError
+from .model import (
+    FIELDS,
+    STATES,
+    Enqueued,
+    JobId,
+    JobInfo,
+    NewJob,
+    OnConflict,
+    Unique,
+    errors_of,
+    id_of,
+    microseconds,
+    milliseconds,
+    parse_time,
+    time_of,
+)
+
+T = TypeVar("T")
+
+CONFLICTS = ("", "ignored", "replaced")  # enum jobq_conflict
+ON_CONFLICT = {OnConflict.IGNORE: 0, OnConflict.REPLACE: 1, OnConflict.RAISE: 2}
+
+Row = Sequence[Any]
+
+
+Statement = Tuple[str, Sequence[Any]]
+
+
+class Operation(Generic[T]):
+    """One of them. `on_conn`, `on_client`: calls of libjobq on a PGconn or a jobq_client, by their addresses; without
+    `on_client` the client's own PGconn serves. `statement` gives SQL and its parameters (pyformat), `read` takes the rows."""
+
+    def __init__(
+        self,
+        on_conn: Callable[[int], T],
+        statement: Callable[[], Statement],
+        read: Callable[[Sequence[Row]], T],
+        on_client: Optional[Callable[[int], T]] = None,
+    ) -> None:
+        self.on_conn = on_conn
+        self.on_client = on_client or (lambda client: on_conn(lib.jobq_client_conn(client)))
+        self.statement = statement
+        self.read = read
+
+
+def check(code: int, err: _native.Error) -> None:
+    """Raises what a function of libjobq has returned as an error."""
+    if code < 0:
+        message = err.message.decode("utf-8", "replace")
+        raise errors.of_code(code, message, err.sqlstate.decode("ascii", "replace"))
+
+
+def schema_name(schema: Optional[str]) -> str:
+    """The schema as it stands in SQL."""
+    name = "jobq" if schema is None else schema
+    if not isinstance(name, str) or not re.fullmatch("[a-z_][a-z0-9_]{0,62}", name):
+        raise InvalidError(f"schema must be [a-z_][a-z0-9_]* of at most 63 bytes, got {name!r:.100}")
+    return f'"{name}"'
+
+
+def text(value: Any, what: str) -> bytes:
+    """A text as C has it."""
+    if not isinstance(value, str):
+        raise InvalidError(f"{what} must be a str, got {value!r:.100}")
+    if "\0" in value:
+        raise InvalidError(f"{what} must not hold a NUL character, got {value!r:.100}")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise InvalidError(f"{what} must be text that UTF-8 can hold, got {ascii(value):.100}") from None
+
+
+def whole(value: Any, what: str, least: int, most: int) -> int:
+    """A whole number within limits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidError(f"{what} must be a whole number from {least} to {most}, got {value!r:.100}")
+    return value
+
+
+# ---- a job ----
+
+
+def unique_of(job: NewJob) -> Optional[Unique]:
+    """The job's rule, True spelt out."""
+    unique = job.unique
+    if unique is None or unique is False:
+        return None
+    if unique is True:
+        return Unique()
+    if not isinstance(unique, Unique):
+        raise InvalidError(f"unique must be a jobq.Unique, True or None, got {unique!r:.100}")
+    return unique
+
+
+def on_conflict_of(job: NewJob) -> OnConflict:
+    """The job's word, as one of ours."""
+    try:
+        return OnConflict(job.on_conflict)
+    except ValueError:
+        allowed = ", ".join(word.value for word in OnConflict)
+        raise InvalidError(f"on_conflict must be one of {allowed}, got {job.on_conflict!r:.100}") from None
+
+
+def names(values: Any, what: str) -> List[bytes]:
+    """A sequence of texts as C has them."""
+    if isinstance(values, (str, bytes)):
+        raise InvalidError(f"{what} must be a sequence of str, got {values!r:.100}")
+    try:
+        return [text(value, f"{what}[{i}]") for i, value in enumerate(values)]
+    except TypeError:
+        raise InvalidError(f"{what} must be a sequence of str, got {values!r:.100}") from None
+
+
+def string_array(values: List[bytes]) -> Any:
+    """char *[], for as long as it is referred to."""
+    return (c_char_p * len(values))(*values)
+
+
+def native_unique(unique: Unique) -> _native.Unique:
+    """The rule as C has it."""
+    keys = names(unique.keys, "unique.keys")
+    return _native.Unique(
+        ctypes.sizeof(_native.Unique),
+        sum(1 << FIELDS.index(field) for field in set(unique.fields)),
+        sum(1 << STATES.index(state) for state in set(unique.states)),
+        unique.period_s(),
+        string_array(keys),
+        len(keys),
+    )
+
+
+_SIZE = ctypes.sizeof(_native.Job)
+
+
+def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
+    """Writes a job into C's structure. What is not set stays zero, which is JOBQ_JOB_INIT; the structure keeps what it
+    refers to."""
+    native.size = _SIZE
+    native.schema = schema
+    native.kind = text(job.kind, "kind")
+    if job.args is not None:
+        native.args = encoding.dump_object(job.args, "args").encode()
+    if job.queue != "default":
+        native.queue = text(job.queue, "queue")
+    if job.priority != 0:
+        native.priority = whole(job.priority, "priority", 0, 9)
+    if job.max_attempts != 20:
+        native.max_attempts = whole(job.max_attempts, "max_attempts", 1, 1000)
+    if job.meta is not None:
+        native.meta = encoding.dump_object(job.meta, "meta").encode()
+    if job.timeout is not None:
+        native.timeout_ms = milliseconds(job.timeout, "timeout", 1, 2**31 - 1)
+    for verb in ("schedule", "expires"):
+        if getattr(job, f"{verb}_in") is not None and getattr(job, f"{verb}_at") is not None:
+            raise InvalidError(f"{verb}_in and {verb}_at exclude each other")
+    if job.schedule_in is not None:
+        native.delay_ms = milliseconds(job.schedule_in, "schedule_in", 0)
+    if job.schedule_at is not None:
+        native.scheduled_at_us = microseconds(job.schedule_at, "schedule_at")
+    if job.expires_in is not None:
+        native.expires_in_ms = milliseconds(job.expires_in, "expires_in", 1)
+        if job.schedule_in is not None and native.expires_in_ms <= native.delay_ms:
+            raise InvalidError(f"expires_in must be more than schedule_in, {job.schedule_in}; got {job.expires_in}")
+    if job.expires_at is not None:
+        native.expires_at_us = microseconds(job.expires_at, "expires_at")
+        if job.schedule_at is not None and job.expires_at <= job.schedule_at:
+            raise InvalidError(f"expires_at must be after schedule_at, {job.schedule_at}; got {job.expires_at}")
+    if job.key is not None:
+        native.key = text(job.key, "key")
+    if job.unique_key is not None:
+        native.unique_key = text(job.unique_key, "unique_key")
+    if job.tags:
+        tags = names(job.tags, "tags")
+        native.tags = string_array(tags)
+        native.n_tags = len(tags)
+    unique = unique_of(job)
+    if unique is not None:
+        native.unique_by = pointer(native_unique(unique))
+    if job.on_conflict is not OnConflict.IGNORE:
+        native.on_conflict = ON_CONFLICT[on_conflict_of(job)]
+    if job.replace is not None:
+        native.replace = encoding.dumps(job.replace, "replace").encode()
+
+
+# As SQL has it: column, the cast of its parameter.
+_CASTS = {
+    "kind": "text",
+    "args": "jsonb",
+    "queue": "text",
+    "priority": "int",
+    "max_attempts": "int",
+    "key": "text",
+    "unique_key": "text",
+    "tags": "text[]",
+    "meta": "jsonb",
+    "timeout_ms": "int",
+    "unique_by": "jsonb",
+    "on_conflict": "text",
+    "replace": "jsonb",
+    "scheduled_at": "timestamptz",
+    "expires_at": "timestamptz",
+}
+_JSON = frozenset(("args", "meta", "unique_by", "replace"))
+
+
+def rule(unique: Unique) -> Dict[str, Any]:
+    """The rule as SQL has it."""
+    members: Dict[str, Any] = {"fields": list(unique.fields), "period": unique.period_s() or "infinity"}
+    if unique.keys:
+        members["keys"] = list(unique.keys)
+    if unique.states:
+        members["states"] = list(unique.states)
+    return members
+
+
+def members_of(job: NewJob) -> Dict[str, Any]:
+    """The arguments of jobq.try_enqueue that differ from their defaults; those of JSON as text. The checks are the ones
+    of fill(), so that both roads refuse the same. Delays in milliseconds are `scheduled_in` and `expires_in`."""
+    fill(_native.Job(), job, None)
+    members: Dict[str, Any] = {"kind": job.kind}
+    for name in ("queue", "priority", "max_attempts", "key", "unique_key"):
+        if getattr(job, name) != getattr(NewJob, name, None):
+            members[name] = getattr(job, name)
+    for name in ("args", "meta", "replace"):
+        if getattr(job, name) is not None:
+            members[name] = encoding.dumps(getattr(job, name), name)
+    if job.timeout is not None:
+        members["timeout_ms"] = milliseconds(job.timeout, "timeout", 1, 2**31 - 1)
+    if job.tags:
+        members["tags"] = list(job.tags)
+    unique = unique_of(job)
+    if unique is not None:
+        members["unique_by"] = encoding.dumps(rule(unique))
+    if job.on_conflict != OnConflict.IGNORE:
+        members["on_conflict"] = on_conflict_of(job).value
+    for mine, its in (("schedule", "scheduled"), ("expires", "expires")):
+        delay, at = getattr(job, f"{mine}_in"), getattr(job, f"{mine}_at")
+        if delay is not None:
+            members[f"{its}_in"] = milliseconds(delay, f"{mine}_in", 0)
+        if at is not None:
+            members[f"{its}_at"] = at.isoformat()
+    return members
+
+
+def arguments_of(members: Mapping[str, Any]) -> Tuple[str, List[Any]]:
+    """A call's arguments in SQL, and their parameters."""
+    parts, params = [], []
+    for name, value in members.items():
+        if name in ("scheduled_in", "expires_in"):
+            parts.append(f"{name[:-3]}_at => clock_timestamp() + %s * interval '1 millisecond'")
+        else:
+            quoted = f'"{name}"' if name == "replace" else name
+            parts.append(f"{quoted} => %s::{_CASTS[name]}")
+        params.append(value)
+    return ", ".join(parts), params
+
+
+def json_of(members: Mapping[str, Any]) -> str:
+    """The same as an element of an array."""
+    parts = (f'"{name}":{value if name in _JSON else encoding.dumps(value)}' for name, value in members.items())
+    return "{" + ",".join(parts) + "}"
+
+
+def _by_the_database(delay: str, at: str) -> str:
+    return (
+        f"CASE WHEN j ? '{delay}' THEN pg_catalog.jsonb_build_object('{at}', pg_catalog.clock_timestamp()"
+        f" + (j ->> '{delay}')::bigint * interval '1 millisecond') ELSE '{{}}' END"
+    )
+
+
+#: The array of enqueue_many, with delays made times by the database's clock.
+_WITH_DELAYS = (
+    "(SELECT pg_catalog.jsonb_agg((j - '{scheduled_in,expires_in}'::text[]) || "
+    + _by_the_database("scheduled_in", "scheduled_at")
+    + " || "
+    + _by_the_database("expires_in", "expires_at")
+    + " ORDER BY nth) FROM pg_catalog.jsonb_array_elements(%s::jsonb) WITH ORDINALITY t (j, nth))"
+)
+
+
+def _enqueued(rows: Sequence[Row]) -> List[Enqueued]:
+    return [Enqueued(row[0], row[1] or "") for row in rows]
+
+
+def enqueue(schema: Optional[str], job: NewJob) -> Operation[Enqueued]:
+    """One job."""
+    quoted = schema_name(schema)
+    native = _native.Job()
+    fill(native, job, schema.encode() if schema else None)
+
+    def call(function: Any, on: int) -> Enqueued:
+        out, err = _native.Enqueued(), _native.Error()
+        check(function(on, byref(native), byref(out), byref(err)), err)
+        return Enqueued(out.id, CONFLICTS[out.conflict])
+
+    def statement() -> Statement:
+        arguments, params = arguments_of(members_of(job))
+        return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue({arguments}) e", params
+
+    return Operation(
+        lambda conn: call(lib.jobq_try_enqueue, conn),
+        statement,
+        lambda rows: _enqueued(rows)[0],
+        lambda client: call(lib.jobq_client_try_enqueue, client),
+    )
+
+
+def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[List[Enqueued]]:
+    """Many, all or nothing."""
+    quoted = schema_name(schema)
+    in_c = schema.encode() if schema else None
+    n = len(jobs)
+    native = (_native.Job * n)()
+    for i, job in enumerate(jobs):
+        try:
+            fill(native[i], job, in_c)
+        except InvalidError as error:
+            raise InvalidError(f"jobs[{i}].{error}") from error.__cause__
+
+    def call(function: Any, on: int) -> List[Enqueued]:
+        out, err = (_native.Enqueued * n)(), _native.Error()
+        check(function(on, native, n, out, byref(err)), err)
+        return [Enqueued(row.id, CONFLICTS[row.conflict]) for row in out]
+
+    def statement() -> Statement:
+        all_members = [members_of(job) for job in jobs]
+        delays = any("scheduled_in" in members or "expires_in" in members for members in all_members)
+        array = "[" + ",".join(map(json_of, all_members)) + "]"
+        which = _WITH_DELAYS if delays else "%s::jsonb"
+        return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue_many({which}) e", [array]
+
+    return Operation(
+        lambda conn: call(lib.jobq_try_enqueue_many, conn),
+        statement,
+        _enqueued,
+        lambda client: call(lib.jobq_client_try_enqueue_many, client),
+    )
+
+
+# ---- a job that is there ----
+
+
+def info_of(native: _native.JobInfo) -> JobInfo:
+    """C's structure as ours."""
+
+    def text_or_none(value: Optional[bytes]) -> Optional[str]:
+        return None if value is None else value.decode()
+
+    inserted_at = time_of(native.inserted_at_us)
+    assert inserted_at is not None
+    return JobInfo(
+        id=native.id,
+        state=native.state.decode(),
+        queue=native.queue.decode(),
+        kind=native.kind.decode(),
+        args=encoding.loads(native.args),
+        meta=encoding.loads(native.meta),
+        errors=errors_of(native.errors),
+        result=None if native.result is None else encoding.loads(native.result),
+        key=text_or_none(native.key),
+        unique_key=text_or_none(native.unique_key),
+        priority=native.priority,
+        attempt=native.attempt,
+        max_attempts=native.max_attempts,
+        timeout=datetime.timedelta(milliseconds=native.timeout_ms) if native.timeout_ms else None,
+        inserted_at=inserted_at,
+        scheduled_at=time_of(native.scheduled_at_us),
+        attempted_at=time_of(native.attempted_at_us),
+        finished_at=time_of(native.finished_at_us),
+        expires_at=time_of(native.expires_at_us),
+        progress=None if native.progress < 0 else native.progress,
+        progress_note=text_or_none(native.progress_note),
+    )
+
+
+def take_info(function: Any, *args: Any) -> JobInfo:
+    """A call that looks a job up."""
+    info, err = ctypes.POINTER(_native.JobInfo)(), _native.Error()
+    check(function(*args, byref(info), byref(err)), err)
+    try:
+        return info_of(info.contents)
+    finally:
+        lib.jobq_job_info_free(info)
+
+
+#: Texts are sent as text: what a driver would make of jsonb is its user's own affair.
+_COLUMNS = (
+    "a.id, a.state::text, a.queue, a.kind, a.args::text, a.meta::text, a.errors::text, a.result::text, a.key,"
+    " a.unique_key, a.priority, a.attempt, a.max_attempts, a.timeout_ms, to_json(a.inserted_at)::text,"
+    " to_json(a.scheduled_at)::text, to_json(a.attempted_at)::text, to_json(a.finished_at)::text,"
+    " to_json(a.expires_at)::text, a.progress::text"
+)
+
+
+def _info_of_row(row: Row) -> JobInfo:
+
+    def json_or_none(value: Optional[str]) -> Any:
+        return None if value is None else encoding.loads(value)
+
+    def time_or_none(value: Optional[str]) -> Optional[datetime.datetime]:
+        return None if value is None else parse_time(encoding.loads(value)).astimezone(datetime.timezone.utc)
+
+    inserted_at = time_or_none(row[14])
+    assert inserted_at is not None
+    progress = json_or_none(row[19]) or {}
+    return JobInfo(
+        id=row[0],
+        state=row[1],
+        queue=row[2],
+        kind=row[3],
+        args=encoding.loads(row[4]),
+        meta=encoding.loads(row[5]),
+        errors=errors_of(row[6]),
+        result=json_or_none(row[7]),
+        key=row[8],
+        unique_key=row[9],
+        priority=row[10],
+        attempt=row[11],
+        max_attempts=row[12],
+        timeout=None if row[13] is None else datetime.timedelta(milliseconds=row[13]),
+        inserted_at=inserted_at,
+        scheduled_at=time_or_none(row[15]),
+        attempted_at=time_or_none(row[16]),
+        finished_at=time_or_none(row[17]),
+        expires_at=time_or_none(row[18]),
+        progress=progress.get("done"),
+        progress_note=progress.get("note"),
+    )
+
+
+def _read_info(rows: Sequence[Row], number: int) -> JobInfo:
+    if not rows:
+        raise errors.NotFoundError(f"no job has the id {number}")
+    return _info_of_row(rows[0])
+
+
+def get(schema: Optional[str], job: JobId) -> Operation[JobInfo]:
+    """Looks a job up."""
+    quoted, number = schema_name(schema), id_of(job)
+    in_c = schema.encode() if schema else None
+    return Operation(
+        lambda conn: take_info(lib.jobq_job_get, conn, in_c, number),
+        lambda: (f"SELECT {_COLUMNS} FROM {quoted}.all_jobs a WHERE a.id = %s", [number]),
+        lambda rows: _read_info(rows, number),
+        lambda client: take_info(lib.jobq_client_job_get, client, number),
+    )
+
+
+def _flag(function: Any, *args: Any) -> bool:
+    done, err = c_int(), _native.Error()
+    check(function(*args, byref(done), byref(err)), err)
+    return bool(done.value)
+
+
+def _count(function: Any, *args: Any) -> int:
+    n, err = c_int64(), _native.Error()
+    check(function(*args, byref(n), byref(err)), err)
+    return n.value
+
+
+def _first(rows: Sequence[Row]) -> Any:
+    return rows[0][0]
+
+
+def on_one(verb: str, schema: Optional[str], job: JobId) -> Operation[bool]:
+    """cancel, retry, delete."""
+    quoted, number = schema_name(schema), id_of(job)
+    in_c = schema.encode() if schema else None
+    of_client = getattr(lib, f"jobq_client_{verb}") if verb != "delete" else None
+    return Operation(
+        lambda conn: _flag(getattr(lib, f"jobq_{verb}"), conn, in_c, number),
+        lambda: (f"SELECT {quoted}.{verb}(%s::bigint)", [number]),
+        _first,
+        (lambda client: _flag(of_client, client, number)) if of_client else None,
+    )
+
+
+#: Conditions of a filter that are times.
+_TIMES = tuple(f"{verb}_{side}" for verb in ("inserted", "scheduled", "finished") for side in ("before", "after"))
+
+
+def filter_json(conditions: Mapping[str, Any]) -> str:
+    """A filter of jobq/bulk.h."""
+    members = {name: value for name, value in conditions.items() if value is not None}
+    for name in _TIMES:
+        if name in members:
+            microseconds(members[name], name)
+    if "ids" in members:
+        members["ids"] = [id_of(job) for job in members["ids"]]
+    return encoding.dump_object(members, "the filter")
+
+
+def on_many(verb: str, schema: Optional[str], conditions: Mapping[str, Any]) -> Operation[int]:
+    """cancel_many, retry_many, delete_many."""
+    quoted, which = schema_name(schema), filter_json(conditions)
+    in_c = schema.encode() if schema else None
+    return Operation(
+        lambda conn: _count(getattr(lib, f"jobq_{verb}"), conn, in_c, which.encode()),
+        lambda: (f"SELECT {quoted}.{verb}(%s::jsonb)", [which]),
+        _first,
+    )
+
+
+def purge(schema: Optional[str], args: Any, kind: Optional[str], queue: Optional[str]) -> Operation[int]:
+    """Deletes a user's data."""
+    quoted, contained = schema_name(schema), encoding.dump_object(args, "args")
+    in_c = [text(value, name) if value is not None else None for name, value in (("kind", kind), ("queue", queue))]
+    schema_in_c = schema.encode() if schema else None
+    return Operation(
+        lambda conn: _count(lib.jobq_purge, conn, schema_in_c, contained.encode(), *in_c),
+        lambda: (f"SELECT {quoted}.purge(%s::jsonb, %s::text, %s::text)", [contained, kind, queue]),
+        _first,
+    )
+
+
+def on_queue(
+    verb: str, schema: Optional[str], queue: str, node: Optional[str], numbers: Iterable[Optional[int]] = ()
+) -> Operation[bool]:
+    """pause, resume, scale. numbers: what scale has between the two names; None is the configuration's."""
+    quoted, queue_in_c = schema_name(schema), text(queue, "queue")
+    node_in_c = text(node, "node") if node is not None else None
+    more = list(numbers)
+    more_in_c = [-1 if number is None else number for number in more]
+    in_c = schema.encode() if schema else None
+    holes = ", ".join(["%s::text", *("%s::int" for _ in more), "%s::text"])
+    return Operation(
+        lambda conn: _flag(getattr(lib, f"jobq_{verb}"), conn, in_c, queue_in_c, *more_in_c, node_in_c),
+        lambda: (f"SELECT {quoted}.{verb}({holes})", [queue, *more, node]),
+        _first,
+    )
+
+
+def scale(schema: Optional[str], queue: str, n: Optional[int], node: Optional[str]) -> Operation[bool]:
+    """So many workers."""
+    return on_queue("scale", schema, queue, node, [None if n is None else whole(n, "n", 0, 1000)])

@@ -1,0 +1,109 @@
+"""A client's own connections: jobq_clients, one thread at a time for each, handed from thread to thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import contextmanager
+from ctypes import byref, c_void_p, sizeof
+from typing import Iterator, List, Optional
+
+from . import _native, errors
+from ._native import lib
+from ._operations import check, schema_name, text
+
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+
+
+class Pool:
+    """Opens connections as they are wanted, `most` at a time; a thread that finds none waits for one. `_open` counts those
+    that are idle and those in use for which the limit counts."""
+
+    def __init__(self, database: Optional[str], schema: Optional[str], most: int) -> None:
+        schema_name(schema)
+        self._database = text(database, "dsn") if database is not None else None
+        self._schema = schema.encode() if schema is not None else None
+        self._most = most
+        self._forget()
+        _pools.add(self)
+
+    def _forget(self) -> None:
+        """Also in a child of fork(): the connections are the parent's, and not even closed here, which would end them for
+        the parent, too."""
+        self._changed = threading.Condition()
+        self._idle: List[int] = []
+        self._open = 0
+        self._closed = False
+
+    def _connect(self) -> int:
+        options = _native.ClientOptions(sizeof(_native.ClientOptions), self._database, self._schema)
+        handle, err = c_void_p(), _native.Error()
+        check(lib.jobq_client_open(byref(options), byref(handle), byref(err)), err)
+        assert handle.value is not None
+        return handle.value
+
+    def _take(self, counts: bool) -> Optional[int]:
+        """An idle one; None: a new one may be opened. It counts as open from now on, or no longer."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise errors.StateError("the client is closed")
+                if self._idle:
+                    self._open -= not counts
+                    return self._idle.pop()
+                if not counts:
+                    return None
+                if self._open < self._most:
+                    self._open += 1
+                    return None
+                self._changed.wait()
+
+    def _give_back(self, handle: Optional[int], counts: bool) -> None:
+        with self._changed:
+            self._open -= counts
+            keep = handle is not None and not self._closed and self._open < self._most
+            if keep and handle is not None:
+                self._open += 1
+                self._idle.append(handle)
+            self._changed.notify()
+        if not keep and handle is not None:
+            lib.jobq_client_close(handle)
+
+    @contextmanager
+    def connection(self, counts: bool = True) -> Iterator[int]:
+        """A jobq_client, by its address. `counts`: the limit does; not for a call that may take long."""
+        pid = os.getpid()
+        handle = self._take(counts)
+        try:
+            if handle is None:
+                handle = self._connect()
+            yield handle
+        finally:
+            if os.getpid() == pid:
+                self._give_back(handle, counts)
+
+    def close(self) -> None:
+        """Closes what is idle; what is in use closes when it comes back."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._open -= len(idle)
+            self._changed.notify_all()
+        for handle in idle:
+            lib.jobq_client_close(handle)
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
+
+
+def _in_child() -> None:
+    for pool in list(_pools):
+        closed = pool.closed
+        pool._forget()
+        pool._closed = closed
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,119 @@
+"""``python -m jobq.worker MODULE…``: a worker process for jobqd."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import faulthandler
+import importlib
+import io
+import logging
+import os
+import sys
+import traceback
+from typing import NoReturn, Optional, Sequence
+
+from . import _native, _running
+from ._native import lib
+from .errors import JobqError, of_code
+from .handlers import handlers
+
+USAGE = """Runs the jobs of the @jobq.worker functions that the modules define. jobqd starts it:
+
+    [queue default]
+    command = python3 -m jobq.worker myapp.jobs
+"""
+
+EX_USAGE, EX_SOFTWARE = 64, 70
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobq.worker", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("modules", metavar="MODULE", nargs="+", help="a module, as import names it; the working directory is searched first")
+    parser.add_argument(
+        "--log-level", metavar="LEVEL", default="INFO", type=str.upper,
+        choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+        help="of the root logger, where the modules set none up themselves (default: INFO)",
+    )  # fmt: skip
+    return parser
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def leave_process(request: SystemExit) -> NoReturn:
+    """sys.exit() in a function ends the worker, as it would any process: jobqd restarts it, and charges the job. Where it
+    was called is the last that the record shows."""
+    traceback.print_exception(type(request), request, request.__traceback__, file=sys.stderr)
+    code = request.code
+    if code is None:
+        code = 0
+    elif not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    _flush()
+    logging.shutdown()
+    os._exit(code & 0xFF)
+
+
+def _set_up_output(level: str) -> None:
+    """Lines reach jobqd when they are written, and a crash in C leaves a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    faulthandler.enable()
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+def load(modules: Sequence[str]) -> None:
+    """Imports them, as the interpreter would: the working directory comes first."""
+    cwd = os.getcwd()
+    if cwd not in sys.path:
+        sys.path.insert(0, cwd)
+    for module in modules:
+        importlib.import_module(module)
+
+
+def run(modules: Sequence[str]) -> int:
+    """The worker's life. An exit code."""
+    try:
+        load(modules)
+    except Exception:
+        traceback.print_exc()
+        return EX_SOFTWARE
+    table = handlers()
+    if not table:
+        print(f"jobq.worker: {_running.no_handlers(' '.join(modules))}", file=sys.stderr)
+        return EX_USAGE
+    loop = _running.Loop()
+    rows = _running.kinds(table, loop, leave_process)
+    options = _native.WorkerOptions(
+        size=ctypes.sizeof(_native.WorkerOptions), kinds=rows, n_kinds=len(rows), fd=-1, max_frame=0
+    )
+    err = _native.Error()
+    code = lib.jobq_worker_run(ctypes.byref(options), ctypes.byref(err))
+    if code < 0:
+        failure = of_code(code, err.message.decode("utf-8", "replace"))
+        print(f"jobq.worker: {failure}", file=sys.stderr)
+    loop.close()
+    _flush()
+    return EX_SOFTWARE if code < 0 else 0
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The command line."""
+    options = _parser().parse_args(argv)
+    _set_up_output(options.log_level)
+    try:
+        return run(options.modules)
+    except JobqError as error:
+        print(f"jobq.worker: {error}", file=sys.stderr)
+        return EX_USAGE

@@ -1,0 +1,222 @@
+"""Functions that are jobs: ``@jobq.worker``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, TypeVar, Union, overload
+
+from .client import Client
+from .context import Context
+from .errors import InvalidError
+from .model import Enqueued, NewJob, Seconds, Unique, milliseconds
+from .validation import Parameters
+
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate, ParamSpec
+
+    P = ParamSpec("P")
+else:
+    P = TypeVar("P")
+
+R = TypeVar("R")
+
+#: After which delay a failed attempt is tried again: one for all, one for each attempt (the last for those beyond), or a
+#: function of the attempt's number.
+Backoff = Union[Seconds, Sequence[Seconds], Callable[[int], Seconds]]
+
+#: By kind.
+_handlers: "Dict[str, Handler[Any, Any]]" = {}
+
+
+# ---- the client for .enqueue() ----
+
+_client_lock = threading.Lock()
+_client: Optional[Client] = None
+
+
+def set_client(client: Optional[Client]) -> None:
+    """The client by which ``.enqueue()`` of decorated functions enqueues; None: as if none had been set."""
+    global _client
+    with _client_lock:
+        _client = client
+
+
+def get_client() -> Client:
+    """That client. Where none was set it is one on the database that ``JOBQ_DATABASE`` or ``DATABASE_URL`` names, else
+    libpq's ``PG*`` environment; ``JOBQ_SCHEMA`` names its schema."""
+    global _client
+    with _client_lock:
+        if _client is None:
+            database = os.environ.get("JOBQ_DATABASE") or os.environ.get("DATABASE_URL")
+            _client = Client(database, schema=os.environ.get("JOBQ_SCHEMA"))
+        return _client
+
+
+# ---- a function that is a job ----
+
+
+def _delays(backoff: Optional[Backoff]) -> Optional[Callable[[int], Seconds]]:
+    """A back-off as a function of the attempt's number."""
+    if backoff is None or callable(backoff):
+        return backoff
+    if isinstance(backoff, Sequence):
+        if not backoff or isinstance(backoff, str):
+            raise InvalidError(f"backoff must be seconds, a sequence of them or a function, got {backoff!r}")
+        delays = list(backoff)
+        for i, delay in enumerate(delays):
+            milliseconds(delay, f"backoff[{i}]", 0)
+        return lambda attempt: delays[min(attempt, len(delays)) - 1]
+    milliseconds(backoff, "backoff", 0)
+    constant = backoff
+    return lambda attempt: constant
+
+
+class Handler(Generic[P, R]):
+    """A function with what it is as a job. Called, it is the function; :meth:`enqueue` makes a job of the call."""
+
+    def __init__(
+        self,
+        function: Callable[..., R],
+        defaults: NewJob,
+        backoff: Optional[Backoff],
+        client: Optional[Client],
+        validate: bool,
+    ) -> None:
+        self.function = function
+        self.defaults = defaults
+        self.backoff = _delays(backoff)
+        self.client = client
+        self.parameters = Parameters(function, Context, validate)
+        self.is_coroutine = asyncio.iscoroutinefunction(function)
+        functools.update_wrapper(self, function)
+
+    @property
+    def kind(self) -> str:
+        """The job's kind."""
+        return self.defaults.kind
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self.function(*args, **kwargs)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """The call as a job that is not enqueued yet: for :meth:`jobq.Client.enqueue_many`. InvalidError when the function
+        would not take the arguments."""
+        return dataclasses.replace(self.defaults, args=self.parameters.bind(args, kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
+        """Enqueues the call, with the decorator's options and client. See :meth:`options` for others."""
+        return self.options().enqueue(*args, **kwargs)
+
+    def options(self, *, client: Optional[Client] = None, connection: Any = None, **options: Any) -> "Call[P, R]":
+        """The function with other options, those of :class:`jobq.NewJob`: ``resize.options(schedule_in=60).enqueue(path)``.
+        ``connection``: the application's own, see :class:`jobq.Client`."""
+        known = {field.name for field in dataclasses.fields(NewJob)} - {"kind", "args"}
+        for name in options:
+            if name not in known:
+                raise InvalidError(f"there is no option {name!r}; allowed are {', '.join(sorted(known))}")
+        return Call(self, dataclasses.replace(self.defaults, **options), client, connection)
+
+    def __repr__(self) -> str:
+        return f"<jobq.Handler {self.kind} of {getattr(self.function, '__qualname__', self.function)}>"
+
+
+class Call(Generic[P, R]):
+    """A decorated function with options for one call, or several."""
+
+    def __init__(self, handler: Handler[P, R], defaults: NewJob, client: Optional[Client], connection: Any) -> None:
+        self._handler = handler
+        self._defaults = defaults
+        self._client = client
+        self._connection = connection
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """As :meth:`Handler.job`."""
+        return dataclasses.replace(self._defaults, args=self._handler.parameters.bind(args, kwargs))
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
+        """As :meth:`Handler.enqueue`."""
+        job = self.job(*args, **kwargs)
+        client = self._client or self._handler.client or get_client()
+        return client.enqueue_job(job, connection=self._connection)
+
+
+class _Decorator:
+    """``worker(…)``: the type of what decorates. A first parameter that is the context is no argument of the job."""
+
+    def __init__(self, make: Callable[[Callable[..., Any]], Any]) -> None:
+        self._make = make
+
+    @overload
+    def __call__(self, function: "Callable[Concatenate[Context, P], R]") -> "Handler[P, R]": ...
+
+    @overload
+    def __call__(self, function: "Callable[P, R]") -> "Handler[P, R]": ...
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        return self._make(function)
+
+
+def worker(
+    kind: str,
+    *,
+    queue: str = "default",
+    priority: int = 0,
+    max_attempts: int = 20,
+    timeout: Optional[Seconds] = None,
+    backoff: Optional[Backoff] = None,
+    unique: Union[Unique, bool, None] = None,
+    tags: Sequence[str] = (),
+    client: Optional[Client] = None,
+    validate: bool = True,
+) -> _Decorator:
+    """Makes a function, or a coroutine function, the handler of a kind of job, and gives it ``.enqueue()``.
+
+    ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. ``backoff``: the
+    delay after a failed attempt: seconds, a sequence of them (the last for all attempts beyond), or a function of the
+    attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether a
+    job's arguments are checked and converted by the function's annotations before it runs.
+
+    Raises :class:`InvalidError`: the kind has a handler already, or an option is wrong.
+    """
+    if not isinstance(kind, str):
+        raise InvalidError(f"kind must be a str, as in @jobq.worker(\"resize\"), got {kind!r:.100}")
+    defaults = NewJob(
+        kind, queue=queue, priority=priority, max_attempts=max_attempts, timeout=timeout, unique=unique, tags=tags
+    )
+    check_job(defaults)
+
+    def make(function: Callable[..., Any]) -> Handler[Any, Any]:
+        there = _handlers.get(kind)
+        if there is not None and _place(there.function) != _place(function):
+            raise InvalidError(f"kind {kind!r} has a handler already: {'.'.join(_place(there.function))}")
+        handler: Handler[Any, Any] = Handler(function, defaults, backoff, client, validate)
+        _handlers[kind] = handler
+        return handler
+
+    return _Decorator(make)
+
+
+def check_job(job: NewJob) -> None:
+    """Raises InvalidError where enqueueing it would, as far as that can be told without the database."""
+    from . import _native, _operations
+
+    _operations.fill(_native.Job(), job, None)
+
+
+def _place(function: Callable[..., Any]) -> "tuple[str, str]":
+    """Where a function is from; the same again after a reload of its module, and in what ran as __main__."""
+    module = getattr(function, "__module__", "") or ""
+    if module == "__main__":
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        module = spec.name if spec is not None else module
+    return module, getattr(function, "__qualname__", repr(function))
+
+
+def handlers() -> "Dict[str, Handler[Any, Any]]":
+    """All handlers, by kind."""
+    return dict(_handlers)

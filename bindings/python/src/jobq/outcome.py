@@ -1,0 +1,45 @@
+"""How a job ends when it does not simply return or fail: exceptions for its function to raise."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from .model import Seconds, milliseconds
+
+
+class Outcome(Exception):
+    """The base of all."""
+
+
+class Snooze(Outcome):
+    """Not yet: again after so many seconds (or a timedelta). Not counted as an attempt."""
+
+    def __init__(self, after: Seconds) -> None:
+        super().__init__(f"snoozed for {after}")
+        self.after_ms = milliseconds(after, "after", 0)
+
+
+class Retry(Outcome):
+    """It failed: again after so many seconds (or a timedelta), while attempts are left; None: after the back-off.
+    ``reason``: one line; without one, what it was raised `from`."""
+
+    def __init__(self, after: Optional[Seconds] = None, reason: Optional[str] = None) -> None:
+        super().__init__(reason or "to be tried again")
+        self.after_ms = -1 if after is None else milliseconds(after, "after", 0)
+        self.reason = reason
+
+
+class Discard(Outcome):
+    """Never again: the job ends as discarded. ``reason``: one line."""
+
+    def __init__(self, reason: Optional[str] = None) -> None:
+        super().__init__(reason or "discarded")
+        self.reason = reason
+
+
+class Cancel(Outcome):
+    """Stopped, as asked or by itself: the job ends as cancelled. ``reason``: one line."""
+
+    def __init__(self, reason: Optional[str] = None) -> None:
+        super().__init__(reason or "cancelled")
+        self.reason = reason

@@ -1,0 +1,133 @@
+"""jobq.aio, on connections of its own and of the application's."""
+
+import asyncio
+import datetime
+import time
+
+import psycopg
+import pytest
+
+import jobq
+import jobq.aio
+from jobq import testing
+
+UTC = datetime.timezone.utc
+
+
+def test_every_method(db):
+    async def main():
+        async with jobq.aio.Client(db.uri) as client:
+            assert client.schema == "jobq"
+            job = await client.enqueue("resize", {"n": 1}, queue="media", priority=3, unique_key="k", schedule_in=60)
+            assert (await client.enqueue("resize", unique_key="k")).conflict == "ignored"
+            info = await client.get(job)
+            assert (info.args, info.queue, info.priority, info.state) == ({"n": 1}, "media", 3, "scheduled")
+            assert await client.cancel(job) is True
+            assert await client.retry(job) is True
+            assert await client.delete(job) is True
+            made = await client.enqueue_many([{"kind": "a"}, jobq.NewJob("b", {"user": 1}), jobq.NewJob("c")])
+            assert [one.inserted for one in made] == [True] * 3
+            assert await client.enqueue_many([]) == []
+            assert (await client.enqueue_job(jobq.NewJob("d"))).inserted
+            assert await client.cancel_many(kind="a") == 1
+            assert await client.retry_many(kind="a") == 1
+            assert await client.purge({"user": 1}) == 1
+            assert await client.delete_many(all=True) == 3
+            assert await client.pause("mail") and await client.resume("mail")
+            assert await client.scale("mail", 3, node="n") and await client.scale("mail", None, node="n")
+            with pytest.raises(jobq.NotFoundError):
+                await client.get(job)
+            with pytest.raises(jobq.InvalidError, match="priority"):
+                await client.enqueue("a", priority=10)
+    asyncio.run(main())
+
+
+def test_the_loop_goes_on(db):
+    """While a call waits for a lock, and while many tasks wait for jobs."""
+    async def main():
+        async with jobq.aio.Client(db.uri, max_connections=2) as client:
+            job = await client.enqueue("a")
+            with db.connect(autocommit=False) as locker:
+                locker.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", (job.id,))
+                blocked = asyncio.ensure_future(client.cancel(job))
+                for _ in range(200):
+                    await asyncio.sleep(0)
+                await client.enqueue("b")
+                assert not blocked.done()
+            assert await blocked is True
+            other = await client.enqueue("c")
+            waits = [asyncio.ensure_future(client.wait(other, 60)) for _ in range(20)]
+            await client.enqueue("d")
+            assert await client.cancel(other)
+            assert {info.state for info in await asyncio.gather(*waits)} == {"cancelled"}
+    asyncio.run(main())
+
+
+def test_wait(db):
+    async def main():
+        async with jobq.aio.Client(db.uri) as client:
+            job = await client.enqueue("a")
+            began = time.monotonic()
+            with pytest.raises(jobq.TimedOutError, match="is available after 0.2 s"):
+                await client.wait(job, 0.2)
+            assert time.monotonic() - began >= 0.2
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.wait(job), 0.05)
+            with pytest.raises(jobq.NotFoundError):
+                await client.wait(job.id + 1, 1)
+            with pytest.raises(jobq.InvalidError, match="timeout must be"):
+                await client.wait(job, -1)
+    asyncio.run(main())
+
+
+def test_psycopg(db):
+    async def main():
+        async with jobq.aio.Client("host=/nonexistent") as client:
+            conn = await psycopg.AsyncConnection.connect(db.uri)
+            lost = await client.enqueue("lost", connection=conn)
+            assert (await client.get(lost, connection=conn)).kind == "lost"
+            await conn.rollback()
+            await client.enqueue("one", {"n": 1}, schedule_in=60, connection=conn)
+            await client.enqueue_many([{"kind": "two"}], connection=conn)
+            assert db.value("SELECT count(*) FROM jobq.jobs") == 0
+            await conn.commit()
+            with pytest.raises(jobq.NotFoundError):
+                await client.cancel(4711, connection=conn)
+            await conn.rollback()
+            await conn.close()
+            with pytest.raises(jobq.InvalidError, match="connection must be a psycopg AsyncConnection"):
+                await client.enqueue("a", connection=object())
+            with psycopg.connect(db.uri) as sync, pytest.raises(jobq.InvalidError, match="AsyncConnection"):
+                await client.enqueue("a", connection=sync)
+    asyncio.run(main())
+    assert db.query("SELECT kind FROM jobq.jobs ORDER BY id") == [("one",), ("two",)]
+
+
+def test_an_asynchronous_connection_is_not_for_the_synchronous_client(db, client):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(db.uri) as conn:
+            with pytest.raises(jobq.InvalidError, match="for an asynchronous connection there is jobq.aio"):
+                client.enqueue("a", connection=conn)
+    asyncio.run(main())
+
+
+def test_inline(db):
+    from app import jobs
+
+    async def main():
+        async with jobq.aio.Client(db.uri) as client:
+            with testing.inline() as ran:
+                await client.enqueue("echo", {"a": 1})
+                await client.enqueue_many([jobs.noop.job()])
+            assert [job.kind for job in ran] == ["echo", "noop"]
+    asyncio.run(main())
+
+
+def test_a_closed_client(db):
+    async def main():
+        client = jobq.aio.Client(db.uri)
+        await client.enqueue("a")
+        await client.close()
+        with pytest.raises((jobq.StateError, RuntimeError)):
+            await client.enqueue("a")
+    asyncio.run(main())

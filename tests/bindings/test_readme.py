@@ -1,0 +1,72 @@
+"""The README's tutorial, pasted as it stands; its other code is compiled, and run where it stands alone."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+README = (ROOT / "bindings" / "python" / "README.md").read_text()
+
+
+def blocks(text):
+    """(language, text), in their order."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.S | re.M)
+
+
+def section(title):
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_tutorial(jobqd_program, tmp_path):
+    """In a folder that has a checkout's bindings, with jobqd on PATH; what apt would install is there already."""
+    for name in ("libjobq", "include", "bindings"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    for name in ("CMakeLists.txt", "LICENSE"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    folder = tmp_path
+    while folder != folder.parent:  # the embedded database runs as another user, who must get there
+        os.chmod(folder, folder.stat().st_mode | 0o011)
+        folder = folder.parent
+    script = ["set -em", f"cd {tmp_path}"]  # -m: %1 is a job's name, as in a terminal
+    for language, text in blocks(section("Two minutes")):
+        if language == "sh":
+            script += [line for line in text.splitlines() if not line.startswith("apt-get ")]
+        else:
+            name = re.match(r"[#;] (\S+)\n", text).group(1)
+            (tmp_path / name).write_text(text)
+    script += ["wait"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBQ_", "PG")) or name == "JOBQ_PG_BINDIR"}
+    path = f"{pathlib.Path(jobqd_program).parent}:/usr/bin:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, timeout=280, env={**kept, "PATH": path})
+    log = (tmp_path / "jobqd.log").read_text() if (tmp_path / "jobqd.log").exists() else ""
+    assert done.returncode == 0, done.stdout + done.stderr + log
+    assert "\ncompleted {'greeted': 'world'}\n" in done.stdout
+    assert len(re.findall("job 1 .*hello world", done.stdout)) == 2
+    assert log.endswith("jobqd: ended\n")
+
+
+def test_the_enqueue_examples(db, monkeypatch):
+    import jobq
+    (_, plain), (_, own) = [block for block in blocks(section("Enqueue"))]
+    names = {}
+    exec(plain.replace("postgresql:///app", db.uri), names)
+    assert db.value("SELECT count(*) FROM jobq.all_jobs") == 1002
+    db.query("CREATE TABLE photos (path text)")
+    import psycopg
+    exec(own.replace("postgresql:///app", db.uri), {**names, "psycopg": psycopg})
+    assert db.value("SELECT count(*) FROM jobq.jobs WHERE kind = 'resize'") == 1
+    assert isinstance(names["client"], jobq.Client)
+    names["client"].close()
+
+
+@pytest.mark.parametrize("title", ["Work", "Test", "Recipes"])
+def test_the_other_examples_compile(title):
+    found = blocks(section(title))
+    assert found
+    for language, text in found:
+        assert language == "python"
+        compile(text, title, "exec")

@@ -21,7 +21,6 @@ enum { START_MS = 60000, STOP_MS = 60000, POLL_US = 1000, TOLD_BYTES = 4096 };
 
 /* ---- Starting it ---- */
 
-/* argv of the worker, as the configuration writes it. */
 static int
 put_config(const char *path, const struct bench *bench,
            const struct bench_daemon_options *options, char *self, jobq_error *err)
@@ -29,7 +28,10 @@ put_config(const char *path, const struct bench *bench,
     char bench_word[] = "bench", worker_word[] = "worker";
     char *const words[] = {self, bench_word, worker_word, NULL};
     struct jobq__buf command = {0};
-    words_join(&command, words);
+    if (options->command != NULL)
+        jobq__buf_adds(&command, options->command);
+    else
+        words_join(&command, words);
     const char *text = jobq__buf_cstr(&command);
     FILE *file = text != NULL ? fopen(path, "we") : NULL;
     bool failed =

@@ -17,6 +17,7 @@ struct bench_daemon {
 };
 
 struct bench_daemon_options {
+    const char *command; /* a worker of somebody else's; NULL: `jobqd bench worker` */
     int64_t workers;
     bool keep;
     bool notify;

@@ -14,10 +14,11 @@
 #include "libjobq/error.h"
 
 extern const char sql_bench_left[], sql_bench_tenths[], sql_bench_updates[],
-    sql_bench_backend[];
+    sql_bench_backend[], sql_bench_span[];
 
 enum {
     STUCK_MS = 60000,
+    FOREIGN_S = 1800, /* a worker of somebody else's, to the end */
     POLL_US = 2000,
     NEAR_POLL_US = 200,
     NEAR = 8192, /* more jobs than can be in jobqd's hands; the last ones are looked at */
@@ -25,6 +26,7 @@ enum {
 };
 
 struct drain_options {
+    const char *command; /* NULL: our own worker */
     int64_t jobs;
     int64_t workers;
     int64_t rounds;
@@ -98,6 +100,30 @@ bench_wait_drained(struct bench *bench, struct bench_daemon *daemon, int64_t job
         if (rc == 0 && left != 0)
             rc = bench_pause_us(NEAR_POLL_US, err);
     }
+    return rc;
+}
+
+/* A foreign worker tells us nothing: the end is seen in the table, and the time is read
+ * from the history. Looks that find thousands of jobs left are cheap, too. */
+static int
+wait_foreign(struct bench *bench, struct bench_daemon *daemon, double *seconds,
+             jobq_error *err)
+{
+    int64_t last = 0, left = 1, us = 0;
+    int64_t until = bench_now_ns() + FOREIGN_S * INT64_C(1000000000);
+    int rc = 0;
+    while (rc == 0 && left != 0) {
+        rc = bench_value(bench, sql_bench_left, &last, &left, err);
+        if (rc == 0)
+            rc = bench_daemon_check(daemon, err);
+        if (rc == 0 && bench_now_ns() > until)
+            rc = jobq__error(err, JOBQ_ESTATE, "jobs are left after %d s", FOREIGN_S);
+        if (rc == 0 && left != 0)
+            rc = bench_pause_us(POLL_US * 5, err);
+    }
+    if (rc == 0)
+        rc = bench_value(bench, sql_bench_span, NULL, &us, err);
+    *seconds = (double)us / 1e6;
     return rc;
 }
 
@@ -189,10 +215,14 @@ pass(struct bench *bench, const struct drain_options *options, struct drain_resu
     if (rc == 0)
         rc = bench_daemon_start(
             &daemon, bench,
-            &(struct bench_daemon_options){
-                .workers = options->workers, .keep = options->keep, .notify = true},
+            &(struct bench_daemon_options){.command = options->command,
+                                           .workers = options->workers,
+                                           .keep = options->keep,
+                                           .notify = true},
             err);
-    if (rc == 0)
+    if (rc == 0 && options->command != NULL)
+        rc = wait_foreign(bench, &daemon, &out->seconds, err);
+    else if (rc == 0)
         rc = bench_wait_drained(bench, &daemon, options->jobs, &end_ns, err);
     if (rc == 0)
         rc = bench_wal(bench, &wal_after, err);
@@ -201,7 +231,8 @@ pass(struct bench *bench, const struct drain_options *options, struct drain_resu
     if (rc != 0)
         bench_daemon_tell(&daemon);
     int stopped = bench_daemon_stop(&daemon, rc == 0 ? err : NULL);
-    out->seconds = (double)(end_ns - atomic_load(&bench->shared->first_ns)) / 1e9;
+    if (options->command == NULL)
+        out->seconds = (double)(end_ns - atomic_load(&bench->shared->first_ns)) / 1e9;
     out->wal_bytes = (double)(wal_after - wal_before);
     return rc == 0 ? stopped : rc;
 }
@@ -257,7 +288,9 @@ report_result(struct report *report, const struct drain_options *options,
     report_int(report, "jobqd_rss_kb", result->rss_kb);
     report_int(report, "jobqd_peak_rss_kb", result->peak_kb);
     report_real(report, "jobqd_cpu_us_per_job", result->daemon_cpu_s * 1e6 / jobs, 2);
-    report_real(report, "workers_cpu_us_per_job", result->workers_cpu_s * 1e6 / jobs, 2);
+    if (options->command == NULL)
+        report_real(report, "workers_cpu_us_per_job", result->workers_cpu_s * 1e6 / jobs,
+                    2);
     report_real(report, "backend_cpu_us_per_job", result->backend_cpu_s * 1e6 / jobs, 2);
     if (!options->vacuum_held)
         return;
@@ -316,6 +349,8 @@ measure(struct bench *bench, const struct drain_options *options, jobq_error *er
     report_int(report, "jobs", options->jobs);
     report_int(report, "workers", options->workers);
     report_text(report, "keep", options->keep ? "all" : "none");
+    if (options->command != NULL)
+        report_text(report, "command", options->command);
     if (rc == 0 && options->explain)
         rc = bench_explain_claim(bench, 1000000, err);
     report_list(report, "rounds");
@@ -344,6 +379,7 @@ static int
 parse(const struct cli *cli, struct drain_options *options, jobq_error *err)
 {
     *options = (struct drain_options){.jobs = 200000, .rounds = 1};
+    options->command = cli_get(cli, "command");
     options->with_limit = cli_has(cli, "with-limit");
     options->vacuum_held = cli_has(cli, "vacuum-held");
     options->explain = cli_has(cli, "explain");
@@ -360,6 +396,11 @@ parse(const struct cli *cli, struct drain_options *options, jobq_error *err)
             "--vacuum-held needs --keep all and at least %d jobs: the claims' "
             "times are read from the history",
             TENTHS);
+    if (rc == 0 && options->command != NULL && !options->keep)
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "--command needs --keep all: its time is read from the history");
+    if (rc == 0 && options->command != NULL && strchr(options->command, '\n') != NULL)
+        rc = jobq__error(err, JOBQ_EINVAL, "--command must be one line");
     return rc;
 }
 
@@ -380,6 +421,9 @@ run(struct cli *cli)
 static const struct cli_option options_table[] = {
     {"jobs", "N", "how many jobs (200000)"},
     {"workers", "N", "worker processes (as many as processors)"},
+    {"command", "COMMAND",
+     "a worker of yours, as `command =` has it, instead of one in C; the jobs' kind is "
+     "noop, their args are {\"n\": 1} and so on"},
     {"keep", "WORD", "whether completed jobs go to the history: all or none (all)"},
     {"rounds", "N", "measure so often, each time on a fresh schema (1)"},
     {"with-limit", NULL, "before each round, what `bench limit` measures, and the ratio"},
@@ -395,7 +439,8 @@ const struct command bench_drain = {
     .summary = "Jobs a second of a whole jobqd with worker processes, from a backlog",
     .details =
         "The backlog is inserted by one statement and analyzed, not vacuumed. The clock "
-        "runs from the first\nhandler's start to the last ack's commit. The write-ahead "
+        "runs from the first\nhandler's start to the last ack's commit; with --command from "
+        "the first claim. The write-ahead "
         "log counts all that the server wrote meanwhile.\n",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,

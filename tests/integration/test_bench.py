@@ -124,3 +124,13 @@ def test_a_wrong_command_line(cli, args, message):
 def test_the_worker_is_for_bench_alone(cli):
     refused = cli("bench", "worker", code=65)
     assert refused.stderr == "jobqd bench worker: JOBQ_BENCH_SHARED is not set: bench's own workers alone run this\n"
+
+
+def test_drain_with_a_worker_of_somebody_elses(cli, empty_db, programs):
+    command = programs("noop_worker")
+    report = measure(cli, "drain", "--jobs", 2000, "--workers", 2, "--command", command, "--database", empty_db.uri)
+    assert report["command"] == command
+    (first,) = report["rounds"]
+    assert first["n_tup_upd"] == 2000 and first["jobs_per_s"] > 0 and "workers_cpu_us_per_job" not in first
+    refused = cli("bench", "drain", "--command", command, "--keep", "none", "--database", empty_db.uri, code=64)
+    assert "--command needs --keep all" in refused.stderr

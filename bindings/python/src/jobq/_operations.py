@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import datetime
 import re
+import struct
 from ctypes import byref, c_char_p, c_int, c_int64, pointer
 from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
@@ -147,6 +148,10 @@ def native_unique(unique: Unique) -> _native.Unique:
 _SIZE = ctypes.sizeof(_native.Job)
 
 
+#: What a job has when it says nothing, in the order of NewJob.
+_PLAIN = tuple(NewJob("").__dict__.values())[2:]
+
+
 def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
     """Writes a job into C's structure. What is not set stays zero, which is JOBQ_JOB_INIT; the structure keeps what it
     refers to."""
@@ -155,16 +160,35 @@ def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
     native.kind = text(job.kind, "kind")
     if job.args is not None:
         native.args = encoding.dump_object(job.args, "args").encode()
-    if job.queue != "default":
-        native.queue = text(job.queue, "queue")
-    if job.priority != 0:
-        native.priority = whole(job.priority, "priority", 0, 9)
-    if job.max_attempts != 20:
-        native.max_attempts = whole(job.max_attempts, "max_attempts", 1, 1000)
+    if tuple(job.__dict__.values())[2:] != _PLAIN:
+        _fill_options(native, job)
+
+
+def _fill_options(native: Any, job: NewJob) -> None:
+    native.queue = text(job.queue, "queue")
+    native.priority = whole(job.priority, "priority", 0, 9)
+    native.max_attempts = whole(job.max_attempts, "max_attempts", 1, 1000)
+    native.on_conflict = ON_CONFLICT[on_conflict_of(job)]
     if job.meta is not None:
         native.meta = encoding.dump_object(job.meta, "meta").encode()
     if job.timeout is not None:
         native.timeout_ms = milliseconds(job.timeout, "timeout", 1, 2**31 - 1)
+    _fill_times(native, job)
+    for name in ("key", "unique_key"):
+        if getattr(job, name) is not None:
+            setattr(native, name, text(getattr(job, name), name))
+    if job.tags:
+        tags = names(job.tags, "tags")
+        native.tags = string_array(tags)
+        native.n_tags = len(tags)
+    unique = unique_of(job)
+    if unique is not None:
+        native.unique_by = pointer(native_unique(unique))
+    if job.replace is not None:
+        native.replace = encoding.dumps(job.replace, "replace").encode()
+
+
+def _fill_times(native: Any, job: NewJob) -> None:
     for verb in ("schedule", "expires"):
         if getattr(job, f"{verb}_in") is not None and getattr(job, f"{verb}_at") is not None:
             raise InvalidError(f"{verb}_in and {verb}_at exclude each other")
@@ -180,21 +204,6 @@ def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
         native.expires_at_us = microseconds(job.expires_at, "expires_at")
         if job.schedule_at is not None and job.expires_at <= job.schedule_at:
             raise InvalidError(f"expires_at must be after schedule_at, {job.schedule_at}; got {job.expires_at}")
-    if job.key is not None:
-        native.key = text(job.key, "key")
-    if job.unique_key is not None:
-        native.unique_key = text(job.unique_key, "unique_key")
-    if job.tags:
-        tags = names(job.tags, "tags")
-        native.tags = string_array(tags)
-        native.n_tags = len(tags)
-    unique = unique_of(job)
-    if unique is not None:
-        native.unique_by = pointer(native_unique(unique))
-    if job.on_conflict is not OnConflict.IGNORE:
-        native.on_conflict = ON_CONFLICT[on_conflict_of(job)]
-    if job.replace is not None:
-        native.replace = encoding.dumps(job.replace, "replace").encode()
 
 
 # As SQL has it: column, the cast of its parameter.
@@ -320,6 +329,11 @@ def enqueue(schema: Optional[str], job: NewJob) -> Operation[Enqueued]:
     )
 
 
+#: jobq_enqueued, many times as fast as ctypes reads it.
+_ENQUEUED = struct.Struct("@qi0q")
+assert _ENQUEUED.size == ctypes.sizeof(_native.Enqueued)
+
+
 def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[List[Enqueued]]:
     """Many, all or nothing."""
     quoted = schema_name(schema)
@@ -335,7 +349,7 @@ def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[Lis
     def call(function: Any, on: int) -> List[Enqueued]:
         out, err = (_native.Enqueued * n)(), _native.Error()
         check(function(on, native, n, out, byref(err)), err)
-        return [Enqueued(row.id, CONFLICTS[row.conflict]) for row in out]
+        return [Enqueued(id, CONFLICTS[conflict]) for id, conflict in _ENQUEUED.iter_unpack(out)]
 
     def statement() -> Statement:
         all_members = [members_of(job) for job in jobs]

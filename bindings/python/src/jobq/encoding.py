@@ -50,7 +50,10 @@ def _default(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r:.100} has no JSON form")
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default).encode
+# What goes round in a circle ends as a RecursionError.
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_default
+).encode
 
 
 def dumps(value: Any, what: str = "the value") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from . import encoding
 from .errors import InvalidError
@@ -92,7 +92,7 @@ class OnConflict(str, enum.Enum):
 Replace = Union[Sequence[str], Mapping[str, Sequence[str]]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class NewJob:
     """A job to enqueue, for :meth:`jobq.Client.enqueue_many`; what is not set has the database's default.
 
@@ -123,8 +123,7 @@ class NewJob:
     meta: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """What came of a job. ``conflict``: "" when it is new, "ignored" or "replaced" when it was there already: then ``id`` is
     the one that was there. Wherever an id is wanted, this can be given."""
 
@@ -139,7 +138,8 @@ class Enqueued:
     def __int__(self) -> int:
         return self.id
 
-    __index__ = __int__
+    def __index__(self) -> int:
+        return self.id
 
 
 JobId = Union[int, Enqueued, "JobInfo"]

@@ -187,7 +187,7 @@ async def coroutine(n: int) -> int:
     return n
 """)
     library = os.environ["JOBQ_LIBRARY"]
-    jobqd(db, {"default": {"command": f"{python} -m jobq.worker jobs", "working_directory": str(tmp_path),
+    jobqd(db, {"default": {"command": f"{python} -m jobq.worker jobs", "working_directory": str(tmp_path), "preload": "on",
                            "env": f"JOBQ_LIBRARY={library} PYTHONPATH={PACKAGE / 'src'} PYTHONDONTWRITEBYTECODE=1"}})
     said = run(python, "-c", f"""
 import datetime, sys

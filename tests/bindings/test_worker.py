@@ -266,6 +266,28 @@ def test_records_have_the_job():
     assert (record.jobq_id, record.jobq_kind, record.jobq_attempt) == (None, None, None)
 
 
+# ---- preload ----
+
+@pytest.mark.parametrize("preload", ["on", "off"])
+def test_preload(client, jobqd, db, queue, preload):
+    """The modules are imported once, for all workers; each has its own random numbers, threads and connections."""
+    node = jobqd(db, {"default": queue(env=f"JOBQ_DATABASE={db.uri}", preload=preload, concurrency=3, mailbox=1, max_crashes=1)})
+    client.enqueue("noop")
+    results = {}
+    while len(results) < 3:
+        for job in client.enqueue_many([jobq.NewJob("preloaded")] * 20):
+            result = client.wait(job, 60).result
+            results[result["pid"]] = result
+            assert (result["thread"], result["threads"]) == (True, 1)
+            assert client.wait(result["child"], 60).state == "completed"
+    assert len({result["loaded_by"] for result in results.values()}) == (1 if preload == "on" else 3)
+    assert len({result["random"] for result in results.values()}) == 3
+    assert only_error(client, "segfault").kind == "crash"
+    assert only_error(client, "coroutine_raises").error == "ValueError: in a coroutine"
+    assert ended(client, "coroutine", {"n": 1}).result["n"] == 1
+    node.stop()
+
+
 # ---- the program ----
 
 def worker(queue, *args, env=None):

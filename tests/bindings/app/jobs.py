@@ -241,3 +241,20 @@ async def coroutine_raises() -> None:
 @jobq.worker("parent")
 def parent(n: int) -> int:
     return noop.enqueue().id
+
+
+# ---- preload ----
+
+LOADED_BY = os.getpid()
+
+
+@jobq.worker("preloaded")
+def preloaded() -> Dict[str, Any]:
+    """What a worker that was forked must have of its own."""
+    import random
+    started = threading.Event()
+    thread = threading.Thread(target=started.set)
+    thread.start()
+    thread.join()
+    return {"loaded_by": LOADED_BY, "pid": os.getpid(), "random": random.random(), "thread": started.is_set(),
+            "threads": threading.active_count(), "child": noop.enqueue().id}

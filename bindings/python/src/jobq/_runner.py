@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _imp
 import argparse
 import ctypes
 import faulthandler
@@ -11,7 +12,7 @@ import logging
 import os
 import sys
 import traceback
-from typing import NoReturn, Optional, Sequence
+from typing import Callable, NoReturn, Optional, Sequence
 
 from . import _native, _running
 from ._native import lib
@@ -82,6 +83,20 @@ def load(modules: Sequence[str]) -> None:
         importlib.import_module(module)
 
 
+def _became_a_worker(pid: int) -> Callable[[Optional[int]], int]:
+    """What libjobq calls in each worker before its first job. With `preload` it has forked it from the process that did the
+    imports, as C does; the interpreter has to be told, as os.fork() would: its locks, its threads, and whoever has asked
+    (os.register_at_fork) for random numbers of their own, or connections."""
+
+    def on_fork(data: Optional[int]) -> int:
+        if os.getpid() != pid:
+            _imp.acquire_lock()  # PyOS_BeforeFork would have, and the next one lets go of it
+            ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+
+    return on_fork
+
+
 def run(modules: Sequence[str]) -> int:
     """The worker's life. An exit code."""
     try:
@@ -96,7 +111,12 @@ def run(modules: Sequence[str]) -> int:
     loop = _running.Loop()
     rows = _running.kinds(table, loop, leave_process)
     options = _native.WorkerOptions(
-        size=ctypes.sizeof(_native.WorkerOptions), kinds=rows, n_kinds=len(rows), fd=-1, max_frame=0
+        size=ctypes.sizeof(_native.WorkerOptions),
+        kinds=rows,
+        n_kinds=len(rows),
+        fd=-1,
+        max_frame=0,
+        on_fork=_native.HOOK(_became_a_worker(os.getpid())),
     )
     err = _native.Error()
     code = lib.jobq_worker_run(ctypes.byref(options), ctypes.byref(err))

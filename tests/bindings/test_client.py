@@ -80,6 +80,8 @@ def test_what_a_python_program_has_becomes_json(db, client):
     ({"args": {"x": b"bytes"}}, "args cannot be written as JSON: bytes b'bytes' has no JSON form"),
     ({"args": {"x": object}}, "args cannot be written as JSON"),
     ({"args": {"x": "\0"}}, "args"),
+    ({"args": {"x": "\ud800"}}, "args cannot be written as JSON: .*surrogates not allowed"),
+    ({"args": {("a", "b"): 1}}, "args cannot be written as JSON: keys must be str"),
     ({"meta": "{}"}, "meta must be a JSON object"),
     ({"queue": ""}, "queue must"),
     ({"priority": 10}, "priority must be a whole number from 0 to 9, got 10"),
@@ -370,13 +372,15 @@ def test_waits_do_not_use_up_the_connections(db):
             assert not thread.is_alive()
 
 
-def test_a_lost_connection_is_made_anew(db, client):
+@pytest.mark.parametrize("call", [lambda client: client.enqueue("a").inserted, lambda client: client.pause("mail"),
+                                  lambda client: client.cancel_many(all=True) == 1], ids=["enqueue", "pause", "cancel_many"])
+def test_a_lost_connection_is_made_anew(db, client, call):
     client.enqueue("a")
     ours = db.query("SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE application_name = 'jobq' AND datname = current_database()")
     assert len(ours) == 1
     wait_for(lambda: not os.path.exists(f"/proc/{ours[0][0]}"))
-    assert client.enqueue("a").inserted
+    assert call(client) is True
 
 
 def test_a_child_of_fork_has_connections_of_its_own(db, client):

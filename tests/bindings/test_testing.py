@@ -96,6 +96,10 @@ def test_functions_that_cannot_be_jobs():
     with pytest.raises(jobq.InvalidError, match="the annotations of unknown cannot be read"):
         jobq.worker("unknown")(unknown)
 
+    def known_context(context: "jobq.Context", a: "NoSuchType"):  # noqa: F821
+        return [context.job.id, a]
+    assert testing.perform(jobq.worker("known_context", validate=False)(known_context), {"a": 1}).result == [1, 1]
+
 
 def test_no_job_is_running():
     with pytest.raises(jobq.StateError, match="no job is running here"):

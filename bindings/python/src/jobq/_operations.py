@@ -54,7 +54,7 @@ class Operation(Generic[T]):
         on_client: Optional[Callable[[int], T]] = None,
     ) -> None:
         self.on_conn = on_conn
-        self.on_client = on_client or (lambda client: on_conn(lib.jobq_client_conn(client)))
+        self.on_client = on_client or (lambda client: on_conn(_conn_of(client)))
         self.statement = statement
         self.read = read
 
@@ -64,6 +64,19 @@ def check(code: int, err: _native.Error) -> None:
     if code < 0:
         message = err.message.decode("utf-8", "replace")
         raise errors.of_code(code, message, err.sqlstate.decode("ascii", "replace"))
+
+
+def _conn_of(client: int) -> int:
+    """The client's PGconn. What goes by it does not make a lost connection anew, as the client's own calls do: so one of
+    those comes first, a look for a job that there is not."""
+    info, err = ctypes.POINTER(_native.JobInfo)(), _native.Error()
+    code = lib.jobq_client_job_get(client, 2**63 - 1, byref(info), byref(err))
+    if code == 0:
+        lib.jobq_job_info_free(info)
+    elif code != errors.ENOTFOUND:
+        check(code, err)
+    conn: int = lib.jobq_client_conn(client)
+    return conn
 
 
 def schema_name(schema: Optional[str]) -> str:
@@ -159,7 +172,7 @@ def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
     native.schema = schema
     native.kind = text(job.kind, "kind")
     if job.args is not None:
-        native.args = encoding.dump_object(job.args, "args").encode()
+        native.args = encoding.to_bytes(encoding.dump_object(job.args, "args"), "args")
     if tuple(job.__dict__.values())[2:] != _PLAIN:
         _fill_options(native, job)
 
@@ -170,7 +183,7 @@ def _fill_options(native: Any, job: NewJob) -> None:
     native.max_attempts = whole(job.max_attempts, "max_attempts", 1, 1000)
     native.on_conflict = ON_CONFLICT[on_conflict_of(job)]
     if job.meta is not None:
-        native.meta = encoding.dump_object(job.meta, "meta").encode()
+        native.meta = encoding.to_bytes(encoding.dump_object(job.meta, "meta"), "meta")
     if job.timeout is not None:
         native.timeout_ms = milliseconds(job.timeout, "timeout", 1, 2**31 - 1)
     _fill_times(native, job)
@@ -185,7 +198,7 @@ def _fill_options(native: Any, job: NewJob) -> None:
     if unique is not None:
         native.unique_by = pointer(native_unique(unique))
     if job.replace is not None:
-        native.replace = encoding.dumps(job.replace, "replace").encode()
+        native.replace = encoding.to_bytes(encoding.dumps(job.replace, "replace"), "replace")
 
 
 def _fill_times(native: Any, job: NewJob) -> None:
@@ -274,7 +287,9 @@ def arguments_of(members: Mapping[str, Any]) -> Tuple[str, List[Any]]:
             parts.append(f"{name[:-3]}_at => clock_timestamp() + %s * interval '1 millisecond'")
         else:
             quoted = f'"{name}"' if name == "replace" else name
-            parts.append(f"{quoted} => %s::{_CASTS[name]}")
+            cast = _CASTS[name]
+            # asyncpg would want a datetime for what is a timestamptz at once
+            parts.append(f"{quoted} => %s::text::{cast}" if cast == "timestamptz" else f"{quoted} => %s::{cast}")
         params.append(value)
     return ", ".join(parts), params
 
@@ -524,7 +539,7 @@ def on_many(verb: str, schema: Optional[str], conditions: Mapping[str, Any]) -> 
     quoted, which = schema_name(schema), filter_json(conditions)
     in_c = schema.encode() if schema else None
     return Operation(
-        lambda conn: _count(getattr(lib, f"jobq_{verb}"), conn, in_c, which.encode()),
+        lambda conn: _count(getattr(lib, f"jobq_{verb}"), conn, in_c, encoding.to_bytes(which, "the filter")),
         lambda: (f"SELECT {quoted}.{verb}(%s::jsonb)", [which]),
         _first,
     )
@@ -536,7 +551,7 @@ def purge(schema: Optional[str], args: Any, kind: Optional[str], queue: Optional
     in_c = [text(value, name) if value is not None else None for name, value in (("kind", kind), ("queue", queue))]
     schema_in_c = schema.encode() if schema else None
     return Operation(
-        lambda conn: _count(lib.jobq_purge, conn, schema_in_c, contained.encode(), *in_c),
+        lambda conn: _count(lib.jobq_purge, conn, schema_in_c, encoding.to_bytes(contained, "args"), *in_c),
         lambda: (f"SELECT {quoted}.purge(%s::jsonb, %s::text, %s::text)", [contained, kind, queue]),
         _first,
     )

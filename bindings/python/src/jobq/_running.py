@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextvars
 import datetime
 import os
 import sys
@@ -31,7 +33,16 @@ class Loop:
         self._pid = 0
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """To its end."""
+        """To its end. Where this thread has a loop that runs (a test's, say) another thread does it meanwhile."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._run(coroutine)
+        context = contextvars.copy_context()
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: context.run(asyncio.run, coroutine)).result()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         if self._loop is None or self._pid != os.getpid():
             self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
             asyncio.set_event_loop(self._loop)
@@ -71,7 +82,7 @@ def context_of(work: int) -> Context:
     def progress(done: float, note: Optional[str]) -> None:
         err = _native.Error()
         line = None if note is None else note.encode("utf-8", "replace").replace(b"\0", b"?")
-        check(lib.jobq_work_progress(work, done, line, byref(err)), err)
+        check(lib.jobq_work_progress(work, float(done), line, byref(err)), err)
 
     return Context(job_of(work), progress, lambda: int(lib.jobq_work_should_stop(work)))
 
@@ -125,7 +136,7 @@ class Answers:
 
     def ok(self, result: Any) -> None:
         """Completed; None: no result."""
-        text = None if result is None else encoding.dumps(result, "the result").encode()
+        text = None if result is None else encoding.to_bytes(encoding.dumps(result, "the result"), "the result")
         self._say(lib.jobq_work_ok, text)
 
     def error(self, error: BaseException, after_ms: int, reason: Optional[str] = None) -> None:

@@ -1,8 +1,8 @@
 """jobq for asyncio: :class:`Client` has the methods of :class:`jobq.Client`, to be awaited.
 
 Calls on connections of its own run in threads, as many at a time as it has connections; the event loop goes on. On the
-application's connection (``connection=``: psycopg's ``AsyncConnection``, SQLAlchemy's ``AsyncSession`` or
-``AsyncConnection``) they are statements of that connection, in its transaction, and need no thread.
+application's connection (``connection=``: psycopg's ``AsyncConnection``; SQLAlchemy's ``AsyncSession`` or
+``AsyncConnection``, with asyncpg, too) they are statements of that connection, in its transaction, and need no thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import _connections, _operations
 from . import client as _sync
 from ._operations import Operation
 from .client import JobLike, new_job
-from .errors import InvalidError, TimedOutError
+from .errors import InvalidError, StateError, TimedOutError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, milliseconds
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Client:
     def __init__(self, dsn: Optional[str] = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
         self._sync = _sync.Client(dsn, schema=schema, max_connections=max_connections)
         self._schema = schema
+        self._closed = False
         self._threads = concurrent.futures.ThreadPoolExecutor(max_connections, "jobq")
 
     async def __aenter__(self) -> "Client":
@@ -73,6 +74,7 @@ class Client:
 
     async def close(self) -> None:
         """Closes the client's connections, when the calls under way have ended."""
+        self._closed = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._threads.shutdown)
         self._sync.close()
@@ -83,6 +85,8 @@ class Client:
         return self._sync.schema
 
     async def _call(self, function: Callable[[], T]) -> T:
+        if self._closed:
+            raise StateError("the client is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     async def _run(self, operation: Operation[T], connection: Any) -> T:

@@ -76,6 +76,14 @@ def dump_object(value: Any, what: str) -> str:
     return text
 
 
+def to_bytes(text: str, what: str) -> bytes:
+    """As C has it. InvalidError: half a surrogate pair, which is no character."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"{what} cannot be written as JSON: {error}") from None
+
+
 def loads(text: "str | bytes") -> Any:
     """What JSON text says; integers of any length are exact."""
     return json.loads(text)

@@ -62,8 +62,7 @@ class TimedOutError(JobqError, TimeoutError):
     """The time was over first."""
 
 
-ECONN = -3
-ECONFLICT = -10
+ENOTFOUND = -5
 
 #: libjobq's code (jobq/error.h) to our exception. JOBQ_ENOMEM is a MemoryError.
 _BY_CODE: Dict[int, Type[JobqError]] = {

@@ -118,8 +118,8 @@ _numbers = itertools.count(1)
 
 @contextlib.contextmanager
 def inline() -> Iterator[List[NewJob]]:
-    """Within the block every enqueue, of any client, runs its function at once, instead of being stored; what the function
-    raises is raised there. Gives the list of the jobs that ran."""
+    """Within the block every enqueue of this thread (or asyncio task), by any client, runs its function at once, instead of
+    being stored; what the function raises is raised there. Gives the list of the jobs that ran."""
     ran: List[NewJob] = []
 
     def run(job: NewJob) -> Enqueued:

@@ -312,7 +312,12 @@ class Parameters:
         try:
             hints = typing.get_type_hints(function)
         except Exception as error:
-            raise InvalidError(f"the annotations of {_name(function)} cannot be read: {error}") from error
+            if validate:
+                raise InvalidError(
+                    f"the annotations of {_name(function)} cannot be read ({error}); validate=False does without"
+                ) from error
+            names = {"Context": context, "jobq.Context": context}
+            hints = {name: names.get(hint) for name, hint in getattr(function, "__annotations__", {}).items()}
         parameters = list(self.signature.parameters.values())
         self.takes_context = bool(parameters) and hints.get(parameters[0].name) is context
         if self.takes_context:

@@ -213,13 +213,13 @@ pass(struct bench *bench, const struct drain_options *options, struct drain_resu
     bench_shared_reset(bench->shared, false);
     int rc = bench_wal(bench, &wal_before, err);
     if (rc == 0)
-        rc = bench_daemon_start(
-            &daemon, bench,
-            &(struct bench_daemon_options){.command = options->command,
-                                           .workers = options->workers,
-                                           .keep = options->keep,
-                                           .notify = true},
-            err);
+        rc =
+            bench_daemon_start(&daemon, bench,
+                               &(struct bench_daemon_options){.command = options->command,
+                                                              .workers = options->workers,
+                                                              .keep = options->keep,
+                                                              .notify = true},
+                               err);
     if (rc == 0 && options->command != NULL)
         rc = wait_foreign(bench, &daemon, &out->seconds, err);
     else if (rc == 0)
@@ -439,7 +439,8 @@ const struct command bench_drain = {
     .summary = "Jobs a second of a whole jobqd with worker processes, from a backlog",
     .details =
         "The backlog is inserted by one statement and analyzed, not vacuumed. The clock "
-        "runs from the first\nhandler's start to the last ack's commit; with --command from "
+        "runs from the first\nhandler's start to the last ack's commit; with --command "
+        "from "
         "the first claim. The write-ahead "
         "log counts all that the server wrote meanwhile.\n",
     .options = options_table,

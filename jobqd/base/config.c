@@ -849,7 +849,8 @@ put_options(struct jobq__buf *out, const struct option_row *rows, size_t n,
             jobq__buf_add_json_string(out, value.data, value.len);
         } else {
             jobq__buf_adds(out, row->name);
-            jobq__buf_adds(out, " = ");
+            /* After a blank it would begin a comment. */
+            jobq__buf_adds(out, value.len > 0 && value.data[0] == ';' ? " =" : " = ");
             jobq__buf_add(out, value.data, value.len);
             jobq__buf_addc(out, '\n');
         }

@@ -129,8 +129,7 @@ long_value(struct reading *r)
     value += strcspn(value, "=:") + 1;
     value += strspn(value, BLANKS);
     char *end = value;
-    while (*end != '\0' &&
-           !(*end == ';' && (end == value || strchr(BLANKS, end[-1]) != NULL)))
+    while (*end != '\0' && !(*end == ';' && strchr(BLANKS, end[-1]) != NULL))
         end++;
     while (end > value && strchr(BLANKS, end[-1]) != NULL)
         end--;

@@ -285,6 +285,28 @@ what_is_printed_reads_back(void **state)
     assert_non_null(strstr(first, "lease = 1m1ms\n"));
 }
 
+/* A semicolon begins a comment after a blank alone, also on lines that inih would cut. */
+static void
+a_value_may_begin_with_a_semicolon(void **state)
+{
+    (void)state;
+    char text[8192], begin[8192];
+    jobq_error err = {0};
+    struct config *config =
+        load("[jobqd]\ndatabase =;host ; a comment\n", no_environment);
+    assert_string_equal(config->database, ";host");
+    print_to("t.conf", config);
+    config_free(config);
+    assert_int_equal(config_load(&config, "t.conf", no_environment, NULL, 0, &err), 0);
+    assert_string_equal(config->database, ";host");
+    config_free(config);
+    memset(begin, 'x', sizeof begin);
+    snprintf(text, sizeof text, "[jobqd]\ndatabase =;%.5000s ; a comment\n", begin);
+    config = load(text, no_environment);
+    assert_int_equal(strlen(config->database), 5001);
+    config_free(config);
+}
+
 static void
 limits_of_a_queue_count(void **state)
 {
@@ -746,6 +768,7 @@ main(void)
         cmocka_unit_test(a_line_that_begins_with_a_blank_is_one_of_its_own),
         cmocka_unit_test(later_sources_win),
         cmocka_unit_test(what_is_printed_reads_back),
+        cmocka_unit_test(a_value_may_begin_with_a_semicolon),
         cmocka_unit_test(limits_of_a_queue_count),
         cmocka_unit_test(secrets_of_env_are_not_printed),
         cmocka_unit_test(a_wrong_file_is_told_by_line),

@@ -73,10 +73,10 @@ redact_uri(struct jobq__buf *buf, const char *uri)
     } else {
         jobq__buf_add(buf, uri, (size_t)(end - uri));
     }
-    while (*end != '\0') { /* at '?' or '&' */
+    while (*end != '\0') { /* at '?' or '&': a ? may have been in an address's brackets */
         jobq__buf_addc(buf, *end++);
-        size_t len = strcspn(end, "&");
-        size_t name = strcspn(end, "=&");
+        size_t len = strcspn(end, "&?");
+        size_t name = strcspn(end, "=&?");
         if (end[name] == '=' && may_be_secret(end, name)) {
             jobq__buf_add(buf, end, name + 1);
             jobq__buf_adds(buf, HIDDEN);
@@ -84,6 +84,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
             bool anonymous = at == NULL && memchr(authority, '/', shown) == NULL;
             if (anonymous && strchr(end + name, '@') != NULL)
                 return;
+            len = strcspn(end, "&");
         } else {
             jobq__buf_add(buf, end, len);
         }

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Runs the fuzz targets that are built, two at a time.
 
-    python3 tests/fuzz/run.py BUILD [--target NAME]... [--seconds 30] [--at-once 2] [--junit FILE] [--keep]
+    python3 tests/fuzz/run.py BUILD [--target NAME]... [--seconds N] [--at-once 2] [--junit FILE] [--keep]
 
 Each begins with what its folder of corpus/ holds and is counted as one test. It fails when the target finds something
-(the input lies in BUILD/findings then, and what it was is printed), or when it hardly ran. --keep merges what a run has
-newly reached into corpus/, as the fewest inputs that reach it.
+(the input lies in BUILD/findings then, and what it was is printed), or when it hardly ran. Without --seconds each makes
+the same inputs whenever it is run, so that what fails for one commit fails again: the number that takes half a minute.
+With it, others each time. --keep merges what a run has newly reached into corpus/, as the fewest inputs that reach it.
 """
 
 import argparse
@@ -23,6 +24,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 LEAST_RUNS = 1000
 MAX_LEN = {"frame": 600, "lines": 1200, "config": 2000, "words": 200, "handover": 600,
            "cron": 120}  # bytes of an input
+RUNS = {"frame": 1500000, "lines": 700000, "config": 400000, "words": 2500000, "handover": 1500000, "cron": 1500000}
+LONGEST = 150  # seconds that they may take on a slow machine
 
 
 class Target:
@@ -40,11 +43,15 @@ class Target:
     def run(self, seconds):
         """None, or what was found."""
         words = HERE / f"{self.name}.dict"
+        begin = self.found.parent / f"begin-{self.name}"  # a folder's files come in any order
+        begin.write_text(",".join(sorted(map(str, self.corpus.iterdir()))))
+        length = [f"-max_total_time={seconds}"] if seconds else [f"-runs={RUNS[self.name]}", "-seed=1",
+                                                                 f"-max_total_time={LONGEST}"]
         with open(self.log, "wb") as log:
             code = subprocess.run(
-                [self.program, f"-max_total_time={seconds}", f"-max_len={MAX_LEN[self.name]}", "-timeout=20",
-                 "-rss_limit_mb=1024", f"-artifact_prefix={self.findings}/", "-print_final_stats=1", f"-dict={words}",
-                 str(self.found), str(self.corpus)],
+                [self.program, *length, f"-max_len={MAX_LEN[self.name]}", "-timeout=20", "-rss_limit_mb=1024",
+                 f"-artifact_prefix={self.findings}/", "-print_final_stats=1", f"-dict={words}",
+                 f"-seed_inputs=@{begin}", str(self.found)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.findings, check=False).returncode
         log = self.log.read_text(errors="replace")
         runs = int((re.search(r"^stat::number_of_executed_units:\s*(\d+)", log, re.M) or [0, 0])[1])
@@ -73,7 +80,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--target", action="append")
-    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--seconds", type=int)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--junit", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true")

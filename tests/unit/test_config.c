@@ -706,6 +706,8 @@ passwords_are_hidden(void **state)
          "postgresql://h?host=/run&password=****&application_name=x@y"},
         {"postgresql://h?port=1&password=a/b&application_name=x@y",
          "postgresql://h?port=1&password=****"},
+        {"postgresql://u@[::?1&a=b]/app?password=se?cret&a=b",
+         "postgresql://u@[::?1&a=b]/app?password=****&a=b"},
         {"password='secret'dbname=app", "password=**** dbname=app"},
         {"user=u\fpassword=secret", "user=u\fpassword=****"},
         {"app", "app"},

@@ -25,6 +25,7 @@ LEAST_RUNS = 1000
 MAX_LEN = {"frame": 600, "lines": 1200, "config": 2000, "words": 200, "handover": 600,
            "cron": 120}  # bytes of an input
 RUNS = {"frame": 1500000, "lines": 700000, "config": 400000, "words": 2500000, "handover": 1500000, "cron": 1500000}
+FIXED_ADDRESSES = ["setarch", "--addr-no-randomize"]  # where the machine lets us
 LONGEST = 150  # seconds that they may take on a slow machine
 
 
@@ -45,11 +46,13 @@ class Target:
         words = HERE / f"{self.name}.dict"
         begin = self.found.parent / f"begin-{self.name}"  # a folder's files come in any order
         begin.write_text(",".join(sorted(map(str, self.corpus.iterdir()))))
-        length = [f"-max_total_time={seconds}"] if seconds else [f"-runs={RUNS[self.name]}", "-seed=1",
-                                                                 f"-max_total_time={LONGEST}"]
+        alike, length = [], [f"-max_total_time={seconds}"]
+        if not seconds:  # addresses, times and what a folder holds by and by are not the same in the next run
+            alike = FIXED_ADDRESSES if subprocess.run([*FIXED_ADDRESSES, "true"], check=False).returncode == 0 else []
+            length = [f"-runs={RUNS[self.name]}", "-seed=1", "-entropic=0", "-reload=0", f"-max_total_time={LONGEST}"]
         with open(self.log, "wb") as log:
             code = subprocess.run(
-                [self.program, *length, f"-max_len={MAX_LEN[self.name]}", "-timeout=20", "-rss_limit_mb=1024",
+                [*alike, self.program, *length, f"-max_len={MAX_LEN[self.name]}", "-timeout=20", "-rss_limit_mb=1024",
                  f"-artifact_prefix={self.findings}/", "-print_final_stats=1", f"-dict={words}",
                  f"-seed_inputs=@{begin}", str(self.found)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.findings, check=False).returncode

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -21,28 +22,33 @@ def section(title):
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def test_the_tutorial(jobqd_program, tmp_path):
+@pytest.fixture
+def open_folder():
+    """One that everyone may enter: the embedded database runs as another user. pytest's own are closed whenever one more pytest
+    starts on the machine."""
+    with tempfile.TemporaryDirectory(prefix="jobq-tutorial-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
+def test_the_tutorial(jobqd_program, open_folder):
     """In a folder that has a checkout's bindings, with jobqd on PATH; what apt would install is there already."""
     for name in ("libjobq", "include", "bindings"):
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+        shutil.copytree(ROOT / name, open_folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
     for name in ("CMakeLists.txt", "LICENSE"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    folder = tmp_path
-    while folder != folder.parent:  # the embedded database runs as another user, who must get there
-        os.chmod(folder, folder.stat().st_mode | 0o011)
-        folder = folder.parent
-    script = ["set -em", f"cd {tmp_path}"]  # -m: %1 is a job's name, as in a terminal
+        shutil.copyfile(ROOT / name, open_folder / name)
+    script = ["set -em", f"cd {open_folder}"]  # -m: %1 is a job's name, as in a terminal
     for language, text in blocks(section("Two minutes")):
         if language == "sh":
             script += [line for line in text.splitlines() if not line.startswith("apt-get ")]
         else:
             name = re.match(r"[#;] (\S+)\n", text).group(1)
-            (tmp_path / name).write_text(text)
+            (open_folder / name).write_text(text)
     script += ["wait"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBQ_", "PG")) or name == "JOBQ_PG_BINDIR"}
     path = f"{pathlib.Path(jobqd_program).parent}:/usr/bin:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, timeout=280, env={**kept, "PATH": path})
-    log = (tmp_path / "jobqd.log").read_text() if (tmp_path / "jobqd.log").exists() else ""
+    log = (open_folder / "jobqd.log").read_text() if (open_folder / "jobqd.log").exists() else ""
     assert done.returncode == 0, done.stdout + done.stderr + log
     assert "\ncompleted {'greeted': 'world'}\n" in done.stdout
     assert len(re.findall("job 1 .*hello world", done.stdout)) == 2

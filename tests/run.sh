@@ -7,8 +7,8 @@
 #   integration  a real Postgres and, where they are needed, real daemons; in both trees
 #   fault        the same with crashes of everything; in the -Werror tree
 #   bindings     the Python package, on a real Postgres and real daemons; in the -Werror tree
-#   fuzz         each fuzz target for about half a minute, with the same inputs every time, two at a time (not with -k); in a
-#                tree of clang's, the only one built
+#   fuzz         each fuzz target for about half a minute, with inputs of the commit's own, two at a time (not with -k); in
+#                a tree of clang's, the only one built
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
 #   --postgres   instead of all that, what uses a database (units, integration, fault, bindings) in the -Werror tree on this version
 #                of PostgreSQL; may be given more than once. Where Debian has another one, npm's server binaries are taken.

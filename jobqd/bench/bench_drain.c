@@ -440,9 +440,8 @@ const struct command bench_drain = {
     .details =
         "The backlog is inserted by one statement and analyzed, not vacuumed. The clock "
         "runs from the first\nhandler's start to the last ack's commit; with --command "
-        "from "
-        "the first claim. The write-ahead "
-        "log counts all that the server wrote meanwhile.\n",
+        "from the first claim. The write-ahead log counts all that the server wrote "
+        "meanwhile.\n",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

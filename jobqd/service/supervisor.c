@@ -648,8 +648,8 @@ size_t
 pool_room(const struct pool *pool)
 {
     size_t room = 0;
-    if (pool->state != POOL_OPEN)
-        return 0;
+    if (pool->state != POOL_OPEN || pool->n_wanted == 0)
+        return 0; /* those that are to go may not know it yet */
     if (pool_is_exec(pool)) {
         room = free_places(pool);
     } else {
@@ -663,7 +663,7 @@ pool_room(const struct pool *pool)
 size_t
 pool_idle_workers(const struct pool *pool)
 {
-    size_t idle = pool->n_by_load[0];
+    size_t idle = pool->n_wanted > 0 ? pool->n_by_load[0] : 0;
     if (pool_is_exec(pool))
         idle = free_places(pool);
     return idle > pool->n_waiting ? idle - pool->n_waiting : 0;

@@ -23,6 +23,8 @@ enum { BACKLOG_BYTES = 256 * 1024 };
 
 static void on_timer(uv_timer_t *timer);
 
+static const char not_needed[] = "not needed any more";
+
 /* ---- frames to the worker ---- */
 
 /* A frame was put behind the first `before` bytes. Whole or not at all: returns false,
@@ -273,7 +275,7 @@ patience_ends(struct worker *worker, uint64_t now_ns)
 {
     switch (worker->state) {
     case WORKER_UNBORN:
-        worker_end_unborn(worker, "not needed any more", false);
+        worker_end_unborn(worker, not_needed, false);
         return;
     case WORKER_BOOTING:
         worker_end_for(worker, INTENT_BOOT_TIMEOUT, now_ns);
@@ -607,6 +609,11 @@ on_birth(struct template_request *request, const struct child *child, const char
         return;
     }
     worker->child = *child;
+    if (worker->wanted != WANTED_UP) { /* the timer was about to end it */
+        child_discard(&worker->child);
+        worker_end_unborn(worker, not_needed, false);
+        return;
+    }
     worker_name(worker);
     worker_confine(worker); /* before it is told to start */
     worker_set_state(worker, WORKER_BOOTING, uv_hrtime());

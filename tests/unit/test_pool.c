@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include <cmocka.h>
 
 #include "jobqd/service/pool_private.h"
+#include "jobqd/service/template.h"
 
 enum { MOST_JOBS = 4096, LIMIT_MS = 60000 };
 
@@ -1502,6 +1504,78 @@ secrets_do_not_reach_a_worker(void **state)
     finish(b);
 }
 
+/* ---- workers of a template ---- */
+
+static bool
+birth_is_under_way(const struct bench *b)
+{
+    const struct worker_program *program = b->pool->program;
+    return b->pool->n_filled > 0 && b->pool->slots[0]->worker->state == WORKER_UNBORN &&
+           !template_is_awaited(program->template);
+}
+
+static bool
+came_or_went(const struct bench *b)
+{
+    return b->pool->n_lives == 0 || b->pool->slots[0]->worker->said_hello;
+}
+
+/* The news of a worker's birth is there, and has not been read. */
+static struct bench *
+giving_birth(void)
+{
+    static char log[] = "/dev/null", megabytes[] = "0";
+    struct bench *b = bench_new(1, NULL);
+    find_program(b->program, sizeof b->program, "preload_worker");
+    b->argv[1] = log;
+    b->argv[2] = megabytes;
+    b->queue.preload = true;
+    start(b);
+    run_until(b, birth_is_under_way);
+    struct pollfd news = {.fd = uv_backend_fd(&b->loop), .events = POLLIN};
+    assert_int_equal(poll(&news, 1, LIMIT_MS), 1);
+    return b;
+}
+
+static void
+who_is_let_go_while_it_is_born_takes_no_job(void **state)
+{
+    (void)state;
+    struct bench *b = giving_birth();
+    pool_resize(b->pool, 0);
+    run_until(b, came_or_went);
+    assert_int_equal(b->pool->n_lives, 0);
+    assert_int_equal(result_of(b, "facts")->kind, VERDICT_RELEASED);
+    pool_resize(b->pool, 1);
+    run_until(b, all_ready);
+    assert_int_equal(result_of(b, "facts")->kind, VERDICT_OK);
+    finish(b);
+}
+
+static void
+a_pool_that_ends_while_a_worker_is_born_ends(void **state)
+{
+    (void)state;
+    struct bench *b = giving_birth();
+    pool_kill(b->pool);
+    run_until(b, is_stopped);
+    finish(b);
+    b = giving_birth();
+    finish(b); /* a drain */
+}
+
+static void
+a_pool_without_wanted_workers_has_no_room(void **state)
+{
+    (void)state;
+    struct bench *b = started(2);
+    assert_int_equal(pool_idle_workers(b->pool), 2);
+    pool_resize(b->pool, 0);
+    assert_int_equal(pool_room(b->pool), 0); /* before any of them was told */
+    assert_int_equal(pool_idle_workers(b->pool), 0);
+    finish(b);
+}
+
 int
 main(void)
 {
@@ -1559,6 +1633,9 @@ main(void)
         cmocka_unit_test(a_missing_exec_program_backs_off_and_releases),
         cmocka_unit_test(a_drain_lets_programs_finish_and_a_kill_does_not),
         cmocka_unit_test(secrets_do_not_reach_a_worker),
+        cmocka_unit_test(who_is_let_go_while_it_is_born_takes_no_job),
+        cmocka_unit_test(a_pool_that_ends_while_a_worker_is_born_ends),
+        cmocka_unit_test(a_pool_without_wanted_workers_has_no_room),
     };
     setvbuf(stdout, NULL, _IOLBF, 0);
     log_setup(&(struct log_options){.level = LOG_LEVEL_ERROR});

@@ -1031,6 +1031,7 @@ def test_behind_a_pooler_in_transaction_mode(db, jobqd, pgbouncer):
 def test_reboot_comes_once_when_the_first_node_comes_up(db, jobqd):
     node = jobqd(db, QUEUE, ready=False, lease="2s")
     node.wait_ready()
+    wait_for(lambda: db.value("SELECT booted FROM jobq.nodes"))  # its own coming up is over
     db.query("SELECT jobq.cron_set('boot', '@reboot', 'k')")
     assert db.query("SELECT next_at FROM jobq.crons") == [(None,)]
     node.stop()

@@ -400,7 +400,7 @@ def test_a_name_whose_process_is_a_zombie_is_taken_over_at_once(db, jobqd, worke
 
 @pytest.mark.parametrize("setting", ["default_transaction_isolation = 'serializable'",
                                      "default_transaction_isolation = 'repeatable read'",
-                                     "statement_timeout = '1ms'", "default_transaction_deferrable = on"])
+                                     "default_transaction_deferrable = on"])
 def test_what_a_database_is_set_to_does_not_matter(db, jobqd, worker, setting):
     db.query(f'ALTER DATABASE "{db.name}" SET {setting}')
     nodes = [jobqd(db, worker, lease="2s"), jobqd(db, worker, lease="2s")]
@@ -410,6 +410,18 @@ def test_what_a_database_is_set_to_does_not_matter(db, jobqd, worker, setting):
     wait_for(lambda: not db.value("SELECT count(*) FROM jobq.jobs"))
     for node in nodes:
         assert not re.search(r" (WARNING|ERROR) ", node.log()), node.log()
+
+
+def test_a_statement_timeout_of_the_database_does_not_matter(db, jobqd, worker):
+    db.query(f"ALTER DATABASE \"{db.name}\" SET statement_timeout = '1s'")
+    node = jobqd(db, worker, lease="60s")
+    with db.connect(autocommit=False) as conn:
+        conn.execute("LOCK TABLE jobq.jobs IN ACCESS EXCLUSIVE MODE")
+        wait_for(lambda: db.value("SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name IN ('jobqd work', 'jobqd house') "
+                                  "AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 s'"))
+    db.enqueue("ok")
+    db.wait_for_states({"completed": 1})
+    assert "statement timeout" not in node.log()
 
 
 def test_a_schema_whose_name_must_be_quoted(empty_db, jobqd, cli, worker):

@@ -467,7 +467,8 @@ def test_answers_that_are_not_confirmed_do_not_hold_it_up(db, jobqd, jobqd_progr
     wait_for((tmp_path / "run").exists)
     with psycopg.connect(db.uri) as blocker:
         blocker.execute("LOCK TABLE jobq.jobs IN ACCESS EXCLUSIVE MODE")
-        wait_for(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+        wait_for(lambda: db.value("SELECT count(*) FROM pg_stat_activity "
+                                  "WHERE application_name = 'jobqd work' AND wait_event_type = 'Lock'"))
         replace(installed, jobqd_program)
         node.signal(signal.SIGUSR2)
         node.wait_log("did not take place, .*: the database did not confirm the last answers in time")

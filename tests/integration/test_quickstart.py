@@ -20,6 +20,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATABASES = "/tmp/jobq-quickstart.*"
 
 
+def hear_sigint():
+    """A shell cannot trap what was ignored when it began, as SIGINT is below a script's background job."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def quickstart(tmp_path):
     """Starts it, in a process group of its own; the packages are installed by tests/run.sh."""
@@ -32,7 +37,7 @@ def quickstart(tmp_path):
         with open(output, "wb") as file:
             process = subprocess.Popen(["sh", "jobqd/quickstart.sh", "--no-install"], cwd=ROOT, stdin=subprocess.DEVNULL,
                                        stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                                       env=clean_environment(**{TOKEN: token}))
+                                       env=clean_environment(**{TOKEN: token}), preexec_fn=hear_sigint)
         process.output = output.read_text
         process.token = token
         started.append(process)

@@ -134,6 +134,7 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
         return complain(worker, "answered job %" PRId64 ", which it does not hold",
                         frame->id);
     if (worker->batch++ == 0) {
+        output_catch_up(&worker->output); /* what it said before is about this job */
         worker->batch_ns = uv_hrtime();
         worker->batch_from_ns = worker_head(worker)->started_ns;
     }

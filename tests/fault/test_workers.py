@@ -86,6 +86,15 @@ def test_what_a_c_worker_prints_to_stdout_comes_at_once(db, jobqd, programs):
 
 
 
+def test_what_is_printed_is_logged_with_its_job(db, jobqd, programs):
+    """However close its answer follows."""
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 1}})
+    jobs = [db.enqueue("progress", '{"steps": 2, "ms": 0, "say": true}') for _ in range(100)]
+    db.wait_for_states({"completed": len(jobs)})
+    wait_for(lambda: node.log().count("step ") == 2 * len(jobs))
+    assert [line for line in node.log().splitlines() if "step " in line and not re.search(r"job (\d+) says: step \d of job \1$", line)] == []
+
+
 def test_the_end_of_the_output_is_kept(db, jobqd, programs):
     jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "backoff": "constant(0s)"}})
     job = db.enqueue("stderr", '{"lines": 500, "error": "line number", "exit": 7}', max_attempts=1)

@@ -20,7 +20,8 @@
  * stderr           {"lines": N, "error": "…", "exit": N}
  *                                                    writes N lines; with exit: exits then
  * big              {"bytes": N}                      a result of about N bytes
- * progress         {"steps": N, "ms": N}             reports N steps, ms apart
+ * progress         {"steps": N, "ms": N,             reports N steps, ms apart; prints before
+ *                   "say": true}                     each
  * garbage          {"error": "…"}                    writes that text to the socket
  * twice                                              answers twice; the second is refused
  * spawn            {"ms": N}                         leaves a child behind that sleeps
@@ -316,7 +317,10 @@ static int
 do_progress(jobq_work *work)
 {
     long steps = number(work, "steps", 10), ms = number(work, "ms", 60);
+    bool says = member(work, "say").at;
     for (long i = 1; i <= steps; i++) {
+        if (says)
+            printf("step %ld of job %lld\n", i, (long long)jobq_work_id(work));
         if (jobq_work_progress(work, (double)i / (double)steps, "a step", NULL) != 0)
             return 1;
         nap(work, ms);

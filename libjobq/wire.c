@@ -30,6 +30,7 @@
     X(M_DONE, "done", false)                                                             \
     X(M_PROTOCOL, "protocol", false)                                                     \
     X(M_KINDS, "kinds", true)                                                            \
+    X(M_CONCURRENCY, "concurrency", false)                                               \
     X(M_TEMPLATE, "template", false)                                                     \
     X(M_PID, "pid", false)                                                               \
     X(M_PARENT, "parent", false)
@@ -382,6 +383,18 @@ take_template(const struct line *line, bool *out)
 }
 
 static int
+take_concurrency(const struct line *line, int32_t *out)
+{
+    int64_t value = 1;
+    int rc = JOBQ_OK;
+    if (has(line, M_CONCURRENCY))
+        rc = take_i64(line, M_CONCURRENCY, 1, JOBQ__CONCURRENCY_MOST,
+                      "a whole number from 1 to 1000", &value);
+    *out = (int32_t)value;
+    return rc;
+}
+
+static int
 take_hello(struct line *line, struct jobq__frame *out)
 {
     int64_t protocol = 0;
@@ -391,6 +404,8 @@ take_hello(struct line *line, struct jobq__frame *out)
         return rc;
     out->protocol = (int32_t)protocol;
     rc = take_template(line, &out->template);
+    if (!rc)
+        rc = take_concurrency(line, &out->concurrency);
     return rc ? rc : take_kinds(line, &out->kinds);
 }
 
@@ -669,10 +684,15 @@ jobq__frame_put_template_hello(struct jobq__buf *buf)
 }
 
 void
-jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n)
+jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n,
+                      int32_t concurrency)
 {
     PUT(buf, "{\"t\":\"hello\",\"protocol\":");
     jobq__buf_add_i64(buf, JOBQ__PROTOCOL_VERSION);
+    if (concurrency > 1) {
+        PUT(buf, ",\"concurrency\":");
+        jobq__buf_add_i64(buf, concurrency);
+    }
     if (kinds) {
         PUT(buf, ",\"kinds\":[");
         for (size_t i = 0; i < n; i++) {

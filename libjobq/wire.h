@@ -20,6 +20,7 @@
 
 #define JOBQ__PROTOCOL_VERSION 1
 #define JOBQ__MAX_FRAME_DEFAULT ((size_t)4 * 1024 * 1024)
+enum { JOBQ__CONCURRENCY_MOST = 1000 }; /* jobs that one worker may run at a time */
 
 /* Bytes inside a line, lent until the line's buffer changes. at is NULL when the member
  * was absent. */
@@ -75,8 +76,10 @@ struct jobq__frame {
     double done;  /* progress: 0 … 1 */
     int32_t protocol;        /* hello: required */
     struct jobq__span kinds; /* hello: raw array of strings; at NULL: takes every kind */
-    bool template;           /* hello: it forks workers, and takes no jobs itself */
-    int32_t pid; /* fork: jobqd's own, the parent to be; forked: the worker's */
+    int32_t concurrency; /* hello: how many jobs it runs at a time; 1 when absent or null
+                          */
+    bool template;       /* hello: it forks workers, and takes no jobs itself */
+    int32_t pid;         /* fork: jobqd's own, the parent to be; forked: the worker's */
 };
 
 /* Parses one line (without its newline). Decodes strings in place, so line is changed.
@@ -111,8 +114,9 @@ void jobq__frame_put_fork(struct jobq__buf *buf, int64_t id, int32_t parent);
 void jobq__frame_put_start(struct jobq__buf *buf);
 void jobq__frame_put_forked(struct jobq__buf *buf, int64_t id, int32_t pid);
 void jobq__frame_put_template_hello(struct jobq__buf *buf);
-/* kinds: n names, or NULL for every kind */
-void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n);
+/* kinds: n names, or NULL for every kind; concurrency: 1 to JOBQ__CONCURRENCY_MOST */
+void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n,
+                           int32_t concurrency);
 void jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result);
 void jobq__frame_put_error(struct jobq__buf *buf, int64_t id, const char *error,
                            const char *detail, int64_t retry_in_ms);

@@ -84,10 +84,10 @@ refuse(jobq_work *work, jobq_error *err, const jobq_error *why)
 static int
 check_open(jobq_work *work, const char *answer, jobq_error *err)
 {
-    if (!work->answered)
+    if (!work->answered && !work->was_kept)
         return JOBQ_OK;
-    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld has been answered already", answer,
-                       (long long)work->frame.id);
+    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld has been %s already", answer,
+                       (long long)work->frame.id, work->answered ? "answered" : "kept");
 }
 
 /* The answer's frame stands in the outbox behind `before`; it counts unless memory ran
@@ -112,7 +112,7 @@ close_answer(jobq_work *work, size_t before, const char *answer, jobq_error *err
         return refuse(work, err, &why);
     }
     work->answered = true;
-    return JOBQ_OK;
+    return work->is_kept ? jobq__work_release(work, err) : JOBQ_OK;
 }
 
 int
@@ -274,9 +274,12 @@ jobq_work_should_stop(jobq_work *work)
     struct jobq__worker *worker = work->worker;
     if (worker->in_test)
         return worker->stop_in_test;
+    size_t before = worker->inbox.end;
     /* An error here is met again, and reported, by the loop when the handler returns. */
-    if (jobq__worker_read(worker, NULL) != 0 || worker->inbox.closed ||
-        jobq__worker_terminated())
+    int rc = jobq__worker_read(worker, NULL);
+    if (worker->keeps && worker->inbox.end != before)
+        jobq__worker_wake(); /* there may be nothing more to be read */
+    if (rc != 0 || worker->inbox.closed || jobq__worker_terminated())
         return JOBQ_STOP_NOW;
     if (jobq__worker_is_cancelled(worker, work->frame.id))
         return JOBQ_STOP_CANCEL;

@@ -51,6 +51,27 @@ jobq__worker_terminated(void)
     return terminated != 0;
 }
 
+void
+jobq__worker_wake(void)
+{
+    ssize_t n = write(wake_pipe[1], "", 1);
+    (void)n;
+}
+
+void
+jobq__worker_woken(void)
+{
+    char bytes[64];
+    while (read(wake_pipe[0], bytes, sizeof bytes) > 0) {
+    }
+}
+
+int
+jobq__worker_wake_fd(void)
+{
+    return wake_pipe[0];
+}
+
 /* ---- Cancelled jobs ---- */
 
 bool
@@ -86,8 +107,8 @@ note_cancelled(struct jobq__worker *worker, int64_t id, jobq_error *err)
     return JOBQ_OK;
 }
 
-static void
-forget_cancelled(struct jobq__worker *worker, int64_t id)
+void
+jobq__worker_forget_cancelled(struct jobq__worker *worker, int64_t id)
 {
     for (size_t i = 0; i < worker->n_cancelled; i++)
         if (worker->cancelled[i] == id)
@@ -96,8 +117,8 @@ forget_cancelled(struct jobq__worker *worker, int64_t id)
 
 /* ---- The socket ---- */
 
-static int
-gone(jobq_error *err)
+int
+jobq__worker_gone(jobq_error *err)
 {
     return jobq__error(err, JOBQ_EIO, "worker: jobqd is gone: it closed the socket");
 }
@@ -123,7 +144,7 @@ jobq__worker_flush(struct jobq__worker *worker, jobq_error *err)
                 return jobq__error(err, JOBQ_EIO, "worker: poll: %s", strerror(errno));
         } else if (errno == EPIPE || errno == ECONNRESET) {
             worker->inbox.closed = true;
-            return gone(err);
+            return jobq__worker_gone(err);
         } else if (errno != EINTR) {
             return jobq__error(err, JOBQ_EIO, "worker: cannot write to jobqd: %s",
                                strerror(errno));
@@ -226,7 +247,7 @@ answer_unhandled(jobq_work *work, jobq_error *err)
 static int
 answer_unreadable(jobq_work *work, const jobq_error *fault, jobq_error *err)
 {
-    forget_cancelled(work->worker, work->frame.id);
+    jobq__worker_forget_cancelled(work->worker, work->frame.id);
     return terminated ? jobq_work_snooze(work, 0, err)
                       : jobq_work_discard(work, fault->message, err);
 }
@@ -238,7 +259,7 @@ run_handler(jobq_work *work, const jobq_worker_kind *row, jobq_error *err)
     if (rc)
         return rc;
     int said = row->handler(work, row->data);
-    if (work->answered)
+    if (work->answered || work->was_kept)
         return JOBQ_OK;
     if (work->refused.code)
         return jobq_work_error(work, work->refused.message, NULL, -1, err);
@@ -272,10 +293,8 @@ do_job(jobq_work *work, char *line, jobq_error *err)
     return run_handler(work, row, err);
 }
 
-/* One line from the daemon. *stop: nothing more is to be done. */
-static int
-handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
-            jobq_error *err)
+int
+jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_error *err)
 {
     jobq_work work = {.worker = worker};
     jobq_error fault;
@@ -289,16 +308,20 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
     }
     switch (work.frame.type) {
     case JOBQ__FRAME_JOB:
+        work.line = line;
+        work.line_len = len;
         rc = do_job(&work, line, err);
-        forget_cancelled(worker, work.frame.id);
+        if (!work.was_kept)
+            jobq__worker_forget_cancelled(worker, work.frame.id);
         return rc;
     case JOBQ__FRAME_CANCEL:
         /* Noted when it came in. Its turn is now, so the job lay before it, and has
-         * ended. */
-        forget_cancelled(worker, work.frame.id);
+         * ended, or is kept. */
+        if (!jobq__worker_find_kept(worker, work.frame.id))
+            jobq__worker_forget_cancelled(worker, work.frame.id);
         return JOBQ_OK;
     case JOBQ__FRAME_STOP:
-        *stop = true;
+        worker->stop = true;
         return JOBQ_OK;
     case JOBQ__FRAME_HELLO:
     case JOBQ__FRAME_OK:
@@ -316,18 +339,11 @@ handle_line(struct jobq__worker *worker, char *line, size_t len, bool *stop,
                        len > 60 ? 60 : (int)len, line);
 }
 
-int
-jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_error *err)
-{
-    bool stop = false;
-    return handle_line(worker, line, len, &stop, err);
-}
-
 /* After SIGTERM every job that reaches us is given back. A job that the daemon sent while
  * we exited would be charged with a crash: so first we shut our end, which makes its
  * writes fail, and then read what was on its way until there is no more. */
-static void
-refuse_more(struct jobq__worker *worker)
+void
+jobq__worker_refuse_more(struct jobq__worker *worker)
 {
     if (!terminated || worker->refusing || worker->inbox.closed)
         return;
@@ -337,13 +353,13 @@ refuse_more(struct jobq__worker *worker)
 
 /* No whole line is left: gets more, or finds that nothing more will come. */
 static int
-get_more(struct jobq__worker *worker, bool *stop, jobq_error *err)
+get_more(struct jobq__worker *worker, jobq_error *err)
 {
     int rc = jobq__worker_flush(worker, err);
-    *stop = worker->refusing && worker->inbox.closed;
+    worker->stop = worker->refusing && worker->inbox.closed;
     if (!rc && !worker->refusing)
         rc = wait_for_input(worker, err);
-    if (!rc && !*stop)
+    if (!rc && !worker->stop)
         rc = jobq__worker_read(worker, err);
     return rc;
 }
@@ -351,20 +367,19 @@ get_more(struct jobq__worker *worker, bool *stop, jobq_error *err)
 static int
 loop(struct jobq__worker *worker, jobq_error *err)
 {
-    bool stop = false;
-    while (!stop) {
+    while (!worker->stop) {
         char *line;
         size_t len;
         int rc = JOBQ_OK;
-        refuse_more(worker);
+        jobq__worker_refuse_more(worker);
         /* The daemon gave its jobs to others when it went: what still waits here is
          * theirs. */
         if (worker->inbox.closed && !worker->refusing)
-            return gone(err);
+            return jobq__worker_gone(err);
         if (jobq__inbox_line(&worker->inbox, &line, &len))
-            rc = handle_line(worker, line, len, &stop, err);
+            rc = jobq__worker_line(worker, line, len, err);
         else
-            rc = get_more(worker, &stop, err);
+            rc = get_more(worker, err);
         if (rc)
             return rc;
     }
@@ -459,7 +474,9 @@ choose_max_frame(const jobq_worker_options *options, size_t *max_frame, jobq_err
 static int
 take_options(jobq_worker_options *out, const jobq_worker_options *given, jobq_error *err)
 {
-    static const size_t sizes[] = {offsetof(jobq_worker_options, preload), sizeof *out};
+    static const size_t sizes[] = {offsetof(jobq_worker_options, preload),
+                                   offsetof(jobq_worker_options, concurrency),
+                                   sizeof *out};
     for (size_t i = 0; given && i < sizeof sizes / sizeof sizes[0]; i++) {
         if (given->size != sizes[i])
             continue;
@@ -471,6 +488,24 @@ take_options(jobq_worker_options *out, const jobq_worker_options *given, jobq_er
                        "worker: options.size must be %zu: begin with "
                        "JOBQ_WORKER_OPTIONS_INIT",
                        sizeof *out);
+}
+
+static int
+choose_concurrency(struct jobq__worker *worker, bool keeps, jobq_error *err)
+{
+    int given = worker->options.concurrency;
+    if (given < 0 || given > JOBQ__CONCURRENCY_MOST)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "worker: concurrency must be 1 to %d, or 0 for 1, got %d",
+                           JOBQ__CONCURRENCY_MOST, given);
+    if (!keeps && given > 1)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "worker: jobq_worker_run runs one job at a time, and "
+                           "concurrency is %d: jobq_worker_open runs more",
+                           given);
+    worker->keeps = keeps;
+    worker->concurrency = given > 1 ? given : 1;
+    return JOBQ_OK;
 }
 
 static int
@@ -515,6 +550,8 @@ static void
 worker_close(struct jobq__worker *worker)
 {
     close_wake_pipe();
+    if (worker->wait_fd > 0)
+        close(worker->wait_fd);
     free(worker->cancelled);
     jobq__buf_clear(&worker->outbox);
     jobq__inbox_clear(&worker->inbox);
@@ -531,7 +568,8 @@ say_hello(struct jobq__worker *worker, jobq_error *err)
         names[i] = worker->kinds[i].kind;
         any |= names[i] == NULL;
     }
-    jobq__frame_put_hello(&worker->outbox, any ? NULL : names, worker->n_kinds);
+    jobq__frame_put_hello(&worker->outbox, any ? NULL : names, worker->n_kinds,
+                          worker->concurrency);
     free(names);
     return jobq__worker_flush(worker, err);
 }
@@ -573,34 +611,54 @@ make_ready(struct jobq__worker *worker, const jobq_worker_options *options,
 }
 
 int
-jobq_worker_run(const jobq_worker_options *given, jobq_error *err)
+jobq__worker_start(struct jobq__worker *worker, const jobq_worker_options *given,
+                   bool keeps, bool *is_worker, jobq_error *err)
 {
-    struct jobq__worker worker = {.inbox.fd = -1};
-    jobq_worker_options options;
-    struct sigaction old, catch = {.sa_handler = on_sigterm};
+    struct sigaction catch = {.sa_handler = on_sigterm};
+    *is_worker = true;
     if (atomic_flag_test_and_set(&running))
         return jobq__error(err, JOBQ_ESTATE,
-                           "worker: jobq_worker_run is running already");
+                           "worker: one is running in this process already");
+    worker->running = true;
     terminated = 0;
     /* A pipe is fully buffered: a job's words would come when others are at work, or, if
      * it crashes, never. */
     fflush(stdout);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    int rc = take_options(&options, given, err);
+    int rc = take_options(&worker->options, given, err);
     if (!rc)
-        rc = worker_open(&worker, &options, err);
-    bool caught = false, is_worker = true;
-    if (!rc && sigaction(SIGTERM, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
-        caught = sigaction(SIGTERM, &catch, NULL) == 0;
+        rc = choose_concurrency(worker, keeps, err);
     if (!rc)
-        rc = make_ready(&worker, &options, &is_worker, err);
-    if (!rc && is_worker)
-        rc = say_hello(&worker, err);
+        rc = worker_open(worker, &worker->options, err);
+    if (!rc && sigaction(SIGTERM, NULL, &worker->old_sigterm) == 0 &&
+        worker->old_sigterm.sa_handler == SIG_DFL)
+        worker->caught = sigaction(SIGTERM, &catch, NULL) == 0;
+    if (!rc)
+        rc = make_ready(worker, &worker->options, is_worker, err);
+    if (!rc && *is_worker)
+        rc = say_hello(worker, err);
+    return rc;
+}
+
+void
+jobq__worker_end(struct jobq__worker *worker)
+{
+    if (!worker->running)
+        return;
+    if (worker->caught)
+        sigaction(SIGTERM, &worker->old_sigterm, NULL);
+    worker_close(worker);
+    atomic_flag_clear(&running);
+}
+
+int
+jobq_worker_run(const jobq_worker_options *options, jobq_error *err)
+{
+    struct jobq__worker worker = {.inbox.fd = -1};
+    bool is_worker;
+    int rc = jobq__worker_start(&worker, options, false, &is_worker, err);
     if (!rc && is_worker)
         rc = loop(&worker, err);
-    if (caught)
-        sigaction(SIGTERM, &old, NULL);
-    worker_close(&worker);
-    atomic_flag_clear(&running);
+    jobq__worker_end(&worker);
     return rc;
 }

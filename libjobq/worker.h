@@ -4,6 +4,7 @@
 #define JOBQ__WORKER_H
 
 #include <jobq/worker.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +24,17 @@ struct jobq__worker {
     int64_t *cancelled; /* ids named by cancel frames, of jobs that have not ended */
     size_t n_cancelled;
     size_t cap_cancelled;
+    bool stop; /* its turn has come: all that came before was begun */
+    jobq_worker_options options;
+    bool running; /* it is the process's worker */
+    bool caught;  /* SIGTERM is ours, and was old_sigterm's */
+    struct sigaction old_sigterm;
+
+    bool keeps; /* jobq_worker_open; the rest is kept.c's */
+    int concurrency;
+    jobq_work *kept;
+    int n_kept;
+    int wait_fd;      /* an epoll of the socket and the pipe that wakes; 0: none yet */
     bool in_test;     /* testing.c: there is no socket, answers stay in the outbox */
     int stop_in_test; /* what jobq_work_should_stop says then */
 };
@@ -31,9 +43,34 @@ struct jobq_work {
     struct jobq__worker *worker;
     struct jobq__frame frame;
     bool answered;
+    bool was_kept; /* in a handler: a copy is kept and will be answered */
+    char *line;    /* what the frame's spans point into; a kept one's own */
+    size_t line_len;
+    bool is_kept;
+    bool was_told;        /* on_stop was called */
+    jobq_work *next;      /* among the kept ones */
     uint64_t progress_ns; /* when the last progress was sent, CLOCK_MONOTONIC; 0: never */
     jobq_error refused;   /* why the last answer was refused; code 0: none was */
 };
+
+/* From the options to the hello; jobq__worker_end in any case. keeps: for
+ * jobq_worker_open. */
+int jobq__worker_start(struct jobq__worker *worker, const jobq_worker_options *given,
+                       bool keeps, bool *is_worker, jobq_error *err);
+void jobq__worker_end(struct jobq__worker *worker);
+int jobq__worker_gone(jobq_error *err);
+/* After SIGTERM: what is on its way is read and given back, and then there is no more. */
+void jobq__worker_refuse_more(struct jobq__worker *worker);
+void jobq__worker_forget_cancelled(struct jobq__worker *worker, int64_t id);
+/* The pipe that SIGTERM writes to, too. */
+int jobq__worker_wake_fd(void);
+void jobq__worker_wake(void);
+void jobq__worker_woken(void);
+
+/* kept.c. NULL: it is not kept. */
+jobq_work *jobq__worker_find_kept(const struct jobq__worker *worker, int64_t id);
+/* A kept job was answered: writes the answer, and frees the job. */
+int jobq__work_release(jobq_work *work, jobq_error *err);
 
 /* Reads what is there without waiting, and notes cancel and stop frames. */
 int jobq__worker_read(struct jobq__worker *worker, jobq_error *err);

@@ -25,10 +25,10 @@
  *         return 0;
  *     }
  *
- * One job runs at a time, in the thread that called jobq_worker_run. The worker is a
- * process of its own: a handler may crash, leak or hang, and costs its own job one
- * attempt. stdout and stderr are the worker's log (jobq_worker_run makes stdout line
- * buffered); stdin is /dev/null.
+ * One job runs at a time, in the thread that called jobq_worker_run; a program with an
+ * event loop may run many (jobq_worker_open). The worker is a process of its own: a
+ * handler may crash, leak or hang, and costs its own job one attempt. stdout and stderr
+ * are the worker's log (jobq_worker_run makes stdout line buffered); stdin is /dev/null.
  */
 #ifndef JOBQ_WORKER_H
 #define JOBQ_WORKER_H
@@ -43,7 +43,8 @@
 extern "C" {
 #endif
 
-/* The job under way: lent to its handler, gone when the handler returns. */
+/* The job under way: lent to its handler, gone when the handler returns, unless it was
+ * kept (jobq_work_keep). */
 typedef struct jobq_work jobq_work;
 
 /* Does one job. Answers with one of jobq_work_ok, _error, _snooze, _discard or _cancel;
@@ -68,12 +69,17 @@ typedef struct jobq_worker_options {
      */
     int (*preload)(void *data); /* loads what all workers share */
     int (*on_fork)(void *data); /* makes one process ready for jobs */
-    void *hook_data;            /* handed to both */
+    void *hook_data;            /* handed to all hooks */
+    /* For jobq_worker_open. */
+    int concurrency; /* how many jobs are kept at a time, 1 to 1000; 0: 1 */
+    /* A kept job should stop: jobq_work_should_stop says how soon. Called once for each,
+     * from jobq_worker_step; may answer it. NULL: nobody is told. */
+    void (*on_stop)(jobq_work *work, void *data);
 } jobq_worker_options;
 
 #define JOBQ_WORKER_OPTIONS_INIT                                                         \
     {                                                                                    \
-        sizeof(jobq_worker_options), NULL, 0, -1, 0, NULL, NULL, NULL                    \
+        sizeof(jobq_worker_options), NULL, 0, -1, 0, NULL, NULL, NULL, 0, NULL           \
     }
 
 /* Says hello to jobqd, runs the handlers of the jobs that it sends, and returns when
@@ -103,6 +109,42 @@ typedef struct jobq_worker_options {
  *
  * Thread: one call at a time in a process (JOBQ_ESTATE). */
 JOBQ_API int jobq_worker_run(const jobq_worker_options *options, jobq_error *err);
+
+/* ---- Many jobs at a time, in a program that has an event loop ----
+ *
+ * A handler that starts something and returns before it has ended keeps its job
+ * (jobq_work_keep), and answers when it has. jobqd is told how many jobs the worker keeps
+ * at a time, gives it as many, and counts each one's timeout from when it was given. What
+ * they share is the process: a crash, or its end for a job that does not stop, is the end
+ * of all that it runs. */
+
+typedef struct jobq__worker jobq_worker;
+
+/* As jobq_worker_run up to the hello, with the same errors. Ownership: *worker is the
+ * caller's, to be closed; NULL with JOBQ_OK in a template that has ended (exit then).
+ * options and what they refer to must outlive it. Thread: one worker in a process
+ * (JOBQ_ESTATE); it and its jobs are for one thread at a time. */
+JOBQ_API int jobq_worker_open(jobq_worker **worker, const jobq_worker_options *options,
+                              jobq_error *err);
+
+/* What to wait for: readable when jobq_worker_step has something to do. Lent. */
+JOBQ_API int jobq_worker_fd(const jobq_worker *worker);
+
+/* Does what there is to do, without waiting: reads, runs the handlers of jobs for which
+ * there is room, tells kept ones to stop. 1: more may come; 0: it is over, as in
+ * jobq_worker_run, and no job is kept; else an error, as there. */
+JOBQ_API int jobq_worker_step(jobq_worker *worker, jobq_error *err);
+
+/* Frees it, and the jobs that are kept: jobqd takes them for lost in a crash. NULL is
+ * fine. */
+JOBQ_API void jobq_worker_close(jobq_worker *worker);
+
+/* For a handler that returns before its job has ended: a copy of the job that is valid
+ * until it is answered. It is gone, and the memory freed, when an answer returns JOBQ_OK
+ * or JOBQ_EIO. The handler returns 0 and does not answer `work` itself; its other values
+ * are ignored. JOBQ_ESTATE: jobq_worker_run, which does one job at a time; the job is
+ * answered or kept already. JOBQ_ENOMEM. */
+JOBQ_API int jobq_work_keep(jobq_work *work, jobq_work **kept, jobq_error *err);
 
 /* ---- What the job is. Ownership: lent until the handler returns. ---- */
 

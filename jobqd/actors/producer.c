@@ -249,11 +249,12 @@ hand_over(struct producer *p)
     }
 }
 
-/* The jobs in memory are as large as they may be, and every worker has one. */
+/* The jobs in memory are as large as they may be, and no worker has less to do than it
+ * could. */
 static bool
 is_full(const struct producer *p)
 {
-    return p->bytes >= TEMPO_AHEAD_BYTES && pool_idle_workers(p->pool) == 0;
+    return p->bytes >= TEMPO_AHEAD_BYTES && pool_idle(p->pool) == 0;
 }
 
 static bool
@@ -414,8 +415,8 @@ on_cycle(void *data, const struct store_cycle_result *result)
  *
  * They do not come with the claim (claim.sql): a batch of them would fill the memory.
  * They are fetched when their job is next in line and a worker has room, while what is in
- * memory is less than a claim ahead may bring; and one for each idle worker, however
- * large. */
+ * memory is less than a claim ahead may bring; and one for each that would begin at once,
+ * however large. */
 
 static struct job *
 find_ready(const struct producer *p, int64_t id)

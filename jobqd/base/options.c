@@ -79,7 +79,8 @@ const struct option_row queue_options[] = {
     {"concurrency", OPTION_INT, Q(concurrency), "4", NULL, 1, 1000, NULL,
      "how many worker processes"},
     {"mailbox", OPTION_INT, Q(mailbox), "0", NULL, 0, 1000, NULL,
-     "jobs that a worker may hold; 0: 1 to 64, as many as keep it busy (command only)"},
+     "jobs that a worker may hold, and as many more as it runs beside the first; 0: 1 to 64, as many as keep it busy "
+     "(command only)"},
     {"ageing", OPTION_DURATION, Q(ageing_ms), "0", NULL, 0, 30 * DAY, NULL,
      "a job that has waited so long ranks as one priority better, so that none waits for ever; 0: never"},
     {"timeout", OPTION_DURATION, Q(timeout_ms), "30m", NULL, 0, 24 * DAY, NULL,
@@ -107,7 +108,7 @@ const struct option_row queue_options[] = {
     {"max_memory_hard", OPTION_BYTES, Q(max_memory_hard), "0", NULL, 0, 1024 * GIB, NULL,
      "a process group that uses more is killed at once; 0: no limit"},
     {"cpu_limit", OPTION_DURATION, Q(cpu_limit_ms), "0", NULL, 0, 24 * DAY, NULL,
-     "processor time that a job may use; 0: no limit"},
+     "processor time that a job may use; 0: no limit (only where a worker runs one job at a time)"},
     {"nofile", OPTION_INT, Q(nofile), "0", NULL, 0, 1 << 20, NULL,
      "how many files a process may have open, 16 or more; 0: as many as jobqd was given"},
     {"nice", OPTION_INT, Q(nice), "0", NULL, -20, 19, NULL,

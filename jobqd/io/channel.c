@@ -266,8 +266,11 @@ on_poll(uv_poll_t *poll, int status, int events)
     /* An error on the socket (status < 0) is found out, and told, by the read. */
     if (status < 0)
         events = UV_READABLE | UV_WRITABLE;
-    if (events & UV_WRITABLE)
+    if (events & UV_WRITABLE) {
         channel_flush(channel);
+        if (channel_backlog(channel) == 0 && channel->events->on_written)
+            channel->events->on_written(channel->owner);
+    }
     if ((events & UV_READABLE) && channel->state == CHANNEL_OPEN)
         read_once(channel);
 }

@@ -50,6 +50,8 @@ struct channel_events {
     void (*on_end)(void *owner);
     /* After channel_close; the struct's memory is the owner's again. */
     void (*on_closed)(void *owner);
+    /* The peer has taken all that channel_flush had left. NULL: nobody cares. */
+    void (*on_written)(void *owner);
 };
 
 struct channel {

@@ -28,13 +28,16 @@ struct job {
     int32_t attempt; /* 1 … : the attempt that holds the job; with the id and the node it
                         fences acks */
     int32_t max_attempts;
-    int64_t timeout_ms; /* the job's own; 0: the queue's */
-    uint64_t
-        started_ns; /* uv_hrtime when it became the head of its worker; 0: not started */
+    int64_t timeout_ms;  /* the job's own; 0: the queue's */
+    uint64_t started_ns; /* uv_hrtime when its worker began it, as far as is known; 0: not
+                            yet */
+    uint64_t late_ns;    /* when its worker was told to stop it, since its deadline had
+                            passed or it was cancelled; 0: it was not */
+    bool asked_back;     /* its worker was to stop before it had begun it */
     enum job_cancel cancel;
     int unread_deaths;    /* workers that died, first in line, before they had read it */
-    uint64_t output_from; /* its worker had printed so much when it became the head, as
-                             far as is known: never more */
+    uint64_t output_from; /* its worker had printed so much when it began it, as far as
+                             is known: never more */
     uint64_t frame_end;   /* where its frame ends in the stream of bytes to its worker */
     const char *kind; /* NUL-terminated; the strings lie behind the struct, in the same
                          allocation */

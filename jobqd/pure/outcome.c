@@ -118,7 +118,7 @@ judge_memory(const struct ending *ending, struct outcome *out)
         say(out, "was killed by the kernel at its max_memory_hard of %s", limit);
     else
         say(out, "was killed by signal 9 (SIGKILL) as the kernel ran out of memory");
-    if (ending->intent == INTENT_MEMORY && !ending->head_exceeded)
+    if (ending->intent == INTENT_MEMORY && !ending->exceeded)
         out->verdict = VERDICT_RELEASED;
 }
 
@@ -127,7 +127,7 @@ static void
 judge_cpu(const struct ending *ending, struct outcome *out)
 {
     char how[64];
-    bool blamed = ending->intent != INTENT_CPU || ending->head_exceeded;
+    bool blamed = ending->intent != INTENT_CPU || ending->exceeded;
     conclude(ending, out, OUTCOME_TIMED_OUT, false,
              blamed ? VERDICT_TIMEOUT : VERDICT_RELEASED);
     if (blamed)
@@ -151,7 +151,7 @@ judge_cancelled(const struct ending *ending, struct outcome *out)
 {
     char how[64];
     conclude(ending, out, OUTCOME_CANCELLED, false,
-             ending->head_timed_out ? VERDICT_ABORTED : VERDICT_RELEASED);
+             ending->is_late ? VERDICT_ABORTED : VERDICT_RELEASED);
     say(out, "%s", describe_end(ending, how, sizeof how));
 }
 
@@ -176,6 +176,9 @@ judge_crash(const struct ending *ending, struct outcome *out)
     if (ending->unread_deaths > 0)
         say(out, "%s before it had read the job, as the %d before it", how,
             ending->unread_deaths - 1);
+    else if (ending->holds_job && ending->beside > 0)
+        say(out, "%s while it held the job and %zu %s", how, ending->beside,
+            ending->beside == 1 ? "other" : "others");
     else
         say(out, "%s%s", how, ending->holds_job ? " while it held the job" : "");
 }
@@ -245,7 +248,7 @@ outcome_judge(const struct ending *ending, struct outcome *out)
         judge_memory(ending, out);
     } else if (ending->intent == INTENT_CANCEL) {
         judge_cancelled(ending, out);
-    } else if (ending->intent == INTENT_TIMEOUT && ending->head_timed_out) {
+    } else if (ending->intent == INTENT_TIMEOUT && ending->is_late) {
         judge_timeout(ending, out);
     } else if (ending->intent == INTENT_TIMEOUT) {
         /* The late job was answered at the last moment; what came behind it is not to

@@ -3,7 +3,7 @@
  *
  * The worker gathers what it knows into a `struct ending`; outcome_judge says what to
  * call it, whether the pool should count it against the program, and what becomes of the
- * job that the process held.
+ * job that the process ran. A process that ran several is judged for each of them.
  */
 #ifndef JOBQD_OUTCOME_H
 #define JOBQD_OUTCOME_H
@@ -65,13 +65,13 @@ struct ending {
     enum program program;
     enum intent intent;
     bool said_hello; /* always true for PROGRAM_EXEC */
-    bool holds_job;  /* a job at the head has no answer, after everything written was read
+    bool holds_job;  /* it ran a job that has no answer, after everything written was read
                       */
-    bool head_timed_out; /* it is that job's deadline that has passed, or that was
-                            cancelled */
-    int unread_deaths;   /* with holds_job: so many workers in a row, this one the last,
-                            died with the job first in line and unread; 0: it was read */
-    bool head_exceeded;  /* for INTENT_CPU and INTENT_MEMORY: it is that job's doing */
+    size_t beside;   /* with holds_job: how many others it ran at the same time */
+    bool is_late; /* it is that job's deadline that has passed, or that was cancelled */
+    int unread_deaths; /* with holds_job: so many workers in a row, this one the last,
+                          died with the job first in line and unread; 0: it was read */
+    bool exceeded;     /* for INTENT_CPU and INTENT_MEMORY: it may be that job's doing */
     enum oom oom;
     bool cpu_exhausted; /* as much processor time is used as the kernel lets it have */
     int64_t cpu_limit_ms;
@@ -93,8 +93,8 @@ enum { OUTCOME_TEXT = 512, OUTCOME_SNOOZE_MS = 60000 };
 
 struct outcome {
     enum outcome_kind kind;
-    bool bad;     /* counts against the pool's restart intensity */
-    bool charged; /* the head job gets `verdict`; otherwise it was not held */
+    bool bad;                  /* counts against the pool's restart intensity */
+    bool charged;              /* the job gets `verdict`; otherwise it was not held */
     enum verdict_kind verdict; /* RELEASED where the job is not to blame */
     int64_t delay_ms;          /* the verdict's: -1, or exec's snooze */
     char text[OUTCOME_TEXT];   /* one line for the log and the job's error */

@@ -64,7 +64,8 @@ int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queu
 
 /* How many more jobs the pool takes at this moment: free places in the mailboxes of the
  * workers that are up (an adaptive mailbox is as deep as keeps a worker busy for some 20
- * ms, 1 … 64), less what waits unassigned. */
+ * ms, 1 … 64, and deeper by as many jobs as the worker runs beside the first), less what
+ * waits unassigned. */
 size_t pool_room(const struct pool *pool);
 /* Whether nothing is started for now, after too many bad ends. What is given to it during
  * such a pause, and no worker has room for, comes back as RELEASED: another node may do
@@ -72,8 +73,8 @@ size_t pool_room(const struct pool *pool);
 bool pool_is_backing_off(const struct pool *pool);
 /* The same, or no workers are wanted. */
 bool pool_nobody_comes(const struct pool *pool);
-/* How many workers hold no job. */
-size_t pool_idle_workers(const struct pool *pool);
+/* How many more jobs would be begun at once, by workers that could run more. */
+size_t pool_idle(const struct pool *pool);
 
 /* From now on the queue is as this says: its size at once, everything else for each
  * process that is started. Workers that are there are replaced one by one: the

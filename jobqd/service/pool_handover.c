@@ -135,9 +135,12 @@ adopt_one(struct pool *pool, bool is_current, const struct handover_reader *read
     if (rc < 0)
         return rc;
     roster_adopt(pool, slot, worker);
+    pool_note_concurrency(pool, worker);
     if (!is_current)
         roster_replace(pool, worker, DUE_CONFIG);
-    for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next)
+    for (struct list *at = worker->running.next; at != &worker->running; at = at->next)
+        on_job(pool->owner, list_entry(at, struct job, link));
+    for (struct list *at = worker->sent.next; at != &worker->sent; at = at->next)
         on_job(pool->owner, list_entry(at, struct job, link));
     return 0;
 }

@@ -68,6 +68,7 @@ struct pool {
     size_t lowest;     /* no worker holds fewer jobs */
     struct list dirty; /* workers with something to write */
     struct mailbox mailbox;
+    size_t concurrency; /* how many jobs a worker runs at a time */
 
     struct intensity intensity;
     uint32_t random;
@@ -101,6 +102,7 @@ void pool_note_bad_end(struct pool *pool);
 /* Puts the worker where it belongs now among those that take jobs: nowhere, if it takes
  * none. */
 void pool_place(struct pool *pool, struct worker *worker);
+void pool_note_concurrency(struct pool *pool, const struct worker *worker);
 void pool_unplace(struct pool *pool, struct worker *worker);
 /* Takes what the worker was given and has not been sent: others may have it. */
 void pool_take_back(struct pool *pool, struct worker *worker);

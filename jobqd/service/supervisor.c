@@ -94,11 +94,34 @@ pool_place(struct pool *pool, struct worker *worker)
         pool->lowest = load;
 }
 
+/* How many jobs a worker holds that runs so many at a time: the mailbox has one of them,
+ * and those that wait behind it. */
+static size_t
+depth_for(const struct pool *pool, size_t concurrency)
+{
+    size_t depth = concurrency + mailbox_depth(&pool->mailbox) - 1;
+    return depth < MAILBOX_MOST ? depth : MAILBOX_MOST;
+}
+
+/* Programs that follow one another may differ in it: the newest one's counts. */
+void
+pool_note_concurrency(struct pool *pool, const struct worker *worker)
+{
+    if (worker->program == pool->program || worker->concurrency > pool->concurrency)
+        pool->concurrency = worker->concurrency;
+}
+
+static bool
+has_room(const struct pool *pool, const struct worker *worker)
+{
+    return worker->n_jobs < depth_for(pool, worker->concurrency);
+}
+
 /* The worker with the fewest jobs that has room for one; NULL: none has. */
 static struct worker *
 least_loaded(struct pool *pool)
 {
-    size_t depth = mailbox_depth(&pool->mailbox);
+    size_t depth = depth_for(pool, pool->concurrency);
     while (pool->lowest < depth && pool->n_by_load[pool->lowest] == 0)
         pool->lowest++;
     if (pool->lowest >= depth)
@@ -162,7 +185,7 @@ wait_again(struct pool *pool, struct list *jobs)
     while (!list_empty(jobs)) {
         struct job *job = list_entry(jobs->prev, struct job, link);
         list_remove(&job->link);
-        job->started_ns = 0;
+        job->started_ns = job->late_ns = 0;
         pool->cancels = pool->cancels || job->cancel != JOB_GOES_ON;
         list_push_front(&pool->waiting, &job->link);
         pool->n_waiting++;
@@ -186,6 +209,7 @@ on_worker_ready(void *owner, struct worker *worker)
 {
     struct pool *pool = owner;
     roster_hello(pool, worker);
+    pool_note_concurrency(pool, worker);
     pool_place(pool, worker);
     pool->room_changed = true;
     pool_ask_for_turn(pool);
@@ -248,7 +272,7 @@ on_worker_end(void *owner, struct worker *worker, const struct outcome *outcome)
 {
     struct pool *pool = owner;
     list_remove(&worker->dirty);
-    wait_again(pool, &worker->jobs);
+    wait_again(pool, &worker->sent);
     if (outcome->bad || outcome->kind == OUTCOME_CRASHED ||
         outcome->kind == OUTCOME_MEMORY)
         pool->crashes++;
@@ -350,10 +374,10 @@ refuse_unhandled(struct pool *pool, const struct worker *worker, struct job *job
 static struct worker *
 other_that_handles(struct pool *pool, const char *kind)
 {
-    size_t depth = mailbox_depth(&pool->mailbox);
     for (int i = 0; pool->rolling && i < pool->n_slots; i++) {
         struct worker *worker = pool->slots[i]->worker;
-        if (worker && worker->placed_at < depth && worker_handles(worker, kind))
+        if (worker && worker->placed_at != WORKER_NOWHERE && has_room(pool, worker) &&
+            worker_handles(worker, kind))
             return worker;
     }
     return NULL;
@@ -390,14 +414,24 @@ put_off_or_refuse(struct pool *pool, const struct worker *asked, struct job *job
         refuse_unhandled(pool, asked, job);
 }
 
+/* It has as many jobs as it should, or has been at one for too long to get more behind
+ * it. */
+static bool
+has_enough(struct pool *pool, const struct worker *worker, uint64_t now_ns)
+{
+    if (!has_room(pool, worker))
+        return true;
+    return worker->n_jobs >= worker->concurrency &&
+           mailbox_is_stuck(&pool->mailbox, now_ns - worker_busy_since(worker));
+}
+
 static void
 assign_to_workers(struct pool *pool)
 {
     uint64_t now_ns = uv_hrtime();
     struct worker *worker;
     while (pool->n_waiting > 0 && (worker = least_loaded(pool)) != NULL) {
-        if (worker->n_jobs > 0 &&
-            mailbox_is_stuck(&pool->mailbox, now_ns - worker_busy_since(worker))) {
+        if (has_enough(pool, worker, now_ns)) {
             pool_unplace(pool, worker); /* until it answers */
             continue;
         }
@@ -572,6 +606,7 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
     for (size_t i = 0; i <= MAILBOX_MOST; i++)
         list_init(&pool->by_load[i]);
     set_mailbox(pool, queue);
+    pool->concurrency = 1;
     pool->chunk = malloc(IO_CHUNK);
     pool->watch = watch_join(loop);
     int rc = pool->chunk && pool->watch ? roster_set_program(pool, loop, queue, max_frame)
@@ -653,7 +688,7 @@ pool_room(const struct pool *pool)
     if (pool_is_exec(pool)) {
         room = free_places(pool);
     } else {
-        size_t depth = mailbox_depth(&pool->mailbox);
+        size_t depth = depth_for(pool, pool->concurrency);
         for (size_t load = 0; load < depth; load++)
             room += pool->n_by_load[load] * (depth - load);
     }
@@ -661,11 +696,16 @@ pool_room(const struct pool *pool)
 }
 
 size_t
-pool_idle_workers(const struct pool *pool)
+pool_idle(const struct pool *pool)
 {
-    size_t idle = pool->n_wanted > 0 ? pool->n_by_load[0] : 0;
-    if (pool_is_exec(pool))
+    size_t idle = 0;
+    size_t most = pool->n_wanted > 0 ? pool->concurrency : 0;
+    if (pool_is_exec(pool)) {
         idle = free_places(pool);
+        most = 0;
+    }
+    for (size_t load = 0; load < most; load++)
+        idle += pool->n_by_load[load] * (pool->concurrency - load);
     return idle > pool->n_waiting ? idle - pool->n_waiting : 0;
 }
 

@@ -128,9 +128,9 @@ worker_set_state(struct worker *worker, enum worker_state state, uint64_t now_ns
 struct job *
 worker_head(const struct worker *worker)
 {
-    if (list_empty(&worker->jobs))
+    if (list_empty(&worker->running))
         return NULL;
-    return list_entry(worker->jobs.next, struct job, link);
+    return list_entry(worker->running.next, struct job, link);
 }
 
 static int64_t
@@ -150,14 +150,33 @@ after_ms(uint64_t from_ns, int64_t ms)
     return from_ns + (uint64_t)ms * 1000000u;
 }
 
+/* When patience with a running job ends; 0: never. */
 static uint64_t
-head_due_ns(const struct worker *worker)
+job_due_ns(const struct worker *worker, const struct job *job)
 {
-    const struct job *job = worker_head(worker);
-    if (job && job->cancel != JOB_GOES_ON)
+    if (job->late_ns != 0)
+        return after_ms(job->late_ns, worker->program->queue->stop_grace_ms);
+    if (job->cancel != JOB_GOES_ON)
         return job->started_ns;
-    int64_t timeout_ms = job ? timeout_of(worker, job) : 0;
+    int64_t timeout_ms = timeout_of(worker, job);
     return timeout_ms > 0 ? after_ms(job->started_ns, timeout_ms) : 0;
+}
+
+/* The running job that is due first, and when; NULL and 0: none ever is. */
+static struct job *
+first_due(const struct worker *worker, uint64_t *due_ns)
+{
+    struct job *first = NULL;
+    *due_ns = 0;
+    for (struct list *at = worker->running.next; at != &worker->running; at = at->next) {
+        struct job *job = list_entry(at, struct job, link);
+        uint64_t due = job_due_ns(worker, job);
+        if (due != 0 && (!first || due < *due_ns)) {
+            first = job;
+            *due_ns = due;
+        }
+    }
+    return first;
 }
 
 /* When the present state's patience ends; 0: never. */
@@ -165,20 +184,24 @@ static uint64_t
 due_ns(const struct worker *worker)
 {
     const struct queue_config *queue = worker->program->queue;
+    uint64_t due;
     switch (worker->state) {
     case WORKER_UNBORN: /* the template has deadlines of its own */
         return worker->wanted == WANTED_UP ? 0 : worker->entered_ns;
     case WORKER_BOOTING:
         return after_ms(worker->entered_ns, queue->boot_timeout_ms);
     case WORKER_BUSY:
-        return head_due_ns(worker);
+    case WORKER_CANCELLING:
+        first_due(worker, &due);
+        return due;
     case WORKER_STOPPING:
-        if (worker_head(worker))
-            return head_due_ns(worker);
+        if (worker_head(worker)) {
+            first_due(worker, &due);
+            return due;
+        }
         return after_ms(worker->quiet_ns > worker->entered_ns ? worker->quiet_ns
                                                               : worker->entered_ns,
                         queue->stop_grace_ms);
-    case WORKER_CANCELLING:
     case WORKER_LEAVING:
     case WORKER_TERMINATING:
         return after_ms(worker->entered_ns, queue->stop_grace_ms);
@@ -243,31 +266,43 @@ worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
     send_signal(worker, SIGKILL);
 }
 
-/* The head's deadline has passed, or somebody has cancelled it. */
+/* A running job's deadline has passed, or somebody has cancelled it. */
 static void
-head_is_late(struct worker *worker, uint64_t now_ns)
+job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
 {
-    const struct job *job = worker_head(worker);
     bool cancelled = job->cancel != JOB_GOES_ON;
     enum intent intent = cancelled ? INTENT_CANCEL : INTENT_TIMEOUT;
-    worker->late_id = job->id;
-    worker->late_ms = timeout_of(worker, job);
+    job->late_ns = now_ns;
+    worker->n_late++;
     if (cancelled)
         log_info(worker->subject, "job %" PRId64 " was cancelled: it is told to stop",
                  job->id);
     else
         log_warning(worker->subject,
                     "job %" PRId64 " has run for its timeout of %" PRId64 " ms", job->id,
-                    worker->late_ms);
+                    timeout_of(worker, job));
     if (worker_is_exec(worker)) {
         worker_terminate(worker, intent, now_ns);
         return;
     }
     raise_intent(worker, intent);
-    worker_set_state(worker, WORKER_CANCELLING, now_ns);
+    if (worker->state != WORKER_CANCELLING)
+        worker_set_state(worker, WORKER_CANCELLING, now_ns);
     put_cancel(worker, job->id);
     channel_flush(&worker->channel);
     worker_arm(worker, now_ns);
+}
+
+/* It has not stopped that job within stop_grace: all that it runs ends with it. */
+static void
+job_is_due(struct worker *worker, uint64_t now_ns)
+{
+    uint64_t due;
+    struct job *job = first_due(worker, &due);
+    if (job->late_ns != 0)
+        worker_terminate(worker, INTENT_NONE, now_ns); /* why was noted when it began */
+    else
+        job_is_late(worker, job, now_ns);
 }
 
 static void
@@ -281,16 +316,14 @@ patience_ends(struct worker *worker, uint64_t now_ns)
         worker_end_for(worker, INTENT_BOOT_TIMEOUT, now_ns);
         return;
     case WORKER_BUSY:
-        head_is_late(worker, now_ns);
+    case WORKER_CANCELLING:
+        job_is_due(worker, now_ns);
         return;
     case WORKER_STOPPING:
         if (worker_head(worker))
-            head_is_late(worker, now_ns);
+            job_is_due(worker, now_ns);
         else
             worker_terminate(worker, INTENT_STOP, now_ns);
-        return;
-    case WORKER_CANCELLING:
-        worker_terminate(worker, INTENT_NONE, now_ns); /* why was noted when it began */
         return;
     case WORKER_LEAVING:
         if (worker->wanted == WANTED_UP && worker->complaint[0] == '\0')
@@ -334,22 +367,39 @@ worker_run_us(const struct job *job, uint64_t now_ns)
     return job->started_ns ? (int64_t)((now_ns - job->started_ns) / 1000u) : -1;
 }
 
-/* Takes the job off and hands it back. The worker may look different afterwards: the
- * owner may have told it to stop. */
+static void
+run(struct worker *worker, struct job *job, uint64_t now_ns)
+{
+    list_push(&worker->running, &job->link);
+    worker->n_running++;
+    job->started_ns = now_ns;
+    job->output_from = worker->heard;
+}
+
+void
+worker_take_off(struct worker *worker, struct job *job)
+{
+    list_remove(&job->link);
+    worker->n_jobs--;
+    if (job->started_ns == 0)
+        return;
+    worker->n_running--;
+    if (job->late_ns != 0)
+        worker->n_late--;
+}
+
 void
 worker_settle(struct worker *worker, struct job *job, const struct verdict *verdict,
               uint64_t now_ns)
 {
-    bool was_head = job == worker_head(worker);
-    list_remove(&job->link);
-    worker->n_jobs--;
-    struct job *next = worker_head(worker);
-    if (was_head && next && next->started_ns == 0) {
-        next->started_ns = now_ns;
-        /* It may have begun, and printed, before we heard of this answer, but not before
-         * we heard of the one before. */
-        next->output_from = worker->heard;
-    }
+    worker_take_off(worker, job);
+    /* The next one may have begun, and printed, before we heard of this answer, but not
+     * before we heard of the one before. */
+    struct list *next = NULL;
+    if (worker->n_running < worker->concurrency)
+        next = list_pop(&worker->sent);
+    if (next)
+        run(worker, list_entry(next, struct job, link), now_ns);
     if (worker->n_jobs == 0)
         worker->quiet_ns = now_ns;
     worker->events->on_verdict(worker->owner, worker, job, verdict);
@@ -375,19 +425,19 @@ send_job(struct worker *worker, struct job *job, uint64_t now_ns)
         .meta = {job->meta, job->meta_len},
     };
     jobq__frame_put_job(out, &frame);
-    bool first = list_empty(&worker->jobs);
     job->frame_end = UINT64_MAX;
-    list_push(&worker->jobs, &job->link);
+    list_push(&worker->sent, &job->link);
     if (!is_whole(worker, before)) {
         log_error(worker->subject, "no memory for job %" PRId64 ": killing it", job->id);
         worker_end_for(worker, INTENT_GIVE_UP, now_ns);
         return;
     }
     job->frame_end = worker->channel.total + channel_backlog(&worker->channel);
-    if (first) {
-        job->started_ns = now_ns;
+    if (worker->n_running < worker->concurrency) {
         output_catch_up(&worker->output); /* all of this is older */
-        job->output_from = worker->heard = worker->output.total;
+        worker->heard = worker->output.total;
+        list_remove(&job->link);
+        run(worker, job, now_ns);
     }
 }
 
@@ -395,7 +445,8 @@ void
 worker_give(struct worker *worker, struct job *job, uint64_t now_ns)
 {
     assert(worker_takes_jobs(worker) && !worker_is_exec(worker));
-    job->started_ns = 0;
+    job->started_ns = job->late_ns = 0;
+    job->asked_back = false;
     worker->n_jobs++;
     if (worker->state == WORKER_IDLE)
         worker_set_state(worker, WORKER_BUSY, now_ns);
@@ -433,11 +484,11 @@ worker_busy_since(const struct worker *worker)
 static void
 ask_back(struct worker *worker)
 {
-    if (!worker_head(worker))
-        return;
-    worker->kept_id = worker_head(worker)->id;
-    for (struct list *at = worker->jobs.next->next; at != &worker->jobs; at = at->next)
-        put_cancel(worker, list_entry(at, struct job, link)->id);
+    for (struct list *at = worker->sent.next; at != &worker->sent; at = at->next) {
+        struct job *job = list_entry(at, struct job, link);
+        job->asked_back = true;
+        put_cancel(worker, job->id);
+    }
 }
 
 void
@@ -470,12 +521,17 @@ worker_cancel(struct worker *worker, struct list *unsent)
     bool listens = worker->state == WORKER_BUSY || worker->state == WORKER_STOPPING ||
                    worker->state == WORKER_CANCELLING;
     take_cancelled(worker, unsent);
-    for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next) {
+    for (struct list *at = worker->running.next; at != &worker->running; at = at->next) {
+        struct job *job = list_entry(at, struct job, link);
+        if (job->cancel == JOB_CANCEL_ASKED)
+            job->cancel = JOB_CANCEL_TOLD; /* its deadline is now */
+    }
+    for (struct list *at = worker->sent.next; at != &worker->sent; at = at->next) {
         struct job *job = list_entry(at, struct job, link);
         if (job->cancel != JOB_CANCEL_ASKED)
             continue;
         job->cancel = JOB_CANCEL_TOLD;
-        if (listens && job != worker_head(worker)) /* the head's deadline is now */
+        if (listens)
             put_cancel(worker, job->id);
     }
     if (listens) {
@@ -679,7 +735,9 @@ worker_blank(struct worker_program *program, int slot, struct output_rate *rate)
                                    .guarded = GUARD_NOWHERE};
     worker->channel.fd = worker->output.fd = -1;
     worker->channel.state = CHANNEL_CLOSED;
-    list_init(&worker->jobs);
+    worker->concurrency = 1;
+    list_init(&worker->running);
+    list_init(&worker->sent);
     list_init(&worker->unsent);
     list_init(&worker->place);
     list_init(&worker->dirty);
@@ -709,8 +767,8 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
         worker->state = WORKER_BUSY;
     }
     if (job) {
-        job->started_ns = worker->entered_ns;
-        list_push(&worker->jobs, &job->link);
+        job->late_ns = 0;
+        run(worker, job, worker->entered_ns);
         worker->n_jobs = 1;
         worker_mark(worker);
     }

@@ -1,10 +1,12 @@
 /* worker.h: one worker process's life, from its fork to its last handle's close.
  *
  * The state machine of a process that we expect to lose. It holds the jobs that it was
- * given, in the order in which they were given; the oldest one without an answer is the
- * head, and the only one that a crash or a deadline is charged to. Knows its own process
- * alone: how many there are, which one gets a job, and when another takes its place is
- * the supervisor's business.
+ * given, in the order in which they were given. It runs as many at a time as its hello
+ * has said, one unless it says more; the oldest of them is the head. They are the only
+ * ones that a crash is charged to; a deadline ends the process for the job that is late,
+ * and those that run beside it go back uncounted. Knows its own process alone: how many
+ * there are, which one gets a job, and when another takes its place is the supervisor's
+ * business.
  *
  * Verdicts are never given from inside worker_give, worker_flush, worker_stop or
  * worker_kill.
@@ -36,7 +38,7 @@
     X(WORKER_IDLE, "a job")                                                              \
     X(WORKER_BUSY, "an answer")                                                          \
     X(WORKER_STOPPING, "the last answers, and its exit")                                 \
-    X(WORKER_CANCELLING, "an answer for the job that it was told to stop")               \
+    X(WORKER_CANCELLING, "an answer for each job that it was told to stop")              \
     X(WORKER_LEAVING, "its exit, since it has closed its socket")                        \
     X(WORKER_TERMINATING, "its exit after SIGTERM")                                      \
     X(WORKER_KILLING, "its exit after SIGKILL")                                          \
@@ -110,9 +112,9 @@ struct worker_events {
                         double done, const char *note);
     /* n answers have come together, for which the worker took elapsed_ns. */
     void (*on_answers)(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns);
-    /* The process is gone and reaped, its head judged. What jobs it leaves behind, not to
-     * blame for anything and in order, the owner must take off worker->jobs in this call.
-     */
+    /* The process is gone and reaped, what it ran judged. What jobs it leaves behind, not
+     * to blame for anything and in order, the owner must take off worker->sent in this
+     * call. */
     void (*on_end)(void *owner, struct worker *worker, const struct outcome *outcome);
     /* Nothing refers to the worker any more: worker_free. */
     void (*on_gone)(void *owner, struct worker *worker);
@@ -137,25 +139,27 @@ struct worker {
     char **kinds; /* sorted; NULL: takes every kind */
     size_t n_kinds;
 
-    struct list jobs;   /* sent, oldest first: the first one is the head */
-    struct list unsent; /* given, but not yet put into the channel's buffer */
-    size_t n_jobs;      /* on both lists */
-    int64_t late_id; /* the job whose deadline has passed, or that was cancelled; 0: none
-                      */
-    int64_t late_ms; /* what its timeout was */
-    int64_t kept_id; /* the head when it was told to stop: the one job that was not asked
-                        back */
+    size_t concurrency; /* how many jobs it runs at a time, as its hello has said */
+
+    struct list running; /* begun, as far as we know, oldest first: the head */
+    struct list sent;    /* behind them, in the same order */
+    struct list unsent;  /* given, but not yet put into the channel's buffer */
+    size_t n_running;
+    size_t n_jobs; /* on all three lists */
+    size_t n_late; /* of the running, those that were told to stop: late_ns */
     uint64_t answered;
     size_t batch;           /* answers in the read that is being handled */
     uint64_t batch_ns;      /* its time */
     uint64_t batch_from_ns; /* since when the worker worked for it */
     char complaint[256];    /* how it broke the protocol, or "" */
 
-    /* Limits and use. A job is known by when it started: started_ns. */
+    /* Limits and use. A job is known by when it started: started_ns. What processor time
+     * a job uses is not known where several run at a time. */
     struct watched watched;
     bool is_large;         /* used more than max_memory when last measured */
     bool over_memory;      /* on_over_memory was called */
-    uint64_t exceeded_ns;  /* the job that used too much, whatever of; 0: none */
+    uint64_t exceeded_ns;  /* too much was used, whatever of, by what had started by then;
+                              0: it was not */
     int64_t exceeded_kb;   /* memory, if that was it */
     uint64_t cpu_from_ns;  /* the job for which the group's processor time is counted, */
     int64_t cpu_from_us;   /* from this on */

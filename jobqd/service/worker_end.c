@@ -20,7 +20,7 @@ static void
 on_output_line(void *owner, const char *line)
 {
     struct worker *worker = owner;
-    const struct job *job = worker_head(worker);
+    const struct job *job = worker->n_running == 1 ? worker_head(worker) : NULL;
     if (worker->seen_peak_kb < 0)
         worker_note_peak(worker);
     if (job)
@@ -73,7 +73,8 @@ charge_unread(const struct worker *worker, struct job *job, struct ending *endin
               struct outcome *outcome)
 {
     int most = worker->program->queue->max_restarts + 1;
-    if (!job || ending->holds_job || !(outcome->bad || outcome->kind == OUTCOME_CRASHED))
+    if (!job || job != worker_head(worker) || ending->holds_job ||
+        !(outcome->bad || outcome->kind == OUTCOME_CRASHED))
         return;
     if (++job->unread_deaths < (most < UNREAD_DEATHS ? most : UNREAD_DEATHS))
         return;
@@ -82,19 +83,44 @@ charge_unread(const struct worker *worker, struct job *job, struct ending *endin
     outcome_judge(ending, outcome);
 }
 
-static void
-judge(struct worker *worker, const struct child_end *end, struct outcome *outcome)
+static size_t
+count_reached(const struct worker *worker)
 {
-    struct job *job = worker_head(worker);
+    size_t n = 0;
+    for (struct list *at = worker->running.next; at != &worker->running; at = at->next)
+        n += has_reached(worker, list_entry(at, struct job, link));
+    return n;
+}
+
+/* Why we ended the process, as far as that job is concerned: one may have been past its
+ * deadline and another one cancelled. */
+static enum intent
+intent_for(const struct worker *worker, const struct job *job)
+{
+    if (!job || job->late_ns == 0 ||
+        (worker->intent != INTENT_TIMEOUT && worker->intent != INTENT_CANCEL))
+        return worker->intent;
+    return job->cancel == JOB_GOES_ON ? INTENT_TIMEOUT : INTENT_CANCEL;
+}
+
+/* What the end means for a job that the process ran; NULL: it ran none. reached: how many
+ * of those that it ran it can have begun. */
+static void
+judge(struct worker *worker, struct job *job, size_t reached, const struct child_end *end,
+      struct outcome *outcome)
+{
+    const struct queue_config *queue = worker->program->queue;
+    bool late = job && job->late_ns != 0;
     char step[512];
     struct child_failure failure = child_failure(&worker->child);
     limits_describe(&worker->program->plan.limits, failure.step, step, sizeof step);
     struct ending ending = {
         .program = worker_is_exec(worker) ? PROGRAM_EXEC : PROGRAM_WORKER,
-        .intent = worker->intent,
+        .intent = intent_for(worker, job),
         .said_hello = worker->said_hello,
         .holds_job = job && has_reached(worker, job),
-        .head_timed_out = job && job->id == worker->late_id,
+        .beside = reached > 0 ? reached - 1 : 0,
+        .is_late = late,
         .half_line = worker->channel.state == CHANNEL_CUT,
         .answered = worker->answered,
         .exec_errno = failure.step == LIMITS_DONE ? 0 : failure.why,
@@ -102,21 +128,19 @@ judge(struct worker *worker, const struct child_end *end, struct outcome *outcom
         .exit_code = end->exit_code,
         .signal = end->signal,
         .sent_signal = worker->sent_signal,
-        .limit_ms =
-            worker->late_id ? worker->late_ms : worker->program->queue->boot_timeout_ms,
+        .limit_ms = late ? launch_timeout_ms(queue, job) : queue->boot_timeout_ms,
         .complaint = worker->complaint[0] ? worker->complaint : NULL,
-        .path = worker->program->queue->argv[0],
+        .path = queue->argv[0],
     };
-    worker_fill_ending(worker, end, &ending);
+    worker_fill_ending(worker, job, end, &ending);
     outcome_judge(&ending, outcome);
     charge_unread(worker, job, &ending, outcome);
 }
 
 static void
-settle_head(struct worker *worker, const struct child_end *end,
-            const struct outcome *outcome, uint64_t now_ns)
+settle(struct worker *worker, struct job *job, const struct child_end *end,
+       const struct outcome *outcome, uint64_t now_ns)
 {
-    struct job *job = worker_head(worker);
     struct verdict verdict = worker_no_verdict;
     verdict.kind = outcome->verdict;
     verdict.delay_ms = outcome->delay_ms;
@@ -132,7 +156,8 @@ settle_head(struct worker *worker, const struct child_end *end,
         verdict.error = outcome->text;
         verdict.output = output_tail(&worker->output, job->output_from);
     }
-    worker_settle(worker, job, &verdict, now_ns);
+    worker_take_off(worker, job);
+    worker->events->on_verdict(worker->owner, worker, job, &verdict);
 }
 
 static void
@@ -145,6 +170,33 @@ log_end(const struct worker *worker, const struct outcome *outcome)
     else
         log_warning(worker->subject, "%s: %s", outcome_name(outcome->kind),
                     outcome->text);
+}
+
+/* The head's outcome is the worker's. What is not charged stays, in front of what it had
+ * not begun. */
+static void
+judge_all(struct worker *worker, const struct child_end *end, struct outcome *outcome,
+          uint64_t now_ns)
+{
+    struct job *head = worker_head(worker);
+    size_t reached = count_reached(worker);
+    struct list *next;
+    judge(worker, head, reached, end, outcome);
+    log_end(worker, outcome);
+    for (struct list *at = worker->running.next; at != &worker->running; at = next) {
+        struct job *job = list_entry(at, struct job, link);
+        struct outcome own = *outcome;
+        next = at->next;
+        if (job != head)
+            judge(worker, job, reached, end, &own);
+        if (own.charged)
+            settle(worker, job, end, &own, now_ns);
+    }
+    while (!list_empty(&worker->running)) {
+        struct list *last = worker->running.prev;
+        list_remove(last);
+        list_push_front(&worker->sent, last);
+    }
 }
 
 void
@@ -194,12 +246,9 @@ end_life(struct worker *worker)
         log_error(worker->subject, "%s", err.message);
     if (end.by_guard)
         worker->intent = INTENT_GUARD;
-    judge(worker, &end, &outcome);
-    log_end(worker, &outcome);
-    if (outcome.charged)
-        settle_head(worker, &end, &outcome, now_ns);
+    judge_all(worker, &end, &outcome, now_ns);
     worker->events->on_end(worker->owner, worker, &outcome);
-    assert(list_empty(&worker->jobs));
+    assert(list_empty(&worker->sent));
     close_all(worker);
 }
 

@@ -10,6 +10,7 @@
 #include "jobqd/io/guard_table.h"
 #include "jobqd/service/worker_private.h"
 #include "libjobq/error.h"
+#include "libjobq/wire.h"
 
 /* ---- standing still ---- */
 
@@ -62,9 +63,7 @@ worker_thaw(struct worker *worker)
     X("intent", intent, INTENT_NONE, INTENT_KILL)                                        \
     X("sent_signal", sent_signal, 0, 64)                                                 \
     X("said_hello", said_hello, 0, 1)                                                    \
-    X("late_id", late_id, 0, INT64_MAX)                                                  \
-    X("late_ms", late_ms, 0, INT64_MAX)                                                  \
-    X("kept_id", kept_id, 0, INT64_MAX)                                                  \
+    X("concurrency", concurrency, 1, JOBQ__CONCURRENCY_MOST)                             \
     X("heard", heard, 0, INT64_MAX)                                                      \
     X("output_total", output.total, 0, INT64_MAX)                                        \
     X("cgroup", watched.cgroup.serial, 0, INT64_MAX)                                     \
@@ -101,6 +100,8 @@ worker_thaw(struct worker *worker)
     X("max_attempts", max_attempts, 0, INT32_MAX)                                        \
     X("timeout_ms", timeout_ms, 0, INT64_MAX)                                            \
     X("started_ns", started_ns, 0, INT64_MAX)                                            \
+    X("late_ns", late_ns, 0, INT64_MAX)                                                  \
+    X("asked_back", asked_back, 0, 1)                                                    \
     X("output_from", output_from, 0, INT64_MAX)                                          \
     X("cancel", cancel, JOB_GOES_ON, JOB_CANCEL_TOLD)                                    \
     X("unread_deaths", unread_deaths, 0, INT32_MAX)                                      \
@@ -159,7 +160,9 @@ worker_put(const struct worker *worker, struct handover *handover)
                        channel_backlog(channel));
     handover_put_bytes(handover, "line", output->line, output->line_len);
     handover_put_bytes(handover, "tail", output->tail, output->tail_len);
-    for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next)
+    for (struct list *at = worker->running.next; at != &worker->running; at = at->next)
+        put_job(list_entry(at, struct job, link), handover);
+    for (struct list *at = worker->sent.next; at != &worker->sent; at = at->next)
         put_job(list_entry(at, struct job, link), handover);
 }
 
@@ -212,8 +215,10 @@ get_jobs(struct worker *worker, const struct handover_reader *reader,
         int rc = get_job(&job, *entry, err);
         if (rc < 0)
             return rc;
-        list_push(&worker->jobs, &job->link);
+        list_push(job->started_ns != 0 ? &worker->running : &worker->sent, &job->link);
         worker->n_jobs++;
+        worker->n_running += job->started_ns != 0;
+        worker->n_late += job->late_ns != 0;
         *entry = handover_next(reader, *entry);
     }
     return 0;
@@ -328,7 +333,8 @@ static void
 free_half(struct worker *worker)
 {
     struct list *link;
-    while ((link = list_pop(&worker->jobs)) != NULL)
+    while ((link = list_pop(&worker->running)) != NULL ||
+           (link = list_pop(&worker->sent)) != NULL)
         free(list_entry(link, struct job, link));
     free(worker->kinds);
     free(worker);

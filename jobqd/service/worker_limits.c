@@ -37,14 +37,22 @@ is_busy(const struct worker *worker)
     return worker_head(worker) != NULL || !worker->said_hello;
 }
 
+/* When the last of the jobs that it runs was begun; 0: it runs none. */
+static uint64_t
+youngest_ns(const struct worker *worker)
+{
+    if (list_empty(&worker->running))
+        return 0;
+    return list_entry(worker->running.prev, struct job, link)->started_ns;
+}
+
 /* ---- too much ---- */
 
 static void
 uses_too_much_memory(struct worker *worker, uint64_t now_ns)
 {
     const struct queue_config *queue = queue_of(worker);
-    const struct job *job = worker_head(worker);
-    worker->exceeded_ns = job ? job->started_ns : 0;
+    worker->exceeded_ns = youngest_ns(worker);
     worker->exceeded_kb = worker->watched.memory_kb;
     log_warning(worker->subject,
                 "uses %" PRId64
@@ -187,7 +195,7 @@ worker_mark(struct worker *worker)
 {
     const struct job *job = worker_head(worker);
     watch_set_busy(worker->program->watch, &worker->watched, is_busy(worker));
-    if (!job || job->started_ns == worker->marked_ns)
+    if (!job || worker->concurrency > 1 || job->started_ns == worker->marked_ns)
         return;
     worker->marked_ns = job->started_ns;
     worker->marked_cpu_us = worker_is_exec(worker) ? 0 : usage_cpu_us(worker->child.pid);
@@ -254,14 +262,12 @@ worker_measure_end(struct worker *worker)
 }
 
 void
-worker_fill_ending(const struct worker *worker, const struct child_end *end,
-                   struct ending *ending)
+worker_fill_ending(const struct worker *worker, const struct job *job,
+                   const struct child_end *end, struct ending *ending)
 {
     const struct queue_config *queue = queue_of(worker);
-    const struct job *job = worker_head(worker);
     const struct rlimit *cpu = &worker->program->plan.limits.cpu;
-    ending->head_exceeded =
-        job && worker->exceeded_ns != 0 && job->started_ns == worker->exceeded_ns;
+    ending->exceeded = job && job->started_ns <= worker->exceeded_ns;
     ending->memory_kb = worker->exceeded_kb;
     ending->memory_limit_kb = kib(queue->max_memory_hard);
     ending->cpu_limit_ms = queue->cpu_limit_ms;

@@ -10,7 +10,7 @@
 #include "jobqd/service/worker.h"
 
 bool worker_is_exec(const struct worker *worker);
-/* The oldest job that it was sent and has not answered; NULL: none. */
+/* The oldest of the jobs that it runs; NULL: none. */
 struct job *worker_head(const struct worker *worker);
 
 void worker_set_state(struct worker *worker, enum worker_state state, uint64_t now_ns);
@@ -24,8 +24,10 @@ void worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns);
 /* What a verdict begins as: nothing measured, nothing said. */
 extern const struct verdict worker_no_verdict;
 int64_t worker_run_us(const struct job *job, uint64_t now_ns);
-/* Takes the job off and hands it back. The worker may look different afterwards: the
- * owner may have told it to stop. */
+/* Takes the job off the worker's lists. */
+void worker_take_off(struct worker *worker, struct job *job);
+/* Takes it off and hands it back; the next one that was sent is begun. The worker may
+ * look different afterwards: the owner may have told it to stop. */
 void worker_settle(struct worker *worker, struct job *job, const struct verdict *verdict,
                    uint64_t now_ns);
 
@@ -54,8 +56,9 @@ void worker_measure_answer(struct worker *worker, const struct job *job,
 void worker_note_peak(struct worker *worker);
 /* The process has ended and is not reaped yet: what can be learned now alone. */
 void worker_measure_end(struct worker *worker);
-void worker_fill_ending(const struct worker *worker, const struct child_end *end,
-                        struct ending *ending);
+/* As far as that job is concerned; NULL: it ran none. */
+void worker_fill_ending(const struct worker *worker, const struct job *job,
+                        const struct child_end *end, struct ending *ending);
 /* One without a process, or NULL: no memory. */
 struct worker *worker_blank(struct worker_program *program, int slot,
                             struct output_rate *rate);

@@ -14,16 +14,23 @@
 
 /* ---- answers ---- */
 
-/* The head comes first: that is where almost every answer belongs. */
 static struct job *
-find_job(const struct worker *worker, int64_t id)
+find_among(const struct list *jobs, int64_t id)
 {
-    for (struct list *at = worker->jobs.next; at != &worker->jobs; at = at->next) {
+    for (struct list *at = jobs->next; at != jobs; at = at->next) {
         struct job *job = list_entry(at, struct job, link);
         if (job->id == id)
             return job;
     }
     return NULL;
+}
+
+/* What runs comes first: that is where almost every answer belongs. */
+static struct job *
+find_job(const struct worker *worker, int64_t id)
+{
+    struct job *job = find_among(&worker->running, id);
+    return job ? job : find_among(&worker->sent, id);
 }
 
 /* The protocol is broken: nothing that it says is believed any more. Returns false, for
@@ -53,8 +60,8 @@ text_of(struct jobq__span span)
 }
 
 static void
-fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
-             const struct job *job, struct verdict *verdict)
+fill_verdict(const struct jobq__frame *frame, const struct job *job,
+             struct verdict *verdict)
 {
     switch (frame->type) {
     case JOBQ__FRAME_OK:
@@ -79,9 +86,7 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
     case JOBQ__FRAME_CANCEL:
         /* What was asked back when the worker was told to stop was given back, not
          * cancelled. */
-        verdict->kind = worker->wanted >= WANTED_STOPPED && job->id != worker->kept_id
-                            ? VERDICT_RELEASED
-                            : VERDICT_CANCELLED;
+        verdict->kind = job->asked_back ? VERDICT_RELEASED : VERDICT_CANCELLED;
         verdict->error = text_of(frame->reason);
         break;
     case JOBQ__FRAME_JOB:
@@ -99,25 +104,27 @@ fill_verdict(const struct worker *worker, const struct jobq__frame *frame,
 /* An answer after the deadline counts as it is if the job was done after all; anything
  * else is a timeout. */
 static void
-make_late(const struct worker *worker, struct verdict *verdict, char *text, size_t size)
+make_late(int64_t timeout_ms, struct verdict *verdict, char *text, size_t size)
 {
     if (verdict->kind == VERDICT_OK)
         return;
-    snprintf(text, size, "ran longer than its timeout of %" PRId64 " ms%s%s",
-             worker->late_ms, verdict->error ? " and then said: " : "",
+    snprintf(text, size, "ran longer than its timeout of %" PRId64 " ms%s%s", timeout_ms,
+             verdict->error ? " and then said: " : "",
              verdict->error ? verdict->error : "");
     verdict->kind = VERDICT_TIMEOUT;
     verdict->error = text;
     verdict->delay_ms = -1;
 }
 
-/* The worker obeyed the cancel message: it may go on, or go as it was told. */
+/* The worker obeyed the cancel message. When there is no other that it has not obeyed
+ * yet, it may go on, or go as it was told. */
 static void
-late_job_answered(struct worker *worker)
+late_job_answered(struct worker *worker, struct job *job)
 {
-    worker->late_id = 0;
-    if (worker->sent_signal != 0)
-        return; /* too late: it goes */
+    job->late_ns = 0;
+    worker->n_late--;
+    if (worker->n_late > 0 || worker->sent_signal != 0)
+        return; /* with a signal it is too late: it goes */
     bool stopped = worker->wanted == WANTED_RETIRED || worker->wanted == WANTED_STOPPED;
     if (worker->intent == INTENT_TIMEOUT || worker->intent == INTENT_CANCEL)
         worker->intent = stopped ? INTENT_STOP : INTENT_NONE;
@@ -134,21 +141,23 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
         return complain(worker, "answered job %" PRId64 ", which it does not hold",
                         frame->id);
     if (worker->batch++ == 0) {
+        uint64_t head_ns = worker_head(worker)->started_ns;
         output_catch_up(&worker->output); /* what it said before is about this job */
+        worker->batch_from_ns = head_ns > worker->batch_ns ? head_ns : worker->batch_ns;
         worker->batch_ns = uv_hrtime();
-        worker->batch_from_ns = worker_head(worker)->started_ns;
     }
     char text[OUTCOME_TEXT];
     struct verdict verdict = worker_no_verdict;
-    fill_verdict(worker, frame, job, &verdict);
+    fill_verdict(frame, job, &verdict);
     verdict.run_us = worker_run_us(job, worker->batch_ns);
     worker->answered++;
     if (verdict_error_kind(verdict.kind) != NULL)
         worker_measure_answer(worker, job, &verdict);
-    if (frame->id == worker->late_id) {
+    if (job->late_ns != 0) {
         if (job->cancel == JOB_GOES_ON)
-            make_late(worker, &verdict, text, sizeof text);
-        late_job_answered(worker);
+            make_late(launch_timeout_ms(worker->program->queue, job), &verdict, text,
+                      sizeof text);
+        late_job_answered(worker, job);
     }
     worker_settle(worker, job, &verdict, worker->batch_ns);
     if (worker->state == WORKER_BUSY && worker->n_jobs == 0)
@@ -210,12 +219,17 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (frame->template)
         return complain(worker,
                         "said hello as a template, but was not started as one (preload)");
+    if (frame->concurrency > 1 && worker->program->queue->cpu_limit_ms > 0)
+        return complain(worker,
+                        "runs %d jobs at a time, and cpu_limit is for one at a time",
+                        (int)frame->concurrency);
     uint64_t now_ns = uv_hrtime();
     if (take_kinds(worker, frame->kinds) < 0) {
         log_error(worker->subject, "no memory for its kinds: killing it");
         worker_end_for(worker, INTENT_GIVE_UP, now_ns);
         return false;
     }
+    worker->concurrency = (size_t)frame->concurrency;
     worker->said_hello = true;
     child_started(&worker->child);
     worker_note_peak(worker);
@@ -303,6 +317,16 @@ on_lines_end(void *owner)
     worker_arm(worker, worker->batch_ns);
 }
 
+/* There is room for frames again. It may give no answer before it has them: it runs many
+ * jobs at a time. */
+static void
+on_written(void *owner)
+{
+    struct worker *worker = owner;
+    if (!list_empty(&worker->unsent))
+        worker_flush(worker);
+}
+
 static void
 on_channel_end(void *owner)
 {
@@ -329,6 +353,7 @@ on_channel_end(void *owner)
 const struct channel_events worker_channel_events = {
     .on_line = on_line,
     .on_lines_end = on_lines_end,
+    .on_written = on_written,
     .on_end = on_channel_end,
     .on_closed = worker_part_closed,
 };

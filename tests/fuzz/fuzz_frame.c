@@ -38,7 +38,8 @@ write_hello(struct jobq__buf *out, const struct jobq__frame *frame)
             names[n++] = text_of(kind);
         must(n > 0);
     }
-    jobq__frame_put_hello(out, n > 0 ? (const char *const *)names : NULL, n);
+    jobq__frame_put_hello(out, n > 0 ? (const char *const *)names : NULL, n,
+                          frame->concurrency);
     while (n > 0)
         free(names[--n]);
 }

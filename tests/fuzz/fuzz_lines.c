@@ -113,7 +113,8 @@ on_closed(void *owner)
     is_closed = true;
 }
 
-static const struct channel_events events = {on_line, on_lines_end, on_end, on_closed};
+static const struct channel_events events = {on_line, on_lines_end, on_end, on_closed,
+                                             NULL};
 
 static void
 check_channel(struct stream *stream)

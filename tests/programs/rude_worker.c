@@ -5,8 +5,8 @@
  * First argument (how it begins): nothing: well; "silent": says no hello; "exit": exits
  * 3; "twice": two hellos; "future": protocol 2; "early": an answer before its hello;
  * "kinds": lists "a" and "b" alone; "deaf": ignores the stop message and SIGTERM;
- * "leave": exits 0 after its first job; "slow": says hello after 300 ms. What each kind
- * of job does: the table at the end.
+ * "leave": exits 0 after its first job; "slow": says hello after 300 ms; "many": runs
+ * three jobs at a time. What each kind of job does: the table at the end.
  */
 #include <errno.h>
 #include <poll.h>
@@ -572,6 +572,57 @@ do_environment(const struct jobq__frame *job)
     jobq__buf_clear(&line);
 }
 
+/* ---- many at a time ---- */
+
+static struct {
+    int64_t id;
+    bool obeys;
+} held[64];
+static size_t n_held;
+
+static void
+hold(const struct jobq__frame *job, bool obeys)
+{
+    if (n_held == sizeof held / sizeof held[0])
+        _exit(9);
+    held[n_held].id = job->id;
+    held[n_held++].obeys = obeys;
+    say("{\"t\":\"progress\",\"id\":%lld,\"done\":0}\n", (long long)job->id);
+}
+
+static void
+do_hold(const struct jobq__frame *job)
+{
+    hold(job, true);
+}
+
+static void
+do_hold_on(const struct jobq__frame *job)
+{
+    hold(job, false);
+}
+
+/* The newest first. */
+static void
+do_answer_held(const struct jobq__frame *job)
+{
+    answer("ok", job->id);
+    while (n_held > 0)
+        answer("ok", held[--n_held].id);
+}
+
+static void
+cancel_held(int64_t id)
+{
+    for (size_t i = 0; i < n_held; i++) {
+        if (held[i].id != id || !held[i].obeys)
+            continue;
+        answer("cancel", id);
+        held[i] = held[--n_held];
+        return;
+    }
+}
+
 static const struct {
     const char *kind;
     void (*run)(const struct jobq__frame *job);
@@ -623,6 +674,9 @@ static const struct {
     {"fork_bomb", do_fork_bomb},
     {"fork_bomb_of_sessions", do_fork_bomb_of_sessions},
     {"environment", do_environment},
+    {"hold", do_hold},
+    {"hold_on", do_hold_on},
+    {"answer_held", do_answer_held},
 };
 
 static void
@@ -656,6 +710,8 @@ begin(void)
         puts_raw("{\"t\":\"hello\",\"protocol\":2}\n");
     else if (strcmp(mode, "kinds") == 0)
         puts_raw("{\"t\":\"hello\",\"protocol\":1,\"kinds\":[\"b\",\"a\"]}\n");
+    else if (strcmp(mode, "many") == 0)
+        puts_raw("{\"t\":\"hello\",\"protocol\":1,\"concurrency\":3}\n");
     else
         puts_raw("{\"t\":\"hello\",\"protocol\":1}\n");
     if (strcmp(mode, "twice") == 0)
@@ -687,6 +743,8 @@ main(int argc, char **argv)
             run(&frame);
             if (strcmp(mode, "leave") == 0)
                 return 0;
+        } else if (frame.type == JOBQ__FRAME_CANCEL) {
+            cancel_held(frame.id);
         } else if (frame.type == JOBQ__FRAME_STOP && strcmp(mode, "deaf") != 0) {
             return 0;
         }

@@ -51,6 +51,7 @@ struct bench {
     int64_t given; /* ids are 1 … given */
     int64_t returned;
     int rooms;
+    int progresses;
     bool stopped;
 };
 
@@ -88,6 +89,16 @@ on_verdict(void *owner, struct job *job, const struct verdict *v)
 }
 
 static void
+on_progress(void *owner, const struct job *job, double done, const char *note)
+{
+    struct bench *b = owner;
+    (void)job;
+    (void)done;
+    (void)note;
+    b->progresses++;
+}
+
+static void
 on_room(void *owner)
 {
     struct bench *b = owner;
@@ -103,8 +114,10 @@ on_stopped(void *owner)
     b->pool = NULL;
 }
 
-static const struct pool_events events = {
-    .on_verdict = on_verdict, .on_room = on_room, .on_stopped = on_stopped};
+static const struct pool_events events = {.on_verdict = on_verdict,
+                                          .on_progress = on_progress,
+                                          .on_room = on_room,
+                                          .on_stopped = on_stopped};
 
 /* ---- the loop ---- */
 
@@ -832,6 +845,136 @@ waiting_behind_another_job_is_not_running(void **state)
         give_args(b, "sleep", "100");
     run_until(b, all_returned);
     assert_int_equal(count_kind(b, VERDICT_OK), 8);
+    finish(b);
+}
+
+/* ---- many at a time ---- */
+
+static struct bench *
+many(int mailbox)
+{
+    struct bench *b = bench_new(1, "many");
+    b->queue.mailbox = mailbox;
+    b->queue.stop_grace_ms = 200;
+    start(b);
+    run_until(b, all_ready);
+    return b;
+}
+
+static bool
+three_are_held(const struct bench *b)
+{
+    return b->progresses == 3;
+}
+
+static bool
+one_is_held(const struct bench *b)
+{
+    return b->progresses >= 1;
+}
+
+static bool
+one_has_returned(const struct bench *b)
+{
+    return b->returned == 1;
+}
+
+static void
+a_worker_runs_as_many_as_it_says(void **state)
+{
+    (void)state;
+    struct bench *b = many(1);
+    assert_int_equal(pool_room(b->pool), 3);
+    for (int i = 0; i < 3; i++)
+        give(b, "hold");
+    run_until(b, three_are_held);
+    assert_int_equal(pool_room(b->pool), 0);
+    pool_kill(b->pool);
+    finish(b);
+
+    b = many(3); /* two wait behind the three that run */
+    assert_int_equal(pool_room(b->pool), 5);
+    assert_int_equal(pool_idle(b->pool), 3);
+    give(b, "hold");
+    assert_int_equal(pool_idle(b->pool), 2);
+    give(b, "hold");
+    give(b, "answer_held");
+    run_until(b, all_returned);
+    assert_int_equal(count_kind(b, VERDICT_OK), 3);
+    assert_int_equal(b->records[1].times, 1);
+    assert_int_equal(b->records[1].cpu_us, -1);
+    finish(b);
+}
+
+static void
+a_crash_is_charged_to_all_that_run(void **state)
+{
+    (void)state;
+    struct bench *b = many(20);
+    give(b, "hold");
+    give(b, "hold");
+    run_until(b, one_is_held);
+    int64_t crash = give(b, "segv");
+    for (int i = 0; i < 10; i++)
+        give(b, "ok");
+    run_until(b, all_returned);
+    for (int64_t id = 1; id <= crash; id++) {
+        assert_int_equal(b->records[id].kind, VERDICT_CRASH);
+        assert_string_equal(
+            b->records[id].error,
+            "was killed by signal 11 (SIGSEGV) while it held the job and 2 others");
+        assert_int_equal(b->records[id].cpu_us, -1);
+    }
+    assert_int_equal(count_kind(b, VERDICT_OK), 10);
+    assert_int_equal(status_of(b).crashes, 1);
+    finish(b);
+}
+
+static void
+each_has_a_deadline_of_its_own(void **state)
+{
+    (void)state;
+    struct bench *b = many(1);
+    int64_t other = give(b, "hold");
+    int64_t late = give(b, "hold");
+    b->jobs[late].timeout_ms = 60;
+    run_until(b, one_has_returned);
+    assert_int_equal(b->records[late].kind, VERDICT_TIMEOUT);
+    assert_string_equal(b->records[late].error, "ran longer than its timeout of 60 ms");
+    give(b, "answer_held");
+    run_until(b, all_returned);
+    assert_int_equal(b->records[other].kind, VERDICT_OK);
+    assert_int_equal(status_of(b).restarts, 0);
+    finish(b);
+}
+
+static void
+the_end_for_a_late_job_gives_the_others_back(void **state)
+{
+    (void)state;
+    struct bench *b = many(1);
+    int64_t other = give(b, "hold");
+    int64_t late = give(b, "hold_on");
+    int64_t cancelled = give(b, "hold_on");
+    b->jobs[late].timeout_ms = 60;
+    run_until(b, three_are_held);
+    pool_cancel(b->pool, &b->jobs[cancelled]);
+    run_until(b, all_returned);
+    assert_int_equal(b->records[late].kind, VERDICT_TIMEOUT);
+    assert_int_equal(b->records[cancelled].kind, VERDICT_ABORTED);
+    assert_int_equal(b->records[other].kind, VERDICT_RELEASED);
+    finish(b);
+}
+
+static void
+cpu_limit_is_for_one_at_a_time(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(1, "many");
+    b->queue.cpu_limit_ms = 1000;
+    b->queue.max_restarts = 1;
+    start(b);
+    run_until(b, is_backing_off);
     finish(b);
 }
 
@@ -1569,10 +1712,10 @@ a_pool_without_wanted_workers_has_no_room(void **state)
 {
     (void)state;
     struct bench *b = started(2);
-    assert_int_equal(pool_idle_workers(b->pool), 2);
+    assert_int_equal(pool_idle(b->pool), 2);
     pool_resize(b->pool, 0);
     assert_int_equal(pool_room(b->pool), 0); /* before any of them was told */
-    assert_int_equal(pool_idle_workers(b->pool), 0);
+    assert_int_equal(pool_idle(b->pool), 0);
     finish(b);
 }
 
@@ -1603,6 +1746,11 @@ main(void)
         cmocka_unit_test(an_answer_after_the_deadline_counts_if_it_is_ok),
         cmocka_unit_test(a_job_may_have_a_timeout_of_its_own),
         cmocka_unit_test(waiting_behind_another_job_is_not_running),
+        cmocka_unit_test(a_worker_runs_as_many_as_it_says),
+        cmocka_unit_test(a_crash_is_charged_to_all_that_run),
+        cmocka_unit_test(each_has_a_deadline_of_its_own),
+        cmocka_unit_test(the_end_for_a_late_job_gives_the_others_back),
+        cmocka_unit_test(cpu_limit_is_for_one_at_a_time),
         cmocka_unit_test(a_flood_of_output_is_survived),
         cmocka_unit_test(the_end_of_the_output_is_kept),
         cmocka_unit_test(a_worker_that_cannot_start_puts_its_pool_into_backoff),

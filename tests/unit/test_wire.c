@@ -90,7 +90,7 @@ carries_what_a_template_says_and_hears(void **state)
     assert_true(out.template);
 
     jobq__buf_reset(&buf);
-    jobq__frame_put_hello(&buf, NULL, 0);
+    jobq__frame_put_hello(&buf, NULL, 0, 1);
     assert_false(round_trip(&buf).template);
 
     jobq__buf_reset(&buf);
@@ -215,8 +215,9 @@ carries_hello(void **state)
     (void)state;
     static const char *const kinds[] = {"resize", "a\"b\xC3\xA5"};
     struct jobq__buf buf = {0};
-    jobq__frame_put_hello(&buf, kinds, 2);
+    jobq__frame_put_hello(&buf, kinds, 2, 1);
     struct jobq__frame out = round_trip(&buf);
+    assert_int_equal(out.concurrency, 1);
     assert_int_equal(out.type, JOBQ__FRAME_HELLO);
     assert_int_equal(out.protocol, 1);
     struct jobq__span rest = out.kinds, kind;
@@ -228,8 +229,10 @@ carries_hello(void **state)
     assert_false(jobq__frame_next_kind(&rest, &kind));
 
     jobq__buf_reset(&buf);
-    jobq__frame_put_hello(&buf, NULL, 0);
-    assert_null(round_trip(&buf).kinds.at);
+    jobq__frame_put_hello(&buf, NULL, 0, 1000);
+    out = round_trip(&buf);
+    assert_null(out.kinds.at);
+    assert_int_equal(out.concurrency, 1000);
     jobq__buf_clear(&buf);
 }
 

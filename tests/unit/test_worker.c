@@ -448,7 +448,7 @@ each_answer_is_sent(void **state)
          "bytes, at most 4096 are allowed\"}"},
         {"wrong_then_right", "{}", "{\"t\":\"ok\",\"id\":7,\"result\":[1.10,\"a b\"]}"},
         {"run_again", "{}",
-         "{\"t\":\"error\",\"id\":7,\"error\":\"worker: jobq_worker_run is running "
+         "{\"t\":\"error\",\"id\":7,\"error\":\"worker: one is running in this process "
          "already\"}"},
     };
     start();
@@ -812,9 +812,9 @@ wrong_sockets_and_sizes_are_refused(void **state)
     unsetenv("JOBQ_MAX_FRAME");
     options.size = 3;
     expect_refused(
-        &options, "worker: options.size must be 64: begin with JOBQ_WORKER_OPTIONS_INIT");
+        &options, "worker: options.size must be 80: begin with JOBQ_WORKER_OPTIONS_INIT");
     expect_refused(
-        NULL, "worker: options.size must be 64: begin with JOBQ_WORKER_OPTIONS_INIT");
+        NULL, "worker: options.size must be 80: begin with JOBQ_WORKER_OPTIONS_INIT");
 }
 
 /* As a program has it that was built with the first header: it lacks the hooks. What lies

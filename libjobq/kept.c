@@ -1,0 +1,190 @@
+/* kept.c: many jobs at a time, in a program that has an event loop. A kept job is a copy,
+ * with its line, on a list of the worker's until it is answered. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "libjobq/error.h"
+#include "libjobq/worker.h"
+
+/* ---- the jobs ---- */
+
+jobq_work *
+jobq__worker_find_kept(const struct jobq__worker *worker, int64_t id)
+{
+    for (jobq_work *work = worker->kept; work; work = work->next)
+        if (work->frame.id == id)
+            return work;
+    return NULL;
+}
+
+/* A span of a line, as it lies in a copy of that. One that lies elsewhere stays. */
+static void
+move(struct jobq__span *span, const jobq_work *from, const jobq_work *to)
+{
+    uintptr_t offset = (uintptr_t)span->at - (uintptr_t)from->line;
+    if (span->at && offset < from->line_len)
+        span->at = to->line + offset;
+}
+
+int
+jobq_work_keep(jobq_work *work, jobq_work **kept, jobq_error *err)
+{
+    struct jobq__worker *worker = work->worker;
+    *kept = NULL;
+    if (!worker->keeps)
+        return jobq__error(err, JOBQ_ESTATE,
+                           "jobq_work_keep: one job at a time is run here: only "
+                           "jobq_worker_open's are kept");
+    if (work->answered || work->was_kept || work->is_kept)
+        return jobq__error(
+            err, JOBQ_ESTATE, "jobq_work_keep: job %lld has been %s already",
+            (long long)work->frame.id, work->answered ? "answered" : "kept");
+    jobq_work *copy = malloc(sizeof *copy + work->line_len + 1);
+    if (!copy)
+        return jobq__error(err, JOBQ_ENOMEM, "jobq_work_keep: out of memory");
+    *copy = *work;
+    copy->line = memcpy(copy + 1, work->line, work->line_len + 1);
+    move(&copy->frame.queue, work, copy);
+    move(&copy->frame.kind, work, copy);
+    move(&copy->frame.args, work, copy);
+    move(&copy->frame.meta, work, copy);
+    copy->is_kept = true;
+    copy->next = worker->kept;
+    worker->kept = copy;
+    worker->n_kept++;
+    work->was_kept = true;
+    *kept = copy;
+    return JOBQ_OK;
+}
+
+static void
+take_off(jobq_work *work)
+{
+    struct jobq__worker *worker = work->worker;
+    jobq_work **at = &worker->kept;
+    while (*at != work)
+        at = &(*at)->next;
+    *at = work->next;
+    worker->n_kept--;
+}
+
+int
+jobq__work_release(jobq_work *work, jobq_error *err)
+{
+    struct jobq__worker *worker = work->worker;
+    take_off(work);
+    jobq__worker_forget_cancelled(worker, work->frame.id);
+    free(work);
+    jobq__worker_wake(); /* there is room for one that waits, or it was the last */
+    return jobq__worker_flush(worker, err);
+}
+
+/* ---- the worker ---- */
+
+static int
+watch(struct jobq__worker *worker, jobq_error *err)
+{
+    int fds[] = {worker->inbox.fd, jobq__worker_wake_fd()};
+    int wait_fd = epoll_create1(EPOLL_CLOEXEC);
+    bool watched = wait_fd >= 0;
+    for (size_t i = 0; i < 2 && watched; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        watched = epoll_ctl(wait_fd, EPOLL_CTL_ADD, fds[i], &event) == 0;
+    }
+    worker->wait_fd = wait_fd > 0 ? wait_fd : 0;
+    if (watched)
+        return JOBQ_OK;
+    return jobq__error(err, JOBQ_EIO, "worker: cannot start: %s", strerror(errno));
+}
+
+int
+jobq_worker_open(jobq_worker **out, const jobq_worker_options *options, jobq_error *err)
+{
+    bool is_worker = false;
+    *out = NULL;
+    struct jobq__worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return jobq__error(err, JOBQ_ENOMEM, "worker: out of memory");
+    worker->inbox.fd = -1;
+    int rc = jobq__worker_start(worker, options, true, &is_worker, err);
+    if (!rc && is_worker)
+        rc = watch(worker, err);
+    if (rc || !is_worker) {
+        jobq_worker_close(worker);
+        return rc;
+    }
+    *out = worker;
+    return JOBQ_OK;
+}
+
+int
+jobq_worker_fd(const jobq_worker *worker)
+{
+    return worker->wait_fd;
+}
+
+/* Each is told once; telling it may answer it, or another one. */
+static void
+tell_stops(struct jobq__worker *worker)
+{
+    bool all = jobq__worker_terminated() || worker->inbox.closed;
+    if (!worker->options.on_stop || (!all && worker->n_cancelled == 0))
+        return;
+    jobq_work *work = worker->kept;
+    while (work) {
+        if (!work->was_told &&
+            (all || jobq__worker_is_cancelled(worker, work->frame.id))) {
+            work->was_told = true;
+            worker->options.on_stop(work, worker->options.hook_data);
+            work = worker->kept;
+        } else {
+            work = work->next;
+        }
+    }
+}
+
+int
+jobq_worker_step(jobq_worker *worker, jobq_error *err)
+{
+    char *line;
+    size_t len;
+    jobq__worker_woken();
+    jobq__worker_refuse_more(worker);
+    int rc = jobq__worker_read(worker, err);
+    if (rc)
+        return rc;
+    tell_stops(worker);
+    if (worker->inbox.closed) /* its end stays readable */
+        epoll_ctl(worker->wait_fd, EPOLL_CTL_DEL, worker->inbox.fd, NULL);
+    /* The daemon gave its jobs to others when it went: what still waits here is theirs.
+     */
+    if (worker->inbox.closed && !worker->refusing)
+        return jobq__worker_gone(err);
+    while (!rc && !worker->stop &&
+           (worker->n_kept < worker->concurrency || jobq__worker_terminated()) &&
+           jobq__inbox_line(&worker->inbox, &line, &len))
+        rc = jobq__worker_line(worker, line, len, err);
+    if (!rc)
+        rc = jobq__worker_flush(worker, err);
+    if (rc)
+        return rc;
+    bool over = worker->stop || (worker->refusing && worker->inbox.closed);
+    return over && worker->n_kept == 0 ? 0 : 1;
+}
+
+void
+jobq_worker_close(jobq_worker *worker)
+{
+    if (!worker)
+        return;
+    jobq__worker_end(worker);
+    while (worker->kept) {
+        jobq_work *work = worker->kept;
+        worker->kept = work->next;
+        free(work);
+    }
+    free(worker);
+}

@@ -91,6 +91,11 @@ def test_functions_that_cannot_be_jobs():
     with pytest.raises(jobq.InvalidError, match="by position alone"):
         jobq.worker("positional")(lambda *args: None)
 
+    def generator():
+        yield 1
+    with pytest.raises(jobq.InvalidError, match="kind 'generator': .*generator is a generator function"):
+        jobq.worker("generator")(generator)
+
     def unknown(a: "NoSuchType"):  # noqa: F821
         pass
     with pytest.raises(jobq.InvalidError, match="the annotations of unknown cannot be read"):

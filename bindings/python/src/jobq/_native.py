@@ -123,6 +123,9 @@ class WorkerKind(Structure):
     _fields_ = [("kind", c_char_p), ("handler", HANDLER), ("data", c_void_p)]
 
 
+STOP_HOOK = CFUNCTYPE(None, c_void_p, c_void_p)
+
+
 class WorkerOptions(Structure):
     _fields_ = [
         ("size", c_size_t),
@@ -133,6 +136,8 @@ class WorkerOptions(Structure):
         ("preload", HOOK),
         ("on_fork", HOOK),
         ("hook_data", c_void_p),
+        ("concurrency", c_int),
+        ("on_stop", STOP_HOOK),
     ]
 
 
@@ -217,6 +222,11 @@ _FUNCTIONS: List[Tuple[str, Optional[Type[Any]], List[Any]]] = [
     ("jobq_client_cancel", c_int, [_CLIENT, c_int64, _DONE, _ERR]),
     ("jobq_client_retry", c_int, [_CLIENT, c_int64, _DONE, _ERR]),
     ("jobq_worker_run", c_int, [POINTER(WorkerOptions), _ERR]),
+    ("jobq_worker_open", c_int, [POINTER(c_void_p), POINTER(WorkerOptions), _ERR]),
+    ("jobq_worker_fd", c_int, [c_void_p]),
+    ("jobq_worker_step", c_int, [c_void_p, _ERR]),
+    ("jobq_worker_close", None, [c_void_p]),
+    ("jobq_work_keep", c_int, [_WORK, POINTER(c_void_p), _ERR]),
     ("jobq_work_id", c_int64, [_WORK]),
     ("jobq_work_attempt", c_int, [_WORK]),
     ("jobq_work_max_attempts", c_int, [_WORK]),

@@ -14,9 +14,10 @@ import sys
 import traceback
 from typing import Callable, NoReturn, Optional, Sequence
 
-from . import _native, _running
+from . import _many, _native, _running
 from ._native import lib
-from .errors import JobqError, of_code
+from ._operations import check
+from .errors import JobqError
 from .handlers import handlers
 
 USAGE = """Runs the jobs of the @jobq.worker functions that the modules define. jobqd starts it:
@@ -37,6 +38,10 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", metavar="LEVEL", default="INFO", type=str.upper,
         choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
         help="of the root logger, where the modules set none up themselves (default: INFO)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--concurrency", metavar="N", type=int,
+        help="how many jobs to run at a time, 1 to 1000 (default: the most that a function's concurrency= says, or 1)",
     )  # fmt: skip
     return parser
 
@@ -62,6 +67,14 @@ def leave_process(request: SystemExit) -> NoReturn:
     _flush()
     logging.shutdown()
     os._exit(code & 0xFF)
+
+
+def _give_up(why: str) -> NoReturn:
+    """Without waiting for threads that run functions."""
+    sys.stderr.write(why)
+    _flush()
+    logging.shutdown()
+    os._exit(EX_SOFTWARE)
 
 
 def _set_up_output(level: str) -> None:
@@ -97,7 +110,24 @@ def _became_a_worker(pid: int) -> Callable[[Optional[int]], int]:
     return on_fork
 
 
-def run(modules: Sequence[str]) -> int:
+def _run_one_by_one(table: _running.Table) -> None:
+    loop = _running.Loop()
+    rows = _running.kinds(table, loop, leave_process)
+    options = _native.WorkerOptions(
+        size=ctypes.sizeof(_native.WorkerOptions),
+        kinds=rows,
+        n_kinds=len(rows),
+        fd=-1,
+        on_fork=_native.HOOK(_became_a_worker(os.getpid())),
+    )
+    err = _native.Error()
+    try:
+        check(lib.jobq_worker_run(ctypes.byref(options), ctypes.byref(err)), err)
+    finally:
+        loop.close()
+
+
+def run(modules: Sequence[str], concurrency: Optional[int]) -> int:
     """The worker's life. An exit code."""
     try:
         load(modules)
@@ -108,24 +138,18 @@ def run(modules: Sequence[str]) -> int:
     if not table:
         print(f"jobq.worker: {_running.no_handlers(' '.join(modules))}", file=sys.stderr)
         return EX_USAGE
-    loop = _running.Loop()
-    rows = _running.kinds(table, loop, leave_process)
-    options = _native.WorkerOptions(
-        size=ctypes.sizeof(_native.WorkerOptions),
-        kinds=rows,
-        n_kinds=len(rows),
-        fd=-1,
-        max_frame=0,
-        on_fork=_native.HOOK(_became_a_worker(os.getpid())),
-    )
-    err = _native.Error()
-    code = lib.jobq_worker_run(ctypes.byref(options), ctypes.byref(err))
-    if code < 0:
-        failure = of_code(code, err.message.decode("utf-8", "replace"))
-        print(f"jobq.worker: {failure}", file=sys.stderr)
-    loop.close()
+    many = _many.of_table(table, concurrency)
+    try:
+        if many > 1:
+            _many.Worker(table, many, _became_a_worker(os.getpid()), leave_process).run()
+        else:
+            _run_one_by_one(table)
+    except JobqError as failure:
+        _give_up(f"jobq.worker: {failure}\n")
+    except Exception:  # the event loop's own: somebody has closed its descriptors, say
+        _give_up(traceback.format_exc())
     _flush()
-    return EX_SOFTWARE if code < 0 else 0
+    return 0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -133,7 +157,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     options = _parser().parse_args(argv)
     _set_up_output(options.log_level)
     try:
-        return run(options.modules)
+        return run(options.modules, options.concurrency)
     except JobqError as error:
         print(f"jobq.worker: {error}", file=sys.stderr)
         return EX_USAGE

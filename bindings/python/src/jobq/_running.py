@@ -6,13 +6,14 @@ import asyncio
 import concurrent.futures
 import contextvars
 import datetime
+import inspect
 import os
 import sys
 import traceback
 from ctypes import byref
 from typing import Any, Callable, Coroutine, Dict, Mapping, Optional
 
-from . import _native, encoding
+from . import _native, encoding, errors
 from ._native import lib
 from ._operations import check
 from .context import Context, Job, enter, leave
@@ -94,7 +95,7 @@ def call(handler: Handler[Any, Any], context: Context, args: Mapping[str, Any], 
         kwargs = handler.parameters.convert(args)
         first = (context,) if handler.parameters.takes_context else ()
         result = handler.function(*first, **kwargs)
-        if asyncio.iscoroutine(result):
+        if inspect.iscoroutine(result):
             result = loop.run(result)
         return result
     finally:
@@ -129,10 +130,13 @@ class Answers:
 
     def __init__(self, work: int) -> None:
         self._work = work
+        self.given = False  # also where jobqd was gone: there is no second one
 
     def _say(self, function: Any, *args: Any) -> None:
         err = _native.Error()
-        check(function(self._work, *args, byref(err)), err)
+        code = function(self._work, *args, byref(err))
+        self.given = code in (0, errors.EIO)
+        check(code, err)
 
     def ok(self, result: Any) -> None:
         """Completed; None: no result."""

@@ -62,7 +62,7 @@ class TimedOutError(JobqError, TimeoutError):
     """The time was over first."""
 
 
-ENOTFOUND = -5
+EIO = -8
 
 #: libjobq's code (jobq/error.h) to our exception. JOBQ_ENOMEM is a MemoryError.
 _BY_CODE: Dict[int, Type[JobqError]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -86,11 +87,13 @@ class Handler(Generic[P, R]):
         backoff: Optional[Backoff],
         client: Optional[Client],
         validate: bool,
+        concurrency: Optional[int],
     ) -> None:
         self.function = function
         self.defaults = defaults
         self.backoff = _delays(backoff)
         self.client = client
+        self.concurrency = concurrency
         self.parameters = Parameters(function, Context, validate)
         self.is_coroutine = asyncio.iscoroutinefunction(function)
         functools.update_wrapper(self, function)
@@ -173,13 +176,16 @@ def worker(
     tags: Sequence[str] = (),
     client: Optional[Client] = None,
     validate: bool = True,
+    concurrency: Optional[int] = None,
 ) -> _Decorator:
     """Makes a function, or a coroutine function, the handler of a kind of job, and gives it ``.enqueue()``.
 
     ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. ``backoff``: the
     delay after a failed attempt: seconds, a sequence of them (the last for all attempts beyond), or a function of the
     attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether a
-    job's arguments are checked and converted by the function's annotations before it runs.
+    job's arguments are checked and converted by the function's annotations before it runs. ``concurrency``: how many of these
+    jobs one worker process runs at a time, 1 to 1000, coroutines on its event loop and plain functions in threads; None: one,
+    or for a coroutine as many as the process runs (the largest ``concurrency`` of its functions, or ``--concurrency``).
 
     Raises :class:`InvalidError`: the kind has a handler already, or an option is wrong.
     """
@@ -189,12 +195,16 @@ def worker(
         kind, queue=queue, priority=priority, max_attempts=max_attempts, timeout=timeout, unique=unique, tags=tags
     )
     check_job(defaults)
+    if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 1000):
+        raise InvalidError(f"concurrency must be 1 to 1000, got {concurrency!r}")
 
     def make(function: Callable[..., Any]) -> Handler[Any, Any]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InvalidError(f"kind {kind!r}: {'.'.join(_place(function))} is a generator function: nobody would run its body")
         there = _handlers.get(kind)
         if there is not None and _place(there.function) != _place(function):
             raise InvalidError(f"kind {kind!r} has a handler already: {'.'.join(_place(there.function))}")
-        handler: Handler[Any, Any] = Handler(function, defaults, backoff, client, validate)
+        handler: Handler[Any, Any] = Handler(function, defaults, backoff, client, validate, concurrency)
         _handlers[kind] = handler
         return handler
 

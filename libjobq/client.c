@@ -24,6 +24,12 @@ struct jobq_client {
 };
 
 static int
+no_client(jobq_error *err)
+{
+    return jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
+}
+
+static int
 check_options(const jobq_client_options *options, jobq_client **out, jobq_error *err)
 {
     if (!options || !out)
@@ -170,6 +176,17 @@ reconnect_if_lost(PGconn *conn, int64_t until_us, jobq_error *err)
     return 0;
 }
 
+int
+jobq_client_reconnect(jobq_client *client, jobq_error *err)
+{
+    if (!client)
+        return no_client(err);
+    reconnect_if_lost(client->conn, 0, NULL);
+    if (PQstatus(client->conn) != CONNECTION_OK)
+        return jobq__error(err, JOBQ_ECONN, "%s", PQerrorMessage(client->conn));
+    return JOBQ_OK;
+}
+
 /* A moment that doubles with each try, and as much again by chance, for which the clock's
  * last digits will do: two that were in each other's way should not meet again. */
 static void
@@ -186,7 +203,7 @@ run(jobq_client *client, const struct call *call, jobq_error *err)
 {
     jobq_error own = {0};
     if (!client)
-        return jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
+        return no_client(err);
     reconnect_if_lost(client->conn, 0, NULL);
     int rc = 0;
     for (int try = 0; try < TRIES; try++) {
@@ -294,7 +311,7 @@ jobq_client_wait(jobq_client *client, int64_t id, int64_t timeout_ms, jobq_job_i
     jobq_error own = {0};
     int rc = jobq__wait_check(timeout_ms, out, err);
     if (rc == 0 && !client)
-        rc = jobq__error(err, JOBQ_EINVAL, "client must be an open client, got NULL");
+        rc = no_client(err);
     if (rc < 0)
         return rc;
     jobq__wait_begin(&wait, timeout_ms);

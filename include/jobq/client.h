@@ -39,6 +39,12 @@ JOBQ_API void jobq_client_close(jobq_client *client); /* NULL is harmless */
 /* The connection, for use between calls. Ownership: lent until jobq_client_close. */
 JOBQ_API struct pg_conn *jobq_client_conn(jobq_client *client);
 
+/* Makes the connection anew if it was lost, as each call below does first: for what goes
+ * by jobq_client_conn, such as the functions of bulk.h, queue.h and cron.h. Within a
+ * transaction that was begun there nothing is made anew. JOBQ_ECONN: it is lost, and
+ * there is no new one; the message is libpq's. */
+JOBQ_API int jobq_client_reconnect(jobq_client *client, jobq_error *err);
+
 /* As the functions of job.h. JOBQ_ECONN: it is unknown whether the call took place; it is
  * not repeated. */
 JOBQ_API int jobq_client_enqueue(jobq_client *client, const jobq_job *job, int64_t *id,

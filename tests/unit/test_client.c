@@ -126,6 +126,7 @@ wrong_calls_are_refused(void **state)
     expect_error(jobq_client_job_get(NULL, 1, &info, &err), &err, JOBQ_EINVAL, no_client);
     expect_error(jobq_client_cancel(NULL, 1, NULL, &err), &err, JOBQ_EINVAL, no_client);
     expect_error(jobq_client_retry(NULL, 1, NULL, &err), &err, JOBQ_EINVAL, no_client);
+    expect_error(jobq_client_reconnect(NULL, &err), &err, JOBQ_EINVAL, no_client);
     expect_error(jobq_client_enqueue(client, NULL, NULL, &err), &err, JOBQ_EINVAL,
                  "job must point to a jobq_job, got NULL");
     expect_error(jobq_client_enqueue(client, &job, NULL, &err), &err, JOBQ_EINVAL,
@@ -210,7 +211,13 @@ a_connection_lost_between_calls_is_made_anew(void **state)
     succeeds(jobq_client_job_get(client, ids[0], &info, &err));
     assert_string_equal(info->state, "available");
     jobq_job_info_free(info);
-    assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'lost'"), 3);
+    kill_session();
+    succeeds(jobq_client_reconnect(client, &err));
+    before = backend();
+    succeeds(jobq_delete(jobq_client_conn(client), NULL, ids[0], &done, &err));
+    succeeds(jobq_client_reconnect(client, &err));
+    assert_int_equal(backend(), before);
+    assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'lost'"), 2);
 }
 
 static void
@@ -282,6 +289,9 @@ a_database_that_is_away_is_told(void **state)
     sql(admin, "DROP DATABASE jobq_client_away WITH (FORCE)");
     for (int i = 0; i < 3; i++)
         assert_int_equal(jobq_client_enqueue(gone, &job, NULL, &err), JOBQ_ECONN);
+    assert_non_null(strstr(err.message, "database \"jobq_client_away\" does not exist"));
+    err = (jobq_error){0};
+    assert_int_equal(jobq_client_reconnect(gone, &err), JOBQ_ECONN);
     assert_non_null(strstr(err.message, "database \"jobq_client_away\" does not exist"));
     jobq_client_close(gone);
 }

@@ -215,6 +215,7 @@ _FUNCTIONS: List[Tuple[str, Optional[Type[Any]], List[Any]]] = [
     ("jobq_client_open", c_int, [POINTER(ClientOptions), POINTER(_CLIENT), _ERR]),
     ("jobq_client_close", None, [_CLIENT]),
     ("jobq_client_conn", c_void_p, [_CLIENT]),
+    ("jobq_client_reconnect", c_int, [_CLIENT, _ERR]),
     ("jobq_client_try_enqueue", c_int, [_CLIENT, POINTER(Job), POINTER(Enqueued), _ERR]),
     ("jobq_client_try_enqueue_many", c_int, [_CLIENT, POINTER(Job), c_size_t, POINTER(Enqueued), _ERR]),
     ("jobq_client_job_get", c_int, [_CLIENT, c_int64, _INFO, _ERR]),

@@ -67,14 +67,9 @@ def check(code: int, err: _native.Error) -> None:
 
 
 def _conn_of(client: int) -> int:
-    """The client's PGconn. What goes by it does not make a lost connection anew, as the client's own calls do: so one of
-    those comes first, a look for a job that there is not."""
-    info, err = ctypes.POINTER(_native.JobInfo)(), _native.Error()
-    code = lib.jobq_client_job_get(client, 2**63 - 1, byref(info), byref(err))
-    if code == 0:
-        lib.jobq_job_info_free(info)
-    elif code != errors.ENOTFOUND:
-        check(code, err)
+    """The client's PGconn, made anew if it was lost."""
+    err = _native.Error()
+    check(lib.jobq_client_reconnect(client, byref(err)), err)
     conn: int = lib.jobq_client_conn(client)
     return conn
 

@@ -32,12 +32,18 @@ enum { NAME_MOST = 128, CANCELLED_MOST = 4096 };
 static volatile sig_atomic_t terminated;
 static int wake_pipe[2] = {-1, -1};
 static atomic_flag running = ATOMIC_FLAG_INIT;
+static volatile pid_t owner; /* the process whose worker that is */
 
+/* A child that a handler has forked has our signal handler, and a SIGTERM of its own. */
 static void
 on_sigterm(int number)
 {
     int saved = errno;
-    (void)number;
+    if (getpid() != owner) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
     terminated = 1;
     /* A full pipe wakes the loop as well. */
     ssize_t n = write(wake_pipe[1], "", 1);
@@ -602,6 +608,7 @@ make_ready(struct jobq__worker *worker, const jobq_worker_options *options,
     int rc = call_hook(options->preload, options->hook_data, "preload", err);
     if (!rc && jobq__template_is_wanted()) {
         rc = jobq__template_run(worker->inbox.fd, wake_pipe[0], is_worker, err);
+        owner = getpid();
         if (!rc && *is_worker)
             rc = leave_template(err);
     }
@@ -621,6 +628,7 @@ jobq__worker_start(struct jobq__worker *worker, const jobq_worker_options *given
                            "worker: one is running in this process already");
     worker->running = true;
     terminated = 0;
+    owner = getpid();
     /* A pipe is fully buffered: a job's words would come when others are at work, or, if
      * it crashes, never. */
     fflush(stdout);

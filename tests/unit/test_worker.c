@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { LIMIT_S = 60 };
@@ -185,6 +186,25 @@ on_until_stop(jobq_work *work, void *data)
                                     : jobq_work_ok(work, text, NULL);
 }
 
+/* How a child of the handler's takes SIGTERM, and whether the worker heard of it. */
+static int
+on_child(jobq_work *work, void *data)
+{
+    int status = 0;
+    char text[32];
+    (void)data;
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (;;)
+            pause();
+    }
+    kill(pid, SIGTERM);
+    waitpid(pid, &status, 0);
+    snprintf(text, sizeof text, "[%d,%d]", WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+             jobq_work_should_stop(work));
+    return jobq_work_ok(work, text, NULL);
+}
+
 static int
 on_run_again(jobq_work *work, void *data)
 {
@@ -223,6 +243,7 @@ static const jobq_worker_kind kinds[] = {
     {"progress", on_progress, NULL},
     {"gate", on_gate, NULL},
     {"until_stop", on_until_stop, NULL},
+    {"child", on_child, NULL},
     {"run_again", on_run_again, NULL},
 };
 enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
@@ -649,6 +670,17 @@ sigterm_wakes_an_idle_worker(void **state)
     expect_end(0, NULL);
 }
 
+static void
+a_child_of_a_handler_dies_of_sigterm(void **state)
+{
+    (void)state;
+    start();
+    say(job(1, "child", "{}"));
+    hears("{\"t\":\"ok\",\"id\":1,\"result\":[15,0]}");
+    say("{\"t\":\"stop\"}\n");
+    expect_end(0, NULL);
+}
+
 static volatile sig_atomic_t caught;
 
 static void
@@ -869,6 +901,7 @@ main(void)
         TEST(stop_lets_all_that_came_before_it_end),
         TEST(sigterm_gives_back_what_has_not_begun),
         TEST(sigterm_wakes_an_idle_worker),
+        TEST(a_child_of_a_handler_dies_of_sigterm),
         TEST(a_handler_of_the_programs_own_stays),
         TEST(a_daemon_that_is_gone_ends_the_worker),
         TEST(what_is_no_frame_of_jobqds_ends_the_worker),

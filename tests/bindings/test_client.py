@@ -5,6 +5,7 @@ import decimal
 import json
 import os
 import pathlib
+import signal
 import threading
 import uuid
 from dataclasses import dataclass
@@ -272,6 +273,47 @@ def test_wait_is_late(client):
         with pytest.raises(jobq.TimedOutError) as caught:
             client.wait(job, timeout)
         assert isinstance(caught.value, TimeoutError)
+
+
+def test_the_words_of_a_long_wait(client, db):
+    """The main thread's is several of C's."""
+    job = client.enqueue("ok", schedule_in=3600)
+    with pytest.raises(jobq.TimedOutError, match=rf"^job {job.id} is scheduled after 1300 ms$"):
+        client.wait(job, 1.3)
+    threading.Timer(1.2, lambda: client.delete(job)).start()
+    with pytest.raises(jobq.NotFoundError, match=f"^job {job.id} was there and has left no trace: it completed in a queue that keeps "):
+        client.wait(job, 60)
+
+
+def test_a_wait_is_interrupted_by_a_signal(client, monkeypatch):
+    """As by Ctrl-C."""
+    job = client.enqueue("ok")
+
+    def handler(number, frame):
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            client.wait(job, 250)
+    finally:
+        signal.signal(signal.SIGALRM, old)
+    assert client.cancel(job), "the client is as good as before"
+
+
+def test_a_wait_goes_on_over_lost_connections(db, client):
+    job = client.enqueue("ok", schedule_in=3600)
+    others = jobq.Client(db.uri)
+
+    def lose_and_end():
+        db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq' "
+                 "AND datname = current_database() AND pid <> pg_backend_pid()")
+        others.cancel(job)
+
+    threading.Timer(1.2, lose_and_end).start()
+    assert client.wait(job, 60).state == "cancelled"
+    others.close()
 
 
 def test_other_threads_run_while_one_waits(client):

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _connections, _operations
-from ._native import lib
 from ._operations import Operation
 from ._pool import Pool
+from ._waiting import wait_for
 from .errors import InvalidError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, id_of, milliseconds
 
@@ -177,7 +177,7 @@ class Client:
         number = id_of(job)
         timeout_ms = -1 if timeout is None else milliseconds(timeout, "timeout", 0)
         with self._pool.connection(counts=False) as handle:
-            return _operations.take_info(lib.jobq_client_wait, handle, number, timeout_ms)
+            return wait_for(handle, number, timeout_ms)
 
     def cancel(self, job: JobId, *, connection: Any = None) -> bool:
         """Cancels a job. One that waits ends at once (True); one that runs is told to stop, and killed if it does not

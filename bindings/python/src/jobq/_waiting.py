@@ -1,0 +1,43 @@
+"""Waiting for a job's end, in a thread that may have other things to hear of."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+from ._native import lib
+from ._operations import take_info
+from .errors import ConnectionLostError, NotFoundError, TimedOutError
+from .model import JobInfo
+
+#: libjobq waits for so long at a time, and longer where the database does not answer within that.
+_SLICE_MS, _LONGEST_SLICE_MS = 1000, 30000
+
+
+def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
+    """jobq_client_wait. Signals are heard between calls of C, by the main thread alone: it waits a second at a time, so that
+    Ctrl-C ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        return take_info(lib.jobq_client_wait, client, number, timeout_ms)
+    ends = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+    slice_ms, seen = _SLICE_MS, False
+    while True:
+        left_ms = None if ends is None else max(0, round((ends - time.monotonic()) * 1000))
+        is_last = left_ms is not None and left_ms <= slice_ms
+        try:
+            return take_info(lib.jobq_client_wait, client, number, left_ms if is_last else slice_ms)
+        except TimedOutError as error:
+            seen = True
+            if is_last:
+                raise TimedOutError(re.sub(r"after \d+ ms$", f"after {timeout_ms} ms", str(error))) from None
+        except NotFoundError:
+            if not seen:
+                raise
+            raise NotFoundError(
+                f"job {number} was there and has left no trace: it completed in a queue that keeps nothing, or was deleted"
+            ) from None
+        except ConnectionLostError:
+            if is_last:
+                raise
+            slice_ms = min(2 * slice_ms, _LONGEST_SLICE_MS)

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import functools
+import operator
 import re
 import struct
 from ctypes import byref, c_char_p, c_int, c_int64, pointer
-from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar, cast
 
 from . import _native, encoding, errors
 from ._native import lib
@@ -156,19 +158,18 @@ def native_unique(unique: Unique) -> _native.Unique:
 _SIZE = ctypes.sizeof(_native.Job)
 
 
-#: What a job has when it says nothing, in the order of NewJob.
-_PLAIN = tuple(NewJob("").__dict__.values())[2:]
+#: All that a job may say beside its kind and args, and what that is when it says nothing.
+_options_of = operator.itemgetter(*list(NewJob("").__dict__)[2:])
+_PLAIN = _options_of(NewJob("").__dict__)
 
 
-def fill(native: Any, job: NewJob, schema: Optional[bytes]) -> None:
-    """Writes a job into C's structure. What is not set stays zero, which is JOBQ_JOB_INIT; the structure keeps what it
-    refers to."""
-    native.size = _SIZE
-    native.schema = schema
+def fill(native: Any, job: NewJob) -> None:
+    """Writes a job into C's structure, in which its size and the schema are. What is not set stays zero, which is
+    JOBQ_JOB_INIT; the structure keeps what it refers to."""
     native.kind = text(job.kind, "kind")
     if job.args is not None:
         native.args = encoding.to_bytes(encoding.dump_object(job.args, "args"), "args")
-    if tuple(job.__dict__.values())[2:] != _PLAIN:
+    if _options_of(job.__dict__) != _PLAIN:
         _fill_options(native, job)
 
 
@@ -248,7 +249,7 @@ def rule(unique: Unique) -> Dict[str, Any]:
 def members_of(job: NewJob) -> Dict[str, Any]:
     """The arguments of jobq.try_enqueue that differ from their defaults; those of JSON as text. The checks are the ones
     of fill(), so that both roads refuse the same. Delays in milliseconds are `scheduled_in` and `expires_in`."""
-    fill(_native.Job(), job, None)
+    fill(_native.Job(), job)
     members: Dict[str, Any] = {"kind": job.kind}
     for name in ("queue", "priority", "max_attempts", "key", "unique_key"):
         if getattr(job, name) != getattr(NewJob, name, None):
@@ -319,8 +320,8 @@ def _enqueued(rows: Sequence[Row]) -> List[Enqueued]:
 def enqueue(schema: Optional[str], job: NewJob) -> Operation[Enqueued]:
     """One job."""
     quoted = schema_name(schema)
-    native = _native.Job()
-    fill(native, job, schema.encode() if schema else None)
+    native = _native.Job(_SIZE, schema.encode() if schema else None)
+    fill(native, job)
 
     def call(function: Any, on: int) -> Enqueued:
         out, err = _native.Enqueued(), _native.Error()
@@ -344,22 +345,26 @@ _ENQUEUED = struct.Struct("@qi0q")
 assert _ENQUEUED.size == ctypes.sizeof(_native.Enqueued)
 
 
+#: Enqueued._make, without Python in between.
+_made: Callable[[Tuple[int, str]], Enqueued] = cast(Any, functools.partial(tuple.__new__, Enqueued))
+
+
 def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[List[Enqueued]]:
     """Many, all or nothing."""
     quoted = schema_name(schema)
-    in_c = schema.encode() if schema else None
+    blank = _native.Job(_SIZE, schema.encode() if schema else None)
     n = len(jobs)
-    native = (_native.Job * n)()
+    native = (_native.Job * n).from_buffer_copy(bytes(blank) * n)
     for i, job in enumerate(jobs):
         try:
-            fill(native[i], job, in_c)
+            fill(native[i], job)
         except InvalidError as error:
             raise InvalidError(f"jobs[{i}].{error}") from error.__cause__
 
-    def call(function: Any, on: int) -> List[Enqueued]:
+    def call(function: Any, on: int, keep: Any = blank) -> List[Enqueued]:  # whose schema they all refer to
         out, err = (_native.Enqueued * n)(), _native.Error()
         check(function(on, native, n, out, byref(err)), err)
-        return [Enqueued(id, CONFLICTS[conflict]) for id, conflict in _ENQUEUED.iter_unpack(out)]
+        return [_made((id, CONFLICTS[conflict])) for id, conflict in _ENQUEUED.iter_unpack(out)]
 
     def statement() -> Statement:
         all_members = [members_of(job) for job in jobs]

@@ -14,9 +14,10 @@ import datetime
 import decimal
 import enum
 import json
+import json.encoder
 import os
 import uuid
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from .errors import InvalidError
 
@@ -50,10 +51,25 @@ def _default(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r:.100} has no JSON form")
 
 
-# What goes round in a circle ends as a RecursionError.
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_default
-).encode
+def _make_encode() -> Callable[[Any], str]:
+    """What goes round in a circle ends as a RecursionError."""
+    encoder = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_default
+    )
+    try:  # what encoder.encode() makes anew for each value, which takes as long as a small object does
+        parts = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+            None, _default, json.encoder.encode_basestring, None, ":", ",", False, False, False  # type: ignore[attr-defined]
+        )
+    except (AttributeError, TypeError):
+        return encoder.encode
+
+    def encode(value: Any) -> str:
+        return "".join(parts(value, 0))
+
+    return encode
+
+
+_encode = _make_encode()
 
 
 def dumps(value: Any, what: str = "the value") -> str:

@@ -215,7 +215,7 @@ def check_job(job: NewJob) -> None:
     """Raises InvalidError where enqueueing it would, as far as that can be told without the database."""
     from . import _native, _operations
 
-    _operations.fill(_native.Job(), job, None)
+    _operations.fill(_native.Job(), job)
 
 
 def _place(function: Callable[..., Any]) -> "tuple[str, str]":

@@ -123,7 +123,7 @@ def inline() -> Iterator[List[NewJob]]:
     ran: List[NewJob] = []
 
     def run(job: NewJob) -> Enqueued:
-        _operations.fill(_native.Job(), job, None)
+        _operations.fill(_native.Job(), job)
         ran.append(job)
         number = next(_numbers)
         done = perform(

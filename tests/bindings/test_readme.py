@@ -43,7 +43,7 @@ def test_the_tutorial(jobqd_program, open_folder):
             script += [line for line in text.splitlines() if not line.startswith("apt-get ")]
         else:
             name = re.match(r"[#;] (\S+)\n", text).group(1)
-            (open_folder / name).write_text(text)
+            (open_folder / name).write_text(text.replace("/tmp/jobq-data", str(open_folder / "jobq-data")))
     script += ["wait"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBQ_", "PG")) or name == "JOBQ_PG_BINDIR"}
     path = f"{pathlib.Path(jobqd_program).parent}:/usr/bin:{os.environ['PATH']}"

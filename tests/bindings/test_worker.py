@@ -1,5 +1,6 @@
 """Workers in Python, run by a real jobqd: how each way to end arrives in the database."""
 
+import dataclasses
 import datetime
 import decimal
 import json
@@ -10,11 +11,13 @@ import signal
 import subprocess
 import sys
 import uuid
+from typing import List, NamedTuple, Optional, TypedDict
 
 import pytest
 
 import jobq
 from harness.waiting import wait_for
+from jobq.validation import Parameters
 
 HERE = pathlib.Path(__file__).parent
 UTC = datetime.timezone.utc
@@ -119,6 +122,62 @@ def test_wrong_arguments_are_named_and_the_function_does_not_run(change, message
     with pytest.raises(jobq.ArgumentError) as caught:
         jobs.typed.parameters.convert({**TYPED, **change})
     assert str(caught.value).startswith(message)
+
+
+@dataclasses.dataclass
+class Tree:
+    name: str
+    children: "List[Tree]" = dataclasses.field(default_factory=list)
+
+
+class Comment(TypedDict):
+    text: str
+    answers: "List[Comment]"
+
+
+class Chain(NamedTuple):
+    link: int
+    rest: "Optional[Chain]"
+
+
+@dataclasses.dataclass
+class Torn:
+    rest: "NobodyKnows"  # noqa: F821
+
+
+def takes_trees(tree: Tree, comment: Comment, chain: Chain, ratio: float) -> None:
+    """Types that have members of their own type."""
+
+
+TREES = {"tree": {"name": "a", "children": [{"name": "b", "children": [{"name": "c"}]}]},
+         "comment": {"text": "x", "answers": [{"text": "y", "answers": []}]}, "chain": [1, [2, None]], "ratio": 1}
+
+
+def test_types_that_refer_to_themselves():
+    got = Parameters(takes_trees, jobq.Context, True).convert(TREES)
+    assert got["tree"] == Tree("a", [Tree("b", [Tree("c")])])
+    assert got["comment"] == TREES["comment"]
+    assert got["chain"] == Chain(1, Chain(2, None))
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"tree": {"name": "a", "children": [{"name": "b"}, {"name": 1}]}}, "args.tree.children[1].name must be a string, got 1"),
+    ({"comment": {"text": "x", "answers": [{"text": "y"}]}}, "args.comment.answers[0] lacks 'answers'; Comment has answers, text"),
+    ({"ratio": 10 ** 400}, "args.ratio must be a number that a double can hold, got 1000"),
+])
+def test_wrong_arguments_deep_within(change, message):
+    with pytest.raises(jobq.ArgumentError) as caught:
+        Parameters(takes_trees, jobq.Context, True).convert({**TREES, **change})
+    assert str(caught.value).startswith(message)
+
+
+def test_annotations_that_cannot_be_read_are_named():
+    def takes_torn(torn: Torn) -> None:
+        """Its member's type is nowhere."""
+    message = "^the annotations of takes_torn's torn cannot be read \\(name 'NobodyKnows' is not defined\\); validate=False "
+    with pytest.raises(jobq.InvalidError, match=message):
+        Parameters(takes_torn, jobq.Context, True)
+    assert Parameters(takes_torn, jobq.Context, False).convert({"torn": 1}) == {"torn": 1}
 
 
 def test_wrong_arguments_are_an_error_of_the_job(client, node):

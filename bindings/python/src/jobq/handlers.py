@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import inspect
@@ -95,7 +94,7 @@ class Handler(Generic[P, R]):
         self.client = client
         self.concurrency = concurrency
         self.parameters = Parameters(function, Context, validate)
-        self.is_coroutine = asyncio.iscoroutinefunction(function)
+        self.is_coroutine = inspect.iscoroutinefunction(function)
         functools.update_wrapper(self, function)
 
     @property

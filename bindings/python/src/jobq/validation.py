@@ -16,6 +16,7 @@ import inspect
 import os
 import pathlib
 import sys
+import threading
 import typing
 import uuid
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
@@ -59,7 +60,10 @@ def _exactly(kind: Type[Any], wanted: str) -> Converter:
 def _float(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         _fail(where, "a number", value)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        _fail(where, "a number that a double can hold", value)
 
 
 def _from_text(kind: Callable[[str], Any], wanted: str) -> Converter:
@@ -229,6 +233,43 @@ def _dataclass(kind: Any) -> Converter:
     return _object(kind, {field.name: converter(hints[field.name]) for field in fields}, required, _name(kind))
 
 
+def _typed_dict(kind: Any) -> Converter:
+    members = {name: converter(hint) for name, hint in typing.get_type_hints(kind).items()}
+    return _object(dict, members, frozenset(kind.__required_keys__), _name(kind))
+
+
+def _named_tuple(kind: Any) -> Converter:
+    """json writes it as an array."""
+    hints = typing.get_type_hints(kind)
+    as_tuple = _tuple([converter(hints.get(name, Any)) for name in kind._fields])
+    return lambda value, where: kind(*as_tuple(value, where))
+
+
+class _UnderWay(threading.local):
+    """Types whose converters are being made, each with the place where its own will be."""
+
+    def __init__(self) -> None:
+        self.places: Dict[Any, List[Converter]] = {}
+
+
+_under_way = _UnderWay()
+
+
+def _perhaps_recursive(kind: Any, make: Callable[[Any], Converter]) -> Converter:
+    """`make`'s converter of a type that may have members of its own type."""
+    places = _under_way.places
+    if kind in places:
+        there = places[kind]
+        return lambda value, where: there[0](value, where)
+    place: List[Converter] = []
+    places[kind] = place
+    try:
+        place.append(make(kind))
+    finally:
+        del places[kind]
+    return place[0]
+
+
 def _pydantic(kind: Any) -> Optional[Converter]:
     """Pydantic's own validation, of its version 2 or 1; None: it is no model."""
     if not isinstance(kind, type) or "pydantic" not in sys.modules:
@@ -292,16 +333,16 @@ def converter(kind: Any) -> Converter:
     if issubclass(kind, enum.Enum):
         return _enum(kind)
     if dataclasses.is_dataclass(kind):
-        return _dataclass(kind)
+        return _perhaps_recursive(kind, _dataclass)
     if issubclass(kind, dict) and hasattr(kind, "__required_keys__"):  # a TypedDict
-        hints = {name: converter(hint) for name, hint in typing.get_type_hints(kind).items()}
-        return _object(dict, hints, frozenset(kind.__required_keys__), _name(kind))
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):  # a named tuple: json writes it as an array
-        hints = typing.get_type_hints(kind)
-        each = [converter(hints.get(name, Any)) for name in kind._fields]
-        as_tuple = _tuple(each)
-        return lambda value, where: kind(*as_tuple(value, where))
+        return _perhaps_recursive(kind, _typed_dict)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return _perhaps_recursive(kind, _named_tuple)
     return _anything
+
+
+def _unreadable(what: str, error: Exception) -> InvalidError:
+    return InvalidError(f"the annotations of {what} cannot be read ({error}); validate=False does without")
 
 
 class Parameters:
@@ -313,9 +354,7 @@ class Parameters:
             hints = typing.get_type_hints(function)
         except Exception as error:
             if validate:
-                raise InvalidError(
-                    f"the annotations of {_name(function)} cannot be read ({error}); validate=False does without"
-                ) from error
+                raise _unreadable(_name(function), error) from error
             names = {"Context": context, "jobq.Context": context}
             hints = {name: names.get(hint) for name, hint in getattr(function, "__annotations__", {}).items()}
         parameters = list(self.signature.parameters.values())
@@ -331,7 +370,10 @@ class Parameters:
         self._rest: Optional[Converter] = None
         self._converters: Dict[str, Converter] = {}
         for parameter in parameters:
-            convert = converter(hints.get(parameter.name, Any)) if validate else _anything
+            try:
+                convert = converter(hints.get(parameter.name, Any)) if validate else _anything
+            except NameError as error:  # an annotation of a dataclass's member, say
+                raise _unreadable(f"{_name(function)}'s {parameter.name}", error) from error
             if parameter.kind is parameter.VAR_KEYWORD:
                 self._rest = convert
             else:

@@ -206,3 +206,10 @@ with jobq.Client({db.uri!r}) as client:
         print(error)
 """, cwd=tmp_path, PYTHONPATH=f"{PACKAGE / 'src'}:{tmp_path}", JOBQ_LIBRARY=library, PYTHONDONTWRITEBYTECODE="1")
     assert said == "args: too many positional arguments\n"
+
+
+def test_asyncio_is_imported_by_those_who_want_it():
+    """jobq.aio and jobq.testing come with `import jobq`, when they are named."""
+    code = ("import sys, jobq; before = 'asyncio' in sys.modules; print(before, jobq.aio.Client.__module__, jobq.testing.perform.__module__,"
+            " hasattr(jobq, 'nothing'))")
+    assert run("/usr/bin/python3", "-c", code, cwd=PACKAGE / "src", JOBQ_LIBRARY=os.environ["JOBQ_LIBRARY"]) == "False jobq.aio jobq.testing False\n"

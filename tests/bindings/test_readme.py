@@ -1,4 +1,5 @@
-"""The README's tutorial, pasted as it stands; its other code is compiled, and run where it stands alone."""
+"""The README's tutorial, pasted as it stands; its other code is compiled, and run where it stands alone. The recipes are in
+test_recipes."""
 
 import os
 import pathlib
@@ -9,17 +10,7 @@ import tempfile
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-README = (ROOT / "bindings" / "python" / "README.md").read_text()
-
-
-def blocks(text):
-    """(language, text), in their order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.S | re.M)
-
-
-def section(title):
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+from readme import ROOT, blocks, section
 
 
 @pytest.fixture
@@ -69,7 +60,7 @@ def test_the_enqueue_examples(db, monkeypatch):
     names["client"].close()
 
 
-@pytest.mark.parametrize("title", ["Work", "Test", "Recipes"])
+@pytest.mark.parametrize("title", ["Work", "Test"])
 def test_the_other_examples_compile(title):
     found = blocks(section(title))
     assert found

@@ -14,6 +14,10 @@
     resize.enqueue("/srv/a.jpg")
 """
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .client import Client, JobLike
 from .context import Context, Job, Stop, current
@@ -35,6 +39,18 @@ from .handlers import Backoff, Call, Handler, get_client, handlers, set_client, 
 from .model import AttemptError, Enqueued, JobId, JobInfo, NewJob, OnConflict, Seconds, Unique
 from .outcome import Cancel, Discard, Outcome, Retry, Snooze
 from .validation import ArgumentError
+
+if TYPE_CHECKING:
+    from . import aio as aio
+    from . import testing as testing
+
+
+def __getattr__(name: str) -> ModuleType:
+    """jobq.aio and jobq.testing, imported by whoever names them first: asyncio is not for everybody."""
+    if name in ("aio", "testing"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ArgumentError",

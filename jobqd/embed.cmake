@@ -1,10 +1,25 @@
 # Writes OUT, a C file with the SQL files as strings: `embedded_migrations` (sorted by name) and one
-# `const char sql_NAME[]` for each statement. Run by cmake -P, with MIGRATIONS and SQL as lists of files.
+# `const char sql_NAME[]` for each statement. Run by cmake -P, with MIGRATIONS, SQL and PARTS as lists of files. A part
+# stands where a text says @NAME@, and may itself hold one that comes after it in the list.
 function(as_c_bytes file out)
   file(READ ${file} hex HEX)
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  foreach(name IN LISTS PART_NAMES)
+    string(REPLACE "${mark_${name}}" "${bytes_${name}}" bytes "${bytes}")
+  endforeach()
   set(${out} "${bytes}0x00" PARENT_SCOPE)
 endfunction()
+
+# As bytes, like the texts: a text that CMake reads loses its semicolons and brackets.
+set(PART_NAMES "")
+foreach(file IN LISTS PARTS)
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes_${name} "${hex}")
+  string(HEX "@${name}@" hex)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," mark_${name} "${hex}")
+  list(APPEND PART_NAMES ${name})
+endforeach()
 
 set(text "/* Made by embed.cmake from the .sql files: do not edit. */\n#include \"jobqd/sql/embedded.h\"\n\n")
 set(rows "")

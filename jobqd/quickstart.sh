@@ -79,7 +79,10 @@ install_missing() {
     [ -n "$missing" ] || return 0
     step "installing$missing"
     sudo=
-    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo=sudo
+        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo: apt-get install$missing"
+    fi
     # Debian's postgresql package makes a cluster and starts it. We need the programs alone, so where they are new
     # it is asked not to, for this one time.
     asked=/etc/postgresql-common/createcluster.d/jobq-quickstart.conf

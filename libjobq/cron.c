@@ -10,8 +10,6 @@
 #include "libjobq/sql.h"
 #include "libjobq/text.h"
 
-enum { DEFAULT_MAX_ATTEMPTS = 20 };
-
 static int
 check(const jobq_cron *cron, jobq_error *err)
 {
@@ -74,8 +72,10 @@ jobq_cron_set(PGconn *conn, const jobq_cron *cron, jobq_error *err)
     jobq__params_text(&params, or_else(cron->timezone, "UTC"));
     jobq__params_text(&params, or_else(cron->queue, "default"));
     jobq__params_int4(&params, cron->priority);
-    jobq__params_int4(&params,
-                      cron->max_attempts > 0 ? cron->max_attempts : DEFAULT_MAX_ATTEMPTS);
+    if (cron->max_attempts > 0)
+        jobq__params_int4(&params, cron->max_attempts);
+    else
+        jobq__params_null(&params, JOBQ__INT4);
     jobq__params_text(&params, or_else(cron->missed, "once"));
     jobq__params_json(&params, or_else(cron->meta, "{}"));
     jobq__params_array(&params, JOBQ__TEXT_ARRAY, &tags);

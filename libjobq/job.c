@@ -140,7 +140,7 @@ jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
         const char *allowed;
     } numbers[] = {
         {job->priority, 0, 9, "priority", "0 to 9"},
-        {job->max_attempts, 0, 1000, "max_attempts", "1 to 1000, or 0 for 20"},
+        {job->max_attempts, 0, 1000, "max_attempts", "1 to 1000, or 0 for the queue's"},
         {job->timeout_ms, 0, INT32_MAX, "timeout_ms",
          "1 to 2147483647, or 0 for its queue's"},
         {job->delay_ms, 0, MAX_DELAY_MS, "delay_ms", "0 to 31622400000000"},
@@ -224,8 +224,10 @@ enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out, jobq_error *err)
     jobq__params_int4(&params, job->priority);
     put_int8_or_null(&params, job->scheduled_at_us);
     put_int8_or_null(&params, job->delay_ms);
-    jobq__params_int4(&params,
-                      job->max_attempts ? job->max_attempts : DEFAULT_MAX_ATTEMPTS);
+    if (job->max_attempts > 0)
+        jobq__params_int4(&params, job->max_attempts);
+    else
+        jobq__params_null(&params, JOBQ__INT4);
     jobq__params_text(&params, job->key);
     jobq__params_text(&params, job->unique_key);
     jobq__params_array(&params, JOBQ__TEXT_ARRAY, &tags);

@@ -146,14 +146,30 @@ tell_stops(struct jobq__worker *worker)
     }
 }
 
-int
-jobq_worker_step(jobq_worker *worker, jobq_error *err)
+/* Does the lines that have come, while there is room for jobs; up to the first job where
+ * jobq_worker_take wants one. */
+static int
+do_lines(struct jobq__worker *worker, jobq_error *err)
 {
     char *line;
     size_t len;
+    int rc = JOBQ_OK;
+    while (!rc && !worker->stop && (!worker->taken || !*worker->taken) &&
+           (worker->n_kept < worker->concurrency || jobq__worker_terminated()) &&
+           jobq__inbox_line(&worker->inbox, &line, &len))
+        rc = jobq__worker_line(worker, line, len, err);
+    return rc;
+}
+
+int
+jobq_worker_step(jobq_worker *worker, jobq_error *err)
+{
+    int rc = jobq__worker_check_owner(worker, err);
+    if (rc)
+        return rc;
     jobq__worker_woken();
     jobq__worker_refuse_more(worker);
-    int rc = jobq__worker_read(worker, err);
+    rc = jobq__worker_read(worker, err);
     if (rc)
         return rc;
     tell_stops(worker);
@@ -163,16 +179,30 @@ jobq_worker_step(jobq_worker *worker, jobq_error *err)
      */
     if (worker->inbox.closed && !worker->refusing)
         return jobq__worker_gone(err);
-    while (!rc && !worker->stop &&
-           (worker->n_kept < worker->concurrency || jobq__worker_terminated()) &&
-           jobq__inbox_line(&worker->inbox, &line, &len))
-        rc = jobq__worker_line(worker, line, len, err);
+    rc = do_lines(worker, err);
     if (!rc)
         rc = jobq__worker_flush(worker, err);
     if (rc)
         return rc;
     bool over = worker->stop || (worker->refusing && worker->inbox.closed);
     return over && worker->n_kept == 0 ? 0 : 1;
+}
+
+int
+jobq_worker_take(jobq_worker *worker, jobq_work **work, jobq_error *err)
+{
+    *work = NULL;
+    int rc = jobq__worker_check_owner(worker, err);
+    if (rc)
+        return rc;
+    worker->taken = work;
+    /* What has come already costs no system call. */
+    if (!worker->inbox.closed && !jobq__worker_terminated())
+        rc = do_lines(worker, err);
+    if (!rc)
+        rc = *work ? 1 : jobq_worker_step(worker, err);
+    worker->taken = NULL;
+    return *work && rc >= 0 ? 1 : rc;
 }
 
 void

@@ -20,26 +20,28 @@
  * array, and holds several copies of a statement in memory. */
 enum { ROWS = 1000, BYTES = 8 * 1024 * 1024 };
 
-/* X(column, type of the array, array's type in SQL, expression of the inserted value) */
+/* X(column, type of the array, array's type in SQL, expression of the inserted value; as
+ * sql.h has it) */
+/* clang-format off */
 #define COLUMNS(X)                                                                       \
-    X(kind, JOBQ__TEXT, "text[]", "u.kind")                                              \
-    X(args, JOBQ__JSONB, "jsonb[]", "u.args")                                            \
-    X(meta, JOBQ__JSONB, "jsonb[]", "u.meta")                                            \
-    X(queue, JOBQ__TEXT, "text[]", "u.queue")                                            \
+    X(kind, JOBQ__TEXT, "pg_catalog.text[]", "u.kind")                                   \
+    X(args, JOBQ__JSONB, "pg_catalog.jsonb[]", "u.args")                                 \
+    X(meta, JOBQ__JSONB, "pg_catalog.jsonb[]", "u.meta")                                 \
+    X(queue, JOBQ__TEXT, "pg_catalog.text[]", "u.queue")                                 \
     X(priority, JOBQ__INT4, "int[]", "u.priority::smallint")                             \
     X(max_attempts, JOBQ__INT4, "int[]", "u.max_attempts")                               \
     X(timeout_ms, JOBQ__INT4, "int[]", "u.timeout_ms")                                   \
-    X(scheduled_at, JOBQ__INT8, "bigint[]", SCHEDULED_AT)                                \
-    X(key, JOBQ__TEXT, "text[]", "u.key")                                                \
-    X(tags, JOBQ__TEXT, "text[]", "u.tags::text[]")                                      \
-    X(expires_at, JOBQ__INT8, "bigint[]", TIME("expires_at"))
+    X(scheduled_at, JOBQ__INT8, "bigint[]",                                              \
+      "coalesce(" TIME("u.scheduled_at") ", pg_catalog.now())")                          \
+    X(key, JOBQ__TEXT, "pg_catalog.text[]", "u.key")                                     \
+    X(tags, JOBQ__TEXT, "pg_catalog.text[]", "u.tags::pg_catalog.text[]")                \
+    X(expires_at, JOBQ__INT8, "bigint[]", TIME("u.expires_at"))
 
 /* Microseconds since 1970, or as a negative number the delay from now in milliseconds. */
 #define TIME(column)                                                                     \
-    "CASE WHEN u." column " < 0 THEN clock_timestamp() - u." column                      \
-    " * interval '1 millisecond' ELSE timestamptz 'epoch' + u." column                   \
-    " * interval '1 microsecond' END"
-#define SCHEDULED_AT "coalesce(" TIME("scheduled_at") ", now())"
+    "CASE WHEN " column " {<} 0 THEN " JOBQ__TIME_IN("({-} " column ")")                 \
+    " ELSE " JOBQ__TIME_AT(column) " END"
+/* clang-format on */
 
 enum column {
 #define X(name, type, array, value) COLUMN_##name,
@@ -134,13 +136,51 @@ check_all(struct many *many, jobq_error *err)
     return 0;
 }
 
-/* INSERT INTO s.jobs (kind, args) SELECT u.kind, u.args FROM unnest($1::text[], …) WITH
- * ORDINALITY AS u (…) */
+/* max_attempts of a job that names none: that of its queue. Left to the table, each row
+ * would be asked about by itself; so each queue is, once. */
+static int
+put_queue_attempts(struct many *many, jobq_error *err)
+{
+    struct jobq__buf *sql = &many->sql;
+    const char *schema = many->jobs[0].schema;
+    int64_t nth = 1;
+    for (size_t c = 0; c < COLUMN_queue; c++)
+        nth += many->used[c];
+    bool several = many->used[COLUMN_queue];
+    jobq__buf_adds(sql, several ? "((SELECT pg_catalog.jsonb_object_agg(d.queue, "
+                                : "(SELECT ");
+    int rc = jobq__sql_put_schema(sql, schema, err);
+    if (rc < 0)
+        return rc;
+    if (!several) {
+        jobq__buf_adds(sql, "._queue_attempts('default'))");
+        return 0;
+    }
+    jobq__buf_adds(sql, "._queue_attempts(d.queue)) FROM (SELECT DISTINCT q.queue FROM "
+                        "pg_catalog.unnest($");
+    jobq__buf_add_i64(sql, nth);
+    jobq__sql_put(sql, "::pg_catalog.text[]) q (queue)) d) {->>} u.queue)::int", NULL,
+                  NULL);
+    return 0;
+}
+
+static int
+put_max_attempts(struct many *many, jobq_error *err)
+{
+    bool used = many->used[COLUMN_max_attempts];
+    jobq__buf_adds(&many->sql, used ? "coalesce(u.max_attempts, " : "");
+    int rc = put_queue_attempts(many, err);
+    jobq__buf_adds(&many->sql, used ? ")" : "");
+    return rc;
+}
+
+/* INSERT INTO s.jobs (kind, args) SELECT u.kind, u.args FROM ROWS FROM
+ * (pg_catalog.unnest($1::pg_catalog.text[]), …) WITH ORDINALITY AS u (…, ord) … */
 static int
 make_insert(struct many *many, jobq_error *err)
 {
     struct jobq__buf *sql = &many->sql;
-    static const char *const parts[] = {" (", " SELECT ", " FROM unnest(",
+    static const char *const parts[] = {" (", " SELECT ", " FROM ROWS FROM (",
                                         " WITH ORDINALITY AS u ("};
     jobq__buf_adds(sql, "INSERT INTO ");
     int rc = jobq__sql_put_schema(sql, many->jobs[0].schema, err);
@@ -151,18 +191,28 @@ make_insert(struct many *many, jobq_error *err)
         int64_t n = 0;
         jobq__buf_adds(sql, parts[part]);
         for (size_t c = 0; c < COLUMN_COUNT; c++) {
-            if (!many->used[c])
+            bool always = c == COLUMN_max_attempts && part < 2;
+            if (!many->used[c] && !always)
                 continue;
             if (n++ > 0)
                 jobq__buf_adds(sql, ", ");
-            if (part == 2) {
-                jobq__buf_addc(sql, '$');
+            switch (part) {
+            case 1:
+                if (!always)
+                    jobq__sql_put(sql, columns[c].value, NULL, NULL);
+                else if ((rc = put_max_attempts(many, err)) < 0)
+                    return rc;
+                break;
+            case 2:
+                jobq__buf_adds(sql, "pg_catalog.unnest($");
                 jobq__buf_add_i64(sql, n);
                 jobq__buf_adds(sql, "::");
+                jobq__buf_adds(sql, columns[c].array);
+                jobq__buf_addc(sql, ')');
+                break;
+            default:
+                jobq__buf_adds(sql, columns[c].name);
             }
-            jobq__buf_adds(sql, part == 1   ? columns[c].value
-                                : part == 2 ? columns[c].array
-                                            : columns[c].name);
         }
         if (part != 1)
             jobq__buf_adds(sql, part == 3 ? ", ord)" : ")");
@@ -234,9 +284,12 @@ add_row(struct many *many, const jobq_job *job)
         add_text(&a[COLUMN_queue], job->queue ? job->queue : "default");
     if (used[COLUMN_priority])
         jobq__array_add_int4(&a[COLUMN_priority], job->priority);
-    if (used[COLUMN_max_attempts])
-        jobq__array_add_int4(&a[COLUMN_max_attempts],
-                             job->max_attempts ? job->max_attempts : 20);
+    if (used[COLUMN_max_attempts]) {
+        if (job->max_attempts > 0)
+            jobq__array_add_int4(&a[COLUMN_max_attempts], job->max_attempts);
+        else
+            jobq__array_add_null(&a[COLUMN_max_attempts]);
+    }
     if (used[COLUMN_timeout_ms]) {
         if (job->timeout_ms > 0)
             jobq__array_add_int4(&a[COLUMN_timeout_ms], job->timeout_ms);
@@ -370,9 +423,8 @@ static int
 database_now(PGconn *conn, int64_t *us, jobq_error *err)
 {
     PGresult *result;
-    int rc = jobq__sql_run_text(
-        conn, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-        &(struct jobq__params){0}, &result, err);
+    int rc =
+        jobq__sql_run(conn, NULL, JOBQ__SQL_NOW, &(struct jobq__params){0}, &result, err);
     if (rc < 0)
         return rc;
     jobq__field_int(result, 0, 0, us);

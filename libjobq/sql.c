@@ -69,6 +69,24 @@ jobq__sql_put_schema(struct jobq__buf *out, const char *schema, jobq_error *err)
     return 0;
 }
 
+int
+jobq__sql_put(struct jobq__buf *out, const char *text, const char *schema,
+              jobq_error *err)
+{
+    int rc = 0;
+    while (rc == 0 && *text) {
+        size_t plain = strcspn(text, "@{}");
+        jobq__buf_add(out, text, plain);
+        text += plain;
+        if (*text == '@')
+            rc = jobq__sql_put_schema(out, schema, err);
+        else if (*text)
+            jobq__buf_adds(out, *text == '{' ? "OPERATOR(pg_catalog." : ")");
+        text += *text != '\0';
+    }
+    return rc;
+}
+
 /* Which of our codes a SQLSTATE is, as far as a caller would act differently. */
 static int
 code_of(const char *state)
@@ -189,17 +207,7 @@ jobq__sql_run(PGconn *conn, const char *schema, enum jobq__statement statement,
 #undef X
     };
     struct jobq__buf sql = {0};
-    int rc = 0;
-    const char *at = texts[statement];
-    while (rc == 0 && *at) {
-        size_t plain = strcspn(at, "@");
-        jobq__buf_add(&sql, at, plain);
-        at += plain;
-        if (*at == '@') {
-            rc = jobq__sql_put_schema(&sql, schema, err);
-            at++;
-        }
-    }
+    int rc = jobq__sql_put(&sql, texts[statement], schema, err);
     const char *text = jobq__buf_cstr(&sql);
     if (rc == 0 && !text)
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory");

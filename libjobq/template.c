@@ -7,7 +7,10 @@
  * template waits for that exit: from here on the worker is jobqd's child.
  *   3. The worker sees the same exit through a pidfd, checks its parent, and asks to be
  * killed with it. Until 5 it is in the template's process group, and runs none of the
- * program's code: should the template be killed, so is the worker.
+ * program's code: should the template be killed, so is the worker. A template that leads
+ * a session (jobqd has given it another user) cannot have its workers taken out of its
+ * group by jobqd: there the worker begins its own session, before 4, and only the end of
+ * its socket tells it that jobqd does not take it.
  *   4. The template answers with the pid; jobqd takes the child over, and gives it a
  * process group of its own.
  *   5. jobqd says start. If it never does, the socket ends, and the worker exits. */
@@ -229,6 +232,21 @@ wait_for_start(const struct template *template)
 
 /* ---- forking ---- */
 
+/* What the template is told through a pipe: by the process in between the worker's pid,
+ * or a negative errno; by the worker, at any moment, that it is where it should be. */
+enum { SETTLED = 0 };
+
+/* In the worker, first of all. */
+static void
+settle(const struct template *template, int said)
+{
+    int answer = SETTLED;
+    if (getsid(0) == template->pid)
+        setsid();
+    ssize_t ignored = write(said, &answer, sizeof answer);
+    (void)ignored;
+}
+
 /* Between the template and the worker: forks it, tells its pid, and is gone. Returns in
  * the worker alone, with a pidfd of this process. */
 static int
@@ -247,6 +265,27 @@ in_the_middle(const struct template *template, int said)
     _exit(0);
 }
 
+/* Returns the worker's pid, once it has settled or is dead, or a negative errno. */
+static int
+hear_of_worker(int said)
+{
+    int worker = -EIO;
+    bool settled = false;
+    while (worker == -EIO || (worker > 0 && !settled)) {
+        int answer;
+        ssize_t n = read(said, &answer, sizeof answer);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n != (ssize_t)sizeof answer)
+            break;
+        if (answer == SETTLED)
+            settled = true;
+        else
+            worker = answer;
+    }
+    return worker;
+}
+
 /* The one in the middle is made by vfork: it borrows our memory while we wait, so that
  * the page tables of what was loaded are copied once for a worker, not twice (with 1 GiB
  * of it a worker is up in 20 ms instead of 60). That fork is called in there, and that
@@ -258,13 +297,13 @@ static int
 fork_worker(struct template *template, pid_t parent)
 {
     int said[2];
-    int answer = -EIO;
     if (pipe2(said, O_CLOEXEC) < 0)
         return -errno;
     fflush(NULL); /* or each worker would print what the template has not written yet */
     pid_t middle = vfork();
     if (middle == 0) {
         int self = in_the_middle(template, said[1]);
+        settle(template, said[1]);
         close(said[0]);
         close(said[1]);
         become_child_of(parent, self);
@@ -272,19 +311,15 @@ fork_worker(struct template *template, pid_t parent)
         wait_for_start(template);
         return 0;
     }
-    if (middle < 0)
-        answer = -errno;
+    int failure = -errno; /* where there is no middle */
     close(said[1]);
-    ssize_t n = 0;
-    while (middle > 0 && (n = read(said[0], &answer, sizeof answer)) < 0 &&
-           errno == EINTR)
-        continue;
+    int worker = middle > 0 ? hear_of_worker(said[0]) : failure;
     close(said[0]);
     /* Where the program ignores SIGCHLD this fails with ECHILD, once the process has
      * ended all the same. */
     while (middle > 0 && waitpid(middle, NULL, 0) < 0 && errno == EINTR)
         continue;
-    return answer;
+    return worker;
 }
 
 /* With every signal blocked: no handler of the program's may run in a process that is

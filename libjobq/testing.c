@@ -62,7 +62,7 @@ take_frame(struct outcome *outcome, const struct jobq__frame *frame)
     jobq_testing_outcome *said = &outcome->said;
     switch (frame->type) {
     case JOBQ__FRAME_OK:
-        take_answer(said, JOBQ_TESTING_OK, none, -1);
+        take_answer(said, JOBQ_TESTING_OK, frame->error, -1);
         said->result = text_of(frame->result);
         return 0;
     case JOBQ__FRAME_ERROR:
@@ -183,7 +183,7 @@ check_options(const jobq_testing_run_options *options, jobq_error *err)
         return jobq__error(err, JOBQ_EINVAL,
                            "options.stop must be one of enum jobq_stop, 0 to %d, got %d",
                            JOBQ_STOP_NOW, options->stop);
-    return jobq__worker_check_kinds(options->kinds, options->n_kinds, err);
+    return jobq__worker_check_kinds(options->kinds, options->n_kinds, false, err);
 }
 
 int

@@ -194,6 +194,8 @@ fill_settlement(struct settlement *settlement, const struct jobq__frame *job,
     case JOBQ_TESTING_OK:
         settlement->outcome = "completed";
         settlement->result = said->result;
+        if (said->error)
+            put_entry(settlement, "error", said->error, NULL);
         break;
     case JOBQ_TESTING_ERROR:
         settlement->outcome = "failed";
@@ -282,7 +284,7 @@ settle(struct drain *drain, const struct jobq__frame *job, int64_t run_us,
                            &params, &result, err);
     if (rc != 0)
         return rc;
-    bool taken = PQntuples(result) > 0;
+    bool taken = !PQgetisnull(result, 0, 0);
     if (taken)
         count_state(&drain->count, settlement, text_field(result, 0));
     PQclear(result);
@@ -414,7 +416,7 @@ jobq_testing_drain(PGconn *conn, const jobq_testing_drain_options *options,
                            "options.size must be %zu: begin with "
                            "JOBQ_TESTING_DRAIN_OPTIONS_INIT",
                            sizeof *options);
-    int rc = jobq__worker_check_kinds(options->kinds, options->n_kinds, err);
+    int rc = jobq__worker_check_kinds(options->kinds, options->n_kinds, false, err);
     if (rc == 0)
         rc = jobq__text_check(options->queue, "options.", "queue", err);
     if (rc == 0)

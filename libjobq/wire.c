@@ -447,6 +447,9 @@ take_members(struct line *line, struct jobq__frame *out)
         rc = take_id(line, &out->id);
         if (!rc && has(line, M_RESULT))
             out->result = line->value[M_RESULT];
+        /* Version 1 began without it, and ignored what is not known. */
+        if (!rc && has(line, M_ERROR) && *line->value[M_ERROR].at == '"')
+            rc = take_text(line, M_ERROR, false, &out->error);
         return rc;
     case JOBQ__FRAME_ERROR:
         return take_error(line, out);
@@ -713,6 +716,15 @@ jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result)
         PUT(buf, ",\"result\":");
         jobq__buf_add(buf, result.at, result.len);
     }
+    PUT(buf, "}\n");
+}
+
+void
+jobq__frame_put_ok_without_result(struct jobq__buf *buf, int64_t id, const char *why)
+{
+    put_head(buf, "ok", id);
+    PUT(buf, ",\"error\":");
+    jobq__buf_add_json_string(buf, why, strlen(why));
     PUT(buf, "}\n");
 }
 

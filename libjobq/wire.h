@@ -118,6 +118,9 @@ void jobq__frame_put_template_hello(struct jobq__buf *buf);
 void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n,
                            int32_t concurrency);
 void jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result);
+/* The work is done, and its result cannot be kept: why, for the job's errors. */
+void jobq__frame_put_ok_without_result(struct jobq__buf *buf, int64_t id,
+                                       const char *why);
 void jobq__frame_put_error(struct jobq__buf *buf, int64_t id, const char *error,
                            const char *detail, int64_t retry_in_ms);
 void jobq__frame_put_snooze(struct jobq__buf *buf, int64_t id, int64_t in_ms);

@@ -3,6 +3,7 @@
  * so that a handler's mistake is that handler's error and never a broken protocol. */
 #include "libjobq/worker.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,7 +12,7 @@
 #include "libjobq/json.h"
 #include "libjobq/utf8.h"
 
-enum { ERROR_MOST = 4096, DETAIL_MOST = 64 * 1024, PROGRESS_MS = 50 };
+enum { ERROR_MOST = 4096, DETAIL_MOST = 64 * 1024, MARK_MOST = 64, PROGRESS_MS = 50 };
 #define DELAY_MOST_MS INT64_C(315360000000) /* ten years */
 
 int64_t
@@ -84,8 +85,9 @@ refuse(jobq_work *work, jobq_error *err, const jobq_error *why)
 static int
 check_open(jobq_work *work, const char *answer, jobq_error *err)
 {
-    if (!work->answered && !work->was_kept)
-        return JOBQ_OK;
+    int rc = jobq__worker_check_owner(work->worker, err);
+    if (rc || (!work->answered && !work->was_kept))
+        return rc;
     return jobq__error(err, JOBQ_ESTATE, "%s: job %lld has been %s already", answer,
                        (long long)work->frame.id, work->answered ? "answered" : "kept");
 }
@@ -129,6 +131,7 @@ jobq_work_ok(jobq_work *work, const char *result, jobq_error *err)
         return close_answer(work, before, "jobq_work_ok", err);
     }
     struct jobq__span span = {result, strlen(result)};
+    work->result_refused = true; /* unless it is taken: then that means nothing */
     if (jobq__json_check(span.at, span.len, "result", &why) != 0)
         return refuse(work, err, &why);
     struct jobq__buf line = {0};
@@ -141,19 +144,64 @@ jobq_work_ok(jobq_work *work, const char *result, jobq_error *err)
     return close_answer(work, before, "jobq_work_ok", err);
 }
 
-/* A copy of text of at most `most` bytes, cut between characters; one line if asked. */
+/* The first byte of a character, at or before `at`. */
+static size_t
+border(const char *text, size_t at)
+{
+    for (int i = 0; i < 3 && at > 0 && ((unsigned char)text[at] & 0xC0) == 0x80; i++)
+        at--;
+    return at;
+}
+
+/* A copy of the line that text is, of at most `most` bytes. */
 static char *
-cut(const char *text, size_t most, bool one_line)
+cut(const char *text, size_t most)
 {
     size_t len = strnlen(text, most + 1);
-    if (len > most)
-        for (len = most; len > most - 4 && ((unsigned char)text[len] & 0xC0) == 0x80;)
-            len--;
-    char *copy = strndup(text, len);
-    for (char *at = copy; copy && one_line && *at; at++)
+    char *copy = strndup(text, len > most ? border(text, most) : len);
+    for (char *at = copy; copy && *at; at++)
         if (*at == '\n' || *at == '\r')
             *at = ' ';
     return copy;
+}
+
+/* A copy of a trace of at most `most` bytes. Of a longer one the middle is left out: its
+ * end says what happened, in most languages, and its beginning in the others. */
+static char *
+cut_middle(const char *text, size_t most)
+{
+    size_t len = strlen(text);
+    if (len <= most)
+        return strdup(text);
+    size_t head = border(text, (most - MARK_MOST) / 2);
+    size_t tail = len - (most - MARK_MOST) / 2;
+    while (tail < len && ((unsigned char)text[tail] & 0xC0) == 0x80)
+        tail++;
+    char *copy = malloc(most + 1);
+    if (!copy)
+        return NULL;
+    memcpy(copy, text, head);
+    int mark = snprintf(copy + head, MARK_MOST, "\n[... %zu bytes are left out ...]\n",
+                        tail - head);
+    memcpy(copy + head + mark, text + tail, len - tail + 1);
+    return copy;
+}
+
+int
+jobq_work_ok_without_result(jobq_work *work, const char *why, jobq_error *err)
+{
+    struct jobq__buf *out = &work->worker->outbox;
+    size_t before = out->len;
+    int rc = check_open(work, "jobq_work_ok_without_result", err);
+    if (rc)
+        return rc;
+    char *line = cut(why ? why : "no reason given", ERROR_MOST);
+    if (!line)
+        out->failed = true;
+    else
+        jobq__frame_put_ok_without_result(out, work->frame.id, line);
+    free(line);
+    return close_answer(work, before, "jobq_work_ok_without_result", err);
 }
 
 static int
@@ -179,8 +227,8 @@ jobq_work_error(jobq_work *work, const char *error, const char *detail,
         rc = check_delay(work, "retry_in_ms", retry_in_ms, -1, err);
     if (rc)
         return rc;
-    char *line = cut(error ? error : "no reason given", ERROR_MOST, true);
-    char *trace = detail ? cut(detail, DETAIL_MOST, false) : NULL;
+    char *line = cut(error ? error : "no reason given", ERROR_MOST);
+    char *trace = detail ? cut_middle(detail, DETAIL_MOST) : NULL;
     if (!line || (detail && !trace))
         out->failed = true;
     else
@@ -214,7 +262,7 @@ end_with_reason(jobq_work *work, const char *answer,
     int rc = check_open(work, answer, err);
     if (rc)
         return rc;
-    char *line = reason ? cut(reason, ERROR_MOST, true) : NULL;
+    char *line = reason ? cut(reason, ERROR_MOST) : NULL;
     if (reason && !line)
         out->failed = true;
     else
@@ -259,7 +307,7 @@ jobq_work_progress(jobq_work *work, double done, const char *note, jobq_error *e
     if (!work->worker->in_test && work->progress_ns &&
         now - work->progress_ns < PROGRESS_MS * UINT64_C(1000000))
         return JOBQ_OK;
-    char *line = note ? cut(note, ERROR_MOST, true) : NULL;
+    char *line = note ? cut(note, ERROR_MOST) : NULL;
     if (note && !line)
         return jobq__error(err, JOBQ_ENOMEM, "jobq_work_progress: out of memory");
     jobq__frame_put_progress(&work->worker->outbox, work->frame.id, done, line);
@@ -268,20 +316,29 @@ jobq_work_progress(jobq_work *work, double done, const char *note, jobq_error *e
     return jobq__worker_flush(work->worker, err);
 }
 
+static int
+known_stop(const jobq_work *work)
+{
+    const struct jobq__worker *worker = work->worker;
+    if (worker->inbox.closed || jobq__worker_terminated())
+        return JOBQ_STOP_NOW;
+    if (jobq__worker_is_cancelled(worker, work->frame.id))
+        return JOBQ_STOP_CANCEL;
+    return worker->draining ? JOBQ_STOP_DRAIN : JOBQ_STOP_NO;
+}
+
 int
 jobq_work_should_stop(jobq_work *work)
 {
     struct jobq__worker *worker = work->worker;
     if (worker->in_test)
         return worker->stop_in_test;
+    if (jobq__worker_check_owner(worker, NULL) != 0)
+        return known_stop(work); /* to read would take from the worker what is its own */
     size_t before = worker->inbox.end;
     /* An error here is met again, and reported, by the loop when the handler returns. */
     int rc = jobq__worker_read(worker, NULL);
     if (worker->keeps && worker->inbox.end != before)
         jobq__worker_wake(); /* there may be nothing more to be read */
-    if (rc != 0 || worker->inbox.closed || jobq__worker_terminated())
-        return JOBQ_STOP_NOW;
-    if (jobq__worker_is_cancelled(worker, work->frame.id))
-        return JOBQ_STOP_CANCEL;
-    return worker->draining ? JOBQ_STOP_DRAIN : JOBQ_STOP_NO;
+    return rc != 0 ? JOBQ_STOP_NOW : known_stop(work);
 }

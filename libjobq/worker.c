@@ -51,6 +51,18 @@ on_sigterm(int number)
     errno = saved;
 }
 
+int
+jobq__worker_check_owner(const struct jobq__worker *worker, jobq_error *err)
+{
+    pid_t pid = getpid();
+    if (worker->in_test || pid == owner)
+        return JOBQ_OK;
+    return jobq__error(err, JOBQ_ESTATE,
+                       "worker: process %d was forked by a handler of worker %d, and "
+                       "only that one answers jobqd: end a forked process with _exit",
+                       (int)pid, (int)owner);
+}
+
 bool
 jobq__worker_terminated(void)
 {
@@ -134,6 +146,9 @@ jobq__worker_flush(struct jobq__worker *worker, jobq_error *err)
 {
     struct jobq__buf *out = &worker->outbox;
     size_t sent = 0;
+    int rc = jobq__worker_check_owner(worker, err);
+    if (rc)
+        return rc;
     if (out->failed)
         return jobq__error(err, JOBQ_ENOMEM, "worker: out of memory for an answer");
     if (worker->in_test)
@@ -188,7 +203,9 @@ int
 jobq__worker_read(struct jobq__worker *worker, jobq_error *err)
 {
     size_t got;
-    int rc = jobq__inbox_read(&worker->inbox, &got, err);
+    int rc = jobq__worker_check_owner(worker, err);
+    if (!rc)
+        rc = jobq__inbox_read(&worker->inbox, &got, err);
     return rc || got == 0 ? rc : note_controls(worker, err);
 }
 
@@ -258,15 +275,42 @@ answer_unreadable(jobq_work *work, const jobq_error *fault, jobq_error *err)
                       : jobq_work_discard(work, fault->message, err);
 }
 
+/* The handler has done its work: what it did is not done again because of what it
+ * returned. */
+static int
+answer_result_refused(jobq_work *work, jobq_error *err)
+{
+    char why[sizeof work->refused.message + 64];
+    snprintf(why, sizeof why, "the result was left out: %s", work->refused.message);
+    return jobq_work_ok_without_result(work, why, err);
+}
+
+/* jobq_worker_take's caller runs the jobs. */
+static bool
+worker_takes(const struct jobq__worker *worker)
+{
+    return worker->taken != NULL;
+}
+
 static int
 run_handler(jobq_work *work, const jobq_worker_kind *row, jobq_error *err)
 {
     int rc = jobq__worker_flush(work->worker, err);
     if (rc)
         return rc;
+    if (worker_takes(work->worker))
+        return jobq_work_keep(work, work->worker->taken, err);
+    if (!row->handler)
+        return jobq_work_error(work,
+                               "its kind has no handler: only jobq_worker_take "
+                               "does without one",
+                               NULL, -1, err);
     int said = row->handler(work, row->data);
-    if (work->answered || work->was_kept)
-        return JOBQ_OK;
+    rc = jobq__worker_check_owner(work->worker, err);
+    if (rc || work->answered || work->was_kept)
+        return rc;
+    if (work->result_refused)
+        return answer_result_refused(work, err);
     if (work->refused.code)
         return jobq_work_error(work, work->refused.message, NULL, -1, err);
     if (said == 0)
@@ -351,7 +395,8 @@ jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_erro
 void
 jobq__worker_refuse_more(struct jobq__worker *worker)
 {
-    if (!terminated || worker->refusing || worker->inbox.closed)
+    if (!terminated || worker->refusing || worker->inbox.closed ||
+        jobq__worker_check_owner(worker, NULL) != 0)
         return;
     worker->refusing = true;
     shutdown(worker->inbox.fd, SHUT_RD);
@@ -395,7 +440,8 @@ loop(struct jobq__worker *worker, jobq_error *err)
 /* ---- Start and end ---- */
 
 int
-jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, jobq_error *err)
+jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, bool without_handlers,
+                         jobq_error *err)
 {
     if (n == 0 || !kinds)
         return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have one row or more");
@@ -406,7 +452,7 @@ jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, jobq_error *er
             return jobq__error(err, JOBQ_EINVAL,
                                "worker: kinds[%zu].kind must be 1 to 128 bytes, got %s",
                                i, len ? "more" : "0");
-        if (!row->handler)
+        if (!row->handler && !without_handlers)
             return jobq__error(err, JOBQ_EINVAL, "worker: kinds[%zu].handler is NULL", i);
         for (size_t j = 0; j < i; j++) {
             const char *other = kinds[j].kind;
@@ -539,7 +585,8 @@ worker_open(struct jobq__worker *worker, const jobq_worker_options *options,
     int fd = -1;
     worker->kinds = options->kinds;
     worker->n_kinds = options->n_kinds;
-    int rc = jobq__worker_check_kinds(options->kinds, options->n_kinds, err);
+    int rc =
+        jobq__worker_check_kinds(options->kinds, options->n_kinds, worker->keeps, err);
     if (!rc)
         rc = choose_max_frame(options, &worker->max_frame, err);
     if (!rc)
@@ -656,7 +703,8 @@ jobq__worker_end(struct jobq__worker *worker)
     if (worker->caught)
         sigaction(SIGTERM, &worker->old_sigterm, NULL);
     worker_close(worker);
-    atomic_flag_clear(&running);
+    if (jobq__worker_check_owner(worker, NULL) == 0)
+        atomic_flag_clear(&running); /* else it would be a second one on the socket */
 }
 
 int

@@ -34,8 +34,10 @@ struct jobq__worker {
     int concurrency;
     jobq_work *kept;
     int n_kept;
-    int wait_fd;      /* an epoll of the socket and the pipe that wakes; 0: none yet */
-    bool in_test;     /* testing.c: there is no socket, answers stay in the outbox */
+    jobq_work *
+        *taken;   /* within jobq_worker_take: where a job goes, in place of a handler */
+    int wait_fd;  /* an epoll of the socket and the pipe that wakes; 0: none yet */
+    bool in_test; /* testing.c: there is no socket, answers stay in the outbox */
     int stop_in_test; /* what jobq_work_should_stop says then */
 };
 
@@ -51,6 +53,7 @@ struct jobq_work {
     jobq_work *next;      /* among the kept ones */
     uint64_t progress_ns; /* when the last progress was sent, CLOCK_MONOTONIC; 0: never */
     jobq_error refused;   /* why the last answer was refused; code 0: none was */
+    bool result_refused;  /* one of those was a result: the handler has done its work */
 };
 
 /* From the options to the hello; jobq__worker_end in any case. keeps: for
@@ -77,9 +80,14 @@ int jobq__worker_read(struct jobq__worker *worker, jobq_error *err);
 /* Writes the outbox. JOBQ_EIO: the daemon is gone. */
 int jobq__worker_flush(struct jobq__worker *worker, jobq_error *err);
 bool jobq__worker_is_cancelled(const struct jobq__worker *worker, int64_t id);
+/* JOBQ_ESTATE in a process that a handler has forked. It has the worker's memory and its
+ * socket, and what it said would be taken for the worker's word. */
+int jobq__worker_check_owner(const struct jobq__worker *worker, jobq_error *err);
 /* SIGTERM came. */
 bool jobq__worker_terminated(void);
-int jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, jobq_error *err);
+/* without_handlers: a row may have none. */
+int jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n,
+                             bool without_handlers, jobq_error *err);
 /* The kind's row, or the row for every other kind; NULL: there is none. */
 const jobq_worker_kind *jobq__worker_find_kind(const jobq_worker_kind *kinds, size_t n,
                                                struct jobq__span kind);

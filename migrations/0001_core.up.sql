@@ -1,8 +1,6 @@
 -- jobq, migration 1: the live jobs, the history, the nodes, and the functions that any language calls.
 -- @schema@ is replaced by the schema's name (quoted) before this runs. PostgreSQL 13 to 18.
 
-CREATE SCHEMA IF NOT EXISTS @schema@;
-
 -- The states, in Oban's words. libjobq/state.h holds the same list; a test compares the two.
 CREATE TYPE @schema@.job_state AS ENUM
     ('scheduled', 'available', 'executing', 'retryable', 'suspended',
@@ -98,6 +96,13 @@ CREATE TABLE @schema@.finished_failed PARTITION OF @schema@.finished_jobs
     FOR VALUES IN ('cancelled', 'discarded') PARTITION BY RANGE (finished_at);
 CREATE TABLE @schema@.finished_completed_default PARTITION OF @schema@.finished_completed DEFAULT;
 CREATE TABLE @schema@.finished_failed_default PARTITION OF @schema@.finished_failed DEFAULT;
+-- A history that is published (FOR ALL TABLES) could not be deleted from, since it has no key: each partition needs this
+-- for itself. Rows that come, as by each ack, are not logged otherwise for it.
+ALTER TABLE @schema@.finished_jobs REPLICA IDENTITY FULL;
+ALTER TABLE @schema@.finished_completed REPLICA IDENTITY FULL;
+ALTER TABLE @schema@.finished_failed REPLICA IDENTITY FULL;
+ALTER TABLE @schema@.finished_completed_default REPLICA IDENTITY FULL;
+ALTER TABLE @schema@.finished_failed_default REPLICA IDENTITY FULL;
 CREATE INDEX finished_jobs_id ON @schema@.finished_jobs USING brin (id)
     WITH (pages_per_range = 32, autosummarize = on);
 

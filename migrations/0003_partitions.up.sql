@@ -36,6 +36,7 @@ BEGIN
         CONTINUE WHEN to_regclass(format('@schema@.%I', partition)) IS NOT NULL;
         EXECUTE format('LOCK TABLE @schema@.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
         EXECUTE format('CREATE TABLE @schema@.%I (LIKE @schema@.%I INCLUDING ALL)', partition, parent);
+        EXECUTE format('ALTER TABLE @schema@.%I REPLICA IDENTITY FULL', partition);
         EXECUTE format('WITH moved AS (DELETE FROM @schema@.%I WHERE finished_at >= %L AND finished_at < %L RETURNING *) '
                        'INSERT INTO @schema@.%I SELECT * FROM moved',
                        parent || '_default', day::timestamptz, (day + 1)::timestamptz, partition);
@@ -101,8 +102,6 @@ BEGIN
     RETURN more;
 END
 $$;
-
-REVOKE EXECUTE ON FUNCTION @schema@.create_partitions, @schema@.drop_partitions FROM PUBLIC;
 
 -- The first days, so that nothing waits in the default partitions for the first node.
 DO $$ BEGIN PERFORM @schema@.create_partitions((now() AT TIME ZONE 'UTC')::date, 4); END $$;

@@ -147,15 +147,3 @@ BEGIN
     RETURN true;
 END
 $$;
-
-REVOKE EXECUTE ON FUNCTION @schema@.cancel_live, @schema@.cancel_again FROM PUBLIC;
-
-DO $$
-DECLARE
-    reader text;
-BEGIN
-    FOR reader IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('jobq_viewer', 'jobq_operator') LOOP
-        EXECUTE pg_catalog.format('GRANT SELECT ON @schema@.cancels TO %I', reader);
-    END LOOP;
-END
-$$;

@@ -106,6 +106,16 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION @schema@.jobs_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM @schema@.idle) THEN
+        PERFORM @schema@.wake(ARRAY(SELECT DISTINCT n.queue FROM inserted n WHERE n.position IS NOT NULL));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 DROP TRIGGER jobs_before_insert ON @schema@.jobs;
 CREATE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
     WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL
@@ -301,19 +311,5 @@ BEGIN
                j.timeout_ms
           FROM @schema@.json_jobs(enqueue_many.jobs) j ORDER BY j.ord
         RETURNING id;
-END
-$$;
-
-REVOKE EXECUTE ON FUNCTION @schema@.job_fault, @schema@.enqueue, @schema@.raise_json_job_fault, @schema@.json_jobs,
-    @schema@.enqueue_many_unique FROM PUBLIC;
-
-DO $$
-DECLARE
-    member text;
-BEGIN
-    FOR member IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('jobq_enqueuer', 'jobq_operator') LOOP
-        EXECUTE pg_catalog.format('REVOKE INSERT (expires_at) ON @schema@.jobs FROM %I', member);
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION @schema@.enqueue TO %I', member);
-    END LOOP;
 END
 $$;

@@ -71,17 +71,13 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                ELSE 'an array of one or more of args, meta, tags, priority, queue, kind, max_attempts, timeout_ms,'
                     ' scheduled_at and expires_at'
                     || CASE WHEN field = 'replace' THEN ', or an object of such arrays by state' ELSE '' END
-           END || ', got ' || CASE
-               WHEN got IS NULL THEN 'null'
-               WHEN octet_length(got::text) <= 100 THEN got::text
-               ELSE left(got::text, 60) || '... (' || octet_length(got #>> '{}') || ' bytes)'
-           END
+           END || ', got ' || @schema@._shown(got)
 $$;
 
 -- As before, with expires_at. One that has passed already is no fault: the caller's transaction may have taken its time.
 CREATE FUNCTION @schema@.job_fault(kind text, args jsonb, queue text, priority int,
     scheduled_at timestamptz, max_attempts int, key text, unique_key text, tags text[], meta jsonb,
-    timeout_ms int, expires_at timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+    timeout_ms int, expires_at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN kind IS NULL OR pg_catalog.octet_length(kind) NOT BETWEEN 1 AND 128
             THEN @schema@.job_fault_text('kind', pg_catalog.to_jsonb(kind))
@@ -102,6 +98,8 @@ CREATE FUNCTION @schema@.job_fault(kind text, args jsonb, queue text, priority i
         WHEN tags IS NULL OR pg_catalog.array_ndims(tags) > 1
              OR pg_catalog.array_position(tags, NULL) IS NOT NULL
             THEN @schema@.job_fault_text('tags', pg_catalog.to_jsonb(tags))
+        WHEN pg_catalog.pg_column_size(tags) > 65536
+            THEN 'tags must take at most 65536 bytes, got ' || pg_catalog.pg_column_size(tags)
         WHEN meta IS NULL OR pg_catalog.jsonb_typeof(meta) <> 'object'
             THEN @schema@.job_fault_text('meta', meta)
         WHEN timeout_ms < 1
@@ -109,6 +107,15 @@ CREATE FUNCTION @schema@.job_fault(kind text, args jsonb, queue text, priority i
         WHEN NOT pg_catalog.isfinite(expires_at)
              OR (expires_at <= scheduled_at AND scheduled_at > pg_catalog.now())
             THEN @schema@.job_fault_text('expires_at', pg_catalog.to_jsonb(expires_at))
+        WHEN CASE WHEN pg_catalog.pg_column_size(args) <= 20 THEN false
+                  WHEN pg_catalog.pg_column_size(args) <= 500 THEN pg_catalog.octet_length(args::text) > 4000
+                  WHEN pg_catalog.pg_column_size(args #> '{}') <= 8192 THEN pg_catalog.octet_length(args::text) > 4000
+                  ELSE true END
+             OR CASE WHEN pg_catalog.pg_column_size(meta) <= 20 THEN false
+                  WHEN pg_catalog.pg_column_size(meta) <= 500 THEN pg_catalog.octet_length(meta::text) > 4000
+                  WHEN pg_catalog.pg_column_size(meta #> '{}') <= 8192 THEN pg_catalog.octet_length(meta::text) > 4000
+                  ELSE true END
+            THEN @schema@._content_fault(args, meta)
     END
 $$;
 
@@ -124,6 +131,7 @@ $$;
 -- The first fault in what is said about uniqueness and conflicts; null when there is none.
 CREATE FUNCTION @schema@.conflict_fault(unique_key text, unique_by jsonb, on_conflict jsonb, "replace" jsonb)
 RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     fields CONSTANT jsonb := '["args", "meta", "tags", "priority", "queue", "kind", "max_attempts", "timeout_ms",
                                "scheduled_at", "expires_at"]';
@@ -192,15 +200,16 @@ BEGIN
 END
 $$;
 
--- As before, with expires_at.
+-- A plain INSERT may leave out state and position: they follow from scheduled_at. Who inserts something
+-- that is due sooner than the stager looks again tells it so. SECURITY DEFINER, because who may insert may not
+-- call what is called here.
 CREATE OR REPLACE FUNCTION @schema@.jobs_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    fault CONSTANT text := @schema@.job_fault(NEW.kind, NEW.args, NEW.queue, NEW.priority::int, NEW.scheduled_at,
-        NEW.max_attempts, NEW.key, NEW.unique_key, NEW.tags, NEW.meta, NEW.timeout_ms, NEW.expires_at);
+#variable_conflict use_variable
 BEGIN
-    IF fault IS NOT NULL THEN
-        RAISE EXCEPTION 'jobq.jobs: %', fault USING ERRCODE = 'invalid_parameter_value';
+    IF octet_length(NEW.unique_key) > 512 THEN -- or its index refuses it, in other words
+        RAISE EXCEPTION 'jobq.jobs: %', @schema@.job_fault_text('unique_key', to_jsonb(NEW.unique_key))
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NEW.state NOT IN ('available', 'scheduled', 'suspended') THEN
         RAISE EXCEPTION 'jobq.jobs: state of a new job must be available, scheduled or suspended, got %', NEW.state
@@ -212,13 +221,64 @@ BEGIN
         NEW.state := 'scheduled';
         NEW.position := NULL;
         IF NEW.scheduled_at < now() + interval '2 seconds' THEN
-            PERFORM pg_notify('@channel@', 'stage');
+            PERFORM @schema@._notify('stage');
         END IF;
     ELSE
         NEW.state := 'available';
         NEW.position := coalesce(NEW.position, @schema@.next_position());
     END IF;
     RETURN NEW;
+END
+$$;
+
+-- What is looked at in new jobs, and would be no CHECK constraint: that would look again with each claim. It is not in the
+-- WHEN clause of the other trigger either, as it was: a trigger's condition is read from its text in the catalog by each
+-- statement, and that was a third of what an INSERT of one row cost. What passes quickly is what nearly every job is; the
+-- rest is looked at thoroughly. Then nodes are woken that wait idle for these jobs' queues.
+CREATE OR REPLACE FUNCTION @schema@.jobs_after_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    fault text;
+BEGIN
+    IF EXISTS (SELECT FROM inserted n
+                WHERE greatest(n.id, n.position) > 9007199254740991 OR least(n.id, n.position) < 1 OR n.attempt > 1000
+                      OR NOT isfinite(n.scheduled_at) OR n.unique_key = ''
+                      OR (n.key IS NOT NULL AND octet_length(n.key) NOT BETWEEN 1 AND 512)
+                      OR (n.expires_at IS NOT NULL AND (NOT isfinite(n.expires_at) OR n.expires_at <= n.scheduled_at
+                                                                                      AND n.scheduled_at > now()))
+                      -- the sizes that they have when they are empty
+                      OR (pg_column_size(n.tags) + pg_column_size(n.errors || '[]') + pg_column_size(n.meta || '{}') > 32
+                          AND (CASE WHEN array_ndims(n.tags) > 1 OR pg_column_size(n.tags) > 65536 THEN true
+                                    ELSE array_position(n.tags, NULL) IS NOT NULL END
+                               OR jsonb_typeof(n.errors) <> 'array' OR jsonb_typeof(n.meta) <> 'object'
+                               OR pg_column_size(n.meta #> '{}') > 8192 OR octet_length(n.meta::text) > 4000))
+                      -- an object stays what it is (but for its header's three bytes), anything else grows
+                      OR pg_column_size(n.args || '{}') > pg_column_size(n.args) + 3
+                      OR CASE WHEN pg_column_size(n.args) <= 20 THEN false
+                              WHEN pg_column_size(n.args) <= 500 THEN octet_length(n.args::text) > 4000
+                              ELSE pg_column_size(n.args #> '{}') > 8192 OR octet_length(n.args::text) > 4000 END) THEN
+        SELECT f.fault || CASE WHEN n.rows > 1 THEN format(' (row %s of %s)', n.nth, n.rows) ELSE '' END INTO fault
+          FROM (SELECT i.*, row_number() OVER () AS nth, count(*) OVER () AS rows FROM inserted i) n
+         CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN n.id NOT BETWEEN 1 AND 9007199254740991 THEN 'id must be 1 to 9007199254740991, got ' || n.id
+                    WHEN n.position NOT BETWEEN 1 AND 9007199254740991
+                        THEN 'position must be null or 1 to 9007199254740991, got ' || n.position
+                    WHEN n.attempt > 1000 THEN 'attempt must be 0 to 1000, got ' || n.attempt
+                    WHEN jsonb_typeof(n.errors) <> 'array' THEN 'errors must be a JSON array, got ' || @schema@._shown(n.errors)
+                    ELSE @schema@.job_fault(n.kind, n.args, n.queue, n.priority::int, n.scheduled_at, n.max_attempts, n.key,
+                                            n.unique_key, n.tags, n.meta, n.timeout_ms, n.expires_at) END AS fault) f
+         WHERE f.fault IS NOT NULL
+         LIMIT 1;
+        IF fault IS NOT NULL THEN
+            RAISE EXCEPTION 'jobq.jobs: %', fault USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END IF;
+    IF EXISTS (SELECT FROM @schema@.idle) THEN
+        PERFORM @schema@.wake(ARRAY(SELECT DISTINCT n.queue FROM inserted n WHERE n.position IS NOT NULL));
+    END IF;
+    RETURN NULL;
 END
 $$;
 
@@ -237,6 +297,7 @@ $$;
 -- One whose first attempt has begun is left alone, whatever became of that.
 CREATE FUNCTION @schema@.expire_these(ids bigint[]) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
 DECLARE
     expired int;
 BEGIN
@@ -251,8 +312,8 @@ BEGIN
            unique_key, expires_at)
     SELECT g.id, g.inserted_at, g.scheduled_at, g.attempted_at, g.attempted_by, clock_timestamp(),
            'cancelled', g.attempt, g.max_attempts, g.timeout_ms, g.priority, g.queue, g.kind, g.args, g.meta, g.tags,
-           g.errors || jsonb_build_object('attempt', 0, 'at', now(), 'kind', 'expired', 'error',
-               'not started by ' || to_char(g.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+           @schema@._add_error(g.errors, jsonb_build_object('attempt', 0, 'at', now(), 'kind', 'expired', 'error',
+               'not started by ' || to_char(g.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))),
            g.key, g.unique_key, g.expires_at
       FROM gone g;
     GET DIAGNOSTICS expired = ROW_COUNT;
@@ -265,6 +326,7 @@ $$;
 -- is past its expiry for good: those whose first attempt has begun. A claim never hands out what has expired, swept or not.
 CREATE FUNCTION @schema@.expire_jobs(since timestamptz DEFAULT '-infinity') RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
+#variable_conflict use_variable
 DECLARE
     due bigint[];
 BEGIN
@@ -320,7 +382,7 @@ $$;
 CREATE FUNCTION @schema@.replace_fields(job_id bigint, was @schema@.job_state, job @schema@.jobs, fields jsonb)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     moves CONSTANT boolean := fields ? 'scheduled_at' AND was <> 'suspended';
     to_state CONSTANT @schema@.job_state := CASE
@@ -357,7 +419,7 @@ BEGIN
     IF to_state = 'available' AND (was <> to_state OR fields ?| '{queue,priority}') THEN
         PERFORM @schema@.wake(ARRAY[now_queue]);
     ELSIF to_state IN ('scheduled', 'retryable') AND moves AND job.scheduled_at < now() + interval '2 seconds' THEN
-        PERFORM pg_notify('@channel@', 'stage');
+        PERFORM @schema@._notify('stage');
     END IF;
     RETURN true;
 END
@@ -368,6 +430,7 @@ $$;
 CREATE FUNCTION @schema@.conflict_answer(subject text, job_id bigint, its_state @schema@.job_state, job @schema@.jobs,
     unique_by jsonb, on_conflict text, "replace" jsonb) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     fields jsonb;
 BEGIN
@@ -378,7 +441,7 @@ BEGIN
                           SELECT f.name
                             FROM unnest('{kind,queue,args,meta}'::text[]) WITH ORDINALITY f (name, nth)
                            WHERE coalesce(unique_by -> 'fields', '["kind", "queue", "args"]') ? f.name
-                           ORDER BY f.nth), ', '), ', ([a-z]+)$', ' and \1')
+                           ORDER BY f.nth), ', '), ', ([a-z]+)$', E' and \\1')
                       || coalesce(' (of the keys ' || substr((unique_by -> 'keys')::text, 2,
                                       length((unique_by -> 'keys')::text) - 2) || ')', '') END
             USING ERRCODE = 'unique_violation';
@@ -405,7 +468,7 @@ $$;
 CREATE FUNCTION @schema@.add_job(subject text, job @schema@.jobs, unique_by jsonb, on_conflict text, "replace" jsonb,
     OUT id bigint, OUT conflict text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     hash CONSTANT bytea := CASE WHEN unique_by IS NOT NULL
         THEN @schema@.unique_hash(job.kind, job.queue, job.args, job.meta, unique_by) END;
@@ -413,7 +476,7 @@ DECLARE
     conflicting record;
     its_state @schema@.job_state;
 BEGIN
-    LOOP
+    FOR turn IN 1 .. 1000 LOOP
         its_state := NULL;
         IF hash IS NOT NULL THEN
             SELECT u.job_id, u.held_at INTO holder FROM @schema@.uniques u WHERE u.key = hash;
@@ -467,6 +530,8 @@ BEGIN
             RETURN;
         END IF;
     END LOOP;
+    RAISE EXCEPTION 'jobq.%: the job cannot be added: a trigger or rule on jobs keeps rows from being changed', subject
+        USING ERRCODE = 'triggered_action_exception';
 END
 $$;
 
@@ -591,11 +656,15 @@ $$;
 CREATE OR REPLACE FUNCTION @schema@.json_job_fault(job jsonb) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN pg_catalog.jsonb_typeof(job) <> 'object'
-            THEN ' must be a JSON object, got ' || pg_catalog.left(job::text, 60)
+            THEN ' must be a JSON object, got ' || @schema@._shown(job)
         WHEN job - '{kind,args,queue,priority,scheduled_at,max_attempts,key,unique_key,tags,meta,timeout_ms,unique_by,on_conflict,replace,expires_at}'::text[]
              <> '{}'
             THEN @schema@.json_unknown_key_text(job)
         WHEN NOT job ? 'kind' THEN '.kind is missing'
+        WHEN pg_catalog.jsonb_typeof(job -> 'args') <> 'object'
+            THEN '.' || @schema@.job_fault_text('args', job -> 'args')
+        WHEN pg_catalog.jsonb_typeof(job -> 'meta') <> 'object'
+            THEN '.' || @schema@.job_fault_text('meta', job -> 'meta')
         WHEN pg_catalog.jsonb_typeof(job -> 'kind') <> 'string'
             THEN '.' || @schema@.job_fault_text('kind', job -> 'kind')
         WHEN pg_catalog.jsonb_typeof(job -> 'queue') <> 'string'
@@ -618,11 +687,14 @@ CREATE OR REPLACE FUNCTION @schema@.json_job_fault(job jsonb) RETURNS text LANGU
         WHEN @schema@.json_is_no_int(nullif(job -> 'timeout_ms', 'null'))
             THEN '.' || @schema@.job_fault_text('timeout_ms', job -> 'timeout_ms')
         ELSE coalesce(
-            '.' || @schema@.job_fault(job ->> 'kind', coalesce(job -> 'args', '{}'),
+            '.' || @schema@.job_fault(job ->> 'kind', '{}',
                 coalesce(job ->> 'queue', 'default'), coalesce((job -> 'priority')::int, 0),
                 (job ->> 'scheduled_at')::timestamptz, coalesce((job -> 'max_attempts')::int, 20),
-                job ->> 'key', job ->> 'unique_key', '{}', coalesce(job -> 'meta', '{}'),
+                job ->> 'key', job ->> 'unique_key', '{}', '{}',
                 nullif(job -> 'timeout_ms', 'null')::int, (job ->> 'expires_at')::timestamptz),
+            CASE WHEN pg_catalog.pg_column_size(job) > 500
+                      AND (pg_catalog.pg_column_size(job) > 8192 OR pg_catalog.octet_length(job::text) > 4000)
+                 THEN '.' || @schema@._content_fault(job -> 'args', job -> 'meta') END,
             CASE WHEN job ?| '{unique_by,on_conflict,replace}'
                  THEN '.' || @schema@.conflict_fault(job ->> 'unique_key', nullif(job -> 'unique_by', 'null'),
                         coalesce(job -> 'on_conflict', '"ignore"'), nullif(job -> 'replace', 'null')) END)
@@ -634,6 +706,7 @@ $$;
 DROP FUNCTION @schema@.raise_json_job_fault(jsonb);
 CREATE FUNCTION @schema@.raise_json_job_fault(caller text, jobs jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     i bigint;
     job jsonb;
@@ -681,7 +754,7 @@ $$;
 DROP FUNCTION @schema@.enqueue_many_unique(jsonb);
 CREATE FUNCTION @schema@.enqueue_many_unique(caller text, jobs jsonb) RETURNS TABLE (id bigint, conflict text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     n CONSTANT int := jsonb_array_length(jobs);
     new_ids CONSTANT bigint[] :=
@@ -765,10 +838,11 @@ $$;
 -- Checks the array of enqueue_many or try_enqueue_many; says whether some of its jobs are to be unique.
 CREATE FUNCTION @schema@.check_jobs(caller text, jobs jsonb) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 BEGIN
     IF jsonb_typeof(jobs) IS DISTINCT FROM 'array' THEN
         RAISE EXCEPTION 'jobq.%: jobs must be a JSON array of objects, got %', caller,
-            coalesce(left(jobs::text, 60), 'null') USING ERRCODE = 'invalid_parameter_value';
+            @schema@._shown(jobs) USING ERRCODE = 'invalid_parameter_value';
     END IF;
     BEGIN
         IF EXISTS (SELECT FROM jsonb_array_elements(jobs) e (job) WHERE @schema@.json_job_fault(e.job) IS NOT NULL) THEN
@@ -832,6 +906,7 @@ $$;
 -- A job that is not committed yet has no committed key either.
 CREATE FUNCTION @schema@.prune_uniques(INOUT after bigint DEFAULT 0, OUT pruned int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_nestloop = off AS $$
+#variable_conflict use_variable
 DECLARE
     span CONSTANT bigint := 100000;
     first_id bigint;
@@ -856,48 +931,16 @@ BEGIN
                  SELECT f.id FROM @schema@.finished_jobs f WHERE f.id BETWEEN first_id AND last_id) known
         ON known.id = u.job_id
      WHERE u.job_id BETWEEN first_id AND last_id AND known.id IS NULL;
-    DELETE FROM @schema@.uniques u
-     WHERE u.key = ANY (ARRAY(
-           SELECT l.key FROM @schema@.uniques l
+    pruned := d.deleted FROM @schema@._delete_apart('uniques', ARRAY(
+           SELECT l.ctid FROM @schema@.uniques l
             WHERE l.key = ANY (dead) AND l.job_id = ANY (dead_ids)
-              FOR UPDATE SKIP LOCKED));
-    GET DIAGNOSTICS pruned = ROW_COUNT;
+              FOR UPDATE SKIP LOCKED)) d;
     after := last_id;
 END
 $$;
 
--- Late, since its lock on jobs is held until the end: as before, with expires_at.
+-- Late, since its lock on jobs is held until the end.
 DROP TRIGGER jobs_before_insert ON @schema@.jobs;
 CREATE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
-    WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL
-          OR jsonb_typeof(NEW.args) <> 'object' OR jsonb_typeof(NEW.meta) <> 'object'
-          OR NOT isfinite(NEW.scheduled_at) OR NOT isfinite(NEW.expires_at)
-          OR CASE WHEN array_ndims(NEW.tags) > 1 THEN true ELSE array_position(NEW.tags, NULL) IS NOT NULL END
-          OR octet_length(NEW.key) NOT BETWEEN 1 AND 512 OR octet_length(NEW.unique_key) NOT BETWEEN 1 AND 512)
+    WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL OR octet_length(NEW.unique_key) > 512)
     EXECUTE FUNCTION @schema@.jobs_before_insert();
-
--- ---- who may call what ----
-
-REVOKE EXECUTE ON FUNCTION @schema@.unique_hash, @schema@.sorted_texts, @schema@.only_keys, @schema@.job_fault,
-    @schema@.is_no_list_of, @schema@.conflict_fault, @schema@.conflicting_state, @schema@.replace_fields,
-    @schema@.conflict_answer, @schema@.add_job, @schema@.enqueue, @schema@.enqueue_unique, @schema@.try_enqueue,
-    @schema@.raise_json_job_fault, @schema@.json_jobs, @schema@.enqueue_many_unique, @schema@.check_jobs,
-    @schema@.try_enqueue_many, @schema@.has_expired, @schema@.expire_these, @schema@.expire_jobs, @schema@.prune_uniques FROM PUBLIC;
-
-DO $$
-DECLARE
-    member text;
-BEGIN
-    FOR member IN SELECT rolname FROM pg_catalog.pg_roles
-                   WHERE rolname IN ('jobq_enqueuer', 'jobq_viewer', 'jobq_operator') LOOP
-        IF member <> 'jobq_viewer' THEN
-            EXECUTE pg_catalog.format('GRANT INSERT (expires_at) ON @schema@.jobs TO %I', member);
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION @schema@.enqueue, @schema@.try_enqueue, '
-                '@schema@.try_enqueue_many, @schema@.unique_hash TO %I', member);
-        END IF;
-        IF member <> 'jobq_enqueuer' THEN
-            EXECUTE pg_catalog.format('GRANT SELECT ON @schema@.uniques TO %I', member);
-        END IF;
-    END LOOP;
-END
-$$;

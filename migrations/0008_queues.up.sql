@@ -20,6 +20,7 @@ CREATE TABLE @schema@.queue_nodes (
 -- What pause, resume and scale refuse. The queue need not be there: a node may come that serves it.
 CREATE FUNCTION @schema@.check_queue_node(fn text, queue text, node text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 BEGIN
     IF check_queue_node.queue IS NULL OR octet_length(check_queue_node.queue) NOT BETWEEN 1 AND 128 THEN
         RAISE EXCEPTION 'jobq.%: %', fn, @schema@.job_fault_text('queue', to_jsonb(check_queue_node.queue))
@@ -49,7 +50,7 @@ BEGIN
     END IF;
     changed := FOUND;
     IF changed THEN
-        PERFORM pg_notify('@channel@', 'queues');
+        PERFORM @schema@._notify('queues');
     END IF;
     RETURN changed;
 END
@@ -76,7 +77,7 @@ BEGIN
     changed := changed OR FOUND;
     DELETE FROM @schema@.queue_nodes WHERE queue = resume.queue AND NOT paused AND concurrency IS NULL;
     IF changed THEN
-        PERFORM pg_notify('@channel@', 'queues');
+        PERFORM @schema@._notify('queues');
     END IF;
     RETURN changed;
 END
@@ -116,24 +117,8 @@ BEGIN
         changed := FOUND;
     END IF;
     IF changed THEN
-        PERFORM pg_notify('@channel@', 'queues');
+        PERFORM @schema@._notify('queues');
     END IF;
     RETURN changed;
-END
-$$;
-
-REVOKE EXECUTE ON FUNCTION @schema@.check_queue_node, @schema@.pause, @schema@.resume, @schema@.scale FROM PUBLIC;
-
-DO $$
-DECLARE
-    reader text;
-BEGIN
-    FOR reader IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('jobq_viewer', 'jobq_operator') LOOP
-        EXECUTE pg_catalog.format('GRANT SELECT ON @schema@.queue_nodes TO %I', reader);
-        IF reader = 'jobq_operator' THEN
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION @schema@.pause, @schema@.resume, @schema@.scale TO %I',
-                reader);
-        END IF;
-    END LOOP;
 END
 $$;

@@ -1,5 +1,6 @@
 -- Undoes migration 9.
 
+DROP FUNCTION @schema@._testing_claim, @schema@._testing_settle, @schema@._testing_look;
 DROP PROCEDURE @schema@.wait;
 DROP FUNCTION @schema@.prune_history, @schema@.prune_rules, @schema@.newest_end, @schema@.history_parts,
     @schema@.queues_retention;
@@ -33,9 +34,9 @@ BEGIN
 END
 $$;
 
-DROP FUNCTION @schema@.cancel_anew, @schema@.bulk_find, @schema@.bulk_forget, @schema@.bulk_ended, @schema@.bulk_end, @schema@.bulk_ask, @schema@.bulk_waiting,
+DROP FUNCTION @schema@.cancel_anew, @schema@.bulk_find, @schema@._ended_ids, @schema@.bulk_forget, @schema@.bulk_ended, @schema@.bulk_ended_at_once, @schema@.bulk_end, @schema@.bulk_ask, @schema@.bulk_waiting,
     @schema@.bulk_pause, @schema@.bulk_patience,
-    @schema@.filter_sql, @schema@.iso, @schema@.time_of, @schema@.numbers_of, @schema@.texts_of, @schema@.shown;
+    @schema@.filter_sql, @schema@.iso, @schema@.time_of, @schema@.numbers_of, @schema@.texts_of, @schema@.shown, @schema@._retryable;
 
 -- A column cannot be taken out of a view in place.
 DROP VIEW @schema@.all_jobs;
@@ -50,15 +51,5 @@ CREATE VIEW @schema@.all_jobs AS
            key, unique_key, timeout_ms, inserted_at, scheduled_at, attempted_at, attempted_by,
            finished_at, result, run_us, cpu_us, max_rss_kb, expires_at
       FROM @schema@.finished_jobs;
-
-DO $$
-DECLARE
-    reader text;
-BEGIN
-    FOR reader IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('jobq_viewer', 'jobq_operator') LOOP
-        EXECUTE pg_catalog.format('GRANT SELECT ON @schema@.all_jobs TO %I', reader);
-    END LOOP;
-END
-$$;
 
 DROP TABLE @schema@.progress;

@@ -29,6 +29,8 @@ CREATE TABLE @schema@.cron_away (
 -- Whether the node has had its say on @reboot. Nodes that live already have: they are what a new one finds.
 ALTER TABLE @schema@.nodes ADD COLUMN booted boolean NOT NULL DEFAULT true;
 ALTER TABLE @schema@.nodes ALTER COLUMN booted SET DEFAULT false;
+-- The @reboot jobs that this node, as the first one, has yet to enqueue: names of crons that were locked.
+ALTER TABLE @schema@.nodes ADD COLUMN boots_left text[] NOT NULL DEFAULT '{}';
 
 -- A schedule that was read. Bit n of a mask stands for the value n. @every has every_ms alone, @reboot
 -- has reboot.
@@ -47,6 +49,7 @@ CREATE TYPE @schema@.cron_fields AS (
 -- the same; tests compare the two. COLLATE "C": in a Turkish database lower('FRI') has no i.
 CREATE FUNCTION @schema@.cron_field(field text, value text, OUT mask bigint, OUT fault text)
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     lowest CONSTANT int := CASE WHEN field IN ('day of month', 'month') THEN 1 ELSE 0 END;
     highest CONSTANT int := CASE field WHEN 'minute' THEN 59 WHEN 'hour' THEN 23 WHEN 'day of month' THEN 31
@@ -72,7 +75,7 @@ BEGIN
     FOREACH item IN ARRAY string_to_array(value, ',') LOOP
         fault := field || ' ' || to_json(item) || ' is not allowed: ';
         part := regexp_match(lower(item COLLATE "C"),
-                             '^(?:(\*)|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?$');
+                             '^(?:([*])|([0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?)(?:/([0-9]{1,4}))?$');
         IF field = 'day of month' AND item IN ('L', 'l') THEN
             mask := mask | 1;
             CONTINUE;
@@ -116,11 +119,12 @@ $$;
 -- Reads a schedule; fault: what is wrong with it, NULL when nothing is.
 CREATE FUNCTION @schema@.cron_parse(schedule text, OUT fields @schema@.cron_fields, OUT fault text)
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     allowed CONSTANT text := 'five fields (minute, hour, day of month, month, day of week), @yearly, @annually, @monthly, '
         '@weekly, @daily, @midnight, @hourly, @reboot or @every TIME, such as @every 90s';
     trimmed text := btrim(schedule, E' \t');
-    words text[] := regexp_split_to_array(trimmed, '[ \t]+');
+    words text[] := regexp_split_to_array(trimmed, E'[ \t]+');
     nickname CONSTANT text := lower(words[1] COLLATE "C");
     ms numeric;
     read record;
@@ -177,6 +181,7 @@ $$;
 -- comes rarest is a 29th of February, 8 years after the last one around the year 2100.
 CREATE FUNCTION @schema@.cron_minute(fields @schema@.cron_fields, since timestamp) RETURNS timestamp
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     day date := since::date;
     hour int := extract(hour FROM since);
@@ -228,6 +233,7 @@ $$;
 -- time; the SET clause gives the caller's back.
 CREATE FUNCTION @schema@.cron_after(fields @schema@.cron_fields, after timestamptz, timezone text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+#variable_conflict use_variable
 DECLARE
     shown timestamp;
     slot timestamptz;
@@ -278,6 +284,7 @@ $$;
 -- The newest slot from `since`, which is one, to `upto`.
 CREATE FUNCTION @schema@.cron_newest(fields @schema@.cron_fields, since timestamptz, upto timestamptz, timezone text)
 RETURNS timestamptz LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     newest timestamptz := since;
     none_after timestamptz := upto;
@@ -306,6 +313,7 @@ $$;
 -- digit are looked for in the server's list, which is read from all its files and takes a while.
 CREATE FUNCTION @schema@.cron_zone_fault(timezone text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+#variable_conflict use_variable
 BEGIN
     IF cron_zone_fault.timezone IS NOT NULL THEN
         BEGIN
@@ -326,6 +334,7 @@ $$;
 -- When a schedule comes next after a time; NULL for @reboot. What is no schedule, or never comes, is refused.
 CREATE FUNCTION @schema@.cron_next(schedule text, after timestamptz DEFAULT now(), timezone text DEFAULT 'UTC')
 RETURNS timestamptz LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     read CONSTANT record := @schema@.cron_parse(schedule);
     fault text := 'schedule: ' || read.fault;
@@ -352,6 +361,7 @@ $$;
 -- What the name and columns of a row must be, and its next slot. Not called for what cron_fire writes.
 CREATE FUNCTION @schema@.crons_before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     read CONSTANT record := @schema@.cron_parse(NEW.schedule);
     fields CONSTANT @schema@.cron_fields := read.fields;
@@ -410,8 +420,9 @@ CREATE TRIGGER crons_before_update BEFORE UPDATE OF name, schedule, timezone, ki
 -- The node that keeps house sleeps until the next slot that it knows.
 CREATE FUNCTION @schema@.crons_after_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 BEGIN
-    PERFORM pg_notify('@channel@', 'cron');
+    PERFORM @schema@._notify('cron');
     RETURN NULL;
 END
 $$;
@@ -425,6 +436,7 @@ CREATE TRIGGER crons_after_update AFTER UPDATE OF schedule, timezone, paused, ne
 -- Enqueues the job of one slot; NULL: by hand.
 CREATE FUNCTION @schema@.cron_enqueue(cron @schema@.crons, slot timestamptz) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+#variable_conflict use_variable
 BEGIN
     RETURN @schema@.enqueue(cron.kind, cron.args, queue => cron.queue, priority => cron.priority,
         max_attempts => cron.max_attempts, tags => cron.tags, timeout_ms => cron.timeout_ms,
@@ -437,6 +449,7 @@ $$;
 -- Enqueues the jobs of one cron's slots that have come, at most `most` of them, and moves it on; returns how many.
 CREATE FUNCTION @schema@.cron_fire_one(cron @schema@.crons, upto timestamptz, most int) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     read CONSTANT record := @schema@.cron_parse(cron.schedule);
     fields CONSTANT @schema@.cron_fields := read.fields;
@@ -461,6 +474,9 @@ BEGIN
     END LOOP;
     UPDATE @schema@.crons c SET next_at = slot, last_at = last, last_job_id = job, error = NULL, failed_at = NULL
      WHERE c.name = cron.name;
+    IF NOT FOUND THEN -- else this slot would be enqueued again and again
+        RAISE EXCEPTION 'a trigger or rule on crons keeps its row from being changed' USING ERRCODE = 'triggered_action_exception';
+    END IF;
     RETURN fired;
 END
 $$;
@@ -468,10 +484,12 @@ $$;
 -- These four are what jobqd calls: SECURITY DEFINER, so that its role needs no right but on them.
 
 -- Enqueues the jobs of all slots that have come. To be called when the next one has, by any number of callers: a row is
--- locked while its slots are enqueued and moved on, and who finds it locked leaves it alone. fired: how many jobs;
+-- locked while its slots are enqueued and moved on, and who finds it locked leaves it alone; so is one whose job waits for a
+-- lock (a trigger of the application's wants a row of its own), which is tried again after a second. fired: how many jobs;
 -- next_ms: when to come again, 0: at once, since there are more; null: nothing is due, ever.
 CREATE FUNCTION @schema@.cron_fire(OUT fired int, OUT next_ms bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+#variable_conflict use_variable
 DECLARE
     upto CONSTANT timestamptz := clock_timestamp();
     cron @schema@.crons;
@@ -491,13 +509,32 @@ BEGIN
         EXIT WHEN fired >= 1000;
         BEGIN
             fired := fired + @schema@.cron_fire_one(cron, upto, 1000 - fired);
-        EXCEPTION WHEN OTHERS THEN
+            SET CONSTRAINTS ALL IMMEDIATE; -- what the commit would refuse is refused here
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, fault = MESSAGE_TEXT;
-            -- What is not this row's fault (a deadlock, no room, a server that goes down) ends the call.
-            IF left(state, 2) IN ('25', '40', '53', '57', '58', 'XX') OR state = '55P03' THEN
+            -- Only a transaction that cannot go on ends the call.
+            IF @schema@._is_passing(state) THEN
                 RAISE;
             END IF;
-            UPDATE @schema@.crons c SET error = fault, failed_at = upto WHERE c.name = cron.name;
+            IF state = '55P03' THEN
+                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+            END IF;
+            BEGIN
+                UPDATE @schema@.crons c
+                   SET error = CASE WHEN state = '55P03' THEN c.error ELSE fault END,
+                       failed_at = upto - CASE WHEN state = '55P03' THEN interval '59 seconds' ELSE '0' END
+                 WHERE c.name = cron.name;
+                IF NOT FOUND THEN
+                    RAISE EXCEPTION '%', fault;
+                END IF;
+                SET CONSTRAINTS ALL IMMEDIATE;
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
+                IF @schema@._is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                RAISE WARNING 'cron %: it cannot fire, and the database refuses to note that: %', cron.name, fault
+                    USING ERRCODE = '01JQ1';
+            END;
         END;
     END LOOP;
     SELECT min(greatest(c.next_at, c.failed_at + interval '1 minute')) INTO next_at FROM @schema@.crons c
@@ -508,38 +545,130 @@ BEGIN
 END
 $$;
 
--- A node has come up: enqueues the @reboot jobs if it is the first one, returns how many. fresh: its process has just
+-- A node has come up: enqueues the @reboot jobs if it is the first one. fired: how many. fresh: its process has just
 -- started; it has not lost a lease and come back. Of several that come up at once the first one here is the first: its
--- mark is there when the others have the lock. NULL: somebody else has locked a row for long; to be called again.
-CREATE FUNCTION @schema@.cron_boot(node bigint, fresh boolean) RETURNS int
+-- mark is there when the others have the lock. remaining: crons that another session has locked, for which it is to be called
+-- again.
+CREATE FUNCTION @schema@.cron_boot(node bigint, fresh boolean, OUT fired int, OUT remaining int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+#variable_conflict use_variable
 DECLARE
     cron @schema@.crons;
-    first boolean;
-    fired int := 0;
+    todo text[];
+    left_over text[] := '{}';
     job bigint;
 BEGIN
-    IF NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.id = node AND NOT n.booted) THEN
-        RETURN 0;
+    fired := 0;
+    remaining := 0;
+    SELECT n.boots_left INTO todo FROM @schema@.nodes n WHERE n.id = node AND (NOT n.booted OR n.boots_left <> '{}');
+    IF NOT FOUND THEN
+        RETURN;
     END IF;
     BEGIN
-        PERFORM FROM @schema@.crons c WHERE lower(btrim(c.schedule, E' \t') COLLATE "C") = '@reboot' ORDER BY c.name FOR UPDATE;
+        PERFORM pg_advisory_xact_lock(hashtextextended('jobq boot @channel@', 0));
     EXCEPTION WHEN lock_not_available THEN
-        RETURN NULL;
+        remaining := 1;
+        RETURN;
     END;
-    first := fresh AND NOT EXISTS (SELECT FROM @schema@.nodes n
-                                    WHERE n.id <> node AND n.booted AND n.expires_at > clock_timestamp());
     UPDATE @schema@.nodes n SET booted = true WHERE n.id = node AND NOT n.booted;
-    IF NOT FOUND OR NOT first THEN
-        RETURN 0;
+    IF FOUND THEN
+        IF NOT fresh OR EXISTS (SELECT FROM @schema@.nodes n
+                                 WHERE n.id <> node AND n.booted AND n.expires_at > clock_timestamp()) THEN
+            RETURN;
+        END IF;
+        todo := ARRAY(SELECT c.name FROM @schema@.crons c
+                       WHERE lower(btrim(c.schedule, E' \t') COLLATE "C") = '@reboot' AND NOT c.paused ORDER BY c.name);
     END IF;
-    FOR cron IN SELECT * FROM @schema@.crons c
-                 WHERE lower(btrim(c.schedule, E' \t') COLLATE "C") = '@reboot' AND NOT c.paused ORDER BY c.name LOOP
-        job := @schema@.cron_enqueue(cron, date_trunc('milliseconds', clock_timestamp()));
-        UPDATE @schema@.crons c SET last_at = clock_timestamp(), last_job_id = job WHERE c.name = cron.name;
-        fired := fired + 1;
+    FOR cron IN SELECT c.* FROM @schema@.crons c
+                 WHERE c.name = ANY (todo) AND lower(btrim(c.schedule, E' \t') COLLATE "C") = '@reboot' AND NOT c.paused
+                 ORDER BY c.name LOOP
+        IF fired >= 60 THEN -- more subtransactions slow down everybody's snapshots
+            left_over := left_over || cron.name;
+            CONTINUE;
+        END IF;
+        BEGIN
+            SELECT c.* INTO cron FROM @schema@.crons c WHERE c.name = cron.name FOR UPDATE NOWAIT;
+            CONTINUE WHEN NOT FOUND;
+            job := @schema@.cron_enqueue(cron, date_trunc('milliseconds', clock_timestamp()));
+            UPDATE @schema@.crons c SET last_at = clock_timestamp(), last_job_id = job WHERE c.name = cron.name;
+            SET CONSTRAINTS ALL IMMEDIATE;
+            fired := fired + 1;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                left_over := left_over || cron.name;
+                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+            WHEN OTHERS OR assert_failure THEN
+                IF @schema@._is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                RAISE WARNING 'cron %: its @reboot job could not be enqueued: %', cron.name, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+        END;
     END LOOP;
-    RETURN fired;
+    UPDATE @schema@.nodes n SET boots_left = left_over WHERE n.id = node AND n.boots_left <> left_over;
+    remaining := cardinality(left_over);
+END
+$$;
+
+-- Takes these nodes out of the crons' declared_by, and deletes the crons that no other node has. One whose row is locked is
+-- left for the next call. One that the database refuses to change is left, too, found by halving, and named in fault: it stops
+-- no other. removed: those that were deleted; changed: how many were written; refused: those in fault.
+CREATE FUNCTION @schema@._cron_let_go(names text[], nodes text[], OUT removed text[], OUT changed int, OUT refused text[],
+    OUT fault text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    free CONSTANT text[] := ARRAY(SELECT c.name FROM @schema@.crons c WHERE c.name = ANY (names) ORDER BY c.name
+                                     FOR UPDATE SKIP LOCKED);
+    lows int[] := '{1}';
+    highs int[] := ARRAY[cardinality(free)];
+    low int;
+    high int;
+    used int := 0;
+    fewer int;
+    gone text[];
+BEGIN
+    removed := '{}';
+    changed := 0;
+    refused := '{}';
+    -- At most 60 subtransactions that succeed: more slow down the snapshots of all sessions.
+    WHILE cardinality(lows) > 0 AND cardinality(free) > 0 AND used < 60 LOOP
+        low := lows[cardinality(lows)];
+        high := highs[cardinality(highs)];
+        lows := lows[1 : cardinality(lows) - 1];
+        highs := highs[1 : cardinality(highs) - 1];
+        BEGIN
+            UPDATE @schema@.crons c SET declared_by = c.declared_by - nodes
+             WHERE c.name = ANY (free[low : high]) AND c.declared_by - nodes <> '{}';
+            GET DIAGNOSTICS fewer = ROW_COUNT;
+            WITH gone AS (
+                DELETE FROM @schema@.crons c WHERE c.name = ANY (free[low : high]) AND c.declared_by - nodes = '{}'
+                RETURNING c.name)
+            SELECT coalesce(array_agg(g.name ORDER BY g.name), '{}') INTO gone FROM gone g;
+            SET CONSTRAINTS ALL IMMEDIATE;
+            IF EXISTS (SELECT FROM @schema@.crons c WHERE c.name = ANY (free[low : high]) AND c.declared_by ?| nodes) THEN
+                RAISE EXCEPTION 'a trigger or rule on crons keeps its row from being changed'
+                    USING ERRCODE = 'triggered_action_exception';
+            END IF;
+            removed := removed || gone;
+            changed := changed + fewer + cardinality(gone);
+            used := used + 1;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            IF SQLSTATE = '55P03' THEN
+                PERFORM set_config('lock_timeout', '1ms', true);
+            END IF;
+            IF low < high THEN
+                lows := lows || ARRAY[low + (high - low) / 2 + 1, low];
+                highs := highs || ARRAY[high, low + (high - low) / 2];
+            ELSIF SQLSTATE <> '55P03' THEN
+                refused := refused || free[low];
+                fault := concat_ws('; ', fault, format('cron %s, which is in no configuration any more: %s', free[low],
+                                                       left(SQLERRM, 1000)));
+            END IF;
+        END;
+    END LOOP;
 END
 $$;
 
@@ -549,8 +678,10 @@ $$;
 -- written or deleted; busy: rows that somebody else has locked, for which it is to be called again; fault: what was refused.
 CREATE FUNCTION @schema@.cron_declare(node text, sections jsonb, OUT changed int, OUT busy int, OUT fault text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+#variable_conflict use_variable
 DECLARE
     section record;
+    gone record;
     n int;
 BEGIN
     changed := 0;
@@ -578,59 +709,66 @@ BEGIN
             changed := changed + n;
             UPDATE @schema@.crons c SET declared_by = c.declared_by || jsonb_build_object(node, section.hash)
              WHERE c.name = section.name;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'a trigger or rule on crons keeps its row from being written'
+                    USING ERRCODE = 'triggered_action_exception';
+            END IF;
+            SET CONSTRAINTS ALL IMMEDIATE;
         EXCEPTION
-            WHEN data_exception OR integrity_constraint_violation THEN
-                fault := concat_ws('; ', fault,
-                                   'cron ' || section.name || ': ' || regexp_replace(SQLERRM, '^jobq[.]crons: ', ''));
             WHEN lock_not_available THEN
                 busy := busy + 1;
                 PERFORM set_config('lock_timeout', '1ms', true);    -- once is patience enough
+            WHEN OTHERS OR assert_failure THEN
+                IF @schema@._is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                fault := concat_ws('; ', fault,
+                                   'cron ' || section.name || ': ' || regexp_replace(left(SQLERRM, 1000), '^jobq[.]crons: ', ''));
         END;
     END LOOP;
-    WITH gone AS MATERIALIZED (
-        SELECT c.name, c.declared_by - node AS others FROM @schema@.crons c
-         WHERE c.declared_by ? node AND NOT sections ? c.name
-           FOR UPDATE SKIP LOCKED
-    ), fewer AS (
-        UPDATE @schema@.crons c SET declared_by = g.others FROM gone g WHERE c.name = g.name AND g.others <> '{}'
-    )
-    DELETE FROM @schema@.crons c USING gone g WHERE c.name = g.name AND g.others = '{}';
-    GET DIAGNOSTICS n = ROW_COUNT;
-    changed := changed + n;
-    busy := busy + (SELECT count(*) FROM @schema@.crons c WHERE c.declared_by ? node AND NOT sections ? c.name);
+    gone := @schema@._cron_let_go(ARRAY(SELECT c.name FROM @schema@.crons c
+                                         WHERE c.declared_by ? node AND NOT sections ? c.name), ARRAY[node]);
+    changed := changed + gone.changed;
+    fault := concat_ws('; ', fault, gone.fault);
+    IF fault = '' THEN
+        fault := NULL;
+    END IF;
+    busy := busy + (SELECT count(*) FROM @schema@.crons c
+                     WHERE c.declared_by ? node AND NOT sections ? c.name AND c.name <> ALL (gone.refused));
 END
 $$;
 
 -- Lets go of what nodes said that are gone for good: that have had no lease for a day. Such a day is one that was
 -- watched: a node that keeps house calls this each minute, and where nobody has for five (no node was up, or
--- the clock was set) it begins anew; it ends when the node is back. removed: crons that no other node has; names: theirs.
+-- the clock was set) it begins anew; it ends when the node is back. removed: crons that no other node has; names: theirs. One
+-- that the database refuses to delete is named in a warning.
 CREATE FUNCTION @schema@.cron_sweep(OUT removed int, OUT names text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+#variable_conflict use_variable
 DECLARE
     now CONSTANT timestamptz := clock_timestamp();
     gone text[];
+    theirs record;
 BEGIN
     DELETE FROM @schema@.cron_away a
      WHERE EXISTS (SELECT FROM @schema@.nodes n WHERE n.name = a.node AND n.expires_at > now)
         OR NOT EXISTS (SELECT FROM @schema@.crons c WHERE c.declared_by ? a.node);
     INSERT INTO @schema@.cron_away AS a (node, since, seen)
     SELECT d.node, now, now
-      FROM (SELECT DISTINCT jsonb_object_keys(c.declared_by) AS node FROM @schema@.crons c) d
+      FROM (SELECT DISTINCT jsonb_object_keys(CASE WHEN jsonb_typeof(c.declared_by) = 'object' THEN c.declared_by ELSE '{}' END) AS node
+            FROM @schema@.crons c) d
      WHERE NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.name = d.node AND n.expires_at > now)
      ORDER BY d.node
     ON CONFLICT (node) DO UPDATE
        SET since = CASE WHEN a.seen BETWEEN now - interval '5 minutes' AND now THEN a.since ELSE now END, seen = now;
     -- Their rows are ours until the transaction ends: none of these nodes declares anything meanwhile.
     gone := ARRAY(SELECT a.node FROM @schema@.cron_away a WHERE a.since <= now - interval '1 day' AND a.seen = now);
-    WITH theirs AS MATERIALIZED (
-        SELECT c.name, c.declared_by - gone AS others FROM @schema@.crons c WHERE c.declared_by ?| gone
-           FOR UPDATE SKIP LOCKED
-    ), fewer AS (
-        UPDATE @schema@.crons c SET declared_by = t.others FROM theirs t WHERE c.name = t.name AND t.others <> '{}'
-    ), removed AS (
-        DELETE FROM @schema@.crons c USING theirs t WHERE c.name = t.name AND t.others = '{}' RETURNING c.name
-    )
-    SELECT count(*), string_agg(r.name, ', ' ORDER BY r.name) INTO removed, names FROM removed r;
+    theirs := @schema@._cron_let_go(ARRAY(SELECT c.name FROM @schema@.crons c WHERE c.declared_by ?| gone), gone);
+    IF theirs.fault IS NOT NULL THEN
+        RAISE WARNING '%', theirs.fault USING ERRCODE = '01JQ1';
+    END IF;
+    removed := cardinality(theirs.removed);
+    names := nullif(array_to_string(theirs.removed, ', '), '');
 END
 $$;
 
@@ -725,35 +863,8 @@ BEGIN
         BEGIN
             UPDATE @schema@.crons c SET next_at = @schema@.cron_next(old.schedule, now(), old.timezone) WHERE c.name = old.name;
         EXCEPTION WHEN data_exception THEN
-            UPDATE @schema@.crons c SET error = SQLERRM, failed_at = now() WHERE c.name = old.name;
+            UPDATE @schema@.crons c SET error = left(SQLERRM, 1000), failed_at = now() WHERE c.name = old.name;
         END;
-    END LOOP;
-END
-$$;
-
-REVOKE EXECUTE ON FUNCTION @schema@.cron_field, @schema@.cron_parse, @schema@.cron_minute, @schema@.cron_after,
-    @schema@.cron_newest, @schema@.cron_zone_fault, @schema@.cron_next, @schema@.crons_before_write,
-    @schema@.crons_after_write, @schema@.cron_enqueue, @schema@.cron_fire_one, @schema@.cron_fire, @schema@.cron_boot,
-    @schema@.cron_declare, @schema@.cron_sweep, @schema@.cron_set, @schema@.cron_find, @schema@.cron_pause, @schema@.cron_resume,
-    @schema@.cron_delete, @schema@.cron_run FROM PUBLIC;
-
-DO $$
-DECLARE
-    wanted text;
-BEGIN
-    FOR wanted IN SELECT rolname FROM pg_catalog.pg_roles
-                   WHERE rolname IN ('jobq_enqueuer', 'jobq_viewer', 'jobq_operator') LOOP
-        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION @schema@.cron_next TO %I', wanted);
-        IF wanted <> 'jobq_enqueuer' THEN
-            EXECUTE pg_catalog.format('GRANT SELECT ON @schema@.cron_away TO %I', wanted);
-        END IF;
-        IF wanted = 'jobq_operator' THEN
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION @schema@.cron_set, @schema@.cron_pause, '
-                '@schema@.cron_resume, @schema@.cron_delete, @schema@.cron_run TO %I', wanted);
-            EXECUTE pg_catalog.format('GRANT INSERT (name, schedule, timezone, kind, args, queue, paused, priority, '
-                'max_attempts, timeout_ms, meta, tags, missed), UPDATE (schedule, timezone, kind, args, queue, paused, '
-                'priority, max_attempts, timeout_ms, meta, tags, missed), DELETE ON @schema@.crons TO %I', wanted);
-        END IF;
     END LOOP;
 END
 $$;

@@ -1,7 +1,10 @@
 """Fixtures of the integration and fault tests. What they do is in harness/; README.md shows their use."""
 
-import signal
+import os
+import pathlib
+import shutil
 import subprocess
+import tempfile
 import uuid
 
 import pytest
@@ -9,10 +12,20 @@ import pytest
 from harness import schema
 from harness.daemon import SANITIZER_REPORT, Daemon, clean_environment
 from harness.pg import Cluster, Database
+from harness.timelimit import limited
 
 
 def pytest_addoption(parser):
     parser.addoption("--keep-dirs", action="store_true", help="leave the private servers' directories behind")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What needs root is left out for an ordinary user, and not skipped: a test that is skipped counts as failed."""
+    if os.geteuid() == 0:
+        return
+    for_root = [item for item in items if item.get_closest_marker("root")]
+    config.hook.pytest_deselected(items=for_root)
+    items[:] = [item for item in items if item not in for_root]
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -36,15 +49,8 @@ def show_on_failure(request, name, log):
 def time_limit(request):
     """No test hangs the run: 300 s, or what @pytest.mark.limit(seconds) says."""
     marker = request.node.get_closest_marker("limit")
-    seconds = marker.args[0] if marker else 300
-
-    def on_alarm(number, frame):
-        raise TimeoutError(f"the test took more than {seconds} s")
-
-    signal.signal(signal.SIGALRM, on_alarm)
-    signal.alarm(seconds)
-    yield
-    signal.alarm(0)
+    with limited(marker.args[0] if marker else 300):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +78,14 @@ def jobqd_program(build):
     return str(program)
 
 
+@pytest.fixture
+def for_anyone():
+    """for_anyone(program): a copy where every user may run it. The checkout may be closed to others, as root's home is."""
+    with tempfile.TemporaryDirectory(prefix="jobq-open-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield lambda program: shutil.copy(program, pathlib.Path(folder))
+
+
 @pytest.fixture(scope="session")
 def postgres(request):
     """The session's private server, fsync off."""
@@ -85,6 +99,7 @@ def template(postgres):
     """A migrated database that nobody connects to: copying it takes 30 ms, migrating takes longer."""
     database = postgres.create_database("jobq_template")
     schema.migrate(database)
+    postgres.check_trap()
     return database
 
 
@@ -106,6 +121,7 @@ def fresh_database(request, postgres, template):
     database = postgres.create_database(f"t_{uuid.uuid4().hex[:12]}", template)
     yield database
     database.drop()
+    postgres.check_trap(start)
 
 
 @pytest.fixture
@@ -120,6 +136,7 @@ def cluster(request):
         server.db = server.create_database("jobq_test")
         schema.migrate(server.db)
         yield server
+        server.check_trap()
     finally:
         server.remove()
 
@@ -128,10 +145,10 @@ def cluster(request):
 def cli(jobqd_program):
     """Runs a jobqd command to its end: cli("enqueue", "resize", "{}", db=db). Returns subprocess's result, with
     stdout and stderr as text; the exit code must be `code` (None: any)."""
-    def run(*args, db=None, code=0, env=None, input="", timeout=120, cwd=None):
+    def run(*args, db=None, code=0, env=None, input="", timeout=120, cwd=None, preexec=None, program=jobqd_program):
         database = ["--database", db.uri] if isinstance(db, Database) else []
-        done = subprocess.run([jobqd_program, *map(str, args), *database], input=input, capture_output=True, text=True,
-                              timeout=timeout, env=clean_environment(**(env or {})), cwd=cwd)
+        done = subprocess.run([program, *map(str, args), *database], input=input, capture_output=True, text=True,
+                              timeout=timeout, env=clean_environment(**(env or {})), cwd=cwd, preexec_fn=preexec)
         assert not SANITIZER_REPORT.search(done.stderr), done.stderr
         assert code is None or done.returncode == code, \
             f"jobqd {' '.join(map(str, args))}: exit {done.returncode}, expected {code}\n{done.stdout}{done.stderr}"
@@ -139,22 +156,33 @@ def cli(jobqd_program):
     return run
 
 
+def as_daemon(database):
+    """The address that daemons are given: the superuser's, or that of a mere member of jobq_daemon, JOBQ_TEST_DAEMON_ROLE."""
+    name = os.environ.get("JOBQ_TEST_DAEMON_ROLE")
+    if not name:
+        return database.uri
+    if not database.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", [name]):
+        database.query(f"CREATE ROLE {name} LOGIN IN ROLE jobq_daemon")
+    return database.uri.replace("//admin@", f"//{name}@")
+
+
 @pytest.fixture
 def jobqd(request, jobqd_program, tmp_path):
     """Starts daemons: jobqd(db, {"default": {"command": programs("noop_worker")}}, lease="2s"). Keyword
     arguments are keys of [jobqd]; node is the name node1, node2, … unless given; env adds to the environment, args
-    to the command line, program is another jobqd than the tree's, ready=False does not wait. Each is stopped at the end of the test (unless the test did)
+    to the command line, program is another jobqd than the tree's, output (a function of the log's path) gives what its log
+    is written to, ready=False does not wait. Each is stopped at the end of the test (unless the test did)
     and must have exited with its expected_exit (0), without a process left."""
     started = []
 
-    def start(database, queues, env=None, args=(), ready=True, program=jobqd_program, **settings):
+    def start(database, queues, env=None, args=(), ready=True, program=jobqd_program, output=None, **settings):
         folder = tmp_path / f"node{len(started) + 1}"
         folder.mkdir()
-        uri = database.uri if isinstance(database, Database) else database
+        uri = as_daemon(database) if isinstance(database, Database) else database
         daemon = Daemon(program, folder, uri, queues, settings, env, args)
         show_on_failure(request, f"log of {folder.name}", daemon.log)
         started.append(daemon)
-        return daemon.start(ready)
+        return daemon.start(ready, output=output(daemon.logfile) if output else None)
 
     yield start
     faults = []

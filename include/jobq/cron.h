@@ -37,7 +37,7 @@ typedef struct jobq_cron {
     const char *meta;     /* a JSON object as text; NULL: {} */
     const char *queue;    /* NULL: "default" */
     int priority;         /* 0 (first) to 9 */
-    int max_attempts;     /* 1 to 1000; 0: 20 */
+    int max_attempts;     /* 1 to 1000; 0: the queue's */
     int timeout_ms;       /* > 0; 0: the queue's */
     const char *const *tags; /* n_tags strings */
     size_t n_tags;

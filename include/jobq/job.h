@@ -89,7 +89,7 @@ typedef struct jobq_job {
     const char *meta;   /* a JSON object as text; NULL: {} */
     const char *queue;  /* 1 to 128 bytes; NULL: "default" */
     int priority;       /* 0 (first) to 9 */
-    int max_attempts;   /* 1 to 1000; 0: 20 */
+    int max_attempts;   /* 1 to 1000; 0: the queue's, else 20 */
     int timeout_ms;     /* the job's deadline in milliseconds, > 0; 0: its queue's */
     int64_t delay_ms;   /* not before so many milliseconds from now, by the database's
                            clock; >= 0 */

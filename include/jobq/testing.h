@@ -71,7 +71,8 @@ typedef struct jobq_testing_progress {
 typedef struct jobq_testing_outcome {
     int answer;         /* one of enum jobq_testing_answer */
     const char *result; /* OK: JSON text; NULL: none */
-    const char *error;  /* ERROR: what failed. DISCARD, CANCEL: the reason. NULL: none */
+    const char *error;  /* ERROR: what failed. DISCARD, CANCEL: the reason. OK: why the
+                           result was left out. NULL: none */
     const char *detail; /* ERROR: a trace; NULL: none */
     int64_t
         delay_ms; /* SNOOZE; ERROR: the handler's own delay, -1: its queue's back-off */

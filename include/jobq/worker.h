@@ -107,6 +107,11 @@ typedef struct jobq_worker_options {
  * JOBQ_EINVAL: options, or the environment: not started by jobqd; or a hook's failure.
  * JOBQ_EIO: jobqd is gone; exit. JOBQ_EPROTO: what jobqd sent is no frame of protocol 1.
  *
+ * Fork: a process that a handler forks has a copy of the worker and its socket, and is
+ * none: there every answer, progress and jobq_worker_run's next step are refused with
+ * JOBQ_ESTATE, and jobq_work_should_stop says what was known at the fork. End it with
+ * _exit, or exec a program.
+ *
  * Thread: one call at a time in a process (JOBQ_ESTATE). */
 JOBQ_API int jobq_worker_run(const jobq_worker_options *options, jobq_error *err);
 
@@ -134,6 +139,12 @@ JOBQ_API int jobq_worker_fd(const jobq_worker *worker);
  * there is room, tells kept ones to stop. 1: more may come; 0: it is over, as in
  * jobq_worker_run, and no job is kept; else an error, as there. */
 JOBQ_API int jobq_worker_step(jobq_worker *worker, jobq_error *err);
+
+/* For a language whose handlers had better not be called from C: as jobq_worker_step,
+ * but up to the first job that is to run, which it keeps and hands out in place of
+ * calling its handler (the kinds need none). *work is NULL when none has come: then wait
+ * for jobq_worker_fd. Call it again after each job. */
+JOBQ_API int jobq_worker_take(jobq_worker *worker, jobq_work **work, jobq_error *err);
 
 /* Frees it, and the jobs that are kept: jobqd takes them for lost in a crash. NULL is
  * fine. */
@@ -164,11 +175,19 @@ JOBQ_API int64_t jobq_work_timeout_ms(const jobq_work *work);
 
 /* Completed. result: JSON text, kept with the job; NULL: none. JOBQ_EINVAL when it is not
  * JSON that jsonb can hold, or longer than a frame may be: the job is not answered then.
+ * A handler that gives no other answer has done its work nevertheless: the job is
+ * answered with jobq_work_ok_without_result, whatever the handler returns.
  */
 JOBQ_API int jobq_work_ok(jobq_work *work, const char *result, jobq_error *err);
 
+/* Completed, but its result cannot be kept: the job is not run again, has no result, and
+ * `why` (one line, cut at 4 KiB) stands in its errors and in jobqd's log. */
+JOBQ_API int jobq_work_ok_without_result(jobq_work *work, const char *why,
+                                         jobq_error *err);
+
 /* Failed: retried while attempts are left. error: one line (cut at 4 KiB). detail: a
- * trace (cut at 64 KiB), or NULL. retry_in_ms: the delay, or -1 for the queue's backoff.
+ * trace (of one longer than 64 KiB the middle is left out), or NULL. retry_in_ms: the
+ * delay, or -1 for the queue's backoff.
  */
 JOBQ_API int jobq_work_error(jobq_work *work, const char *error, const char *detail,
                              int64_t retry_in_ms, jobq_error *err);

@@ -10,6 +10,7 @@ enum { RETRY_MS = 5000 }; /* after the database has refused, or could not yet */
 
 struct crontab {
     struct crontab_options options;
+    struct jobq__buf queues;   /* as JSON, with their max_attempts */
     struct jobq__buf sections; /* as JSON */
     int64_t node;              /* 0: does not live */
     bool fresh;
@@ -38,9 +39,9 @@ wait_for_rows(struct crontab *crontab, bool locked)
 {
     if (locked && !crontab->waits)
         log_warning("cron",
-                    "crons of the configuration are locked by another transaction; tried "
-                    "every %d ms",
-                    RETRY_MS);
+                    "crons or queues of the configuration are locked by another "
+                    "transaction; trying again every %d s",
+                    RETRY_MS / 1000);
     crontab->waits = locked;
     if (locked)
         again(crontab);
@@ -56,14 +57,19 @@ on_told(void *data, const struct store_answer *answer)
             log_error("cron", "refused, as it stands in the configuration: %s",
                       answer->text);
         if (answer->values[0] > 0)
-            log_info("cron", "the configuration changed %lld %s",
+            log_info("queue", "the configuration changed max_attempts of %lld %s",
                      (long long)answer->values[0],
-                     answer->values[0] == 1 ? "cron" : "crons");
+                     answer->values[0] == 1 ? "queue" : "queues");
         if (answer->values[2] > 0)
-            log_info("cron", "first node to come up: %lld @reboot %s enqueued",
+            log_info("cron", "the configuration changed %lld %s",
                      (long long)answer->values[2],
-                     answer->values[2] == 1 ? "job" : "jobs");
-        wait_for_rows(crontab, answer->values[1] > 0 || answer->values[2] < 0);
+                     answer->values[2] == 1 ? "cron" : "crons");
+        if (answer->values[4] > 0)
+            log_info("cron", "first node to come up: %lld @reboot %s enqueued",
+                     (long long)answer->values[4],
+                     answer->values[4] == 1 ? "job" : "jobs");
+        wait_for_rows(crontab, answer->values[1] > 0 || answer->values[3] > 0 ||
+                                   answer->values[5] > 0);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
         log_warning("cron", "the configuration's crons, again in %d ms: %s", RETRY_MS,
                     answer->error->message);
@@ -82,7 +88,8 @@ crontab_tell(struct crontab *crontab)
     uv_timer_stop(&crontab->timer);
     crontab->asked =
         store_crontab(crontab->options.store, crontab->node, crontab->options.node,
-                      crontab->fresh, crontab->sections.data, on_told, crontab) == 0;
+                      crontab->fresh, crontab->queues.data, crontab->sections.data,
+                      on_told, crontab) == 0;
     if (!crontab->asked)
         again(crontab);
 }
@@ -103,13 +110,17 @@ crontab_new(struct crontab **out, const struct crontab_options *options)
 int
 crontab_configure(struct crontab *crontab, const struct config *config)
 {
-    struct jobq__buf sections = {0};
+    struct jobq__buf queues = {0}, sections = {0};
+    config_put_queues(config, &queues);
     config_put_crons(config, &sections);
-    if (!jobq__buf_cstr(&sections)) {
+    if (!jobq__buf_cstr(&queues) || !jobq__buf_cstr(&sections)) {
+        jobq__buf_clear(&queues);
         jobq__buf_clear(&sections);
         return JOBQ_ENOMEM;
     }
+    jobq__buf_clear(&crontab->queues);
     jobq__buf_clear(&crontab->sections);
+    crontab->queues = queues;
     crontab->sections = sections;
     crontab_tell(crontab);
     return 0;
@@ -135,6 +146,7 @@ static void
 on_closed(uv_handle_t *handle)
 {
     struct crontab *crontab = handle->data;
+    jobq__buf_clear(&crontab->queues);
     jobq__buf_clear(&crontab->sections);
     free(crontab);
 }

@@ -1,8 +1,8 @@
-/* crontab.h: the actor that tells the database of the crons in this node's configuration,
- * and that the node has come up, for @reboot. On every node: it tells when the node is
- * registered, when its configuration was read again, and when the connection is back. The
- * database finds out what of it is new (cron_declare), and whether the node is the first
- * (cron_boot). */
+/* crontab.h: the actor that tells the database of the crons in this node's configuration
+ * and of its queues' max_attempts, and that the node has come up, for @reboot. On every
+ * node: it tells when the node is registered, when its configuration was read again, and
+ * when the connection is back. The database finds out what of it is new (cron_declare,
+ * queue_declare), and whether the node is the first (cron_boot). */
 #ifndef JOBQD_ACTORS_CRONTAB_H
 #define JOBQD_ACTORS_CRONTAB_H
 

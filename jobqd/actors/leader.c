@@ -47,8 +47,8 @@ change(struct leader *leader, enum leader_state state)
     if (leader->state == state)
         return;
     leader->state = state;
-    log_info("leader", state == LEADER_LEADS ? "this node keeps house now"
-                                             : "this node no longer keeps house");
+    log_info("leader", state == LEADER_LEADS ? "this node is now the leader"
+                                             : "this node is no longer the leader");
     leader->options.on_change(leader->options.owner, state == LEADER_LEADS);
 }
 

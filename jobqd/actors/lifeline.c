@@ -13,7 +13,11 @@ enum {
     /* The look for strays reads the table through: at most a hundredth of the time. */
     STRAYS_EVERY_MS = 60 * 1000,
     STRAYS_PAUSE = 100,
+    /* So does giving back the jobs of dead nodes. What was left is tried again for a
+     * twentieth of the time. */
+    BURY_PAUSE = 20,
     LOOKS_A_LEASE = 6,
+    LEFT_TELL_MS = 60 * 1000,
     MOST_DEAD = 100, /* at once; the rest with the next look */
     LEADER_PERCENT = 100,
     OTHERS_PERCENT = 150
@@ -28,28 +32,60 @@ struct lifeline {
     bool burying;      /* likewise, the end of some */
     bool asked_strays; /* likewise, the look for strays */
     bool asked_cancel; /* likewise, for requests to cancel that are left over */
+    /* Whom the last end that did not fail was for: what is still there was left. */
+    struct sight buried[MOST_DEAD];
+    size_t n_buried;
+    uint64_t bury_sent_ms;
+    uint64_t bury_again_ms; /* not before, for what was left */
+    uint64_t
+        left_told_ms; /* when it was last said that dead nodes' jobs are left; 0: not */
     uint64_t strays_sent_ms;
     uint64_t strays_next_ms;
     uv_timer_t timer; /* the next look */
 };
 
+/* Jobs of dead nodes whose rows are locked, or that cannot be changed: tried again with
+ * each look, said once a minute. */
+static void
+tell_left(struct lifeline *lifeline, long long left, const char *first)
+{
+    uint64_t now_ms = uv_now(lifeline->options.loop);
+    if (left == 0) {
+        lifeline->left_told_ms = 0;
+        return;
+    }
+    if (lifeline->left_told_ms != 0 && now_ms - lifeline->left_told_ms < LEFT_TELL_MS)
+        return;
+    lifeline->left_told_ms = now_ms;
+    log_warning("lifeline", "%lld job%s of dead nodes cannot be given back yet: %s", left,
+                left == 1 ? "" : "s", first ? first : "");
+}
+
 static void
 on_buried(void *data, const struct store_answer *answer)
 {
     struct lifeline *lifeline = data;
+    uint64_t now_ms = uv_now(lifeline->options.loop);
     lifeline->burying = false;
+    lifeline->bury_again_ms = now_ms + (now_ms - lifeline->bury_sent_ms) * BURY_PAUSE;
     if (answer->code < 0) {
+        lifeline->n_buried = 0;
         if (answer->code != JOBQ_ECONN)
             log_warning("lifeline", "%s", answer->error->message);
         return;
     }
-    if (answer->rows == 0)
+    long long removed = answer->values[0], again = answer->values[1];
+    long long ended = answer->values[2], left = answer->values[3];
+    tell_left(lifeline, left, answer->text);
+    failures_note_stories(lifeline->options.failures, answer->more);
+    if (removed == 0 && again == 0 && ended == 0)
         return;
-    log_warning("lifeline",
-                "removed %zu node%s whose lease had ended (first: %s): jobs available "
-                "again: %lld, discarded or cancelled: %lld",
-                answer->rows, answer->rows == 1 ? "" : "s", answer->text,
-                (long long)answer->values[0], (long long)answer->values[1]);
+    log_warning(
+        "lifeline",
+        "removed %lld node%s whose lease had ended%s%s: jobs available again: %lld, "
+        "discarded or cancelled: %lld",
+        removed, removed == 1 ? "" : "s", left == 0 ? ", first: " : "",
+        left == 0 && answer->text ? answer->text : "", again, ended);
     lifeline->options.on_rescued(lifeline->options.owner);
 }
 
@@ -65,11 +101,11 @@ on_strays(void *data, const struct store_answer *answer)
     lifeline->strays_next_ms = now + (pause > STRAYS_EVERY_MS ? pause : STRAYS_EVERY_MS);
     if (answer->code < 0)
         log_warning("lifeline", "%s", answer->error->message);
-    else if (answer->rows > 0)
+    else if (answer->values[0] > 0)
         log_warning("lifeline",
-                    "the rows of %zu node%s with jobs were deleted: the jobs are given "
+                    "the rows of %lld node%s with jobs were deleted: the jobs are given "
                     "back in %lld ms",
-                    answer->rows, answer->rows == 1 ? "" : "s",
+                    (long long)answer->values[0], answer->values[0] == 1 ? "" : "s",
                     (long long)lifeline->options.lease_ms);
 }
 
@@ -108,15 +144,42 @@ percent(const struct lifeline *lifeline)
     return lifeline->leads ? LEADER_PERCENT : OTHERS_PERCENT;
 }
 
+static bool
+was_buried(const struct lifeline *lifeline, const struct sight *node)
+{
+    for (size_t i = 0; i < lifeline->n_buried; i++)
+        if (lifeline->buried[i].id == node->id && lifeline->buried[i].mark == node->mark)
+            return true;
+    return false;
+}
+
+/* A node that has just died is anybody's. For one of whose jobs some were left, since
+ * they are locked, the whole table is read again: the leader does that, and not all of
+ * the time. */
+static bool
+may_bury(const struct lifeline *lifeline, const struct sight *dead, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!was_buried(lifeline, &dead[i]))
+            return true;
+    return n > 0 && lifeline->leads &&
+           uv_now(lifeline->options.loop) >= lifeline->bury_again_ms;
+}
+
 static void
 bury(struct lifeline *lifeline)
 {
     struct sight dead[MOST_DEAD];
     size_t n = vigil_dead(&lifeline->vigil, guard_boottime_ns(), percent(lifeline), dead,
                           MOST_DEAD);
-    if (n > 0 && !lifeline->burying)
-        lifeline->burying =
-            store_bury(lifeline->options.store, 0, dead, n, on_buried, lifeline) == 0;
+    if (lifeline->burying || !may_bury(lifeline, dead, n))
+        return;
+    lifeline->bury_sent_ms = uv_now(lifeline->options.loop);
+    lifeline->burying =
+        store_bury(lifeline->options.store, 0, dead, n, on_buried, lifeline) == 0;
+    lifeline->n_buried = lifeline->burying ? n : 0;
+    for (size_t i = 0; i < lifeline->n_buried; i++)
+        lifeline->buried[i] = dead[i];
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -159,7 +222,9 @@ on_cancelled_again(void *data, const struct store_answer *answer)
 {
     struct lifeline *lifeline = data;
     lifeline->asked_cancel = false;
-    if (answer->code < 0 && answer->code != JOBQ_ECONN)
+    if (answer->code == 0)
+        failures_note_stories(lifeline->options.failures, answer->text);
+    else if (answer->code != JOBQ_ECONN)
         log_warning("lifeline", "%s", answer->error->message);
 }
 

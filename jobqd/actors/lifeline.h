@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/actors/failures.h"
 #include "jobqd/service/store.h"
 
 struct lifeline;
@@ -21,6 +22,7 @@ struct lifeline;
 struct lifeline_options {
     uv_loop_t *loop;
     struct store *store;
+    struct failures *failures; /* told of what it recorded */
     int64_t lease_ms;
     void (*on_rescued)(void *owner); /* jobs of some queue became available */
     void *owner;

@@ -23,6 +23,7 @@ struct node {
     int64_t sent_ns;     /* when the renewal or registration under way was sent */
     bool beating;        /* a renewal is under way */
     bool reachable;      /* the control connection is up */
+    bool forbidden;      /* to register */
     struct vigil rival;  /* NODE_WAITING: the other node of our name */
     uv_timer_t beat;     /* the next renewal, or the next try */
     uv_timer_t lease;    /* the end of the lease */
@@ -155,6 +156,8 @@ failed(struct node *node, const struct store_answer *answer, const char *what)
                     answer->error->message);
     set_state(node, NODE_AWAY);
     try_again_in(node, 1000);
+    if (strcmp(answer->error->sqlstate, "42501") == 0)
+        node->options.on_denied(node->options.owner, answer->error->message);
     return true;
 }
 
@@ -199,11 +202,17 @@ on_buried(void *data, const struct store_answer *answer)
     if (node->state != NODE_BURYING ||
         failed(node, answer, "its predecessor could not be ended"))
         return;
-    if (answer->rows > 0)
-        log_warning(
-            "node", "%s took back %lld %s of its dead predecessor; discarded: %lld",
-            node->options.name, (long long)answer->values[0],
-            answer->values[0] == 1 ? "job" : "jobs", (long long)answer->values[1]);
+    long long again = answer->values[1], ended = answer->values[2];
+    long long left = answer->values[3];
+    if (answer->values[0] > 0 || again + ended + left > 0)
+        log_warning("node",
+                    "%s took back %lld %s of its dead predecessor; discarded: %lld",
+                    node->options.name, again, again == 1 ? "job" : "jobs", ended);
+    if (left > 0)
+        log_warning("node",
+                    "%s: %lld job%s of its predecessor cannot be given back yet: %s",
+                    node->options.name, left, left == 1 ? "" : "s",
+                    answer->text ? answer->text : "");
     enter(node);
 }
 
@@ -321,6 +330,15 @@ refuse_isolation(struct node *node)
 }
 
 static void
+refuse_encoding(struct node *node)
+{
+    node->options.on_refused(
+        node->options.owner,
+        "the database's encoding is not UTF8, so jobs with other letters fail here, or "
+        "fail to end: move jobq to a database whose encoding is UTF8");
+}
+
+static void
 on_version(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
@@ -329,8 +347,12 @@ on_version(void *data, const struct store_answer *answer)
     bool missing =
         answer->code == JOBQ_EDB && (strcmp(answer->error->sqlstate, "42P01") == 0 ||
                                      strcmp(answer->error->sqlstate, "3F000") == 0);
-    if (missing || (answer->code == 0 && answer->values[0] == 0)) {
+    if (missing) {
         refuse_schema(node, "is missing in this database", "run `jobqd migrate up`");
+        return;
+    }
+    if (answer->code == JOBQ_EDB && strcmp(answer->error->sqlstate, "42883") == 0) {
+        refuse_schema(node, "has no function version()", "run `jobqd migrate up`");
         return;
     }
     if (failed(node, answer, "could not read the schema's version"))
@@ -349,12 +371,18 @@ on_version(void *data, const struct store_answer *answer)
         refuse_isolation(node);
         return;
     }
+    if (answer->values[2] == 0) {
+        refuse_encoding(node);
+        return;
+    }
     find(node);
 }
 
 static void
 check(struct node *node)
 {
+    if (node->forbidden)
+        return;
     set_state(node, NODE_CHECKING);
     if (store_version(node->options.store, on_version, node) < 0) {
         set_state(node, NODE_AWAY);
@@ -379,7 +407,7 @@ on_goodbye(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
     if (answer->code < 0)
-        log_warning("node", "%s could not say goodbye, its lease will run out: %s",
+        log_warning("node", "%s could not deregister; its lease will expire: %s",
                     node->options.name, answer->error->message);
     gone(node);
 }
@@ -466,6 +494,14 @@ node_control_ready(struct node *node)
         check(node);
     else if (node->state == NODE_LIVE)
         renew(node);
+}
+
+void
+node_forbid(struct node *node)
+{
+    node->forbidden = true;
+    if (node->state == NODE_CHECKING) /* what it has asked is not heard */
+        set_state(node, NODE_AWAY);
 }
 
 void

@@ -57,6 +57,8 @@ struct node_options {
     void (*on_lost)(void *owner, const char *why);
     /* It makes no sense to go on: the schema's version, or a live node of this name. */
     void (*on_refused)(void *owner, const char *why);
+    /* The database has refused, for want of rights; the node tries again. */
+    void (*on_denied)(void *owner, const char *why);
     void (*on_gone)(void *owner); /* after node_leave */
     /* Appends the state of the queues as a JSON object: shown by `jobqd queues`. */
     void (*describe)(void *owner, struct jobq__buf *out);
@@ -70,10 +72,11 @@ void node_adopt(struct node *node, int64_t id, int64_t deadline_ns);
 int64_t node_deadline_ns(const struct node *node); /* likewise; of a living node */
 void node_control_ready(struct node *node); /* the control connection is up (again) */
 void node_control_lost(struct node *node);
-void node_clean(struct node *node); /* after on_lost: no worker is left */
-void node_leave(struct node *node); /* everything is settled: says goodbye; on_gone
-                                       follows, from the loop */
-void node_close(struct node *node); /* frees it, once the store has closed */
+void node_forbid(struct node *node); /* it never registers (again); before node_leave */
+void node_clean(struct node *node);  /* after on_lost: no worker is left */
+void node_leave(struct node *node);  /* everything is settled: says goodbye; on_gone
+                                        follows, from the loop */
+void node_close(struct node *node);  /* frees it, once the store has closed */
 enum node_state node_state(const struct node *node);
 int64_t node_id(const struct node *node); /* 0 while not registered */
 

@@ -2,33 +2,93 @@
 #include "jobqd/actors/outbox.h"
 
 #include <assert.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "libjobq/backoff.h"
-#include "libjobq/buf.h"
-
-struct settled {
-    struct list link;
-    struct settlement what; /* entry and result point behind the struct */
+/* When a settlement is tried again: one whose row is locked soon after the lock may be
+ * gone, one that cannot be recorded ever more rarely. A lock is worth a word once it has
+ * lasted. */
+enum {
+    LOCKED_FIRST_MS = 50,
+    LOCKED_MOST_MS = 1000,
+    STUCK_FIRST_MS = 1000,
+    STUCK_MOST_MS = 60 * 1000,
+    LOCKED_TELL_MS = 1000,
+    STUCK_TELL_MS = 600 * 1000 /* again */
 };
+
+/* Of the outboxes of all queues: they share the process's memory. */
+static size_t bytes_of_all;
+
+static void
+weigh(struct outbox *outbox, size_t more, size_t less)
+{
+    outbox->bytes += more - less;
+    bytes_of_all += more - less;
+}
+
+static void
+init_list(struct outbox_list *list)
+{
+    list_init(&list->list);
+    list->n = 0;
+}
+
+static void
+push(struct outbox_list *list, struct settled *s)
+{
+    list_push(&list->list, &s->link);
+    list->n++;
+}
+
+static void
+push_front(struct outbox_list *list, struct settled *s)
+{
+    list_push_front(&list->list, &s->link);
+    list->n++;
+}
+
+static struct settled *
+pop(struct outbox_list *list)
+{
+    struct list *link = list_pop(&list->list);
+    if (!link)
+        return NULL;
+    list->n--;
+    return list_entry(link, struct settled, link);
+}
+
+static struct settled *
+take_off(struct outbox_list *list, struct settled *s)
+{
+    list_remove(&s->link);
+    list->n--;
+    return s;
+}
 
 void
 outbox_init(struct outbox *outbox)
 {
     memset(outbox, 0, sizeof *outbox);
-    list_init(&outbox->settled);
-    list_init(&outbox->settled_sent);
-    outbox->most = OUTBOX_BATCH;
+    init_list(&outbox->settled);
+    init_list(&outbox->settled_sent);
+    init_list(&outbox->suspects);
+    init_list(&outbox->later);
 }
 
 static void
-free_settled(struct list *list)
+drop(struct outbox *outbox, struct settled *s)
 {
-    struct list *link;
-    while ((link = list_pop(list)) != NULL)
-        free(list_entry(link, struct settled, link));
+    weigh(outbox, 0, s->weight);
+    free(s);
+}
+
+static void
+drop_all(struct outbox *outbox, struct outbox_list *list)
+{
+    struct settled *s;
+    while ((s = pop(list)) != NULL)
+        drop(outbox, s);
 }
 
 static void
@@ -44,8 +104,11 @@ outbox_clear(struct outbox *outbox)
 {
     free_acks(&outbox->pending);
     free_acks(&outbox->sent);
-    free_settled(&outbox->settled);
-    free_settled(&outbox->settled_sent);
+    free_acks(&outbox->doubtful);
+    drop_all(outbox, &outbox->settled);
+    drop_all(outbox, &outbox->settled_sent);
+    drop_all(outbox, &outbox->suspects);
+    drop_all(outbox, &outbox->later);
     free(outbox->lent);
     outbox_init(outbox);
 }
@@ -71,161 +134,20 @@ reserve_acks(struct outbox_acks *acks, size_t more)
     return 0;
 }
 
-static enum settlement_kind
-settlement_of(enum verdict_kind kind)
-{
-    switch (kind) {
-    case VERDICT_OK:
-        return SETTLE_COMPLETED;
-    case VERDICT_SNOOZE:
-        return SETTLE_SNOOZED;
-    case VERDICT_DISCARD:
-        return SETTLE_DISCARDED;
-    case VERDICT_CANCELLED:
-    case VERDICT_ABORTED:
-        return SETTLE_CANCELLED;
-    case VERDICT_RELEASED:
-        return SETTLE_RELEASED;
-    case VERDICT_CRASH:
-    case VERDICT_MEMORY: /* takes a worker down as well, so it counts as poison */
-        return SETTLE_CRASHED;
-    case VERDICT_ERROR:
-    case VERDICT_TIMEOUT:
-    case VERDICT_PROTOCOL:
-    case VERDICT_UNHANDLED:
-    case VERDICT_ORPHANED:
-        return SETTLE_FAILED;
-    }
-    abort();
-}
-
-static int64_t
-delay_of(const struct queue_config *queue, const struct job *job,
-         const struct verdict *verdict, uint32_t random)
-{
-    bool own = verdict->kind == VERDICT_SNOOZE || verdict->kind == VERDICT_ERROR;
-    if (own && verdict->delay_ms >= 0)
-        return verdict->delay_ms;
-    if (verdict->kind == VERDICT_ORPHANED)
-        return 0; /* as the lifeline does it */
-    return jobq__backoff_ms(&queue->backoff, job->attempt, job->max_attempts, random);
-}
-
-static void
-put_text(struct jobq__buf *buf, const char *name, const char *text)
-{
-    if (!text || !*text)
-        return;
-    jobq__buf_adds(buf, ",\"");
-    jobq__buf_adds(buf, name);
-    jobq__buf_adds(buf, "\":");
-    jobq__buf_add_json_string(buf, text, strlen(text));
-}
-
-static void
-put_number(struct jobq__buf *buf, const char *name, int64_t value)
-{
-    if (value < 0)
-        return;
-    jobq__buf_adds(buf, ",\"");
-    jobq__buf_adds(buf, name);
-    jobq__buf_adds(buf, "\":");
-    jobq__buf_add_i64(buf, value);
-}
-
-/* The error entry as a JSON object; the database adds attempt and time. */
-static void
-put_entry(struct jobq__buf *buf, const struct verdict *verdict)
-{
-    const char *kind = verdict_error_kind(verdict->kind);
-    jobq__buf_adds(buf, "{\"kind\":\"");
-    jobq__buf_adds(buf, kind ? kind : "error");
-    jobq__buf_adds(buf, "\",\"error\":");
-    const char *error =
-        verdict->error && *verdict->error ? verdict->error : "no reason was given";
-    jobq__buf_add_json_string(buf, error, strlen(error));
-    put_text(buf, "detail", verdict->detail);
-    if (verdict->signal > 0) {
-        const char *name = sigabbrev_np(verdict->signal);
-        jobq__buf_adds(buf, ",\"signal\":\"SIG");
-        jobq__buf_adds(buf, name ? name : "?");
-        jobq__buf_adds(buf, "\"");
-    }
-    put_number(buf, "exit_code", verdict->exit_code);
-    put_text(buf, "output", verdict->output);
-    if (verdict->run_us >= 0)
-        put_number(buf, "run_ms", verdict->run_us / 1000);
-    if (verdict->cpu_us >= 0)
-        put_number(buf, "cpu_ms", verdict->cpu_us / 1000);
-    put_number(buf, "max_rss_kb", verdict->max_rss_kb);
-    jobq__buf_adds(buf, "}");
-}
-
-static bool
-leaves_entry(const struct verdict *verdict)
-{
-    if (verdict->kind == VERDICT_CANCELLED)
-        return verdict->error != NULL;
-    return verdict_error_kind(verdict->kind) != NULL;
-}
-
-/* One block: the struct, then entry, then result, each with its NUL. */
-static struct settled *
-new_settled(const char *entry, size_t entry_len, const char *result, size_t result_len)
-{
-    struct settled *s = malloc(sizeof *s + entry_len + result_len + 2);
-    if (!s)
-        return NULL;
-    memset(s, 0, sizeof *s);
-    char *text = (char *)(s + 1);
-    if (entry) {
-        memcpy(text, entry, entry_len);
-        text[entry_len] = '\0';
-        s->what.entry = text;
-        text += entry_len + 1;
-    }
-    if (result) {
-        memcpy(text, result, result_len);
-        text[result_len] = '\0';
-        s->what.result = text;
-    }
-    list_init(&s->link);
-    return s;
-}
-
-static int
-add_settlement(struct outbox *outbox, const struct queue_config *queue,
-               const struct job *job, const struct verdict *verdict, uint32_t random)
-{
-    struct jobq__buf entry = {0};
-    if (leaves_entry(verdict))
-        put_entry(&entry, verdict);
-    struct settled *s = entry.failed
-                            ? NULL
-                            : new_settled(entry.data, entry.len, verdict->result,
-                                          verdict->result ? verdict->result_len : 0);
-    jobq__buf_clear(&entry);
-    if (!s)
-        return JOBQ_ENOMEM;
-    s->what.id = job->id;
-    s->what.attempt = job->attempt;
-    s->what.kind = settlement_of(verdict->kind);
-    s->what.delay_ms = delay_of(queue, job, verdict, random);
-    s->what.run_us = verdict->run_us;
-    s->what.cpu_us = verdict->cpu_us;
-    s->what.max_rss_kb = verdict->max_rss_kb;
-    list_push(&outbox->settled, &s->link);
-    outbox->n_settled++;
-    return 0;
-}
-
 int
 outbox_add(struct outbox *outbox, const struct queue_config *queue, const struct job *job,
            const struct verdict *verdict, uint32_t random)
 {
-    bool plain = verdict->kind == VERDICT_OK && !verdict->result && verdict->cpu_us < 0;
-    if (!plain)
-        return add_settlement(outbox, queue, job, verdict, random);
+    bool plain = verdict->kind == VERDICT_OK && !verdict->result && !verdict->error &&
+                 verdict->cpu_us < 0;
+    if (!plain) {
+        struct settled *s = settled_new(queue, job, verdict, random);
+        if (!s)
+            return JOBQ_ENOMEM;
+        weigh(outbox, s->weight, 0);
+        push(&outbox->settled, s);
+        return 0;
+    }
     /* With room for what is under way, so that taking it back cannot fail. */
     int rc = reserve_acks(&outbox->pending, outbox->sent.n + 1);
     if (rc < 0)
@@ -239,13 +161,14 @@ outbox_add(struct outbox *outbox, const struct queue_config *queue, const struct
 size_t
 outbox_pending(const struct outbox *outbox)
 {
-    return outbox->pending.n + outbox->n_settled;
+    return outbox->pending.n + outbox->settled.n;
 }
 
 size_t
 outbox_count(const struct outbox *outbox)
 {
-    return outbox_pending(outbox) + outbox->sent.n + outbox->n_settled_sent;
+    return outbox_pending(outbox) + outbox->sent.n + outbox->doubtful.n +
+           outbox->settled_sent.n + outbox->suspects.n + outbox->later.n;
 }
 
 bool
@@ -253,6 +176,29 @@ outbox_is_empty(const struct outbox *outbox)
 {
     return outbox_count(outbox) == 0;
 }
+
+int64_t
+outbox_due_in_ms(const struct outbox *outbox, uint64_t now_ms)
+{
+    if (outbox->later.n == 0)
+        return -1;
+    return outbox->later_due_ms > now_ms ? (int64_t)(outbox->later_due_ms - now_ms) : 0;
+}
+
+bool
+outbox_apart_due(const struct outbox *outbox, uint64_t now_ms)
+{
+    return outbox->suspects.n > 0 || outbox_due_in_ms(outbox, now_ms) == 0;
+}
+
+bool
+outbox_is_heavy(const struct outbox *outbox, bool was)
+{
+    size_t limit = was ? OUTBOX_LIGHT_BYTES : OUTBOX_HEAVY_BYTES;
+    return bytes_of_all > limit && outbox->bytes > OUTBOX_OWN_BYTES;
+}
+
+/* ---- sending ---- */
 
 /* The oldest pending acks, leaving `pending` the capacity to take them back. */
 static int
@@ -275,121 +221,304 @@ take_acks(struct outbox *outbox)
     return 0;
 }
 
-int
-outbox_take(struct outbox *outbox, struct store_cycle *cycle)
+static int
+reserve_lent(struct outbox *outbox, size_t n)
 {
-    assert(outbox->sent.n == 0 && outbox->n_settled_sent == 0);
-    size_t n = outbox->n_settled < outbox->most ? outbox->n_settled : outbox->most;
-    if (n > outbox->lent_cap) {
-        struct settlement *lent = realloc(outbox->lent, n * sizeof *lent);
-        if (!lent)
-            return JOBQ_ENOMEM;
-        outbox->lent = lent;
-        outbox->lent_cap = n;
-    }
-    int rc = take_acks(outbox);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < n; i++) {
-        struct settled *s = list_entry(list_pop(&outbox->settled), struct settled, link);
-        outbox->lent[i] = s->what;
-        list_push(&outbox->settled_sent, &s->link);
-    }
-    outbox->n_settled -= n;
-    outbox->n_settled_sent = n;
-    cycle->n_acks = outbox->sent.n;
-    cycle->ack_ids = outbox->sent.ids;
-    cycle->ack_attempts = outbox->sent.attempts;
-    cycle->n_settlements = n;
-    cycle->settlements = outbox->lent;
+    if (n <= outbox->lent_cap)
+        return 0;
+    struct settlement *lent = realloc(outbox->lent, n * sizeof *lent);
+    if (!lent)
+        return JOBQ_ENOMEM;
+    outbox->lent = lent;
+    outbox->lent_cap = n;
     return 0;
 }
 
-void
-outbox_confirmed(struct outbox *outbox)
+/* Sends the settlement, which is off its list, unless the batch has its fill of bytes. */
+static bool
+send_one(struct outbox *outbox, struct settled *s, size_t *bytes)
 {
+    if (outbox->settled_sent.n > 0 && *bytes + s->weight > OUTBOX_BATCH_BYTES)
+        return false;
+    *bytes += s->weight;
+    outbox->lent[outbox->settled_sent.n] = s->what;
+    push(&outbox->settled_sent, s);
+    return true;
+}
+
+static void
+lend(struct outbox *outbox, struct store_cycle *cycle)
+{
+    cycle->n_acks = outbox->sent.n;
+    cycle->ack_ids = outbox->sent.ids;
+    cycle->ack_attempts = outbox->sent.attempts;
+    cycle->n_settlements = outbox->settled_sent.n;
+    cycle->settlements = outbox->lent;
+    cycle->settle_apart = outbox->sent_apart;
+}
+
+int
+outbox_take(struct outbox *outbox, struct store_cycle *cycle)
+{
+    assert(outbox->sent.n == 0 && outbox->settled_sent.n == 0);
+    size_t most = outbox->settled.n < OUTBOX_BATCH ? outbox->settled.n : OUTBOX_BATCH;
+    size_t bytes = 0;
+    int rc = reserve_lent(outbox, most);
+    if (rc == 0)
+        rc = take_acks(outbox);
+    if (rc < 0)
+        return rc;
+    outbox->sent_apart = false;
+    while (outbox->settled_sent.n < most) {
+        struct settled *s = pop(&outbox->settled);
+        if (!send_one(outbox, s, &bytes)) {
+            push_front(&outbox->settled, s);
+            break;
+        }
+    }
+    lend(outbox, cycle);
+    return 0;
+}
+
+/* Sends those that are due again, as far as there is room; notes when the next one is. */
+static void
+send_due(struct outbox *outbox, uint64_t now_ms, size_t *bytes)
+{
+    struct list *next;
+    bool room = true;
+    uint64_t due_ms = UINT64_MAX;
+    for (struct list *l = outbox->later.list.next; l != &outbox->later.list; l = next) {
+        struct settled *s = list_entry(l, struct settled, link);
+        next = l->next;
+        room = room && outbox->settled_sent.n < STORE_MAX_APART;
+        if (room && s->due_ms <= now_ms) {
+            take_off(&outbox->later, s);
+            if (send_one(outbox, s, bytes))
+                continue;
+            room = false;
+            push_front(&outbox->later, s);
+        }
+        due_ms = s->due_ms < due_ms ? s->due_ms : due_ms;
+    }
+    outbox->later_due_ms = due_ms;
+}
+
+int
+outbox_take_apart(struct outbox *outbox, uint64_t now_ms, struct store_cycle *cycle)
+{
+    assert(outbox->sent.n == 0 && outbox->settled_sent.n == 0);
+    size_t bytes = 0;
+    int rc = reserve_lent(outbox, STORE_MAX_APART);
+    if (rc < 0)
+        return rc;
+    outbox->sent_apart = true;
+    while (outbox->suspects.n > 0 && outbox->settled_sent.n < STORE_MAX_APART) {
+        struct settled *s = pop(&outbox->suspects);
+        if (!send_one(outbox, s, &bytes)) {
+            push_front(&outbox->suspects, s);
+            break;
+        }
+    }
+    send_due(outbox, now_ms, &bytes);
+    lend(outbox, cycle);
+    return 0;
+}
+
+/* ---- what came of it ---- */
+
+/* Keeps it until it is due again. */
+static void
+keep(struct outbox *outbox, struct settled *s, const struct store_fate *fate,
+     uint64_t now_ms, outbox_tell tell, void *owner)
+{
+    bool locked = fate->fate == FATE_LOCKED;
+    uint64_t pause_ms = locked ? LOCKED_FIRST_MS : STUCK_FIRST_MS;
+    uint64_t most_ms = locked ? LOCKED_MOST_MS : STUCK_MOST_MS;
+    if (s->fate != fate->fate) {
+        s->fate = fate->fate;
+        s->tries = 0;
+        s->first_ms = now_ms;
+        s->told = false;
+    }
+    for (int i = 0; i < s->tries && pause_ms < most_ms; i++)
+        pause_ms *= 2;
+    s->due_ms = now_ms + (pause_ms < most_ms ? pause_ms : most_ms);
+    s->tries++;
+    bool again = !locked && s->told && now_ms - s->first_ms >= STUCK_TELL_MS;
+    if ((!s->told && (!locked || now_ms - s->first_ms >= LOCKED_TELL_MS)) || again) {
+        bool done = tell(owner, s, fate, !s->told);
+        if (again && done)
+            s->first_ms = now_ms;
+        s->told = s->told || done;
+    }
+    if (outbox->later.n == 0 || s->due_ms < outbox->later_due_ms)
+        outbox->later_due_ms = s->due_ms;
+    push(&outbox->later, s);
+}
+
+static int
+by_id(const void *key, const void *element)
+{
+    int64_t id = *(const int64_t *)key;
+    const struct store_fate *fate = element;
+    return (id > fate->id) - (id < fate->id);
+}
+
+struct outbox_tally
+outbox_confirmed(struct outbox *outbox, const struct store_fate *fates, size_t n,
+                 uint64_t now_ms, outbox_tell tell, void *owner)
+{
+    struct settled *s;
+    struct outbox_tally tally = {0};
     outbox->sent.n = 0;
-    free_settled(&outbox->settled_sent);
-    outbox->n_settled_sent = 0;
-    if (outbox->n_settled == 0)
-        outbox->most = OUTBOX_BATCH;
+    while ((s = pop(&outbox->settled_sent)) != NULL) {
+        const struct store_fate *fate =
+            n > 0 ? bsearch(&s->what.id, fates, n, sizeof *fates, by_id) : NULL;
+        if (!fate) { /* nothing was said of it: it is asked about again */
+            push(&outbox->suspects, s);
+            continue;
+        }
+        switch (fate->fate) {
+        case FATE_LOCKED:
+        case FATE_STUCK:
+            keep(outbox, s, fate, now_ms, tell, owner);
+            continue;
+        case FATE_STRIPPED:
+        case FATE_PARKED:
+            tell(owner, s, fate, true);
+            tally.accepted++;
+            break;
+        case FATE_ACCEPTED:
+            if (s->kind)
+                tell(owner, s, fate, true);
+            tally.accepted++;
+            break;
+        case FATE_REFUSED:
+            tally.refused++;
+            break;
+        }
+        drop(outbox, s);
+    }
+    return tally;
+}
+
+/* ---- acks that took no row away ---- */
+
+void
+outbox_doubt(struct outbox *outbox)
+{
+    assert(outbox->doubtful.n == 0);
+    struct outbox_acks empty = outbox->doubtful;
+    outbox->doubtful = outbox->sent;
+    outbox->sent = empty;
+}
+
+static bool
+suspect_ack(struct outbox *outbox, int64_t id, int32_t attempt)
+{
+    struct settled *s = settled_completed(id, attempt);
+    if (s)
+        push(&outbox->suspects, s);
+    return s != NULL;
+}
+
+void
+outbox_doubt_ended(struct outbox *outbox, const int64_t *running, size_t n)
+{
+    struct outbox_acks *doubtful = &outbox->doubtful;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < doubtful->n; k++)
+            if (doubtful->ids[k] == running[i]) {
+                suspect_ack(outbox, doubtful->ids[k], doubtful->attempts[k]);
+                break;
+            }
+    doubtful->n = 0;
+}
+
+void
+outbox_doubt_returned(struct outbox *outbox)
+{
+    struct outbox_acks *doubtful = &outbox->doubtful, *pending = &outbox->pending;
+    size_t n = doubtful->n;
+    doubtful->n = 0;
+    if (reserve_acks(pending, n + outbox->sent.n + 1) < 0)
+        return;
+    memcpy(pending->ids + pending->n, doubtful->ids, n * sizeof(int64_t));
+    memcpy(pending->attempts + pending->n, doubtful->attempts, n * sizeof(int32_t));
+    pending->n += n;
+}
+
+static void
+return_acks(struct outbox *outbox)
+{
+    struct outbox_acks *sent = &outbox->sent, *pending = &outbox->pending;
+    if (sent->n == 0)
+        return;
+    assert(pending->cap >= pending->n + sent->n); /* outbox_add and take_acks see to it */
+    memmove(pending->ids + sent->n, pending->ids, pending->n * sizeof(int64_t));
+    memmove(pending->attempts + sent->n, pending->attempts, pending->n * sizeof(int32_t));
+    memcpy(pending->ids, sent->ids, sent->n * sizeof(int64_t));
+    memcpy(pending->attempts, sent->attempts, sent->n * sizeof(int32_t));
+    pending->n += sent->n;
+    sent->n = 0;
+}
+
+static void
+return_settled(struct outbox *outbox, struct outbox_list *to)
+{
+    while (outbox->settled_sent.n > 0) {
+        struct list *last = outbox->settled_sent.list.prev;
+        push_front(
+            to, take_off(&outbox->settled_sent, list_entry(last, struct settled, link)));
+    }
 }
 
 void
 outbox_returned(struct outbox *outbox)
 {
-    struct outbox_acks *sent = &outbox->sent, *pending = &outbox->pending;
-    if (sent->n > 0) {
-        assert(pending->cap >=
-               pending->n + sent->n); /* outbox_add and take_acks see to it */
-        memmove(pending->ids + sent->n, pending->ids, pending->n * sizeof(int64_t));
-        memmove(pending->attempts + sent->n, pending->attempts,
-                pending->n * sizeof(int32_t));
-        memcpy(pending->ids, sent->ids, sent->n * sizeof(int64_t));
-        memcpy(pending->attempts, sent->attempts, sent->n * sizeof(int32_t));
-        pending->n += sent->n;
-        sent->n = 0;
-    }
-    struct list *link;
-    while (!list_empty(&outbox->settled_sent)) {
-        link = outbox->settled_sent.prev;
-        list_remove(link);
-        list_push_front(&outbox->settled, link);
-    }
-    outbox->n_settled += outbox->n_settled_sent;
-    outbox->n_settled_sent = 0;
+    return_acks(outbox);
+    return_settled(outbox, outbox->sent_apart ? &outbox->suspects : &outbox->settled);
 }
 
 void
-outbox_suspect(struct outbox *outbox, const char *why)
+outbox_refused(struct outbox *outbox)
 {
-    if (outbox->n_settled == 0)
-        return;
-    if (outbox->most > 1) {
-        outbox->most = 1;
-        return;
+    return_settled(outbox, &outbox->suspects);
+    while (outbox->sent.n > 0) {
+        size_t last = outbox->sent.n - 1;
+        struct settled *s =
+            settled_completed(outbox->sent.ids[last], outbox->sent.attempts[last]);
+        if (!s) {
+            return_acks(outbox);
+            return;
+        }
+        outbox->sent.n = last;
+        push_front(&outbox->suspects, s);
     }
-    struct list *link = list_pop(&outbox->settled);
-    struct settled *bad = list_entry(link, struct settled, link);
-    struct jobq__buf entry = {0};
-    struct jobq__buf error = {0};
-    jobq__buf_adds(&error, "the database refused what the attempt left: ");
-    jobq__buf_adds(&error, why);
-    put_entry(&entry, &(struct verdict){.kind = VERDICT_ERROR,
-                                        .error = jobq__buf_cstr(&error),
-                                        .exit_code = -1,
-                                        .run_us = -1,
-                                        .cpu_us = -1,
-                                        .max_rss_kb = -1});
-    struct settled *s = entry.failed ? NULL : new_settled(entry.data, entry.len, NULL, 0);
-    jobq__buf_clear(&entry);
-    jobq__buf_clear(&error);
-    if (!s) { /* no memory: keep the old one, and try again with the next cycle */
-        list_push_front(&outbox->settled, link);
-        return;
-    }
-    struct settlement what = bad->what;
-    what.entry = s->what.entry;
-    what.result = NULL;
-    if (what.kind == SETTLE_COMPLETED)
-        what.kind = SETTLE_FAILED;
-    s->what = what;
-    free(bad);
-    list_push_front(&outbox->settled, &s->link);
+}
+
+static size_t
+list_ids(const struct outbox_list *list, int64_t *ids)
+{
+    size_t n = 0;
+    for (struct list *l = list->list.next; l != &list->list; l = l->next)
+        ids[n++] = list_entry(l, struct settled, link)->what.id;
+    return n;
 }
 
 size_t
 outbox_ids(const struct outbox *outbox, int64_t *ids)
 {
+    const struct outbox_list *lists[] = {&outbox->settled, &outbox->settled_sent,
+                                         &outbox->suspects, &outbox->later};
     size_t n = 0;
     for (size_t i = 0; i < outbox->pending.n; i++)
         ids[n++] = outbox->pending.ids[i];
     for (size_t i = 0; i < outbox->sent.n; i++)
         ids[n++] = outbox->sent.ids[i];
-    for (struct list *l = outbox->settled.next; l != &outbox->settled; l = l->next)
-        ids[n++] = list_entry(l, struct settled, link)->what.id;
-    for (struct list *l = outbox->settled_sent.next; l != &outbox->settled_sent;
-         l = l->next)
-        ids[n++] = list_entry(l, struct settled, link)->what.id;
+    for (size_t i = 0; i < outbox->doubtful.n; i++)
+        ids[n++] = outbox->doubtful.ids[i];
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        n += list_ids(lists[i], ids + n);
     return n;
 }

@@ -3,6 +3,8 @@
 #include "jobqd/actors/producer.h"
 
 #include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +36,18 @@ enum {
     HELD_FOR_MS = 500, /* claimed jobs without room: is the pool still alive? During a
                           pause of the pool: they go back */
     RETRY_FIRST_MS = 100,
-    RETRY_MOST_MS = 5000
+    RETRY_MOST_MS = 5000,
+    /* Refusals in a row that seem to be about the server; then they may be about a row.
+     */
+    PASSING_MOST = 2,
+    LOCK_RETRY_MS = 250,      /* a table, or our node's row, was locked */
+    SPLIT_FOR_MS = 10 * 1000, /* after a refusal, answers and claims go each for itself */
+    APART_FOR_MS = 60 * 1000, /* after a refused claim, jobs are claimed one by one */
+    MARK_RETRY_MS = 1000,
+    TELL_WINDOW_MS = 10 * 1000, /* of jobs that were locked or refused, this many are */
+    TELL_MOST = 100,            /* named in the log */
+    HOLDERS_EVERY_MS = 1000,    /* who holds a lock is asked … */
+    HOLDERS_TELL_MS = 30 * 1000 /* … and said again, while it is the same */
 };
 
 struct producer {
@@ -59,8 +72,10 @@ struct producer {
     size_t bytes;                   /* of their args and meta */
     int64_t asked[STORE_MAX_FETCH]; /* whose large args and meta are being fetched */
     size_t n_asked;                 /* 0: none are */
+    bool fetch_singly;  /* the database refused to tell some of them together */
     struct list unsaid; /* ended when there was no memory to record it: released later */
     struct outbox outbox;
+    bool heavy; /* it has more than enough of them: workers' answers are left unread */
     struct cursor cursor;
     int64_t sent_cursors[CURSOR_PRIORITIES];
     struct ageing ageing;
@@ -68,15 +83,35 @@ struct producer {
     struct tempo tempo;
     enum line line;
     enum mark mark;
-    bool mark_doubtful; /* MARK_ON, but its row may be gone: to be set again */
+    bool mark_doubtful;  /* MARK_ON, but its row may be gone: to be set again */
+    uint64_t mark_at_ns; /* the mark is not set before: the database refused it */
     uint64_t noted_ns;
     uint64_t whole_look_ns;
     uint64_t retry_at_ns; /* after a database error: nothing is sent before */
     int64_t retry_ms;
+    int passing;             /* refusals in a row that were about the server */
+    uint64_t split_until_ns; /* answers and claims in cycles of their own until then … */
+    bool answers_last;       /* … and the last one was of answers */
+    uint64_t claim_at_ns; /* no claim before: a lock was in its way, or it was refused */
+    int64_t claim_retry_ms;
+    int claims_locked;                                    /* in a row */
+    char claim_refusal[sizeof((jobq_error *)0)->message]; /* what the database said of the
+                                                             last claim that it refused */
+    uint64_t apart_until_ns; /* claims pass over what the database refuses until then */
+    bool told_slow;          /* that the cycle under way takes long was logged */
+    bool claimed_last;       /* the last cycle had a claim … */
+    bool apart_last;         /* … such a one */
+    uint64_t holders_at_ns;  /* who holds the lock is not asked before */
+    bool asked_holders;      /* it is being asked */
+    char holders[160];       /* who it was */
+    uint64_t holders_told_ns;
+    bool asked_held; /* what became of acks that took no row away */
     uint32_t random;
     uv_timer_t timer;
     struct producer_stats stats;
     uint64_t refused_logged_ns;
+    uint64_t tells_ns; /* TELL_WINDOW_MS, from then on */
+    unsigned told_in_window;
 };
 
 static void step(struct producer *p);
@@ -145,6 +180,22 @@ settle(struct producer *p, struct job *job, const struct verdict *verdict)
     list_push(&p->unsaid, &job->link);
 }
 
+/* What is not written to the database as fast as it comes waits in the workers' sockets.
+ */
+static void
+weigh_outbox(struct producer *p)
+{
+    bool heavy = outbox_is_heavy(&p->outbox, p->heavy);
+    if (heavy == p->heavy || !p->pool)
+        return;
+    p->heavy = heavy;
+    log_debug(p->subject,
+              heavy ? "answers wait: %zu KiB are not confirmed"
+                    : "answers are taken again: %zu KiB are not confirmed",
+              p->outbox.bytes / 1024);
+    pool_hold_answers(p->pool, heavy);
+}
+
 static void
 on_verdict(void *owner, struct job *job, const struct verdict *verdict)
 {
@@ -155,6 +206,7 @@ on_verdict(void *owner, struct job *job, const struct verdict *verdict)
     }
     tempo_ended(&p->tempo, 1);
     settle(p, job, verdict);
+    weigh_outbox(p);
 }
 
 static void
@@ -288,11 +340,13 @@ want(const struct producer *p)
 {
     if (p->state != PRODUCER_CLAIMING || p->holds != 0 || !p->pool)
         return 0;
+    if (uv_hrtime() < p->claim_at_ns)
+        return 0;
     size_t room = pool_room(p->pool);
     if (is_full(p))
         return 0;
     size_t n = tempo_want(&p->tempo, room, p->n_ready);
-    if (pool_nobody_comes(p->pool)) { /* nothing ahead: see release_held */
+    if (pool_nobody_comes(p->pool) || pool_starts_late(p->pool)) { /* nothing ahead */
         size_t most = room > p->n_ready ? room - p->n_ready : 0;
         n = n < most ? n : most;
     }
@@ -349,6 +403,8 @@ learn(struct producer *p, const struct store_cycle_result *result)
         p->mark_doubtful = true; /* nobody has woken us */
     if (result->n_claimed > 0) {
         p->line = result->n_claimed == result->claim_limit ? LINE_MORE : LINE_SHORT;
+    } else if (result->n_refusals > 0) {
+        p->line = LINE_MORE; /* good ones may stand behind the guilty ones */
     } else if (result->looked && !found) {
         p->line = LINE_EMPTY;
         tempo_empty(&p->tempo);
@@ -361,27 +417,288 @@ learn(struct producer *p, const struct store_cycle_result *result)
     }
 }
 
+/* The next wait; it grows while nothing succeeds. */
+static uint64_t
+longer(int64_t *retry_ms)
+{
+    *retry_ms = *retry_ms ? *retry_ms * 2 : RETRY_FIRST_MS;
+    if (*retry_ms > RETRY_MOST_MS)
+        *retry_ms = RETRY_MOST_MS;
+    return uv_hrtime() + (uint64_t)*retry_ms * 1000000u;
+}
+
 static void
 back_off(struct producer *p, const char *what, const jobq_error *why)
 {
-    p->retry_ms = p->retry_ms ? p->retry_ms * 2 : RETRY_FIRST_MS;
-    if (p->retry_ms > RETRY_MOST_MS)
-        p->retry_ms = RETRY_MOST_MS;
-    p->retry_at_ns = uv_hrtime() + (uint64_t)p->retry_ms * 1000000u;
+    p->retry_at_ns = longer(&p->retry_ms);
     log_warning(p->subject, "the database refused %s, again in %lld ms: %s", what,
                 (long long)p->retry_ms, why->message);
+}
+
+/* Answers are recorded meanwhile. */
+static void
+claim_later(struct producer *p, const jobq_error *why)
+{
+    p->claim_at_ns = longer(&p->claim_retry_ms);
+    log_warning(p->subject,
+                "the database refused to let jobs be claimed, again in %lld ms: %s",
+                (long long)p->claim_retry_ms, why->message);
+}
+
+/* Of whom a lock is that is in our way: not asked on the work connection, which waits. */
+static void
+on_holders(void *data, const struct store_answer *answer)
+{
+    struct producer *p = data;
+    p->asked_holders = false;
+    const char *text = answer->code == 0 && answer->text ? answer->text : "";
+    uint64_t now = uv_hrtime();
+    bool same = strncmp(text, p->holders, sizeof p->holders - 1) == 0 &&
+                now - p->holders_told_ns < HOLDERS_TELL_MS * UINT64_C(1000000);
+    if (*text && !same) {
+        log_warning(p->subject, "waiting for a lock: %s", text);
+        snprintf(p->holders, sizeof p->holders, "%s", text);
+        p->holders_told_ns = now;
+    }
+    step(p);
+}
+
+static void
+ask_holders(struct producer *p, uint64_t now)
+{
+    if (p->asked_holders || now < p->holders_at_ns)
+        return;
+    p->holders_at_ns = now + HOLDERS_EVERY_MS * UINT64_C(1000000);
+    p->asked_holders = store_lock_holders(p->options.store, p->node, on_holders, p) == 0;
+}
+
+/* Whether an error is more likely to be about the server or another transaction than
+ * about a row of ours. The same cycle is sent again then; if that fails, too, each job is
+ * tried by itself. */
+static bool
+is_passing(const char *state)
+{
+    static const char *const classes[] = {"25", "40", "53", "57014"};
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if (strncmp(state, classes[i], strlen(classes[i])) == 0)
+            return strcmp(state, "53200") != 0;
+    return false;
+}
+
+/* The database refused the cycle for a reason that may lie in one of its rows. Nothing is
+ * held against the others: they are all tried again, each for itself. */
+static void
+refused(struct producer *p, const struct store_cycle_result *result)
+{
+    uint64_t now = uv_hrtime();
+    bool locked = strcmp(result->error->sqlstate, "55P03") == 0;
+    bool was_apart = p->outbox.sent_apart && p->outbox.settled_sent.n > 0;
+    bool answers = p->outbox.sent.n + p->outbox.settled_sent.n > 0;
+    bool claims = result->failed == STORE_CLAIM ||
+                  (result->failed == STORE_PARTS && p->claimed_last);
+    bool reads = result->failed == STORE_NOTE || result->failed == STORE_LOOK;
+    bool known = (claims && p->apart_last) || was_apart || reads;
+    p->split_until_ns = now + SPLIT_FOR_MS * UINT64_C(1000000);
+    if (result->failed == STORE_CLAIM || reads)
+        outbox_returned(&p->outbox);
+    else
+        outbox_refused(&p->outbox);
+    /* A lock in the way of one claim may be on a table; in the way of the next one, too,
+     * it may be one that a trigger waits for, of one job. */
+    if (claims)
+        p->claims_locked = locked ? p->claims_locked + 1 : 0;
+    if (claims && (!locked || p->claims_locked > 1))
+        p->apart_until_ns = now + APART_FOR_MS * UINT64_C(1000000);
+    if (claims && !locked)
+        snprintf(p->claim_refusal, sizeof p->claim_refusal, "%s", result->error->message);
+    if (locked) {
+        ask_holders(p, now);
+        p->claim_at_ns = now + LOCK_RETRY_MS * UINT64_C(1000000);
+        if (known && (answers || reads))
+            p->retry_at_ns = p->claim_at_ns;
+        return;
+    }
+    if (known && claims) /* one by one was no help */
+        claim_later(p, result->error);
+    else if (known)
+        back_off(p, "a cycle", result->error);
+    else
+        log_debug(p->subject, "a cycle was refused, its parts are tried one by one: %s",
+                  result->error->message);
 }
 
 static void
 cycle_failed(struct producer *p, const struct store_cycle_result *result)
 {
-    outbox_returned(&p->outbox);
-    if (result->code == JOBQ_ECONN)
+    if (result->code == JOBQ_ECONN) {
+        outbox_returned(&p->outbox);
         return; /* the node detaches us, and attaches us again with a new session */
-    const char *state = result->error->sqlstate;
-    if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0)
-        outbox_suspect(&p->outbox, result->error->message);
-    back_off(p, "a cycle", result->error);
+    }
+    if (result->code != JOBQ_EDB ||
+        (is_passing(result->error->sqlstate) && ++p->passing < PASSING_MOST)) {
+        outbox_returned(&p->outbox);
+        back_off(p, "a cycle", result->error);
+        return;
+    }
+    refused(p, result);
+}
+
+static void
+on_held(void *data, const struct store_held_result *result)
+{
+    struct producer *p = data;
+    p->asked_held = false;
+    if (result->code == 0)
+        outbox_doubt_ended(&p->outbox, result->ids, result->n);
+    else
+        outbox_doubt_returned(&p->outbox);
+    step(p);
+}
+
+/* Right behind the cycle, so that the answer is there before the next one's. */
+static void
+ask_held(struct producer *p)
+{
+    if (p->asked_held)
+        return;
+    const struct outbox_acks *acks = &p->outbox.doubtful;
+    outbox_doubt(&p->outbox);
+    p->asked_held = store_held(p->options.store, p->node, acks->ids, acks->attempts,
+                               acks->n, on_held, p) == 0;
+    if (!p->asked_held)
+        outbox_doubt_returned(&p->outbox);
+}
+
+static const char *
+settlement_word(enum settlement_kind kind)
+{
+    static const char *const words[] = {
+#define X(name, word) [name] = word,
+        SETTLEMENTS(X)
+#undef X
+    };
+    return words[kind];
+}
+
+/* A lock on a table, or a trigger, can concern thousands of jobs: some are named. */
+static bool
+may_tell(struct producer *p)
+{
+    uint64_t now = uv_hrtime();
+    if (now - p->tells_ns >= TELL_WINDOW_MS * UINT64_C(1000000)) {
+        if (p->told_in_window > TELL_MOST)
+            log_warning(p->subject, "%u more jobs were locked or refused",
+                        p->told_in_window - TELL_MOST);
+        p->tells_ns = now;
+        p->told_in_window = 0;
+    }
+    return ++p->told_in_window <= TELL_MOST;
+}
+
+/* The attempt's end is recorded. */
+static void
+tell_failure(struct producer *p, const struct settled *s, const struct store_fate *fate)
+{
+    failures_note(p->options.failures, &(struct failure){
+                                           .job = s->what.id,
+                                           .kind = s->kind,
+                                           .queue = p->options.queue->name,
+                                           .attempt = s->what.attempt,
+                                           .max_attempts = s->max_attempts,
+                                           .state = fate->became,
+                                           .retry_at_ms = fate->due_ms,
+                                           .error_kind = s->error_kind,
+                                           .error = s->error,
+                                           .slot = s->slot,
+                                           .pid = s->pid,
+                                           .hooks = fate->hooks,
+                                           .entry = s->what.entry,
+                                           .args = s->args,
+                                           .meta = s->meta,
+                                       });
+}
+
+/* The database's word on an attempt, where an operator should hear of it. */
+static bool
+tell_fate(void *owner, const struct settled *s, const struct store_fate *fate, bool first)
+{
+    struct producer *p = owner;
+    bool recorded = fate->fate == FATE_ACCEPTED || fate->fate == FATE_STRIPPED;
+    if (recorded && s->kind)
+        tell_failure(p, s, fate);
+    if (fate->fate == FATE_ACCEPTED)
+        return true;
+    if (!may_tell(p))
+        return false;
+    const char *word = settlement_word(s->what.kind);
+    const char *message = fate->message ? fate->message : "no reason was given";
+    struct log_facts facts = {.job = s->what.id,
+                              .kind = s->kind,
+                              .queue = p->options.queue->name,
+                              .attempt = s->what.attempt,
+                              .error = message};
+    long long id = (long long)s->what.id;
+    int attempt = (int)s->what.attempt;
+    switch (fate->fate) {
+    case FATE_LOCKED:
+        log_about(LOG_LEVEL_WARNING, p->subject, &facts,
+                  "job %lld, attempt %d: %s, but another session has locked its row; it "
+                  "is recorded when the lock is gone: %s",
+                  id, attempt, word, fate->message ? message : "the holder is not known");
+        break;
+    case FATE_STRIPPED:
+        log_about(LOG_LEVEL_WARNING, p->subject, &facts,
+                  "job %lld, attempt %d: %s, recorded without its result or details, "
+                  "which the database refused: %s",
+                  id, attempt, word, message);
+        break;
+    case FATE_PARKED:
+        log_about(LOG_LEVEL_ERROR, p->subject, &facts,
+                  "job %lld, attempt %d: %s, but the database refuses to record it: %s; "
+                  "the job is suspended, and ends when the database takes it",
+                  id, attempt, word, message);
+        break;
+    case FATE_STUCK:
+        log_about(LOG_LEVEL_ERROR, p->subject, &facts,
+                  "job %lld, attempt %d: %s, but the database refuses every change of "
+                  "its row%s: %s",
+                  id, attempt, word, first ? "" : ", still", message);
+        break;
+    case FATE_ACCEPTED:
+    case FATE_REFUSED:
+        break;
+    }
+    return true;
+}
+
+static void
+tell_refusals(struct producer *p, const struct store_cycle_result *result)
+{
+    for (size_t i = 0; i < result->n_refusals; i++) {
+        const struct store_refusal *refusal = &result->refusals[i];
+        if (refusal->fresh && may_tell(p))
+            log_about(
+                LOG_LEVEL_ERROR, p->subject,
+                &(struct log_facts){.job = refusal->id,
+                                    .kind = refusal->kind,
+                                    .queue = p->options.queue->name,
+                                    .error = refusal->message},
+                "job %lld (kind %s) cannot be claimed, the database refuses it: %s; "
+                "it is passed over, and tried again every minute",
+                (long long)refusal->id, refusal->kind, refusal->message);
+        else
+            log_debug(p->subject, "job %lld still cannot be claimed: %s",
+                      (long long)refusal->id, refusal->message);
+    }
+    if (result->n_refusals > 0)
+        p->apart_until_ns = uv_hrtime() + APART_FOR_MS * UINT64_C(1000000);
+    else if (*p->claim_refusal) /* each of them by itself was claimed */
+        log_warning(
+            p->subject,
+            "the database refused to let jobs be claimed together; claiming them one by "
+            "one for 1 min: %s",
+            p->claim_refusal);
+    *p->claim_refusal = '\0';
 }
 
 static void
@@ -400,11 +717,26 @@ on_cycle(void *data, const struct store_cycle_result *result)
         step(p);
         return;
     }
-    p->retry_ms = 0;
-    size_t sent = p->outbox.sent.n + p->outbox.n_settled_sent;
-    p->stats.acked += result->acked + result->settled;
-    note_refused(p, sent - result->acked - result->settled);
-    outbox_confirmed(&p->outbox);
+    bool answered = p->outbox.sent.n + p->outbox.settled_sent.n > 0;
+    /* To have looked proves nothing; nor does a claim while answers wait. */
+    if (answered || (p->claimed_last && outbox_is_empty(&p->outbox))) {
+        p->retry_ms = 0;
+        p->passing = 0;
+    }
+    if (p->claimed_last) {
+        p->claim_retry_ms = 0;
+        p->claims_locked = 0;
+    }
+    size_t unwanted = p->outbox.sent.n - result->acked;
+    if (unwanted > 0)
+        ask_held(p);
+    struct outbox_tally settled = outbox_confirmed(
+        &p->outbox, result->fates, result->n_fates, uv_hrtime() / 1000000u, tell_fate, p);
+    p->stats.acked += result->acked + settled.accepted;
+    note_refused(p, unwanted + settled.refused);
+    weigh_outbox(p);
+    if (p->apart_last)
+        tell_refusals(p, result);
     learn(p, result);
     if (p->state != PRODUCER_CLAIMING || (p->holds & PRODUCER_HOLD_PAUSED))
         release_ready(p);
@@ -464,6 +796,29 @@ let_go(struct producer *p, struct job *job)
     forget_job(p, job);
 }
 
+/* A job whose arguments no worker can be given. */
+static void __attribute__((format(printf, 3, 4)))
+discard(struct producer *p, struct job *job, const char *format, ...)
+{
+    char text[600];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_error(p->subject, "job %lld (kind %s) is discarded: %s", (long long)job->id,
+              job->kind, text);
+    list_remove(&job->link);
+    p->n_ready--;
+    settle(p, job,
+           &(struct verdict){.kind = VERDICT_DISCARD,
+                             .error = text,
+                             .delay_ms = -1,
+                             .exit_code = -1,
+                             .run_us = -1,
+                             .cpu_us = -1,
+                             .max_rss_kb = -1});
+}
+
 static void
 take_fetched(struct producer *p, const struct store_fetch_result *result, size_t n_asked)
 {
@@ -476,12 +831,32 @@ take_fetched(struct producer *p, const struct store_fetch_result *result, size_t
             bytes += texts->args_len + texts->meta_len;
             at++;
         }
-        if (job && ours)
+        if (job && ours && !texts->args)
+            discard(p, job,
+                    "its args and meta of %zu bytes do not fit into a frame: "
+                    "max_frame is %zu",
+                    texts->bytes, p->options.max_frame);
+        else if (job && ours)
             complete(p, job, texts);
         else if (job)
             let_go(p, job);
     }
     tempo_fetched(&p->tempo, at, bytes);
+}
+
+/* The database refused to tell the arguments: of one job, which then ends. */
+static void
+fetch_failed(struct producer *p, const jobq_error *why, size_t n_asked)
+{
+    struct job *job = n_asked == 1 ? find_ready(p, p->asked[0]) : NULL;
+    if (is_passing(why->sqlstate) || strcmp(why->sqlstate, "55P03") == 0) {
+        back_off(p, "a job's arguments", why);
+        return;
+    }
+    p->fetch_singly = true;
+    if (!job)
+        return;
+    discard(p, job, "its args and meta cannot be read: %s", why->message);
 }
 
 static void
@@ -490,10 +865,12 @@ on_fetched(void *data, const struct store_fetch_result *result)
     struct producer *p = data;
     size_t n_asked = p->n_asked;
     p->n_asked = 0;
-    if (result->code == 0)
+    if (result->code == 0) {
+        p->fetch_singly = false;
         take_fetched(p, result, n_asked);
-    else if (result->code != JOBQ_ECONN && p->state != PRODUCER_ABANDONING)
-        back_off(p, "a job's arguments", result->error);
+    } else if (result->code != JOBQ_ECONN && p->state != PRODUCER_ABANDONING) {
+        fetch_failed(p, result->error, n_asked);
+    }
     step(p);
 }
 
@@ -508,12 +885,15 @@ fetch_large(struct producer *p)
     size_t most = tempo_fetch(&p->tempo, bytes), n = 0;
     if (most > STORE_MAX_FETCH)
         most = STORE_MAX_FETCH;
+    if (p->fetch_singly)
+        most = 1;
     for (struct list *l = p->ready.next; l != &p->ready && n < most; l = l->next) {
         const struct job *job = list_entry(l, struct job, link);
         if (!job->args)
             p->asked[n++] = job->id;
     }
-    if (store_fetch(p->options.store, p->node, p->asked, n, bytes, on_fetched, p) == 0) {
+    if (store_fetch(p->options.store, p->node, p->asked, n, bytes, p->options.max_frame,
+                    on_fetched, p) == 0) {
         p->n_asked = n;
         return;
     }
@@ -524,12 +904,41 @@ fetch_large(struct producer *p)
 
 /* ---- sending ---- */
 
+static bool
+answers_due(const struct producer *p, uint64_t now)
+{
+    return outbox_pending(&p->outbox) > 0 || outbox_apart_due(&p->outbox, now / 1000000u);
+}
+
+/* Whose turn it is: answers and a claim together; or, after a refusal, each for itself.
+ */
+static int
+take_turn(struct producer *p, struct store_cycle *cycle, uint64_t now)
+{
+    bool apart = outbox_apart_due(&p->outbox, now / 1000000u);
+    cycle->claim_apart = now < p->apart_until_ns;
+    if (!apart && now >= p->split_until_ns)
+        return outbox_take(&p->outbox, cycle);
+    if (cycle->claim > 0 && (p->answers_last || !answers_due(p, now))) {
+        p->answers_last = false;
+        return 0;
+    }
+    p->answers_last = true;
+    cycle->claim = 0;
+    if (!apart)
+        return outbox_take(&p->outbox, cycle);
+    cycle->look = cycle->note = false;
+    return outbox_take_apart(&p->outbox, now / 1000000u, cycle);
+}
+
 /* poll: only look, so that an idle queue costs the database no write. */
 static void
 send_cycle(struct producer *p, size_t claim, bool poll)
 {
     /* Positions that a person has set by hand lie behind the bases. */
-    static const int64_t whole_line[CURSOR_PRIORITIES];
+    static const int64_t whole_line[CURSOR_PRIORITIES] = {
+        INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN,
+        INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN};
     uint64_t now = uv_hrtime();
     bool whole =
         poll && now - p->whole_look_ns >= (uint64_t)WHOLE_LOOK_EVERY_MS * 1000000u;
@@ -551,7 +960,7 @@ send_cycle(struct producer *p, size_t claim, bool poll)
     struct segment segments[AGEING_SEGMENTS];
     if (p->state != PRODUCER_CLAIMING)
         cycle.look = cycle.note = false;
-    int rc = outbox_take(&p->outbox, &cycle);
+    int rc = take_turn(p, &cycle, now);
     memcpy(p->sent_cursors, p->cursor.after, sizeof p->sent_cursors);
     if (cycle.claim > 0 && p->ageing.step_ms > 0) {
         cycle.n_segments = ageing_segments(&p->ageing, p->sent_cursors, segments);
@@ -566,7 +975,10 @@ send_cycle(struct producer *p, size_t claim, bool poll)
         return;
     }
     p->in_flight = true;
+    p->told_slow = false;
     p->sent_ns = now;
+    p->claimed_last = cycle.claim > 0;
+    p->apart_last = cycle.claim > 0 && cycle.claim_apart;
     if (cycle.note)
         p->noted_ns = now;
     tempo_sent(&p->tempo, now, cycle.look);
@@ -580,7 +992,7 @@ stopping_is_done(const struct producer *p)
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
     bool marked = p->leaves && p->attached && p->mark == MARK_ON;
     if (!p->pool_stopped || p->in_flight || p->n_asked > 0 || asked || marked ||
-        p->ages == AGES_ASKED)
+        p->ages == AGES_ASKED || p->asked_holders || p->asked_held)
         return false;
     if (p->state == PRODUCER_ABANDONING)
         return true;
@@ -594,13 +1006,18 @@ is_quiet(const struct producer *p)
 {
     bool asked = p->mark == MARK_SETTING || p->mark == MARK_CLEARING;
     return !p->in_flight && !asked && p->n_asked == 0 && p->n_ready == 0 &&
-           p->ages != AGES_ASKED && list_empty(&p->unsaid) &&
-           outbox_is_empty(&p->outbox) && pool_is_still(p->pool);
+           p->ages != AGES_ASKED && !p->asked_holders && !p->asked_held &&
+           list_empty(&p->unsaid) && outbox_is_empty(&p->outbox) &&
+           pool_is_still(p->pool);
 }
 
+/* Or before, when an answer that was kept for later is due. */
 static void
 wake_me_in(struct producer *p, int64_t ms)
 {
+    int64_t due_ms = outbox_due_in_ms(&p->outbox, uv_hrtime() / 1000000u);
+    if (due_ms >= 0 && due_ms < ms)
+        ms = due_ms;
     uv_timer_start(&p->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
 }
 
@@ -643,20 +1060,24 @@ step(struct producer *p)
         return;
     uint64_t now = uv_hrtime();
     if (now < p->retry_at_ns) {
-        wake_me_in(p, (int64_t)((p->retry_at_ns - now) / 1000000u) + 1);
+        uv_timer_start(&p->timer, on_timer, (p->retry_at_ns - now) / 1000000u + 1, 0);
         return;
     }
     if (p->mark == MARK_ON && tempo_busy(&p->tempo, now))
         set_idle(p, false);
     size_t claim = want(p);
     bool more = claim > 0 && (p->line == LINE_MORE || p->line == LINE_UNKNOWN);
-    if (outbox_pending(&p->outbox) > 0 || more)
+    if (answers_due(p, now) || more)
         send_cycle(p, claim, false);
     else if (claim > 0)
         wait_for_jobs(p);
+    else if (now < p->claim_at_ns)
+        wake_me_in(p, (int64_t)((p->claim_at_ns - now) / 1000000u) + 1);
     else if (p->mark == MARK_ON)
         wake_me_in(p, FULL_FOR_MS); /* no room: if that lasts, nobody needs to wake us */
     else if (p->n_ready > 0)
+        wake_me_in(p, HELD_FOR_MS);
+    else if (outbox_due_in_ms(&p->outbox, now / 1000000u) >= 0)
         wake_me_in(p, HELD_FOR_MS);
 }
 
@@ -686,9 +1107,10 @@ on_timer(uv_timer_t *timer)
     }
     bool idle = p->line == LINE_SHORT || p->line == LINE_EMPTY;
     bool may_send = p->attached && !p->in_flight && uv_hrtime() >= p->retry_at_ns;
-    if (may_send && idle && outbox_pending(&p->outbox) == 0 && want(p) > 0)
+    if (may_send && idle && !answers_due(p, uv_hrtime()) && want(p) > 0)
         send_cycle(p, 0, true);
-    else if (may_send && p->mark == MARK_ON && want(p) == 0)
+    else if (may_send && p->mark == MARK_ON && want(p) == 0 &&
+             uv_hrtime() >= p->claim_at_ns)
         set_idle(p, false);
     else
         step(p);
@@ -703,6 +1125,8 @@ on_marked(void *data, const struct store_answer *answer)
     bool failed = answer->code < 0; /* then its row may be there or not */
     p->mark = p->mark == MARK_SETTING || failed ? MARK_ON : MARK_OFF;
     p->mark_doubtful = failed;
+    if (failed)
+        p->mark_at_ns = uv_hrtime() + MARK_RETRY_MS * UINT64_C(1000000);
     if (p->state != PRODUCER_CLAIMING) {
         step(p);
         return;
@@ -711,8 +1135,11 @@ on_marked(void *data, const struct store_answer *answer)
         wake_me_in(p, FULL_FOR_MS); /* not at once: the connection may be away */
     else if (p->n_ready > 0 && !uv_is_active((uv_handle_t *)&p->timer))
         wake_me_in(p, HELD_FOR_MS);
-    if (failed || p->mark != MARK_ON)
+    if (failed || p->mark != MARK_ON) {
+        if (!uv_is_active((uv_handle_t *)&p->timer))
+            step(p);
         return;
+    }
     /* Whoever inserted just before the mark did not notify: look once more, at once. */
     p->tempo.poll_ms = 1;
     if (!p->in_flight)
@@ -723,6 +1150,8 @@ static void
 set_idle(struct producer *p, bool idle)
 {
     if ((idle && !p->listening) || p->mark != (idle ? MARK_OFF : MARK_ON))
+        return;
+    if (idle && uv_hrtime() < p->mark_at_ns)
         return;
     enum mark before = p->mark;
     p->mark = idle ? MARK_SETTING : MARK_CLEARING;
@@ -840,6 +1269,11 @@ producer_attach(struct producer *p, int64_t node, int64_t session)
     p->attached = true;
     p->retry_at_ns = 0;
     p->retry_ms = 0;
+    p->claim_at_ns = 0;
+    p->claim_retry_ms = 0;
+    /* What was sent may have been recorded, and its answer lost: a job that was given
+     * back may be claimed again only when it is known. */
+    p->answers_last = false;
     p->line = LINE_UNKNOWN;
     p->mark_doubtful = true; /* after a crash of the database the marks are gone */
     cursor_init(&p->cursor, p->options.unsafe_base);
@@ -1112,6 +1546,21 @@ int64_t
 producer_cycle_ms(const struct producer *p)
 {
     return p->in_flight ? (int64_t)((uv_hrtime() - p->sent_ns) / 1000000u) : 0;
+}
+
+void
+producer_tell_slow(struct producer *p, int64_t limit_ms)
+{
+    int64_t ms = producer_cycle_ms(p);
+    if (ms < limit_ms || p->told_slow)
+        return;
+    p->told_slow = true;
+    log_warning(p->subject,
+                "the database has not answered for %.1f s: %zu answers (%zu KiB) %s "
+                "are under way",
+                (double)ms / 1000, p->outbox.sent.n + p->outbox.settled_sent.n,
+                p->outbox.bytes / 1024, p->claimed_last ? "and a claim" : "");
+    ask_holders(p, uv_hrtime());
 }
 
 size_t

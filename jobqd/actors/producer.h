@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/actors/failures.h"
 #include "jobqd/base/config.h"
 #include "jobqd/base/handover.h"
 #include "jobqd/service/pool.h"
@@ -61,6 +62,7 @@ struct producer_options {
     void (*on_stopped)(void *owner);
     void (*on_frozen)(void *owner); /* after producer_freeze */
     /* A job that runs says how far it is; see struct pool_events. */
+    struct failures *failures; /* told of attempts that failed */
     void (*on_progress)(void *owner, const struct job *job, double done,
                         const char *note);
     void *owner;
@@ -134,6 +136,8 @@ int producer_adopt(struct producer *producer, const struct handover_reader *read
 
 /* For how long a cycle has been under way; 0: none is. */
 int64_t producer_cycle_ms(const struct producer *producer);
+/* Logs, once a cycle, that it has been under way for longer than that. */
+void producer_tell_slow(struct producer *producer, int64_t limit_ms);
 
 enum producer_state producer_state(const struct producer *producer);
 const char *producer_queue(const struct producer *producer);

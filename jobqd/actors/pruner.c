@@ -22,6 +22,7 @@ struct pruner {
     struct pruner_options options;
     bool started;
     bool asked;            /* a request of the days, or of the keys, is under way */
+    bool locked;           /* a partition to drop was: sooner than in an hour, then */
     int64_t uniques_after; /* how far the keys of unique jobs were looked through; 0: not
                               at all, or all of them */
     uv_timer_t timer;
@@ -61,7 +62,10 @@ on_uniques_pruned(void *data, const struct store_answer *answer)
     if (failed(pruner, answer))
         return;
     pruner->uniques_after = answer->values[1];
-    again_in(pruner, pruner->uniques_after > 0 ? PRUNE_NEXT_MS : PRUNE_EVERY_MS);
+    if (pruner->uniques_after > 0)
+        again_in(pruner, PRUNE_NEXT_MS);
+    else
+        again_in(pruner, pruner->locked ? PRUNE_RETRY_MS : PRUNE_EVERY_MS);
 }
 
 /* The history first: a key goes when its job has. */
@@ -79,6 +83,7 @@ on_dropped(void *data, const struct store_answer *answer)
     struct pruner *pruner = data;
     if (failed(pruner, answer))
         return;
+    pruner->locked = answer->values[0] < 0;
     if (answer->values[0] > 0)
         again_in(pruner, PRUNE_NEXT_MS);
     else
@@ -89,8 +94,12 @@ static void
 on_created(void *data, const struct store_answer *answer)
 {
     struct pruner *pruner = data;
-    if (failed(pruner, answer))
+    if (answer->code == JOBQ_ECONN) {
+        failed(pruner, answer);
         return;
+    }
+    if (answer->code < 0) /* what is out of its time goes all the same */
+        log_warning("pruner", "%s", answer->error->message);
     const struct config *c = pruner->options.config;
     if (store_partitions_drop(pruner->options.store, c->keep_completed_ms,
                               config_drop_failed_ms(c), on_dropped, pruner) < 0)

@@ -36,16 +36,22 @@ enum { RETRY_MOST_MS = 8000 };
 struct stager {
     struct stager_options options;
     enum stager_state state;
-    int64_t retry_ms;    /* the pause that was made, or is; 0: the last answer was good */
+    int64_t retry_ms; /* the pause that was made, or is; 0: the last answer was good */
+    bool stopped;     /* while a request is under way: do not go on after it */
+    /* What has expired is ended by requests of its own: what stops those does not stop
+     * the staging. */
+    bool expiring;       /* one is under way */
     bool through;        /* all that has expired is being looked through ... */
     uint64_t through_ms; /* ... and is again at this time of the loop */
     uint64_t asked_ms;   /* when the last look began; when the last good one did */
     uint64_t looked_ms;
-    bool stopped; /* while a request is under way: do not go on after it */
+    int64_t expire_retry_ms; /* the pause after a refusal; 0: the last answer was good */
+    uint64_t expire_at_ms;   /* not before */
     uv_timer_t timer;
 };
 
 static void ask(struct stager *stager);
+static void expire(struct stager *stager);
 
 static void
 on_timer(uv_timer_t *timer)
@@ -62,14 +68,22 @@ sleep_for(struct stager *stager, int64_t ms)
     uv_timer_start(&stager->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
 }
 
+/* The next pause after this one; 0: there was none. Logs the refusal. */
+static int64_t
+longer_pause_ms(int64_t ms, const char *what, const jobq_error *why)
+{
+    ms = ms ? ms * 2 : LONGEST_SLEEP_MS;
+    if (ms > RETRY_MOST_MS)
+        ms = RETRY_MOST_MS;
+    log_warning("stager", "the database refused to %s, again in %lld s: %s", what,
+                (long long)ms / 1000, why->message);
+    return ms;
+}
+
 static void
 back_off(struct stager *stager, const jobq_error *why)
 {
-    stager->retry_ms = stager->retry_ms ? stager->retry_ms * 2 : LONGEST_SLEEP_MS;
-    if (stager->retry_ms > RETRY_MOST_MS)
-        stager->retry_ms = RETRY_MOST_MS;
-    log_warning("stager", "the database refused to stage due jobs, again in %lld ms: %s",
-                (long long)stager->retry_ms, why->message);
+    stager->retry_ms = longer_pause_ms(stager->retry_ms, "stage due jobs", why);
     stager->state = STAGER_SLEEPING;
     uv_timer_start(&stager->timer, on_timer, (uint64_t)stager->retry_ms, 0);
 }
@@ -77,11 +91,9 @@ back_off(struct stager *stager, const jobq_error *why)
 static int64_t
 next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
 {
-    int64_t expired = answer->values[0];
-    int64_t staged = answer->values[1];
-    int64_t next_ms = answer->values[2];
-    if (stager->state == STAGER_ASKED_AGAIN || expired >= EXPIRE_BATCH ||
-        (staged > 0 && next_ms == 0))
+    int64_t staged = answer->values[0];
+    int64_t next_ms = answer->values[1];
+    if (stager->state == STAGER_ASKED_AGAIN || (staged > 0 && next_ms == 0))
         return 0;
     if (next_ms < 0)
         return LONGEST_SLEEP_MS;
@@ -97,8 +109,6 @@ on_answer(void *data, const struct store_answer *answer)
         stager->state = STAGER_OFF;
         return;
     }
-    if (answer->code < 0)
-        stager->through_ms = 0;
     if (answer->code == JOBQ_ECONN) {
         sleep_for(stager, LONGEST_SLEEP_MS);
         return;
@@ -108,17 +118,53 @@ on_answer(void *data, const struct store_answer *answer)
         return;
     }
     stager->retry_ms = 0;
-    stager->looked_ms = stager->asked_ms;
-    if (answer->values[0] >= EXPIRE_BATCH) {
-        stager->through = true;
-    } else if (stager->through) {
-        stager->through = false;
-        stager->through_ms = uv_now(stager->options.loop) + ALL_EXPIRED_EACH_MS;
-    }
     int64_t ms = next_sleep_ms(stager, answer);
     sleep_for(stager, ms);
-    if (answer->values[1] > 0)
+    if (answer->values[0] > 0)
         stager->options.on_staged(stager->options.owner);
+}
+
+static void
+on_expired(void *data, const struct store_answer *answer)
+{
+    struct stager *stager = data;
+    uint64_t now_ms = uv_now(stager->options.loop);
+    stager->expiring = false;
+    if (answer->code < 0) {
+        stager->through_ms = 0;
+        if (answer->code != JOBQ_ECONN && stager->state != STAGER_OFF) {
+            stager->expire_retry_ms = longer_pause_ms(stager->expire_retry_ms,
+                                                      "end expired jobs", answer->error);
+            stager->expire_at_ms = now_ms + (uint64_t)stager->expire_retry_ms;
+        }
+        return;
+    }
+    stager->expire_retry_ms = 0;
+    stager->looked_ms = stager->asked_ms;
+    failures_note_stories(stager->options.failures, answer->text);
+    if (answer->values[0] >= EXPIRE_BATCH) {
+        stager->through = true;
+        expire(stager);
+    } else if (stager->through) {
+        stager->through = false;
+        stager->through_ms = now_ms + ALL_EXPIRED_EACH_MS;
+    }
+}
+
+static void
+expire(struct stager *stager)
+{
+    uint64_t now_ms = uv_now(stager->options.loop);
+    if (stager->expiring || stager->state == STAGER_OFF || stager->stopped ||
+        now_ms < stager->expire_at_ms)
+        return;
+    stager->asked_ms = now_ms;
+    if (now_ms >= stager->through_ms)
+        stager->through = true;
+    int64_t expired_ms = (int64_t)(now_ms - stager->looked_ms) + EXPIRED_MS;
+    stager->expiring =
+        store_expire(stager->options.store, stager->through ? -1 : expired_ms, on_expired,
+                     stager) == 0;
 }
 
 static void
@@ -127,13 +173,9 @@ ask(struct stager *stager)
     if (stager->state != STAGER_SLEEPING)
         return;
     stager->state = STAGER_ASKING;
-    stager->asked_ms = uv_now(stager->options.loop);
-    if (stager->asked_ms >= stager->through_ms)
-        stager->through = true;
-    int64_t expired_ms = (int64_t)(stager->asked_ms - stager->looked_ms) + EXPIRED_MS;
-    if (store_stage(stager->options.store, stager->through ? -1 : expired_ms, on_answer,
-                    stager) < 0)
+    if (store_stage(stager->options.store, on_answer, stager) < 0)
         sleep_for(stager, LONGEST_SLEEP_MS);
+    expire(stager);
 }
 
 int
@@ -154,6 +196,8 @@ stager_start(struct stager *stager)
 {
     stager->stopped = false;
     stager->retry_ms = 0;
+    stager->expire_retry_ms = 0;
+    stager->expire_at_ms = 0;
     stager->through_ms = 0;
     if (stager->state == STAGER_OFF)
         sleep_for(stager, 0);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/actors/failures.h"
 #include "jobqd/service/store.h"
 
 struct stager;
@@ -17,6 +18,7 @@ struct stager;
 struct stager_options {
     uv_loop_t *loop;
     struct store *store;
+    struct failures *failures;      /* told of what it recorded */
     void (*on_staged)(void *owner); /* jobs of some queue became available */
     void *owner;
 };

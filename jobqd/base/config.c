@@ -16,9 +16,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jobqd/base/escape.h"
+#include "jobqd/base/folder.h"
 #include "jobqd/base/inifile.h"
 #include "jobqd/base/options.h"
 #include "jobqd/base/timezone.h"
+#include "jobqd/pure/nearest.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
@@ -43,7 +46,7 @@ struct loader {
     struct config *config;
     const char *file;
     char *folder; /* the file's, absolute */
-    char *cwd;
+    char *cwd;    /* what relative paths from elsewhere count from; NULL: it is gone */
     const char *path;
     enum section section;
     int section_line;
@@ -193,12 +196,11 @@ check_name(const struct loader *l, const char *what, const char *name, jobq_erro
         return jobq__error(err, JOBQ_EINVAL,
                            "%s:%d: [%s %s]: a %s's name has 1 to %d bytes", l->file,
                            l->section_line, what, name, what, MAX_NAME);
-    for (size_t i = 0; i < len; i++) {
-        if (iscntrl((unsigned char)name[i]))
-            return jobq__error(err, JOBQ_EINVAL,
-                               "%s:%d: [%s …]: a control character in the name", l->file,
-                               l->section_line, what);
-    }
+    if (escape_find(name) != NULL)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%s:%d: [%s %s]: a control character in the name, or one that "
+                           "is not shown",
+                           l->file, l->section_line, what, name);
     return 0;
 }
 
@@ -283,6 +285,25 @@ section_name(const char *section, const char *what)
 }
 
 static int
+refuse_section(const struct loader *l, const char *section, int line, jobq_error *err)
+{
+    char word[NEAREST_MAX];
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(section, " \t"), section);
+    struct nearest nearest;
+    nearest_begin(&nearest, word);
+    nearest_offer(&nearest, "queue");
+    nearest_offer(&nearest, "cron");
+    nearest_offer(&nearest, "jobqd");
+    bool near = nearest.best != NULL;
+    return jobq__error(err, JOBQ_EINVAL,
+                       "%s:%d: [%s]: no such section; [jobqd], [queue NAME] and [cron "
+                       "NAME] are allowed%s%s%s%s",
+                       l->file, line, section, near ? "; did you mean [" : "",
+                       near ? nearest.best : "", near ? section + strlen(word) : "",
+                       near ? "]?" : "");
+}
+
+static int
 on_section(void *data, const char *section, int line, jobq_error *err)
 {
     struct loader *l = data;
@@ -312,18 +333,52 @@ on_section(void *data, const char *section, int line, jobq_error *err)
         l->section = SECTION_CRON;
         return rc;
     }
-    return jobq__error(err, JOBQ_EINVAL,
-                       "%s:%d: [%s]: no such section; [jobqd], [queue NAME] and [cron "
-                       "NAME] are allowed",
-                       l->file, line, section);
+    return refuse_section(l, section, line, err);
 }
 
+/* The section that has one of that name; else the option that is most like it. Returns
+ * whether there is one. */
+static bool
+put_meant(const struct loader *l, const struct option_row *rows, size_t n,
+          const char *key, struct jobq__buf *why)
+{
+    static const struct {
+        enum section section;
+        const struct option_row *rows;
+        const size_t *n;
+        const char *name;
+    } all[] = {{SECTION_JOBQD, jobqd_options, &jobqd_options_count, "[jobqd]"},
+               {SECTION_QUEUE, queue_options, &queue_options_count, "[queue NAME]"},
+               {SECTION_CRON, cron_options, &cron_options_count, "[cron NAME]"}};
+    struct nearest nearest;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (all[i].section == l->section || !option_find(all[i].rows, *all[i].n, key))
+            continue;
+        jobq__buf_adds(why, "; it is an option of ");
+        jobq__buf_adds(why, all[i].name);
+        jobq__buf_addc(why, '.');
+        return true;
+    }
+    nearest_begin(&nearest, key);
+    for (size_t i = 0; i < n; i++)
+        nearest_offer(&nearest, rows[i].name);
+    if (nearest.best != NULL) {
+        jobq__buf_adds(why, "; did you mean ");
+        jobq__buf_adds(why, nearest.best);
+        jobq__buf_addc(why, '?');
+    }
+    return nearest.best != NULL;
+}
+
+/* What was meant comes first: the list may be cut. */
 static int
 refuse_unknown(const struct loader *l, const struct option_row *rows, size_t n,
                const char *key, int line, jobq_error *err)
 {
     struct jobq__buf why = {0};
-    jobq__buf_adds(&why, "no such option; allowed are ");
+    jobq__buf_adds(&why, "no such option");
+    bool meant = put_meant(l, rows, n, key, &why);
+    jobq__buf_adds(&why, meant ? " Allowed here are " : "; allowed are ");
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
             jobq__buf_adds(&why, i + 1 < n ? ", " : " and ");
@@ -523,6 +578,26 @@ load_flags(struct loader *l, const struct config_flag *flags, size_t n, jobq_err
     return 0;
 }
 
+/* A variable that was exported for an application's client, say, and not for jobqd. Who
+ * gives a flag means it. */
+static int
+note_replaced(struct loader *l, bool database_counts, jobq_error *err)
+{
+    enum source wins = database_counts ? l->database_from : l->embedded_from;
+    enum source loses = database_counts ? l->embedded_from : l->database_from;
+    if (wins != SOURCE_ENVIRONMENT || loses != SOURCE_FILE)
+        return 0;
+    const char *name = database_counts ? "JOBQ_DATABASE" : "JOBQ_EMBEDDED";
+    const char *key = database_counts ? "embedded" : "database";
+    jobq_error text = {0};
+    jobq__error(&text, JOBQ_EINVAL,
+                "%s is set in the environment and replaces %s of %s: unset %s, take %s "
+                "out of the file, or say on the command line which one is meant",
+                name, key, l->file, name, key);
+    l->config->replaced = strdup(text.message);
+    return l->config->replaced ? 0 : out_of_memory(err);
+}
+
 /* Of database and embedded, the one from the later source counts; from one source there
  * may be only one. */
 static int
@@ -544,8 +619,9 @@ choose_database(struct loader *l, char *const *environment, jobq_error *err)
         return jobq__error(err, JOBQ_EINVAL,
                            "database and embedded are both set by %s; give one of them",
                            where[l->database_from]);
-    option_clear(l->database_from > l->embedded_from ? embedded : database, l->config);
-    return 0;
+    bool keep_database = l->database_from > l->embedded_from;
+    option_clear(keep_database ? embedded : database, l->config);
+    return note_replaced(l, keep_database, err);
 }
 
 static int
@@ -625,14 +701,10 @@ config_load(struct config **out, const char *file, char *const *environment,
 {
     struct loader l = {.file = file, .config = calloc(1, sizeof *l.config)};
     int rc = 0;
-    l.cwd = getcwd(NULL, 0);
+    l.cwd = realpath(folder_name(), NULL); /* NULL: only relative paths need it */
     l.path = environment_get(environment, "PATH");
     if (l.config == NULL) {
         rc = out_of_memory(err);
-        goto done;
-    }
-    if (l.cwd == NULL) {
-        rc = jobq__error(err, JOBQ_EIO, "the current folder: %s", strerror(errno));
         goto done;
     }
     if (file != NULL && (l.config->file = strdup(file)) == NULL) {
@@ -732,32 +804,65 @@ put_number(struct jobq__buf *out, const char *name, int64_t value)
     jobq__buf_add_i64(out, value);
 }
 
+/* A choice as its word. */
+static void
+put_word(struct jobq__buf *out, const char *name, const struct cron_config *cron)
+{
+    put_name(out, name);
+    jobq__buf_addc(out, '"');
+    option_put(cron_row(name), cron, true, out);
+    jobq__buf_addc(out, '"');
+}
+
+/* What has its default is left out, so that a new option changes no section that does not
+ * use it: the database compares a section with what this node said last. */
+static void
+put_cron(struct jobq__buf *out, const struct cron_config *cron)
+{
+    put_text(out, "schedule", cron->schedule);
+    put_text(out, "timezone", cron->timezone);
+    put_text(out, "kind", cron->kind);
+    put_raw(out, "args", cron->args);
+    put_raw(out, "meta", cron->meta);
+    put_text(out, "queue", cron->queue);
+    put_word(out, "missed", cron);
+    put_number(out, "priority", cron->priority);
+    if (cron->max_attempts > 0)
+        put_number(out, "max_attempts", cron->max_attempts);
+    if (cron->timeout_ms > 0)
+        put_number(out, "timeout_ms", cron->timeout_ms);
+    if (cron->overlap > 0)
+        put_word(out, "overlap", cron);
+    if (cron->expires_ms > 0)
+        put_number(out, "expires_ms", cron->expires_ms);
+    if (cron->unique_by != NULL)
+        put_raw(out, "unique_by", cron->unique_by);
+}
+
 void
 config_put_crons(const struct config *config, struct jobq__buf *out)
 {
-    struct jobq__buf missed = {0};
     jobq__buf_addc(out, '{');
     for (size_t i = 0; i < config->n_crons; i++) {
-        const struct cron_config *cron = &config->crons[i];
-        jobq__buf_reset(&missed);
-        option_put(cron_row("missed"), cron, &missed);
-        put_raw(out, cron->name, "{");
-        put_text(out, "schedule", cron->schedule);
-        put_text(out, "timezone", cron->timezone);
-        put_text(out, "kind", cron->kind);
-        put_raw(out, "args", cron->args);
-        put_raw(out, "meta", cron->meta);
-        put_text(out, "queue", cron->queue);
-        put_text(out, "missed", jobq__buf_cstr(&missed) ? missed.data : "");
-        put_number(out, "priority", cron->priority);
-        put_number(out, "max_attempts", cron->max_attempts);
-        if (cron->timeout_ms > 0)
-            put_number(out, "timeout_ms", cron->timeout_ms);
+        put_raw(out, config->crons[i].name, "{");
+        put_cron(out, &config->crons[i]);
         jobq__buf_addc(out, '}');
     }
     jobq__buf_addc(out, '}');
-    out->failed = out->failed || missed.failed;
-    jobq__buf_clear(&missed);
+}
+
+void
+config_put_queues(const struct config *config, struct jobq__buf *out)
+{
+    jobq__buf_addc(out, '{');
+    for (size_t i = 0; i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        if (queue->max_attempts > 0)
+            put_number(out, queue->name, queue->max_attempts);
+        else
+            put_raw(out, queue->name, "null");
+    }
+    jobq__buf_addc(out, '}');
 }
 
 void
@@ -784,6 +889,7 @@ config_free(struct config *config)
     free(config->crons);
     free(config->queues);
     free(config->database_from);
+    free(config->replaced);
     for (size_t row = 0; row < jobqd_options_count; row++)
         option_clear(&jobqd_options[row], config);
     free(config->file);
@@ -794,6 +900,14 @@ void
 config_hold(struct config *config)
 {
     config->holders++;
+}
+
+bool
+config_has_hooks(const struct queue_config *queue)
+{
+    const struct config *home = queue->home;
+    return queue->on_failure || queue->on_discard ||
+           (home && (home->on_failure || home->on_discard));
 }
 
 void
@@ -810,6 +924,11 @@ queue_config_drop(const struct queue_config *queue)
 }
 
 /* ---- Printing ---- */
+
+struct form {
+    bool json;
+    bool secrets; /* shown */
+};
 
 /* The options of a queue that its mode does not know. */
 static bool
@@ -832,7 +951,7 @@ is_shown(const struct option_row *row, const void *base, const struct queue_conf
 
 static void
 put_options(struct jobq__buf *out, const struct option_row *rows, size_t n,
-            const void *base, const struct queue_config *queue, bool json)
+            const void *base, const struct queue_config *queue, const struct form *form)
 {
     struct jobq__buf value = {0};
     bool first = true;
@@ -840,9 +959,9 @@ put_options(struct jobq__buf *out, const struct option_row *rows, size_t n,
         if (!is_shown(row, base, queue))
             continue;
         jobq__buf_reset(&value);
-        option_put(row, base, &value);
+        option_put(row, base, form->secrets, &value);
         out->failed = out->failed || value.failed;
-        if (json) {
+        if (form->json) {
             jobq__buf_adds(out, first ? "" : ",");
             jobq__buf_add_json_string(out, row->name, strlen(row->name));
             jobq__buf_addc(out, ':');
@@ -877,45 +996,53 @@ put_head(struct jobq__buf *out, const char *what, const char *name, bool first, 
 }
 
 static void
-put_config(struct jobq__buf *out, const struct config *config, bool json)
+put_config(struct jobq__buf *out, const struct config *config, const struct form *form)
 {
+    bool json = form->json;
     jobq__buf_adds(out, json ? "{\"jobqd\":{" : "[jobqd]\n");
-    put_options(out, jobqd_options, jobqd_options_count, config, NULL, json);
+    put_options(out, jobqd_options, jobqd_options_count, config, NULL, form);
     jobq__buf_adds(out, json ? "},\"queues\":{" : "");
     for (size_t i = 0; i < config->n_queues; i++) {
         const struct queue_config *queue = &config->queues[i];
         put_head(out, "queue", queue->name, i == 0, json);
-        put_options(out, queue_options, queue_options_count, queue, queue, json);
+        put_options(out, queue_options, queue_options_count, queue, queue, form);
         jobq__buf_adds(out, json ? "}" : "");
     }
     jobq__buf_adds(out, json ? "},\"crons\":{" : "");
     for (size_t i = 0; i < config->n_crons; i++) {
         const struct cron_config *cron = &config->crons[i];
         put_head(out, "cron", cron->name, i == 0, json);
-        put_options(out, cron_options, cron_options_count, cron, NULL, json);
+        put_options(out, cron_options, cron_options_count, cron, NULL, form);
         jobq__buf_adds(out, json ? "}" : "");
     }
     jobq__buf_adds(out, json ? "}}\n" : "");
 }
 
-static void
-print(const struct config *config, bool json)
+void
+config_print(const struct config *config, bool json, bool secrets)
 {
+    const struct form form = {.json = json, .secrets = secrets};
     struct jobq__buf out = {0};
-    put_config(&out, config, json);
+    put_config(&out, config, &form);
     if (jobq__buf_cstr(&out) != NULL)
         fputs(out.data, stdout);
     jobq__buf_clear(&out);
 }
 
-void
-config_print(const struct config *config)
+bool
+config_has_secret(const struct config *config)
 {
-    print(config, false);
-}
-
-void
-config_print_json(const struct config *config)
-{
-    print(config, true);
+    const struct option_row *database =
+        option_find(jobqd_options, jobqd_options_count, "database");
+    size_t len = config->file ? strlen(config->file) : 0;
+    bool from_file = len > 0 && config->database_from &&
+                     strncmp(config->database_from, config->file, len) == 0;
+    bool found = from_file && option_has_secret(database, config);
+    for (size_t row = 0; len > 0 && row < jobqd_options_count; row++)
+        if (jobqd_options[row].type == OPTION_HOOK)
+            found = found || option_has_secret(&jobqd_options[row], config);
+    for (size_t i = 0; i < config->n_queues; i++)
+        for (size_t row = 0; row < queue_options_count; row++)
+            found = found || option_has_secret(&queue_options[row], &config->queues[i]);
+    return found;
 }

@@ -50,8 +50,10 @@ struct queue_config {
     int64_t
         shutdown_grace_ms; /* how long its running jobs may go on in a drain; -1 (the
                               default): as long as [jobqd] says, which bounds it too */
-    bool preload;    /* command: workers are forked from a process that has loaded the
-                        program, default off */
+    bool preload;     /* command: workers are forked from a process that has loaded the
+                         program, default off */
+    int max_attempts; /* of jobs that were enqueued without; 0: 20. The database applies
+                         it: see config_put_queues */
     int max_crashes; /* a job with this many crashes is discarded as poison, default 3; 0:
                         never */
     size_t max_memory;      /* bytes of a worker's process group; more after a job, and it
@@ -74,6 +76,10 @@ struct queue_config {
                                   which bounds it too */
     int64_t keep_failed_ms;    /* likewise, cancelled and discarded */
     int keep_count;            /* the newest so many of all; default 0: no limit */
+    char **on_failure; /* argv of a program, as the next one; NULL: that of [jobqd] */
+    char **on_discard;
+    char *on_discard_kind;  /* NULL: that of [jobqd] */
+    char *on_discard_queue; /* likewise */
     int *lines; /* where the file sets each of queue_options; 0: it does not */
 };
 
@@ -87,9 +93,12 @@ struct cron_config {
     char *meta;
     char *queue;
     int priority;
-    int max_attempts;
+    int max_attempts;   /* 0: the queue's */
     int64_t timeout_ms; /* 0: the queue's */
+    int64_t expires_ms; /* 0: never */
+    char *unique_by;    /* JSON object; NULL: not unique */
     int missed;         /* row missed's nth choice */
+    int overlap;        /* row overlap's nth choice */
     int *lines;         /* where the file sets each of cron_options; 0: it does not */
 };
 
@@ -98,6 +107,8 @@ struct config {
     char *database; /* a libpq connection string; NULL: libpq's own PG* environment */
     char *database_from; /* who says so, as an error names it: `t.conf:2: [jobqd]
                             database`, `JOBQ_DATABASE`; NULL: nobody */
+    char *replaced; /* what the environment silently does: it names a database where the
+                       file has an embedded one, or the other way round; NULL: nothing */
     char *
         embedded; /* data directory of the embedded cluster, or NULL; excludes database */
     char *schema; /* default "jobq"; [a-z_][a-z0-9_]{0,62} */
@@ -114,6 +125,10 @@ struct config {
     int64_t keep_discarded_ms; /* likewise */
     size_t max_frame; /* bytes a protocol line, default 4 MiB, 1 KiB … 64 MiB */
     struct log_options log;
+    char **on_failure; /* argv of a program, as the next one; NULL: none */
+    char **on_discard;
+    char *on_discard_kind;  /* NULL: none */
+    char *on_discard_queue; /* NULL: the discarded job's own */
     struct queue_config *queues;
     size_t n_queues;
     struct cron_config *crons;
@@ -138,6 +153,9 @@ void config_hold(struct config *config);
 /* One holder less; the last one's frees it. */
 void config_free(struct config *config);
 
+/* Whether a program is run when one of its attempts fails, or its job is discarded. */
+bool config_has_hooks(const struct queue_config *queue);
+
 /* A reload leaves the old configuration to those who still work by it: who keeps a
  * pointer to it beyond a call holds it, and the other drops it. */
 void queue_config_hold(const struct queue_config *queue);
@@ -160,13 +178,17 @@ int config_check_zones(const struct config *config, jobq_error *err);
 
 /* The crons as the database takes them (cron_declare): one JSON object, a member each. */
 void config_put_crons(const struct config *config, struct jobq__buf *out);
+/* The queues as the database takes them (queue_declare): one JSON object, with each
+ * queue's max_attempts or null. */
+void config_put_queues(const struct config *config, struct jobq__buf *out);
 
-/* The merged configuration as an INI file that config_load would read to the same effect;
- * the password of a database URI is shown as ****. To stdout. */
-void config_print(const struct config *config);
+/* The merged configuration to stdout, as an INI file that config_load would read to the
+ * same effect; json: as one object, {"jobqd":{option: text, …},"queues":{NAME:{option:
+ * text, …}},"crons":{NAME:{option: text, …}}}. Without secrets, **** stands for them
+ * (option_put). */
+void config_print(const struct config *config, bool json, bool secrets);
 
-/* The same as one JSON object: {"jobqd":{option: text, …},"queues":{NAME:{option: text,
- * …}},"crons":{NAME:{option: text, …}}}. */
-void config_print_json(const struct config *config);
+/* Whether the file has a password or the like in it. */
+bool config_has_secret(const struct config *config);
 
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define HIDDEN "****"
 #define BLANKS " \t\n\r\v\f" /* what libpq takes for one */
 
 static bool
@@ -68,7 +67,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
     const char *secret = at == NULL ? NULL : authority + strcspn(authority, ":?@");
     if (secret != NULL && secret < at) {
         jobq__buf_add(buf, uri, (size_t)(secret + 1 - uri));
-        jobq__buf_adds(buf, HIDDEN);
+        jobq__buf_adds(buf, CONNINFO_HIDDEN);
         jobq__buf_add(buf, at, (size_t)(end - at));
     } else {
         jobq__buf_add(buf, uri, (size_t)(end - uri));
@@ -79,7 +78,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
         size_t name = strcspn(end, "=&?");
         if (end[name] == '=' && may_be_secret(end, name)) {
             jobq__buf_add(buf, end, name + 1);
-            jobq__buf_adds(buf, HIDDEN);
+            jobq__buf_adds(buf, CONNINFO_HIDDEN);
             size_t shown = (size_t)(end + name - authority);
             bool anonymous = at == NULL && memchr(authority, '/', shown) == NULL;
             if (anonymous && strchr(end + name, '@') != NULL)
@@ -122,14 +121,14 @@ redact_keywords(struct jobq__buf *buf, const char *text)
         if (text[equals] != '=') { /* no keyword: libpq will refuse it, and it may be part
                                       of a password */
             if (*text != '\0')
-                jobq__buf_adds(buf, HIDDEN);
+                jobq__buf_adds(buf, CONNINFO_HIDDEN);
             return;
         }
         equals += 1 + strspn(text + equals + 1, BLANKS);
         const char *end = value_end(text + equals);
         if (is_secret(text, name)) {
             jobq__buf_add(buf, text, equals);
-            jobq__buf_adds(buf, HIDDEN);
+            jobq__buf_adds(buf, CONNINFO_HIDDEN);
             if (*end != '\0' && strchr(BLANKS, *end) == NULL)
                 jobq__buf_addc(buf, ' '); /* a quote had ended it */
         } else {

@@ -6,6 +6,8 @@
 
 #include "libjobq/buf.h"
 
+#define CONNINFO_HIDDEN "****" /* what is shown of a secret */
+
 /* Of libpq's two forms, whether it is the URI (by how it begins, as libpq decides). */
 bool conninfo_is_uri(const char *conninfo);
 

@@ -9,9 +9,11 @@
 
 /* A name, or with a trailing '*' the start of names. */
 static const char *const withheld[] = {
-    "PG*",          "DATABASE_URL", "JOBQ_*",     "NOTIFY_SOCKET",  "WATCHDOG_USEC",
-    "WATCHDOG_PID", "LISTEN_FDS",   "LISTEN_PID", "LISTEN_FDNAMES",
+    "PG*", "DATABASE_URL", "JOBQ_*", "NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*",
 };
+
+/* Of these, what is no secret and meant for programs that use our libraries. */
+static const char *const kept[] = {"JOBQ_LIBRARY", "JOBQ_SCHEMA"};
 
 /* What a program must be able to believe. */
 static const char *const reserved[] = {
@@ -35,6 +37,9 @@ same_name(const char *a, const char *b)
 static bool
 is_withheld(const char *variable)
 {
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
+        if (same_name(variable, kept[i]))
+            return false;
     for (size_t i = 0; i < sizeof withheld / sizeof withheld[0]; i++) {
         size_t len = strlen(withheld[i]);
         bool prefix = withheld[i][len - 1] == '*';

@@ -1,9 +1,10 @@
 /* environment.h: the variables that a program finds: jobqd's own without what must not
  * reach user code, and what the configuration adds.
  *
- * Withheld are the database's address and password (PG*, DATABASE_URL), all of jobqd's
- * own settings (JOBQ_*), and what a service manager gives to jobqd alone. The option
- * `env` hands a withheld variable over by naming it.
+ * Withheld are the database's address and password (PG*, DATABASE_URL), jobqd's own
+ * settings (JOBQ_*, but for where libjobq and which the schema is), and what a service
+ * manager gives to jobqd only. The option `env` hands a withheld variable over by naming
+ * it.
  */
 #ifndef JOBQD_ENVIRONMENT_H
 #define JOBQD_ENVIRONMENT_H

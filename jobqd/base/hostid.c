@@ -108,3 +108,62 @@ hostid_fate(const char *host, int pid, int64_t pid_start)
         return HOSTID_UNKNOWN;
     return hostid_fate_here("/proc", pid, pid_start);
 }
+
+/* ---- what it is ---- */
+
+static bool
+read_line(const char *proc, int pid, const char *name, char *out, size_t size)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/%d/%s", proc, pid, name);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    bool read = fgets(out, (int)size, file) != NULL;
+    fclose(file);
+    out[strcspn(out, "\n")] = '\0';
+    return read;
+}
+
+/* Its executable may have been replaced (" (deleted)") or have a version in its name.
+ * Only root may read it: jobqd keeps it from its own user, too. */
+static bool
+is_executable_of_ours(const char *proc, int pid)
+{
+    char path[200], file[4096];
+    snprintf(path, sizeof path, "%s/%d/exe", proc, pid);
+    ssize_t n = readlink(path, file, sizeof file - 1);
+    if (n < 0)
+        return errno == EACCES || errno == EPERM;
+    file[n] = '\0';
+    const char *name = strrchr(file, '/');
+    return name && strncmp(name + 1, "jobqd", 5) == 0;
+}
+
+/* Whether it handles, holds or ignores the signal: one that does not is ended by it. */
+static bool
+bears(const char *proc, int pid, int number)
+{
+    char path[200], line[200];
+    unsigned long long all = 0, mask;
+    snprintf(path, sizeof path, "%s/%d/status", proc, pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "SigBlk: %llx", &mask) == 1 ||
+            sscanf(line, "SigIgn: %llx", &mask) == 1 ||
+            sscanf(line, "SigCgt: %llx", &mask) == 1)
+            all |= mask;
+    }
+    if (file)
+        fclose(file);
+    return (all >> (number - 1)) & 1;
+}
+
+bool
+hostid_is_jobqd(const char *proc, int pid)
+{
+    char name[32];
+    return read_line(proc, pid, "comm", name, sizeof name) &&
+           strcmp(name, "jobqd") == 0 && is_executable_of_ours(proc, pid) &&
+           bears(proc, pid, SIGUSR2);
+}

@@ -3,6 +3,7 @@
 #ifndef JOBQD_HOSTID_H
 #define JOBQD_HOSTID_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,5 +26,9 @@ enum hostid_fate hostid_fate(const char *host, int pid, int64_t pid_start);
 
 /* The same for a pid of this namespace. proc: "/proc", or a test's folder. */
 enum hostid_fate hostid_fate_here(const char *proc, int pid, int64_t pid_start);
+
+/* Whether the process is a jobqd that runs its queues: by its name, by its executable's
+ * where we may read that, and by SIGUSR2 not ending it. */
+bool hostid_is_jobqd(const char *proc, int pid);
 
 #endif

@@ -12,10 +12,13 @@
 
 #include "jobqd/base/config.h"
 #include "jobqd/base/conninfo.h"
+#include "jobqd/base/folder.h"
 #include "jobqd/base/environment.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/base/sqltext.h"
 #include "jobqd/base/timezone.h"
 #include "jobqd/base/words.h"
+#include "jobqd/base/wrap.h"
 #include "jobqd/pure/cron.h"
 #include "libjobq/backoff.h"
 #include "libjobq/error.h"
@@ -45,7 +48,7 @@ const struct option_row jobqd_options[] = {
     {"node", OPTION_NAME, C(node), NULL, "the host's name", 0, 0, NULL,
      "this node's name, unique among the nodes of one database"},
     {"lease", OPTION_DURATION, C(lease_ms), "15s", NULL, 1 * SECOND, 10 * MINUTE, NULL,
-     "how long a node that is not heard of keeps its jobs; renewed every third of it"},
+     "how long a silent node keeps its jobs; renewed every third of this time"},
     {"poll_interval", OPTION_DURATION, C(poll_interval_ms), "1s", NULL, 10, 1 * HOUR, NULL,
      "how often an idle queue is looked at, whatever notifications say"},
     {"notify", OPTION_SWITCH, C(notify), "on", NULL, 0, 0, "off|on",
@@ -66,8 +69,16 @@ const struct option_row jobqd_options[] = {
      "the longest line of the worker protocol"},
     {"log_level", OPTION_LEVEL, C(log.level), "info", NULL, 0, 0, "debug|info|warning|error",
      "log lines of a lower level are dropped"},
-    {"log_format", OPTION_SWITCH, C(log.json), "text", NULL, 0, 0, "text|json",
-     "how a log line looks"},
+    {"log_format", OPTION_CHOICE, C(log.format), "text", NULL, 0, 0, "text|json|logfmt",
+     "the form of a log line"},
+    {"on_failure", OPTION_HOOK, C(on_failure), NULL, "none", 0, 0, NULL,
+     "a program that is run after a failed attempt, the story as JSON on its stdin"},
+    {"on_discard", OPTION_HOOK, C(on_discard), NULL, "none", 0, 0, NULL,
+     "a program that is run after a job was discarded or expired, the story as JSON on its stdin"},
+    {"on_discard_kind", OPTION_TEXT, C(on_discard_kind), NULL, "none", 0, 0, NULL,
+     "a job of this kind is enqueued when a job is discarded or expires, the story as its args"},
+    {"on_discard_queue", OPTION_TEXT, C(on_discard_queue), NULL, "the discarded job's own", 0, 0, NULL,
+     "the queue of that job"},
 };
 const size_t jobqd_options_count = sizeof jobqd_options / sizeof jobqd_options[0];
 
@@ -101,6 +112,8 @@ const struct option_row queue_options[] = {
      "a worker of this age, or up to a fifth younger, is replaced; 0: never (command only)"},
     {"shutdown_grace", OPTION_DURATION, Q(shutdown_grace_ms), NULL, "that of [jobqd], which also bounds it", 0, 1 * DAY, NULL,
      "how long running jobs may go on when jobqd stops or the queue is removed"},
+    {"max_attempts", OPTION_INT, Q(max_attempts), NULL, "20", 1, 1000, NULL,
+     "how many attempts a job has that was enqueued without max_attempts"},
     {"max_crashes", OPTION_INT, Q(max_crashes), "3", NULL, 0, 1000, NULL,
      "a job that crashed so many workers is discarded; 0: never"},
     {"max_memory", OPTION_BYTES, Q(max_memory), "0", NULL, 0, 1024 * GIB, NULL,
@@ -133,6 +146,14 @@ const struct option_row queue_options[] = {
      "how long cancelled and discarded jobs stay in the history"},
     {"keep_count", OPTION_INT, Q(keep_count), "0", NULL, 0, 1000000000, NULL,
      "how many ended jobs stay in the history, the newest; 0: no limit"},
+    {"on_failure", OPTION_HOOK, Q(on_failure), NULL, "that of [jobqd]", 0, 0, NULL,
+     "a program that is run after a failed attempt, the story as JSON on its stdin"},
+    {"on_discard", OPTION_HOOK, Q(on_discard), NULL, "that of [jobqd]", 0, 0, NULL,
+     "a program that is run after a job was discarded or expired, the story as JSON on its stdin"},
+    {"on_discard_kind", OPTION_TEXT, Q(on_discard_kind), NULL, "that of [jobqd]", 0, 0, NULL,
+     "a job of this kind is enqueued when a job is discarded or expires, the story as its args"},
+    {"on_discard_queue", OPTION_TEXT, Q(on_discard_queue), NULL, "that of [jobqd], else the discarded job's own", 0, 0, NULL,
+     "the queue of that job"},
 };
 const size_t queue_options_count = sizeof queue_options / sizeof queue_options[0];
 
@@ -149,12 +170,19 @@ const struct option_row cron_options[] = {
      "their queue"},
     {"priority", OPTION_INT, R(priority), "0", NULL, 0, 9, NULL,
      "0 first, 9 last"},
-    {"max_attempts", OPTION_INT, R(max_attempts), "20", NULL, 1, 1000, NULL,
-     "how often one is tried"},
+    {"max_attempts", OPTION_INT, R(max_attempts), NULL, "that of the queue", 1, 1000, NULL,
+     "how many attempts each of its jobs has"},
     {"timeout", OPTION_DURATION, R(timeout_ms), "0", NULL, 0, 24 * DAY, NULL,
      "their deadline; 0: the queue's"},
     {"missed", OPTION_CHOICE, R(missed), "once", NULL, 0, 0, "skip|once|all",
      "of slots that nobody was there for: none more than a minute late, the newest, or all are enqueued"},
+    {"overlap", OPTION_CHOICE, R(overlap), "allow", NULL, 0, 0, "allow|skip|wait",
+     "when a slot comes while a job of this cron is live: allow enqueues another job, skip enqueues none, wait enqueues "
+     "one that starts when the running one has ended, and at most one waits"},
+    {"expires", OPTION_DURATION, R(expires_ms), "0", NULL, 0, 3650 * DAY, NULL,
+     "a job that has not started this long after it was enqueued is cancelled; 0: never"},
+    {"unique_by", OPTION_JSON, R(unique_by), NULL, "not unique", 0, 0, NULL,
+     "enqueue no job while another is in its way by these rules; {} compares kind, queue and args"},
     {"meta", OPTION_JSON, R(meta), "{}", NULL, 0, 0, NULL,
      "an object that is kept with each job"},
 };
@@ -350,6 +378,11 @@ set_dir(char **field, const char *value, const struct option_origin *origin,
         jobq_error *err)
 {
     struct jobq__buf path = {0};
+    if (value[0] != '/' && origin->folder == NULL)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "\"%s\" is relative, and the folder that jobqd was started "
+                           "in, %s, is gone: give an absolute path",
+                           value, folder_name());
     if (value[0] != '/') {
         jobq__buf_adds(&path, origin->folder);
         jobq__buf_addc(&path, '/');
@@ -399,12 +432,41 @@ set_env(char ***field, const char *value, jobq_error *err)
     return 0;
 }
 
+/* U+200C and U+200D, which are no more than the spelling of some words: Persian and Hindi
+ * have them, and emoji of several parts. */
+static bool
+is_joiner(const char *at)
+{
+    return strncmp(at, "\xe2\x80\x8c", 3) == 0 || strncmp(at, "\xe2\x80\x8d", 3) == 0;
+}
+
+/* What a terminal would obey or not show is not seen by who reads the file, either. A
+ * job's own texts may join letters. */
+static int
+refuse_hidden(const char *value, bool is_json, jobq_error *err)
+{
+    struct jobq__buf shown = {0};
+    const char *at = escape_find(value);
+    while (at != NULL && (*at == '\t' || (is_json && is_joiner(at))))
+        at = escape_find(at + (*at == '\t' ? 1 : 3));
+    if (at == NULL)
+        return 0;
+    escape_put(&shown, at, jobq__utf8_len((const unsigned char *)at, strlen(at)));
+    int rc =
+        jobq__error(err, JOBQ_EINVAL,
+                    "byte %td of the value is %s, a control character or one that is "
+                    "not shown: not allowed",
+                    at - value + 1, jobq__buf_cstr(&shown) ? shown.data : "");
+    jobq__buf_clear(&shown);
+    return rc;
+}
+
 int
 option_set(const struct option_row *row, void *base, const char *value,
            const struct option_origin *origin, jobq_error *err)
 {
     void *field = (char *)base + row->offset;
-    int nth, rc;
+    int nth;
     const unsigned char *fault = jobq__utf8_fault(value);
     if (fault)
         return jobq__error(err, JOBQ_EINVAL,
@@ -412,6 +474,9 @@ option_set(const struct option_row *row, void *base, const char *value,
                            (const char *)fault - value + 1, *fault);
     if (*value == '\0')
         return refuse(row, value, err);
+    int rc = refuse_hidden(value, row->type == OPTION_JSON, err);
+    if (rc != 0)
+        return rc;
     switch (row->type) {
     case OPTION_CONNINFO:
         return set_text(field, strdup(value), err);
@@ -442,6 +507,7 @@ option_set(const struct option_row *row, void *base, const char *value,
         return 0;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_HOOK:
         return set_program(field, value, origin, err);
     case OPTION_ENV:
         return set_env(field, value, err);
@@ -484,6 +550,7 @@ option_clear(const struct option_row *row, void *base)
         break;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_HOOK:
     case OPTION_ENV:
         words_free(*(char ***)field);
         *(char ***)field = NULL;
@@ -512,10 +579,12 @@ option_is_set(const struct option_row *row, const void *base)
         row->type == OPTION_SCHEDULE || row->type == OPTION_ZONE)
         return *(char *const *)field != NULL;
     if (row->type == OPTION_COMMAND || row->type == OPTION_EXEC ||
-        row->type == OPTION_ENV)
+        row->type == OPTION_HOOK || row->type == OPTION_ENV)
         return *(char **const *)field != NULL;
     if (row->type == OPTION_DURATION)
         return *(const int64_t *)field >= 0;
+    if (row->type == OPTION_INT && row->fallback == NULL)
+        return *(const int *)field != 0;
     return true;
 }
 
@@ -563,6 +632,7 @@ option_equal(const struct option_row *row, const void *base_a, const void *base_
         return *(const bool *)a == *(const bool *)b;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_HOOK:
     case OPTION_ENV:
         return same_words(*(char **const *)a, *(char **const *)b);
     case OPTION_BACKOFF:
@@ -606,11 +676,13 @@ put_backoff(struct jobq__buf *buf, const struct jobq__backoff *backoff)
     jobq__buf_adds(buf, "%)");
 }
 
-/* What looks like a secret is not shown: the printed configuration goes into reports. */
+/* ---- secrets ---- */
+
 static bool
 names_a_secret(const char *word, size_t len)
 {
-    static const char *const parts[] = {"PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"};
+    static const char *const parts[] = {"PASS", "SECRET", "TOKEN", "KEY",   "CREDENTIAL",
+                                        "PWD",  "AUTH",   "DSN",   "COOKIE"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         size_t part = strlen(parts[i]);
         for (size_t at = 0; at + part <= len; at++) {
@@ -621,29 +693,95 @@ names_a_secret(const char *word, size_t len)
     return false;
 }
 
+/* Appends a word of a command line as it may be shown: `--token=…`, what follows
+ * `--token`, and the password of a URI or a keyword string are hidden. before: the word
+ * before it, or "". */
 static void
-put_env(struct jobq__buf *buf, char *const *words)
+put_argument(struct jobq__buf *buf, const char *before, const char *word)
 {
-    for (; *words != NULL; words++) {
-        struct jobq__buf shown = {0};
-        size_t name = strcspn(*words, "=");
-        const char *value = *words + name;
-        jobq__buf_add(&shown, *words, name);
-        if (*value == '=') {
-            jobq__buf_addc(&shown, '=');
-            if (names_a_secret(*words, name))
-                jobq__buf_adds(&shown, "****");
-            else
-                conninfo_redact_uri(&shown, value + 1);
-        }
+    size_t name = strcspn(word, "=");
+    if (*before == '-' && strchr(before, '=') == NULL && *word != '-' &&
+        names_a_secret(before, strlen(before)))
+        jobq__buf_adds(buf, CONNINFO_HIDDEN);
+    else if (word[name] == '=' && names_a_secret(word, name) &&
+             strpbrk(word, " :/") == NULL) {
+        jobq__buf_add(buf, word, name + 1);
+        jobq__buf_adds(buf, CONNINFO_HIDDEN);
+    } else if (strstr(word, "://") == NULL && strcasestr(word, "password") != NULL &&
+               strchr(word, '=') != NULL)
+        conninfo_redact(buf, word);
+    else
+        conninfo_redact_uri(buf, word);
+}
+
+/* A variable that is handed over has no value here. */
+static void
+put_variable(struct jobq__buf *buf, const char *before, const char *word)
+{
+    size_t name = strcspn(word, "=");
+    (void)before;
+    jobq__buf_add(buf, word, name);
+    if (word[name] == '=')
+        jobq__buf_adds(buf, "=" CONNINFO_HIDDEN);
+}
+
+static void
+put_words(struct jobq__buf *buf, char *const *words, bool secrets,
+          void (*put)(struct jobq__buf *, const char *, const char *))
+{
+    struct jobq__buf shown = {0};
+    if (secrets) {
+        words_join(buf, words);
+        return;
+    }
+    for (char *const *at = words; *at != NULL; at++) {
+        jobq__buf_reset(&shown);
+        put(&shown, at > words ? at[-1] : "", *at);
         char *word[] = {jobq__buf_cstr(&shown) != NULL ? shown.data : NULL, NULL};
         buf->failed = buf->failed || word[0] == NULL;
         words_join(buf, word);
-        if (words[1] != NULL)
+        if (at[1] != NULL)
             jobq__buf_addc(buf, ' ');
-        jobq__buf_clear(&shown);
     }
+    jobq__buf_clear(&shown);
 }
+
+static bool
+is_secret_variable(const char *word)
+{
+    struct jobq__buf shown = {0};
+    size_t name = strcspn(word, "=");
+    if (word[name] != '=')
+        return false;
+    conninfo_redact_uri(&shown, word + name + 1);
+    bool differs = jobq__buf_cstr(&shown) && strcmp(shown.data, word + name + 1) != 0;
+    jobq__buf_clear(&shown);
+    return differs || names_a_secret(word, name);
+}
+
+bool
+option_has_secret(const struct option_row *row, const void *base)
+{
+    struct jobq__buf open = {0}, closed = {0};
+    bool found = false;
+    if (!option_is_set(row, base))
+        return false;
+    if (row->type == OPTION_ENV) {
+        for (char *const *word = *(char **const *)((const char *)base + row->offset);
+             *word; word++)
+            found = found || is_secret_variable(*word);
+        return found;
+    }
+    option_put(row, base, true, &open);
+    option_put(row, base, false, &closed);
+    found = jobq__buf_cstr(&open) && jobq__buf_cstr(&closed) &&
+            strcmp(open.data, closed.data) != 0;
+    jobq__buf_clear(&open);
+    jobq__buf_clear(&closed);
+    return found;
+}
+
+/* ---- texts ---- */
 
 static void
 put_choice(struct jobq__buf *buf, const char *choices, int nth)
@@ -653,14 +791,17 @@ put_choice(struct jobq__buf *buf, const char *choices, int nth)
     jobq__buf_add(buf, choices, strcspn(choices, "|"));
 }
 
-/* Redacted, and so that no blank stands before a ;, which would begin a comment in a
- * file: both of libpq's forms have another way to write it. */
+/* So that no blank stands before a ;, which would begin a comment in a file: both of
+ * libpq's forms have another way to write it. */
 static void
-put_conninfo(struct jobq__buf *buf, const char *conninfo)
+put_conninfo(struct jobq__buf *buf, const char *conninfo, bool secrets)
 {
     struct jobq__buf redacted = {0};
     bool uri = conninfo_is_uri(conninfo);
-    conninfo_redact(&redacted, conninfo);
+    if (secrets)
+        jobq__buf_adds(&redacted, conninfo);
+    else
+        conninfo_redact(&redacted, conninfo);
     const char *text = jobq__buf_cstr(&redacted);
     buf->failed = buf->failed || text == NULL;
     for (; text != NULL && *text != '\0'; text++) {
@@ -678,12 +819,13 @@ put_conninfo(struct jobq__buf *buf, const char *conninfo)
 }
 
 void
-option_put(const struct option_row *row, const void *base, struct jobq__buf *buf)
+option_put(const struct option_row *row, const void *base, bool secrets,
+           struct jobq__buf *buf)
 {
     const void *field = (const char *)base + row->offset;
     switch (row->type) {
     case OPTION_CONNINFO:
-        put_conninfo(buf, *(char *const *)field);
+        put_conninfo(buf, *(char *const *)field, secrets);
         break;
     case OPTION_DIR:
     case OPTION_NAME:
@@ -712,10 +854,11 @@ option_put(const struct option_row *row, const void *base, struct jobq__buf *buf
         break;
     case OPTION_COMMAND:
     case OPTION_EXEC:
-        words_join(buf, *(char **const *)field);
+    case OPTION_HOOK:
+        put_words(buf, *(char **const *)field, secrets, put_argument);
         break;
     case OPTION_ENV:
-        put_env(buf, *(char **const *)field);
+        put_words(buf, *(char **const *)field, secrets, put_variable);
         break;
     case OPTION_BACKOFF:
         put_backoff(buf, field);
@@ -791,6 +934,7 @@ option_put_allowed(const struct option_row *row, struct jobq__buf *buf)
         break;
     case OPTION_COMMAND:
     case OPTION_EXEC:
+    case OPTION_HOOK:
         jobq__buf_adds(buf, "a program and its arguments");
         break;
     case OPTION_ENV:
@@ -862,7 +1006,8 @@ write_out(FILE *out, struct jobq__buf *buf)
 int
 options_print_flags(FILE *out, const struct option_row *rows, size_t n)
 {
-    struct jobq__buf buf = {0};
+    enum { HELP_INDENT = 10 };
+    struct jobq__buf buf = {0}, text = {0};
     for (const struct option_row *row = rows; row < rows + n; row++) {
         jobq__buf_adds(&buf, "      --");
         for (const char *at = row->name; *at != '\0'; at++)
@@ -870,11 +1015,17 @@ options_print_flags(FILE *out, const struct option_row *rows, size_t n)
         jobq__buf_addc(&buf, ' ');
         jobq__buf_adds(&buf, option_placeholder(row->type));
         jobq__buf_adds(&buf, "\n          ");
-        jobq__buf_adds(&buf, row->help);
-        jobq__buf_adds(&buf, "\n          (");
-        put_facts(&buf, row);
-        jobq__buf_adds(&buf, ")\n");
+        jobq__buf_reset(&text);
+        jobq__buf_adds(&text, row->help);
+        jobq__buf_adds(&text, " (");
+        put_facts(&text, row);
+        jobq__buf_adds(&text, ")");
+        if (jobq__buf_cstr(&text) != NULL)
+            wrap_put(&buf, text.data, HELP_INDENT, HELP_INDENT);
+        else
+            buf.failed = true;
     }
+    jobq__buf_clear(&text);
     return write_out(out, &buf);
 }
 

@@ -30,6 +30,7 @@
     X(OPTION_SWITCH, "WORD")      /* bool: false and true are the two choices, in that order */  \
     X(OPTION_COMMAND, "PROGRAM…") /* char **: argv of a worker */                                \
     X(OPTION_EXEC, "PROGRAM…")    /* char **: argv of a process a job */                         \
+    X(OPTION_HOOK, "PROGRAM…")    /* char **: argv of a process a failure */                     \
     X(OPTION_ENV, "NAME[=VALUE]…") /* char **: see environment.h */                         \
     X(OPTION_BACKOFF, "FORMULA")  /* struct jobq__backoff */                                     \
     X(OPTION_TEXT, "TEXT")        /* char *: 1 to 128 bytes */                                   \
@@ -79,14 +80,18 @@ int option_set(const struct option_row *row, void *base, const char *value,
                const struct option_origin *origin, jobq_error *err);
 /* Frees the field (for the types that own memory) and sets it to zero. */
 void option_clear(const struct option_row *row, void *base);
-/* Whether an owning field holds a value, and a duration is not below zero; true for the
- * others. */
+/* Whether an owning field holds a value, a duration is not below zero, and a number
+ * without a default is not 0; true for the others. */
 bool option_is_set(const struct option_row *row, const void *base);
 /* Whether the field has the same value in both. */
 bool option_equal(const struct option_row *row, const void *base_a, const void *base_b);
-/* The field's value as option_set reads it, the password of a connection string hidden.
- */
-void option_put(const struct option_row *row, const void *base, struct jobq__buf *buf);
+/* The field's value as option_set reads it. Without secrets **** stands for the values of
+ * env, for passwords in connection strings and URIs, and for what an argument of a
+ * program calls a password, a token or the like. */
+void option_put(const struct option_row *row, const void *base, bool secrets,
+                struct jobq__buf *buf);
+/* Whether something of it is a secret by its looks. */
+bool option_has_secret(const struct option_row *row, const void *base);
 
 /* "URI", "TIME", … */
 const char *option_placeholder(enum option_type type);

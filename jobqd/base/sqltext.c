@@ -54,3 +54,21 @@ sqltext_expand(const char *text, const char *schema, char **out, jobq_error *err
     *out = buf.data; /* the caller's */
     return 0;
 }
+
+char *
+sqltext_number(const char *text, const char *mark, int64_t number)
+{
+    struct jobq__buf out = {0};
+    const char *at;
+    while ((at = strstr(text, mark)) != NULL) {
+        jobq__buf_add(&out, text, (size_t)(at - text));
+        jobq__buf_add_i64(&out, number);
+        text = at + strlen(mark);
+    }
+    jobq__buf_adds(&out, text);
+    if (jobq__buf_cstr(&out) == NULL) {
+        jobq__buf_clear(&out);
+        return NULL;
+    }
+    return out.data; /* the caller's */
+}

@@ -12,6 +12,7 @@
 
 #include <jobq/error.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Whether name may be jobq's schema: [a-z_][a-z0-9_]*, 1 to 63 bytes, not beginning with
  * pg_. No other character is possible, so neither quoting nor escaping is ever in doubt.
@@ -22,5 +23,9 @@ bool sqltext_is_schema(const char *name);
  * schema that is none, JOBQ_ENOMEM. Any other @word@ stays as it is (@limit@ of
  * claim.sql). */
 int sqltext_expand(const char *text, const char *schema, char **out, jobq_error *err);
+
+/* text with each `mark` replaced by the number, in memory that the caller frees; NULL:
+ * out of memory. For what no parameter can say: a LIMIT's literal, a function's body. */
+char *sqltext_number(const char *text, const char *mark, int64_t number);
 
 #endif

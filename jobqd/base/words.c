@@ -148,18 +148,11 @@ words_join(struct jobq__buf *buf, char *const *words)
     }
 }
 
-/* Why path cannot be executed; NULL when it can. */
-static const char *
-why_not_executable(const char *path)
+static bool
+is_executable(const char *path)
 {
     struct stat info;
-    if (stat(path, &info) != 0)
-        return strerror(errno);
-    if (!S_ISREG(info.st_mode))
-        return "it is not a file";
-    if (access(path, X_OK) != 0)
-        return "it is not executable (chmod +x)";
-    return NULL;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
 }
 
 static char *
@@ -189,7 +182,7 @@ find_on_path(const char *name, const char *path, char **out, jobq_error *err)
             char *candidate = join_path(at, len, name);
             if (candidate == NULL)
                 return jobq__error(err, JOBQ_ENOMEM, "out of memory");
-            if (why_not_executable(candidate) == NULL) {
+            if (is_executable(candidate)) {
                 *out = candidate; /* the caller's */
                 return 0;
             }
@@ -218,17 +211,4 @@ words_place_program(char **words, const char *folder, const char *path, jobq_err
     free(words[0]);
     words[0] = placed; /* the array's */
     return 0;
-}
-
-int
-words_check_program(const char *program, jobq_error *err)
-{
-    if (program[0] != '/')
-        return jobq__error(
-            err, JOBQ_EINVAL,
-            "no program \"%s\" on PATH (a program beside this file is ./%s)", program,
-            program);
-    const char *why = why_not_executable(program);
-    return why == NULL ? 0
-                       : jobq__error(err, JOBQ_EINVAL, "cannot run %s: %s", program, why);
 }

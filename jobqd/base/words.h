@@ -23,8 +23,4 @@ void words_join(struct jobq__buf *buf, char *const *words);
 int words_place_program(char **words, const char *folder, const char *path,
                         jobq_error *err);
 
-/* Whether a placed program is there and may be executed by this process. JOBQ_EINVAL
- * names it and says why not. */
-int words_check_program(const char *program, jobq_error *err);
-
 #endif

@@ -1,5 +1,8 @@
 /* bench.c: the sub-commands of bench, and the options that several share. Each
  * measurement is a file of its own. */
+#include "jobqd/base/escape.h"
+#include "jobqd/base/wrap.h"
+#include "jobqd/pure/nearest.h"
 #include "jobqd/bench/bench.h"
 
 #include <stdio.h>
@@ -26,31 +29,42 @@ short_name(const struct command *part)
 static int
 print_help(void)
 {
-    printf("usage: jobqd bench MEASUREMENT [OPTION]...\n\n%s.\n\nMeasurements:\n",
-           command_bench.summary);
+    printf("usage: jobqd bench MEASUREMENT [OPTION]...\n\n");
+    wrap_print(stdout, command_bench.summary, 0, 0);
+    putchar('\n');
     for (size_t i = 0; i < N_PARTS; i++)
-        printf("  %-8s  %s\n", short_name(parts[i]), parts[i]->summary);
-    printf(
-        "\nEach starts a private Postgres in a temporary directory (TMPDIR, else /tmp), "
-        "with Postgres' defaults but\nshared_buffers = 1GB and max_wal_size = 4GB; or it "
-        "works in the database that --database, --embedded\nor -c names, in a schema "
-        "jobq_bench of its own. Both are gone afterwards. `jobqd bench MEASUREMENT "
-        "--help`\nshows what a measurement takes.\n");
+        cli_print_summary(stdout, short_name(parts[i]), 8, parts[i]);
+    putchar('\n');
+    wrap_print(stdout,
+               "Each starts a private Postgres in a temporary directory (TMPDIR, else "
+               "/tmp), with Postgres' defaults but shared_buffers = 1GB and max_wal_size "
+               "= 4GB; or it works in the database that --database, --embedded or -c "
+               "names, in a schema jobq_bench of its own. Both are gone afterwards. "
+               "`jobqd bench MEASUREMENT --help` shows what a measurement takes.",
+               0, 0);
     return EX_OK;
 }
 
 static int
 refuse(const char *name)
 {
-    fprintf(stderr, name != NULL ? "jobqd bench: there is no measurement \"%s\": " : "%s",
-            name != NULL ? name : "jobqd bench: which measurement? ");
-    for (size_t i = 0; i < N_PARTS; i++)
+    struct nearest nearest;
+    fputs(name != NULL ? "jobqd bench: there is no measurement \"" : "", stderr);
+    escape_print(stderr, name != NULL ? name : "jobqd bench: which measurement? ");
+    fputs(name != NULL ? "\": " : "", stderr);
+    nearest_begin(&nearest, name != NULL ? name : "");
+    for (size_t i = 0; i < N_PARTS; i++) {
+        nearest_offer(&nearest, short_name(parts[i]));
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
                                   : " and ",
                 short_name(parts[i]));
-    fputs(" are known (jobqd bench --help)\n", stderr);
+    }
+    fputs(" are known", stderr);
+    if (nearest.best != NULL)
+        fprintf(stderr, "; did you mean %s?", nearest.best);
+    fputs(" (jobqd bench --help)\n", stderr);
     return EX_USAGE;
 }
 
@@ -78,7 +92,7 @@ cmd_bench(int argc, char **argv)
 const struct command command_bench = {
     .name = "bench",
     .args = "MEASUREMENT",
-    .summary = "Measures this jobqd on this machine: throughput, latency, memory",
+    .summary = "Measure this jobqd on this machine: throughput, latency, memory",
     .parts = cmd_bench};
 
 int

@@ -134,10 +134,7 @@ static int
 hold_vacuum(struct bench *bench, PGconn **holder, jobq_error *err)
 {
     int rc = bench_connect(bench, holder, err);
-    return rc == 0 ? query(*holder, bench->schema,
-                           "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1", 0, NULL,
-                           NULL, err)
-                   : rc;
+    return rc == 0 ? query_begin(*holder, "ISOLATION LEVEL REPEATABLE READ", err) : rc;
 }
 
 static int
@@ -444,5 +441,6 @@ const struct command bench_drain = {
         "meanwhile.\n",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

@@ -66,5 +66,6 @@ const struct command bench_enqueue = {
     .summary = "Jobs a second that come in, by each of the ways to add them",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

@@ -40,7 +40,7 @@ explain(struct bench *bench, PGconn *conn, int64_t jobs, jobq_error *err)
 {
     PGresult *rows = NULL;
     const char *schema = bench->schema;
-    int rc = query(conn, schema, "BEGIN", 0, NULL, NULL, err);
+    int rc = query_begin(conn, "", err);
     if (rc == 0)
         rc = query(conn, schema, sql_bench_node, 0, NULL, NULL, err);
     if (rc == 0)
@@ -116,5 +116,6 @@ const struct command bench_explain = {
     .summary = "The claim's EXPLAIN (ANALYZE, BUFFERS) at 0, 1,000 and 1,000,000 jobs",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

@@ -276,5 +276,6 @@ const struct command bench_latency = {
                "beside it what one bare commit takes",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

@@ -311,5 +311,6 @@ const struct command bench_limit = {
     .summary = "Jobs a second of the claim and ack statements alone, on one connection",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

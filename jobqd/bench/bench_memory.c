@@ -92,5 +92,6 @@ const struct command bench_memory = {
     .summary = "jobqd's resident memory while a million jobs pass",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

@@ -119,5 +119,6 @@ const struct command bench_wakeup = {
     .summary = "Single inserts a second into a busy queue, with notify on and off",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
+    .named_file_only = true, /* else it would measure the host's own database */
     .json = true,
     .run = run};

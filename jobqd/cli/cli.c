@@ -11,9 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "jobqd/io/successor.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/base/options.h"
+#include "jobqd/base/wrap.h"
+#include "jobqd/pure/nearest.h"
+#include "jobqd/pure/rfc3339.h"
 #include "libjobq/error.h"
 #include "libjobq/utf8.h"
 
@@ -134,12 +139,39 @@ refuse_usage(const struct command *command, jobq_error *err, const char *what,
         what, which, command->name, *command->args != '\0' ? " " : "", command->args);
 }
 
+/* The option that is most like word (--NAME or --NAME=VALUE), or several that begin with
+ * it. Empty: none is. */
+static void
+put_meant(char out[120], const struct slots *slots, const char *word)
+{
+    char name[NEAREST_MAX];
+    struct nearest nearest;
+    int begun = 0;
+    size_t used = 0;
+    out[0] = '\0';
+    if (strncmp(word, "--", 2) != 0)
+        return;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
+    nearest_begin(&nearest, name);
+    for (size_t i = 0; i < slots->n; i++) {
+        nearest_offer(&nearest, slots->names[i]);
+        if (strncmp(slots->names[i], name, strlen(name)) == 0 && used < 80) {
+            used += (size_t)snprintf(out + used, 120 - used, "%s--%s",
+                                     begun > 0 ? ", " : "; it may be ", slots->names[i]);
+            begun++;
+        }
+    }
+    if (begun < 2)
+        snprintf(out, 120, "%s%s%s", nearest.best ? "; did you mean --" : "",
+                 nearest.best ? nearest.best : "", nearest.best ? "?" : "");
+}
+
 /* What getopt_long's '?' and ':' mean. */
 static int
 refuse_option(const struct slots *slots, const struct command *command, int result,
               char **argv, jobq_error *err)
 {
-    char which[80];
+    char which[200];
     if (optopt >= FIRST_SLOT)
         snprintf(which, sizeof which, "--%s", slots->rows[optopt - FIRST_SLOT].name);
     else if (optopt != 0)
@@ -150,6 +182,9 @@ refuse_option(const struct slots *slots, const struct command *command, int resu
         return refuse_usage(command, err, which, " needs an argument");
     if (optopt >= FIRST_SLOT)
         return refuse_usage(command, err, which, " takes no argument");
+    char meant[120];
+    put_meant(meant, slots, which);
+    strncat(which, meant, sizeof which - strlen(which) - 1);
     return refuse_usage(command, err, "unknown or ambiguous option ", which);
 }
 
@@ -178,6 +213,39 @@ take(struct cli *cli, const struct slots *slots, size_t slot, const char *value,
         return 0;
     }
     return 0;
+}
+
+static bool
+is_in_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0';
+}
+
+/* Whether the command line or the environment says which database is meant. */
+static bool
+knows_database(const struct cli *cli)
+{
+    for (size_t i = 0; i < cli->n_flags; i++) {
+        if (strcmp(cli->flags[i].name, "database") == 0 ||
+            strcmp(cli->flags[i].name, "embedded") == 0)
+            return true;
+    }
+    return is_in_environment("JOBQ_DATABASE") || is_in_environment("JOBQ_EMBEDDED") ||
+           is_in_environment("DATABASE_URL");
+}
+
+/* The configuration of a command without -c. NULL: none. Lent. The host's own may be
+ * closed to who runs a command on another database, and is passed over then. */
+static const char *
+default_file(const struct cli *cli)
+{
+    if (is_in_environment("JOBQ_CONFIG"))
+        return getenv("JOBQ_CONFIG");
+    if (access(CLI_DEFAULT_FILE, F_OK) != 0)
+        return NULL;
+    return access(CLI_DEFAULT_FILE, R_OK) == 0 || !knows_database(cli) ? CLI_DEFAULT_FILE
+                                                                       : NULL;
 }
 
 static int
@@ -216,6 +284,9 @@ cli_parse(struct cli *cli, const struct command *command, int argc, char **argv,
         if (rc != 0)
             return rc;
     }
+    if (cli->file == NULL && command->flags != CLI_NO_FLAGS &&
+        !command->named_file_only && !cli->help)
+        cli->file = default_file(cli);
     cli->n_args = argc - optind;
     cli->args = argv + optind;
     if (cli->help)
@@ -276,6 +347,52 @@ cli_get_int(const struct cli *cli, const char *name, int64_t min, int64_t max,
     return 0;
 }
 
+/* +01 and +0100, as Postgres prints and takes them, as +01:00. */
+static void
+complete_offset(char *text, size_t size)
+{
+    size_t len = strlen(text);
+    const char *sign = strrchr(text, '+') ? strrchr(text, '+') : strrchr(text, '-');
+    if (sign == NULL || strchr(text, ':') == NULL || sign < strchr(text, ':'))
+        return;
+    size_t digits = strspn(sign + 1, "0123456789");
+    if (sign[1 + digits] != '\0' || len + 4 > size)
+        return;
+    if (digits == 2)
+        memcpy(text + len, ":00", 4);
+    else if (digits == 4) {
+        memmove(text + len - 1, text + len - 2, 3);
+        text[len - 2] = ':';
+    }
+}
+
+int
+cli_check_time(const char *option, const char *text, jobq_error *err)
+{
+    int64_t at_ms;
+    char whole[80], in_utc[80];
+    if (text == NULL)
+        return 0;
+    snprintf(whole, sizeof whole, "%.70s", text);
+    complete_offset(whole, sizeof whole);
+    if (strlen(text) <= 70 && rfc3339_parse(whole, &at_ms))
+        return 0;
+    /* A date alone is none without its zone, either. */
+    bool date = strlen(text) == 10;
+    snprintf(in_utc, sizeof in_utc, "%.60s%s", text, date ? "T00:00Z" : "Z");
+    bool no_zone = strlen(text) <= 60 && rfc3339_parse(in_utc, &at_ms);
+    int rc = no_zone ? jobq__error(err, JOBQ_EINVAL,
+                                   "--%s: \"%s\" names no time zone: write it as "
+                                   "2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00",
+                                   option, text)
+                     : jobq__error(err, JOBQ_EINVAL,
+                                   "--%s: \"%s\" is no time: write it as "
+                                   "2026-11-22T10:11:12Z",
+                                   option, text);
+    snprintf(err->sqlstate, sizeof err->sqlstate, "22007"); /* as the database has it */
+    return rc;
+}
+
 int
 cli_job_id(const char *text, jobq_error *err)
 {
@@ -288,23 +405,63 @@ cli_job_id(const char *text, jobq_error *err)
 
 /* ---- Help ---- */
 
+enum { HELP_INDENT = 10 };
+
+void
+cli_print_summary(FILE *out, const char *name, int width, const struct command *command)
+{
+    size_t column = 4 + (size_t)width;
+    fprintf(out, "  %-*s  ", width, name);
+    wrap_print(out, command->summary, column, column);
+}
+
+static void
+print_option(const struct cli_option *option)
+{
+    printf("  %s%s%s%s\n%*s", strlen(option->name) == 1 ? "-" : "    --", option->name,
+           option->arg != NULL ? " " : "", option->arg != NULL ? option->arg : "",
+           HELP_INDENT, "");
+    wrap_print(stdout, option->help, HELP_INDENT, HELP_INDENT);
+}
+
+static void
+print_examples(const char *examples)
+{
+    printf("\nExamples:\n");
+    while (*examples != '\0') {
+        size_t len = strcspn(examples, "\n");
+        printf("  %.*s\n", (int)len, examples);
+        examples += len + (examples[len] == '\n');
+    }
+}
+
 void
 cli_print_help(const struct command *command)
 {
-    printf("usage: jobqd %s [OPTION]...%s%s\n\n%s.\n", command->name,
-           *command->args != '\0' ? " " : "", command->args, command->summary);
-    if (command->details != NULL)
-        printf("\n%s", command->details);
+    printf("usage: jobqd %s [OPTION]...%s%s\n\n", command->name,
+           *command->args != '\0' ? " " : "", command->args);
+    wrap_print(stdout, command->summary, 0, 0);
+    if (command->details != NULL) {
+        putchar('\n');
+        wrap_print(stdout, command->details, 0, 0);
+    }
+    if (command->examples != NULL)
+        print_examples(command->examples);
     printf("\nOptions:\n");
     const struct cli_option *option = command->options;
     for (; option != NULL && option->name != NULL; option++)
-        printf("  %s%s%s%s\n          %s\n", strlen(option->name) == 1 ? "-" : "    --",
-               option->name, option->arg != NULL ? " " : "",
-               option->arg != NULL ? option->arg : "", option->help);
+        print_option(option);
     if (command->json)
         printf("      --json\n          print JSON\n");
-    if (command->flags != CLI_NO_FLAGS)
-        printf("  -c, --config FILE\n          the configuration file\n");
+    if (command->flags != CLI_NO_FLAGS) {
+        printf("  -c, --config FILE\n%*s", HELP_INDENT, "");
+        wrap_print(stdout,
+                   command->named_file_only
+                       ? "the configuration file (default: none)"
+                       : "the configuration file (default: JOBQ_CONFIG, "
+                         "else " CLI_DEFAULT_FILE " where it is)",
+                   HELP_INDENT, HELP_INDENT);
+    }
     for (size_t i = 0; i < jobqd_options_count; i++) {
         if (takes_flag(command, &jobqd_options[i]))
             options_print_flags(stdout, &jobqd_options[i], 1);
@@ -355,11 +512,12 @@ cli_fail_as(const struct cli *cli, int exit_code, const jobq_error *err)
 {
     fflush(stdout); /* what was printed before comes before */
     fprintf(stderr, "jobqd %s: ", cli->command->name);
-    for (const char *at = err->message; *at != '\0'; at++)
-        fputc(iscntrl((unsigned char)*at) ? '?' : *at, stderr);
+    escape_print(stderr, err->message);
     fputc('\n', stderr);
     successor_explain(err->message);
-    return exit_code;
+    /* Wrong data is that, whether we find it or the database does. */
+    return exit_code == EX_USAGE && strcmp(err->sqlstate, "22007") == 0 ? EX_DATAERR
+                                                                        : exit_code;
 }
 
 int

@@ -11,10 +11,14 @@
 #include <jobq/error.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "jobqd/base/config.h"
 
-#define CLI_MAX_OPTIONS 16 /* of a command's own */
+/* The configuration of a command without -c, where JOBQ_CONFIG names no other. */
+#define CLI_DEFAULT_FILE "/etc/jobq/jobqd.conf"
+
+#define CLI_MAX_OPTIONS 20 /* of a command's own */
 #define CLI_MAX_FLAGS 32   /* given on one command line */
 
 /* An option of a command's own. The last row of a table has a NULL name. */
@@ -37,12 +41,14 @@ struct command {
     const char *name;
     const char *args;                 /* as the usage line shows them: "KIND [JSON]" */
     const char *summary;              /* one line */
-    const char *details;              /* more, with its own line ends; NULL: nothing */
+    const char *details;              /* more, as wrap.h takes it; NULL: nothing */
+    const char *examples;             /* command lines; NULL: none */
     const struct cli_option *options; /* NULL: none */
     enum cli_flags flags;
-    bool json;                   /* has --json */
-    int min_args;                /* positional ones */
-    int max_args;                /* -1: any number */
+    bool named_file_only; /* no -c: no configuration, whatever there is on the host */
+    bool json;            /* has --json */
+    int min_args;         /* positional ones */
+    int max_args;         /* -1: any number */
     int (*run)(struct cli *cli); /* returns the exit code */
     /* Instead of run and of all that cli_parse reads: the first argument names a command
      * of its own ("bench drain"). */
@@ -75,10 +81,17 @@ bool cli_has(const struct cli *cli, const char *name);
 /* The same as a number of min to max; *out is untouched when it was not given. */
 int cli_get_int(const struct cli *cli, const char *name, int64_t min, int64_t max,
                 int64_t *out, jobq_error *err);
+/* A moment that an option names: RFC 3339 with its zone, or that form with a blank for
+ * the T or a shorter offset, as psql prints it. The database reads the text itself. */
+int cli_check_time(const char *option, const char *text, jobq_error *err);
 /* A job's id. */
 int cli_job_id(const char *text, jobq_error *err);
 
-/* Prints `jobqd COMMAND: MESSAGE` to stderr, without control characters. Returns the exit
+/* A line of a list of commands: the name, in a column of that width, and the summary. */
+void cli_print_summary(FILE *out, const char *name, int width,
+                       const struct command *command);
+
+/* Prints `jobqd COMMAND: MESSAGE` to stderr, escaped (base/escape.h). Returns the exit
  * code for err. */
 int cli_fail(const struct cli *cli, const jobq_error *err);
 /* The same with an exit code of its own. */

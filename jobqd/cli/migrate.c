@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "jobqd/cli/query.h"
+#include "jobqd/cli/rights.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/sqltext.h"
 #include "jobqd/sql/embedded.h"
@@ -29,9 +30,11 @@
 #define AUTOVACUUM_GOES_MS 100 /* what was asked to leave has left by then */
 
 extern const char sql_migrate_lock[], sql_migrate_found[], sql_migrate_table[],
-    sql_migrate_read[], sql_migrate_note[], sql_migrate_forget[], sql_migrate_nodes[],
-    sql_migrate_jobs[], sql_migrate_rest[], sql_migrate_patience[], sql_migrate_holder[],
-    sql_migrate_cancel[];
+    sql_migrate_read[], sql_migrate_version[], sql_migrate_note[], sql_migrate_fill[],
+    sql_migrate_forget[], sql_migrate_nodes[], sql_migrate_jobs[], sql_migrate_rest[],
+    sql_migrate_patience[], sql_migrate_holder[], sql_migrate_cancel[],
+    sql_migrate_schema[], sql_migrate_roles[], sql_migrate_grant[], sql_migrate_begin[],
+    sql_migrate_become[];
 
 /* ---- The files ---- */
 
@@ -76,16 +79,38 @@ migrate_name(int version)
 
 /* ---- Where the schema stands ---- */
 
+struct things {
+    bool schema;
+    bool history; /* schema_version */
+    bool jobs;    /* a table of that name: ours, or that of another program */
+    int version;  /* of version(); MIGRATE_UNKNOWN: there is none */
+};
+
 static int
-found_things(PGconn *conn, const char *schema, bool *has_schema, bool *has_table,
-             jobq_error *err)
+find_things(PGconn *conn, const char *schema, struct things *out, jobq_error *err)
 {
     PGresult *result = NULL;
     int rc = query(conn, schema, sql_migrate_found, 0, NULL, &result, err);
     if (rc != 0)
         return rc;
-    *has_schema = *PQgetvalue(result, 0, 0) == 't';
-    *has_table = *PQgetvalue(result, 0, 1) == 't';
+    out->schema = *PQgetvalue(result, 0, 0) == 't';
+    out->history = *PQgetvalue(result, 0, 1) == 't';
+    out->jobs = *PQgetvalue(result, 0, 2) == 't';
+    out->version =
+        PQgetisnull(result, 0, 3) ? MIGRATE_UNKNOWN : atoi(PQgetvalue(result, 0, 3));
+    PQclear(result);
+    return 0;
+}
+
+/* A schema from before it had version(). */
+static int
+read_history(PGconn *conn, const char *schema, int *out, jobq_error *err)
+{
+    PGresult *result = NULL;
+    int rc = query(conn, schema, sql_migrate_read, 0, NULL, &result, err);
+    if (rc != 0)
+        return rc;
+    *out = atoi(PQgetvalue(result, 0, 0));
     PQclear(result);
     return 0;
 }
@@ -93,21 +118,34 @@ found_things(PGconn *conn, const char *schema, bool *has_schema, bool *has_table
 int
 migrate_version(PGconn *conn, const char *schema, int *out, jobq_error *err)
 {
-    bool has_schema = false, has_table = false;
-    PGresult *result = NULL;
-    int rc = found_things(conn, schema, &has_schema, &has_table, err);
-    if (rc != 0)
-        return rc;
-    if (!has_table) {
-        *out = 0;
-        return 0;
+    struct things found = {0};
+    int version = 0;
+    int rc = find_things(conn, schema, &found, err);
+    if (rc == 0 && found.jobs && found.version != MIGRATE_UNKNOWN)
+        version = found.version;
+    else if (rc == 0 && found.history)
+        rc = read_history(conn, schema, &version, err);
+    if (rc == 0 && version == 0 && found.history && found.jobs) {
+        *out = MIGRATE_UNKNOWN;
+        return jobq__error(
+            err, JOBQ_ESCHEMA,
+            "schema %s has jobq's tables, but nothing says of which version: there is no "
+            "function %s.version(), and %s.schema_version is empty, as after a dump of "
+            "the schema alone that was made before that function was there. Say which "
+            "version it was: INSERT INTO %s.schema_version VALUES (N, 'restored')",
+            schema, schema, schema, schema);
     }
-    rc = query(conn, schema, sql_migrate_read, 0, NULL, &result, err);
-    if (rc != 0)
-        return rc;
-    *out = atoi(PQgetvalue(result, 0, 0));
-    PQclear(result);
-    return 0;
+    if (rc == 0)
+        *out = version;
+    return rc;
+}
+
+static int
+refuse_missing(const char *schema, jobq_error *err)
+{
+    return jobq__error(err, JOBQ_ESCHEMA,
+                       "schema %s is missing in this database: run `jobqd migrate up`",
+                       schema);
 }
 
 static int
@@ -124,14 +162,18 @@ int
 migrate_check(PGconn *conn, const char *schema, int *found, jobq_error *err)
 {
     int version = 0;
-    int rc = migrate_version(conn, schema, &version, err);
+    int rc = rights_check_foreign(conn, schema, NULL, 0, err);
+    if (rc != 0) {
+        *found = MIGRATE_FOREIGN;
+        return rc;
+    }
+    rc = migrate_version(conn, schema, &version, err);
+    if (rc == 0 || rc == JOBQ_ESCHEMA)
+        *found = version;
     if (rc != 0)
         return rc;
-    *found = version;
     if (version == 0)
-        return jobq__error(
-            err, JOBQ_ESCHEMA,
-            "schema %s is missing in this database: run `jobqd migrate up`", schema);
+        return refuse_missing(schema, err);
     if (version < migrate_latest())
         return jobq__error(
             err, JOBQ_ESCHEMA,
@@ -150,7 +192,8 @@ struct patience {
     int64_t until_ms; /* by now_ms() */
     char pid[16];     /* "" for a prepared transaction */
     char holder[256];
-    bool leaves; /* it is an autovacuum, and we could ask it to */
+    bool leaves;    /* it is an autovacuum, and we could ask it to */
+    bool has_roles; /* those that we may make are committed: it is not said again */
 };
 
 static int64_t
@@ -269,19 +312,23 @@ wait_for_lock(PGconn *conn, const char *schema, int version, struct patience *pa
 /* ---- Steps ---- */
 
 /* BEGIN and the lock against other migrations, for which nobody else waits; then *version
- * is what nobody else changes until the transaction ends. */
+ * is what nobody else changes until the transaction ends. What is asked first is whether
+ * the schema is ours; grants: it will be, once the roles have their rights alone. */
 static int
-begin(PGconn *conn, const char *schema, const struct patience *patience, int *version,
-      jobq_error *err)
+begin(PGconn *conn, const char *schema, const struct patience *patience, bool grants,
+      int *version, jobq_error *err)
 {
     /* With a stricter isolation as the database's default we would look with a snapshot
      * from before the wait. */
-    int rc = query(conn, schema, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0,
-                   NULL, NULL, err);
+    int rc = query_begin(conn, "ISOLATION LEVEL READ COMMITTED READ WRITE", err);
+    if (rc == 0)
+        rc = query(conn, schema, sql_migrate_begin, 0, NULL, NULL, err);
     if (rc == 0)
         rc = set_lock_timeout(conn, schema, patience->until_ms - now_ms(), err);
     if (rc == 0)
         rc = query(conn, schema, sql_migrate_lock, 1, &schema, NULL, err);
+    if (rc == 0)
+        rc = rights_check_schema(conn, schema, grants, err);
     if (rc == 0)
         rc = migrate_version(conn, schema, version, err);
     if (rc == 0)
@@ -309,15 +356,15 @@ end(PGconn *conn, const char *schema, int rc, jobq_error *err)
     return rc;
 }
 
-/* The schema and its table of versions, before the first migration. */
+/* The schema and its history of steps, before the first migration. */
 static int
 prepare(PGconn *conn, const char *schema, jobq_error *err)
 {
-    bool has_schema = false, has_table = false;
-    int rc = found_things(conn, schema, &has_schema, &has_table, err);
-    if (rc == 0 && !has_schema)
+    struct things found = {0};
+    int rc = find_things(conn, schema, &found, err);
+    if (rc == 0 && !found.schema)
         rc = query(conn, schema, "CREATE SCHEMA @schema@", 0, NULL, NULL, err);
-    if (rc == 0 && !has_table)
+    if (rc == 0 && !found.history)
         rc = query(conn, schema, sql_migrate_table, 0, NULL, NULL, err);
     return rc;
 }
@@ -341,35 +388,95 @@ run_file(PGconn *conn, const char *schema, int version, const char *ending,
 }
 
 static int
-note(PGconn *conn, const char *schema, const char *sql, int n, int version,
-     jobq_error *err)
+note(PGconn *conn, const char *schema, const char *sql, int version, jobq_error *err)
 {
     char number[16];
     snprintf(number, sizeof number, "%d", version);
     const char *params[] = {number, migrate_name(version)};
-    return query(conn, schema, sql, n, params, NULL, err);
+    return query(conn, schema, sql, 2, params, NULL, err);
 }
 
-/* One try of the next step up, in one transaction. *version is the step's, also when it
- * failed; 0: there is none, or it is not known yet. */
+/* The text of version() that says this number, in memory that the caller frees. */
+static int
+version_text(int version, char **out, jobq_error *err)
+{
+    *out = sqltext_number(sql_migrate_version, "@version@", version);
+    return *out != NULL ? 0 : jobq__error(err, JOBQ_ENOMEM, "out of memory");
+}
+
+static int
+forget_above(PGconn *conn, const char *schema, int version, jobq_error *err)
+{
+    char number[16];
+    snprintf(number, sizeof number, "%d", version);
+    const char *params[] = {number};
+    return query(conn, schema, sql_migrate_forget, 1, params, NULL, err);
+}
+
+/* What is true of a schema of this version, however it came to it: version() says so,
+ * schema_version has a row for each step up to it, none for a later one, and the roles
+ * have their rights. In the step's own transaction, so that what it made was never to be
+ * called by everybody. */
+static int
+complete(PGconn *conn, const char *schema, int version, jobq_error *err)
+{
+    char *text = NULL;
+    int rc = version_text(version, &text, err);
+    if (rc == 0)
+        rc = query(conn, schema, text, 0, NULL, NULL, err);
+    free(text);
+    if (rc == 0)
+        rc = forget_above(conn, schema, version, err);
+    for (int step = 1; rc == 0 && step <= version; step++)
+        rc = note(conn, schema, sql_migrate_fill, step, err);
+    return rc != 0 ? rc : rights_grant(conn, schema, err);
+}
+
+/* One try of the next step up, in one transaction; with none left, what is missing beside
+ * the steps is made good. *version is the step's, also when it failed; 0: there is none,
+ * or it is not known yet. */
 static int
 step_up(PGconn *conn, const char *schema, int to, const struct patience *patience,
         int *version, jobq_error *err)
 {
     int found = 0;
     *version = 0;
-    int rc = begin(conn, schema, patience, &found, err);
+    int rc = begin(conn, schema, patience, false, &found, err);
     if (rc == 0 && found > migrate_latest())
         rc = refuse_newer(schema, found, err);
-    if (rc != 0 || found >= to)
-        return end(conn, schema, rc, err);
-    *version = found + 1;
-    rc = prepare(conn, schema, err);
     if (rc == 0)
+        rc = rights_check_bound(conn, schema, err);
+    if (rc == 0 && !patience->has_roles)
+        rc = rights_make_roles(conn, schema, err);
+    if (rc == 0)
+        rc = rights_become_owner(conn, schema, err);
+    if (rc == 0)
+        rc = prepare(conn, schema, err);
+    if (rc == 0 && found < to) {
+        *version = found + 1;
         rc = run_file(conn, schema, *version, ".up.sql", err);
+        if (rc == 0)
+            rc = note(conn, schema, sql_migrate_note, *version, err);
+    }
     if (rc == 0)
-        rc = note(conn, schema, sql_migrate_note, 2, *version, err);
+        rc = complete(conn, schema, *version > 0 ? *version : found, err);
     return end(conn, schema, rc, err);
+}
+
+/* jobq's args and results are UTF-8, whatever the database holds: in SQL_ASCII or LATIN1
+ * a job would fail, or its end, by the letters in it. */
+static int
+refuse_encoding(PGconn *conn, jobq_error *err)
+{
+    const char *encoding = PQparameterStatus(conn, "server_encoding");
+    if (encoding == NULL || strcmp(encoding, "UTF8") == 0)
+        return 0;
+    return jobq__error(
+        err, JOBQ_ESCHEMA,
+        "the database's encoding is %s, and jobq needs UTF8: make another "
+        "database (CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'), "
+        "and move what is in this one there",
+        encoding);
 }
 
 int
@@ -384,8 +491,11 @@ migrate_apply(PGconn *conn, const char *schema, int to, int64_t lock_wait_ms,
     if (to < 1 || to > migrate_latest())
         return jobq__error(err, JOBQ_EINVAL, "there is no version %d: 1 to %d are known",
                            to, migrate_latest());
+    if (refuse_encoding(conn, &why) != 0)
+        return fail_with(err, &why);
     for (;;) {
         int rc = step_up(conn, schema, to, &patience, &version, &why);
+        patience.has_roles = patience.has_roles || rc == 0;
         if (rc == 0 && version == 0)
             return 0;
         if (rc == 0 && report != NULL)
@@ -425,20 +535,22 @@ refuse_in_use(PGconn *conn, const char *schema, int to, jobq_error *err)
     return 0;
 }
 
-/* After the last step: nothing of ours is left, and what is the user's stays. */
+/* After the last step: nothing of ours is left. What is the user's stays, and the schema
+ * with it; so it does where we could not make it again. */
 static int
 drop_rest(PGconn *conn, const char *schema, jobq_error *err)
 {
     PGresult *result = NULL;
-    int rc =
-        query(conn, schema, "DROP TABLE @schema@.schema_version", 0, NULL, NULL, err);
+    int rc = query(conn, schema,
+                   "DROP TABLE @schema@.schema_version; DROP FUNCTION @schema@.version()",
+                   0, NULL, NULL, err);
     if (rc == 0)
         rc = query(conn, schema, sql_migrate_rest, 0, NULL, &result, err);
     if (rc != 0)
         return rc;
-    bool left = *PQgetvalue(result, 0, 0) == 't';
+    bool stays = *PQgetvalue(result, 0, 0) == 't';
     PQclear(result);
-    return left ? 0 : query(conn, schema, "DROP SCHEMA @schema@", 0, NULL, NULL, err);
+    return stays ? 0 : query(conn, schema, "DROP SCHEMA @schema@", 0, NULL, NULL, err);
 }
 
 /* One try of the next step down. *to, when it is -1, becomes the version that it shall
@@ -449,7 +561,7 @@ step_down(PGconn *conn, const char *schema, int *to, bool force,
 {
     int found = 0;
     *version = 0;
-    int rc = begin(conn, schema, patience, &found, err);
+    int rc = begin(conn, schema, patience, false, &found, err);
     if (rc == 0 && found > migrate_latest())
         rc = refuse_newer(schema, found, err);
     if (rc == 0 && *to < 0)
@@ -463,9 +575,11 @@ step_down(PGconn *conn, const char *schema, int *to, bool force,
     if (!force)
         rc = refuse_in_use(conn, schema, *to, err);
     if (rc == 0)
+        rc = rights_become_owner(conn, schema, err);
+    if (rc == 0)
         rc = run_file(conn, schema, found, ".down.sql", err);
     if (rc == 0)
-        rc = note(conn, schema, sql_migrate_forget, 1, found, err);
+        rc = complete(conn, schema, found - 1, err);
     if (rc == 0 && found == 1)
         rc = drop_rest(conn, schema, err);
     return end(conn, schema, rc, err);
@@ -485,6 +599,51 @@ migrate_revert(PGconn *conn, const char *schema, int to, bool force, int64_t loc
         if (rc == 0 && report != NULL)
             report(data, version, migrate_name(version), false);
         if (rc != 0 && !wait_for_lock(conn, schema, version, &patience, &why))
+            return fail_with(err, &why);
+    }
+}
+
+/* ---- Rights ---- */
+
+static int
+grant_once(PGconn *conn, const char *schema, const struct patience *patience,
+           PGresult **before, PGresult **after, jobq_error *err)
+{
+    int found = 0;
+    int rc = begin(conn, schema, patience, true, &found, err);
+    if (rc == 0 && found == 0)
+        rc = refuse_missing(schema, err);
+    if (rc == 0 && found > migrate_latest())
+        rc = refuse_newer(schema, found, err);
+    if (rc == 0)
+        rc = rights_make_roles(conn, schema, err);
+    if (rc == 0)
+        rc = rights_become_owner(conn, schema, err);
+    if (rc == 0)
+        rc = rights_wrong(conn, schema, before, err);
+    if (rc == 0)
+        rc = rights_grant(conn, schema, err);
+    if (rc == 0)
+        rc = rights_wrong(conn, schema, after, err);
+    return end(conn, schema, rc, err);
+}
+
+int
+migrate_grant(PGconn *conn, const char *schema, int64_t lock_wait_ms, PGresult **before,
+              PGresult **after, jobq_error *err)
+{
+    struct patience patience = new_patience(lock_wait_ms);
+    for (;;) {
+        jobq_error why = {0};
+        PGresult *found = NULL, *left = NULL;
+        if (grant_once(conn, schema, &patience, &found, &left, &why) == 0) {
+            *before = found; /* the caller's, like the other */
+            *after = left;
+            return 0;
+        }
+        PQclear(found);
+        PQclear(left);
+        if (!wait_for_lock(conn, schema, 0, &patience, &why))
             return fail_with(err, &why);
     }
 }
@@ -526,9 +685,16 @@ migrate_print(FILE *out, const char *schema, int from, int to, jobq_error *err)
     if (to < 1 || to > migrate_latest())
         return jobq__error(err, JOBQ_EINVAL, "there is no version %d: 1 to %d are known",
                            to, migrate_latest());
-    int rc = print_sql(out, schema, "\\set ON_ERROR_STOP on\nBEGIN", err);
+    char *version_sql = NULL;
+    int rc = print_sql(out, schema, "\\set ON_ERROR_STOP on\nBEGIN READ WRITE", err);
+    if (rc == 0)
+        rc = print_sql(out, schema, sql_migrate_begin, err);
     if (rc == 0 && from == 0)
-        rc = print_sql(out, schema, "CREATE SCHEMA IF NOT EXISTS @schema@", err);
+        rc = print_sql(out, schema, sql_migrate_schema, err);
+    if (rc == 0)
+        rc = print_sql(out, schema, sql_migrate_roles, err);
+    if (rc == 0)
+        rc = print_sql(out, schema, sql_migrate_become, err);
     if (rc == 0 && from == 0)
         rc = print_sql(out, schema, sql_migrate_table, err);
     for (int version = from + 1; rc == 0 && version <= to; version++) {
@@ -540,5 +706,12 @@ migrate_print(FILE *out, const char *schema, int from, int to, jobq_error *err)
                     "'%s');\n\n",
                     schema, version, migrate_name(version));
     }
+    if (rc == 0)
+        rc = version_text(to, &version_sql, err);
+    if (rc == 0)
+        rc = print_sql(out, schema, version_sql, err);
+    free(version_sql);
+    if (rc == 0)
+        rc = print_sql(out, schema, sql_migrate_grant, err);
     return rc != 0 ? rc : print_sql(out, schema, "COMMIT", err);
 }

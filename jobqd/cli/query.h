@@ -19,12 +19,18 @@ int query_check_conninfo(const char *label, const char *conninfo, jobq_error *er
 
 /* Runs sql (with @schema@ and @channel@) with n text parameters (NULL: SQL null). *out,
  * if not NULL, is the caller's to PQclear. Without parameters sql may hold several
- * statements; then the last one's result counts.
+ * statements; then the last one's result counts. Names are looked up in pg_catalog only,
+ * on each connection of query_connect's. So BEGIN is query_begin's, COMMIT and ROLLBACK
+ * are statements like others; behind a pooler what stands in no transaction is one.
  *
  * JOBQ_ECONN: the connection is gone. JOBQ_EINVAL, JOBQ_ENOTFOUND, JOBQ_ESTATE: as jobq's
  * functions say by SQLSTATE. JOBQ_EDB: any other error; sqlstate is set and the message
  * is the server's. */
 int query(PGconn *conn, const char *schema, const char *sql, int n,
           const char *const *params, PGresult **out, jobq_error *err);
+
+/* BEGIN with its modes ("READ ONLY", "": the database's), and what transaction_setup.sql
+ * sets in it. */
+int query_begin(PGconn *conn, const char *modes, jobq_error *err);
 
 #endif

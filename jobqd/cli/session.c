@@ -1,14 +1,16 @@
 /* session.c: see session.h. */
 #include "jobqd/cli/session.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/query.h"
+#include "jobqd/cli/rights.h"
 #include "jobqd/base/log.h"
-#include "jobqd/service/launch.h"
+#include "libjobq/error.h"
 
 int
 session_read(struct config **out, const struct cli *cli, jobq_error *err)
@@ -24,20 +26,33 @@ session_read(struct config **out, const struct cli *cli, jobq_error *err)
     return rc;
 }
 
-int
-session_read_queues(struct config **out, const struct cli *cli, jobq_error *err)
+/* log_first: what is no error is logged, and in the way that the configuration says. */
+static int
+read_queues(struct config **out, const struct cli *cli, enum launch_use use,
+            bool log_first, jobq_error *err)
 {
     struct config *config = NULL;
     int rc = session_read(&config, cli, err);
+    if (rc == 0 && log_first)
+        log_setup(&config->log);
+    if (rc == 0 && config->replaced != NULL)
+        rc = jobq__error(err, JOBQ_EINVAL, "%s", config->replaced);
     if (rc == 0)
         rc = config_check_zones(config, err);
     if (rc == 0)
-        rc = launch_check(config, err);
+        rc = launch_check(config, use, err);
     if (rc == 0)
         *out = config; /* the caller's */
     else
         config_free(config);
     return rc;
+}
+
+int
+session_read_queues(struct config **out, const struct cli *cli, enum launch_use use,
+                    jobq_error *err)
+{
+    return read_queues(out, cli, use, false, err);
 }
 
 static int
@@ -61,10 +76,10 @@ session_load(struct config **out, const struct cli *cli)
 }
 
 int
-session_load_queues(struct config **out, const struct cli *cli)
+session_load_queues(struct config **out, const struct cli *cli, enum launch_use use)
 {
     jobq_error err = {0};
-    int rc = session_read_queues(out, cli, &err);
+    int rc = read_queues(out, cli, use, use == LAUNCH_STARTS, &err);
     return tell(cli, rc, &err);
 }
 
@@ -79,6 +94,8 @@ connect_session(struct session *session, enum session_need need, jobq_error *err
                                       err);
     if (rc == 0)
         rc = query_connect(conninfo, &session->conn, err);
+    if (rc == 0 && need == SESSION_NO_FOREIGN_SCHEMA)
+        return rights_check_foreign(session->conn, config->schema, NULL, 0, err);
     if (rc != 0 || need == SESSION_ANY_SCHEMA)
         return rc;
     rc = migrate_check(session->conn, config->schema, &found, err);

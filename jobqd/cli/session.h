@@ -10,10 +10,12 @@
 #include "jobqd/cli/cli.h"
 #include "jobqd/embedded/postgres.h"
 #include "jobqd/base/config.h"
+#include "jobqd/service/launch.h"
 
 enum session_need {
-    SESSION_ANY_SCHEMA, /* whatever is there, even nothing: for migrate */
-    SESSION_OUR_SCHEMA  /* the version that this jobqd knows */
+    SESSION_ANY_SCHEMA,        /* whatever is there, even nothing: for migrate */
+    SESSION_NO_FOREIGN_SCHEMA, /* any version, even none, but not another's */
+    SESSION_OUR_SCHEMA         /* the version that this jobqd knows */
 };
 
 struct session {
@@ -27,10 +29,12 @@ int session_read(struct config **out, const struct cli *cli, jobq_error *err);
 /* The same for whoever is to start the queues' programs: what they are to be confined to
  * is tried out, which waits for a short-lived child process a queue; and the crons' time
  * zones are looked for. */
-int session_read_queues(struct config **out, const struct cli *cli, jobq_error *err);
+int session_read_queues(struct config **out, const struct cli *cli, enum launch_use use,
+                        jobq_error *err);
 /* The same for a command. Both return 0 or, having told on stderr, the exit code. */
 int session_load(struct config **out, const struct cli *cli);
-int session_load_queues(struct config **out, const struct cli *cli);
+/* To start them it sets the log up, too. */
+int session_load_queues(struct config **out, const struct cli *cli, enum launch_use use);
 /* An embedded database that has no schema yet gets it: it is ours alone. session_close
  * also after a failure. */
 int session_open(struct session *session, const struct cli *cli, enum session_need need);

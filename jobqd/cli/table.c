@@ -4,6 +4,9 @@
 #include <ctype.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
+
+#include "jobqd/base/escape.h"
 
 #define MAX_COLUMNS 32
 
@@ -14,46 +17,35 @@ is_number(Oid type)
     return type == 20 || type == 21 || type == 23 || type == 1700;
 }
 
-/* One byte as it is shown, into text; returns how many columns it takes on the screen. */
-static int
-show(unsigned char c, char text[5])
-{
-    if (c == '\n' || c == '\t' || c == '\r') {
-        snprintf(text, 5, "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : 'r');
-        return 2;
-    }
-    if (c < 0x20 || c == 0x7f) {
-        snprintf(text, 5, "\\x%02x", c);
-        return 4;
-    }
-    snprintf(text, 5, "%c", c);
-    return (c & 0xc0) == 0x80
-               ? 0
-               : 1; /* the rest of a UTF-8 character takes no column of its own */
-}
-
+/* How many columns it takes on the screen. */
 static int
 width_of(const char *text)
 {
-    char shown[5];
+    struct jobq__buf shown = {0};
     int width = 0;
-    for (; *text != '\0'; text++)
-        width += show((unsigned char)*text, shown);
+    escape_put(&shown, text, strlen(text));
+    /* The rest of a UTF-8 character takes no column of its own. */
+    for (size_t i = 0; i < shown.len; i++)
+        width += ((unsigned char)shown.data[i] & 0xc0) != 0x80;
+    jobq__buf_clear(&shown);
     return width;
 }
 
 void
 table_print_value(FILE *out, const char *text, const char *indent)
 {
-    char shown[5];
-    for (; *text != '\0'; text++) {
-        if (*text == '\n' && indent != NULL) {
-            fprintf(out, "\n%s", text[1] != '\0' ? indent : "");
-            continue;
-        }
-        show((unsigned char)*text, shown);
-        fputs(shown, out);
+    struct jobq__buf shown = {0};
+    while (indent != NULL && strchr(text, '\n') != NULL) {
+        size_t len = strcspn(text, "\n");
+        escape_put(&shown, text, len);
+        text += len + 1;
+        jobq__buf_addc(&shown, '\n');
+        jobq__buf_adds(&shown, *text != '\0' ? indent : "");
     }
+    escape_put(&shown, text, strlen(text));
+    const char *shown_text = jobq__buf_cstr(&shown);
+    fputs(shown_text != NULL ? shown_text : "(out of memory)", out);
+    jobq__buf_clear(&shown);
 }
 
 static void
@@ -122,7 +114,9 @@ void
 table_print_json(FILE *out, const PGresult *result, int column)
 {
     fputc('[', out);
-    for (int row = 0; row < PQntuples(result); row++)
-        fprintf(out, "%s%s", row > 0 ? ",\n" : "\n", PQgetvalue(result, row, column));
+    for (int row = 0; row < PQntuples(result); row++) {
+        fputs(row > 0 ? ",\n" : "\n", out);
+        escape_print_json(out, PQgetvalue(result, row, column));
+    }
     fputs(PQntuples(result) > 0 ? "\n]" : "]", out);
 }

@@ -1,6 +1,7 @@
 /* cmd_config.c: `config`, and `version`: what jobqd was told, and what it is. Neither
  * needs a database. */
 #include <libpq-fe.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,24 +10,53 @@
 #include "jobqd/commands/commands.h"
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/session.h"
+#include "jobqd/cli/trust.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/base/options.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
+
+/* For people a finding goes to stderr at once; for programs all are members of the
+ * answer. */
+struct warnings {
+    bool json;
+    struct jobq__buf list; /* their texts as JSON strings, with commas */
+};
+
+static void
+warn(void *data, const char *what, const char *remedy)
+{
+    struct warnings *warnings = data;
+    char text[2 * PATH_MAX];
+    snprintf(text, sizeof text, "%s; %s", what, remedy);
+    if (warnings->json) {
+        jobq__buf_adds(&warnings->list, warnings->list.len > 0 ? "," : "");
+        escape_put_json_string(&warnings->list, text, strlen(text));
+        return;
+    }
+    fputs("jobqd config: warning: ", stderr);
+    escape_print(stderr, text);
+    fputc('\n', stderr);
+}
 
 static void
 say_checked(const struct config *config, bool json)
 {
     const char *file = config->file != NULL ? config->file : "no file";
-    if (json)
-        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu}\n", config->n_queues,
-               config->n_crons);
-    else if (config->n_crons == 0)
-        printf("%s: ok, %zu queue%s\n", file, config->n_queues,
-               config->n_queues == 1 ? "" : "s");
-    else
-        printf("%s: ok, %zu queue%s, %zu cron%s\n", file, config->n_queues,
-               config->n_queues == 1 ? "" : "s", config->n_crons,
-               config->n_crons == 1 ? "" : "s");
+    struct warnings warnings = {.json = json};
+    trust_look(config, warn, &warnings);
+    if (json) {
+        const char *list = jobq__buf_cstr(&warnings.list);
+        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu,\"warnings\":[%s]}\n",
+               config->n_queues, config->n_crons, list ? list : "");
+        jobq__buf_clear(&warnings.list);
+        return;
+    }
+    escape_print(stdout, file);
+    printf(": ok, %zu queue%s", config->n_queues, config->n_queues == 1 ? "" : "s");
+    if (config->n_crons > 0)
+        printf(", %zu cron%s", config->n_crons, config->n_crons == 1 ? "" : "s");
+    putchar('\n');
 }
 
 /* The man page's tables of options: jobqd.1.scd is made complete by them at build time.
@@ -63,31 +93,35 @@ run_config(struct cli *cli)
         return cli_fail_as(cli, EX_USAGE, &err);
     }
     bool check = strcmp(what, "check") == 0;
-    int code = check ? session_load_queues(&config, cli) : session_load(&config, cli);
+    int code = check ? session_load_queues(&config, cli, LAUNCH_JUDGES)
+                     : session_load(&config, cli);
     if (code != EX_OK)
         return code;
     if (check)
         say_checked(config, cli->json);
-    else if (cli->json)
-        config_print_json(config);
     else
-        config_print(config);
+        config_print(config, cli->json, cli_has(cli, "show-secrets"));
     config_free(config);
     return EX_OK;
 }
 
+static const struct cli_option config_options[] = {
+    {"show-secrets", NULL, "print: show the values that are hidden otherwise"}, {0}};
+
 const struct command command_config = {
     .name = "config",
     .args = "[check|print|man]",
-    .summary =
-        "Checks the configuration, or prints what file, environment and flags add up to",
-    .details = "check (the default) says what is wrong, or ok; it also tries whether "
-               "each queue's "
-               "user, limits and folder are\nto be had by whoever runs it. print shows "
-               "every option "
-               "as an INI file, with the\n"
-               "password of the database hidden. man prints the options as the man page "
-               "has them.\n",
+    .summary = "Check the configuration, or print what file, environment and flags add "
+               "up to",
+    .details =
+        "check (the default) says what is wrong, or ok. It also tries whether each "
+        "queue's user, limits and folder can be had by whoever runs it, and warns of "
+        "what is allowed but is seldom meant. print shows every option as an INI file, "
+        "with **** for passwords and the values of env. man prints the options as the "
+        "man page has them.",
+    .examples = "jobqd config check -c jobqd.conf\n"
+                "jobqd config print --json",
+    .options = config_options,
     .flags = CLI_ALL_FLAGS,
     .json = true,
     .max_args = 1,
@@ -110,7 +144,6 @@ run_version(struct cli *cli)
 const struct command command_version = {
     .name = "version",
     .args = "",
-    .summary = "Prints the versions of the program, the schema "
-               "and the worker protocol",
+    .summary = "Print the versions of program, schema and worker protocol",
     .json = true,
     .run = run_version};

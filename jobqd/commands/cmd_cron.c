@@ -7,11 +7,14 @@
 #include <sysexits.h>
 #include <time.h>
 
+#include "jobqd/base/escape.h"
 #include "jobqd/base/timezone.h"
+#include "jobqd/base/wrap.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
 #include "jobqd/commands/commands.h"
 #include "jobqd/pure/cron.h"
+#include "jobqd/pure/nearest.h"
 #include "jobqd/pure/rfc3339.h"
 #include "libjobq/backoff.h"
 #include "libjobq/buf.h"
@@ -107,11 +110,13 @@ static const struct cli_option next_options[] = {
 static const struct command cron_next_command = {
     .name = "cron next",
     .args = "EXPR",
-    .summary = "Prints the next times at which a schedule comes, a line each",
+    .summary = "Print the next times of a schedule, one a line",
     .details =
         "EXPR is five fields (minute, hour, day of month, month, day of week), a "
-        "nickname such as @hourly, or\n@every TIME. It needs no database: time zones "
-        "are this host's.\n",
+        "nickname such as @hourly, or @every TIME. No database is needed: time zones "
+        "are this host's.",
+    .examples = "jobqd cron next '30 2 * * mon-fri' --timezone Europe/Stockholm\n"
+                "jobqd cron next @hourly --from 2026-11-22T10:11:12Z -n 3",
     .options = next_options,
     .json = true,
     .min_args = 1,
@@ -152,9 +157,11 @@ run_list(struct cli *cli)
 static const struct command cron_list_command = {
     .name = "cron list",
     .args = "",
-    .summary = "Lists the crons of the database: when each comes next, came last, and "
-               "what is wrong with it",
-    .details = "Times are in UTC.\n",
+    .summary = "List the crons: when each comes next, came last, and what is wrong "
+               "with it",
+    .details = "NEXT is in the cron's own time zone, LAST in UTC.",
+    .examples = "jobqd cron list\n"
+                "jobqd cron list --json",
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
     .run = run_list};
@@ -174,6 +181,9 @@ enum {
     P_META,
     P_TAGS,
     P_TIMEOUT,
+    P_OVERLAP,
+    P_EXPIRES,
+    P_UNIQUE_BY,
     N_PARAMS
 };
 
@@ -190,28 +200,35 @@ static const char *const set_names[N_PARAMS] = {
     [P_TAGS] = "tags",
     [P_TIMEOUT] = "timeout",
     [P_MAX_ATTEMPTS] = "max-attempts",
+    [P_OVERLAP] = "overlap",
+    [P_EXPIRES] = "expires",
+    [P_UNIQUE_BY] = "unique-by",
 };
 
 struct set_params {
     const char *values[N_PARAMS];
     char timeout[32];
+    char expires[32];
 };
 
+/* A duration, as the database takes it: milliseconds, at most `most`. */
 static int
-read_timeout(struct set_params *params, const char *text, jobq_error *err)
+read_duration(struct set_params *params, int param, char out[32], int64_t most,
+              const char *allowed, jobq_error *err)
 {
     jobq_error why = {0};
     int64_t ms = 0;
+    const char *text = params->values[param];
     if (text == NULL)
         return 0;
     int rc = jobq__duration_parse(text, &ms, &why);
     if (rc != 0)
-        return jobq__error(err, rc, "--timeout: %s", why.message);
-    if (ms < 1 || ms > INT32_MAX)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "--timeout: \"%s\" is not allowed: 1ms to 24d", text);
-    snprintf(params->timeout, sizeof params->timeout, "%lld", (long long)ms);
-    params->values[P_TIMEOUT] = params->timeout;
+        return jobq__error(err, rc, "--%s: %s", set_names[param], why.message);
+    if (ms < 1 || ms > most)
+        return jobq__error(err, JOBQ_EINVAL, "--%s: \"%s\" is not allowed: %s",
+                           set_names[param], text, allowed);
+    snprintf(out, 32, "%lld", (long long)ms);
+    params->values[param] = out;
     return 0;
 }
 
@@ -234,16 +251,25 @@ read_set(struct set_params *params, const struct cli *cli, jobq_error *err)
     int rc = cron_parse(params->values[P_SCHEDULE], &cron, &why);
     if (rc != 0)
         return jobq__error(err, rc, "--schedule: %s", why.message);
-    const char *args = params->values[P_ARGS], *meta = params->values[P_META];
+    const char *args = params->values[P_ARGS], *meta = params->values[P_META],
+               *unique_by = params->values[P_UNIQUE_BY];
     if (args != NULL)
         rc = jobq__json_check_object(args, strlen(args), "--args", err);
     if (rc == 0 && meta != NULL)
         rc = jobq__json_check_object(meta, strlen(meta), "--meta", err);
+    if (rc == 0 && unique_by != NULL)
+        rc = jobq__json_check_object(unique_by, strlen(unique_by), "--unique-by", err);
     if (rc == 0)
         rc = cli_get_int(cli, "priority", 0, 9, &number, err);
     if (rc == 0)
         rc = cli_get_int(cli, "max-attempts", 1, 1000, &number, err);
-    return rc != 0 ? rc : read_timeout(params, params->values[P_TIMEOUT], err);
+    if (rc == 0)
+        rc = read_duration(params, P_TIMEOUT, params->timeout, INT32_MAX, "1ms to 24d",
+                           err);
+    if (rc == 0)
+        rc = read_duration(params, P_EXPIRES, params->expires,
+                           INT64_C(3650) * 24 * 3600 * 1000, "1ms to 3650d", err);
+    return rc;
 }
 
 static int
@@ -276,7 +302,17 @@ static const struct cli_option set_options[] = {
      "(default: UTC)"},
     {"queue", "QUEUE", "their queue (default: default)"},
     {"priority", "N", "0 first ... 9 last (default: 0)"},
-    {"max-attempts", "N", "tries until one is discarded (1 to 1000; default: 20)"},
+    {"max-attempts", "N",
+     "attempts until one is discarded (1 to 1000; default: the queue's, else 20)"},
+    {"overlap", "WORD",
+     "while a job of this cron is live: allow another, skip the slot, or wait: at most "
+     "one waits until the running one has ended (default: allow)"},
+    {"expires", "TIME",
+     "cancel a job that has not started this long after it was enqueued"},
+    {"unique-by", "JSON",
+     "enqueue no job while another is in its way by these rules ({}: same kind, queue "
+     "and "
+     "args)"},
     {"missed", "WORD",
      "what comes of slots that nobody was there for: skip, once (the "
      "newest of them) or all (default: once)"},
@@ -288,9 +324,12 @@ static const struct cli_option set_options[] = {
 static const struct command cron_set_command = {
     .name = "cron set",
     .args = "NAME",
-    .summary = "Adds a cron to the database, or changes the one of that name",
-    .details = "What is not given gets its default, also when there is one of that name "
-               "already; but one that\nis paused stays so.\n",
+    .summary = "Add a cron to the database, or change the one of that name",
+    .details =
+        "An option that is not given gets its default, also where a cron of that name "
+        "exists; but a paused one stays paused.",
+    .examples = "jobqd cron set nightly --schedule '0 3 * * *' --kind report\n"
+                "jobqd cron set sync --schedule '@every 1m' --kind sync --overlap skip",
     .options = set_options,
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
@@ -381,7 +420,8 @@ run_run(struct cli *cli)
 static const struct command cron_pause_command = {
     .name = "cron pause",
     .args = "NAME...",
-    .summary = "Has crons enqueue nothing until they are resumed",
+    .summary = "Stop crons from enqueuing jobs until they are resumed",
+    .examples = "jobqd cron pause nightly",
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
     .max_args = -1,
@@ -390,8 +430,9 @@ static const struct command cron_pause_command = {
 static const struct command cron_resume_command = {
     .name = "cron resume",
     .args = "NAME...",
-    .summary = "Has paused crons go on, with the next slot from now",
-    .details = "What came while they were paused does not count as missed.\n",
+    .summary = "Let paused crons go on, with their next slot from now",
+    .details = "Slots that came while they were paused do not count as missed.",
+    .examples = "jobqd cron resume nightly",
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
     .max_args = -1,
@@ -400,10 +441,12 @@ static const struct command cron_resume_command = {
 static const struct command cron_delete_command = {
     .name = "cron delete",
     .args = "NAME...",
-    .summary = "Deletes crons; the jobs that they have enqueued stay",
-    .details = "One that a [cron NAME] section of a node's configuration has comes back "
-               "when that node starts,\nreads its configuration or connects again: pause "
-               "it, or take the section away.\n",
+    .summary = "Delete crons; the jobs that they have enqueued stay",
+    .details =
+        "A cron that stands in a [cron NAME] section of a node's configuration comes "
+        "back when that node starts, reads its configuration or connects again: pause "
+        "it, or take the section away.",
+    .examples = "jobqd cron delete nightly",
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
     .max_args = -1,
@@ -412,7 +455,11 @@ static const struct command cron_delete_command = {
 static const struct command cron_run_command = {
     .name = "cron run",
     .args = "NAME...",
-    .summary = "Enqueues the jobs of crons now, beside their schedules, paused or not",
+    .summary = "Enqueue the jobs of crons now, beside their schedules",
+    .details =
+        "A paused cron does it, too. Where overlap or unique_by of the cron does not "
+        "allow another job, this is an error that names the job in the way.",
+    .examples = "jobqd cron run nightly",
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
     .min_args = 1,
@@ -436,27 +483,34 @@ short_name(const struct command *part)
 static int
 print_help(void)
 {
-    printf("usage: jobqd cron [list|next|set|pause|resume|delete|run] "
-           "[OPTION]...\n\n%s.\n\n",
-           command_cron.summary);
+    printf("usage: jobqd cron [list|next|set|pause|resume|delete|run] [OPTION]...\n\n");
+    wrap_print(stdout, command_cron.summary, 0, 0);
+    putchar('\n');
     for (size_t i = 0; i < N_PARTS; i++)
-        printf("  %-6s  %s\n", short_name(parts[i]), parts[i]->summary);
-    printf(
-        "\nWithout one of these: list. `jobqd cron next --help` and so on show what each "
-        "takes.\n");
+        cli_print_summary(stdout, short_name(parts[i]), 6, parts[i]);
+    printf("\nWithout one of these: list. `jobqd help cron next` says what next takes."
+           "\n");
     return EX_OK;
 }
 
 static int
 refuse(const char *name)
 {
-    fprintf(stderr, "jobqd cron: \"%s\" is not allowed: ", name);
-    for (size_t i = 0; i < N_PARTS; i++)
+    struct nearest nearest;
+    nearest_begin(&nearest, name);
+    fputs("jobqd cron: \"", stderr);
+    escape_print(stderr, name);
+    fputs("\" is not allowed: ", stderr);
+    for (size_t i = 0; i < N_PARTS; i++) {
+        nearest_offer(&nearest, short_name(parts[i]));
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
                                   : " or ",
                 short_name(parts[i]));
+    }
+    if (nearest.best != NULL)
+        fprintf(stderr, "; did you mean %s?", nearest.best);
     fputs(" (jobqd cron --help)\n", stderr);
     return EX_USAGE;
 }
@@ -479,5 +533,5 @@ cmd_cron(int argc, char **argv)
 const struct command command_cron = {
     .name = "cron",
     .args = "[list|next|set|pause|resume|delete|run]",
-    .summary = "Periodic jobs: lists and steers them; says when a schedule comes next",
+    .summary = "List and change periodic jobs; print when a schedule comes next",
     .parts = cmd_cron};

@@ -29,15 +29,15 @@ static const struct cli_option options[] = {
 const struct command command_doctor = {
     .name = "doctor",
     .args = "",
-    .summary = "Says what is wrong here, and what to do about it",
+    .summary = "Find what is wrong, and say how to mend it",
     .details =
-        "A line a finding: ok, warn (jobs are run, but worse) or fail (they are not, or "
-        "may be lost), then\n"
-        "the check, what was found, and after -> what to do. With -c also the queues' "
-        "programs are tried.\n"
-        "It changes nothing. The exit code is 0 unless something fails. A role without "
-        "pg_monitor is told\n"
-        "what it could not see.\n",
+        "A line a finding: ok, warn (jobs run, but worse) or fail (they do not run, or "
+        "may be lost), then the check, what was found, and after -> the remedy. With "
+        "-c it also tries the queues' programs. It changes nothing. The exit code is 0 "
+        "unless something fails. A role without pg_monitor learns what it could not "
+        "see.",
+    .examples = "jobqd doctor -c jobqd.conf\n"
+                "jobqd doctor --json",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

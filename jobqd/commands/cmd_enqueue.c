@@ -11,6 +11,7 @@
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
+#include "jobqd/cli/query.h"
 #include "jobqd/cli/session.h"
 #include "libjobq/backoff.h"
 #include "libjobq/buf.h"
@@ -98,6 +99,19 @@ set_json(struct job_params *params, int nth, const char *text, const char *what,
     return text == NULL ? 0 : jobq__json_check_object(text, strlen(text), what, err);
 }
 
+/* A kind that looks like JSON is the args of a job whose kind was forgotten. */
+static int
+check_kind(const char *kind, jobq_error *err)
+{
+    kind += strspn(kind, " \t\r\n");
+    if (*kind != '{' && *kind != '[' && *kind != '"')
+        return 0;
+    return jobq__error(err, JOBQ_EINVAL,
+                       "the kind \"%.40s%s\" looks like JSON: the kind comes first, then "
+                       "the args, as in: jobqd enqueue resize '{\"photo\": 7}'",
+                       kind, strlen(kind) > 40 ? "..." : "");
+}
+
 /* Everything that can be known to be wrong without asking the database. */
 static int
 fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
@@ -119,7 +133,13 @@ fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
         return jobq__error(
             err, JOBQ_EINVAL,
             "--expires-at and --expires-in say the same thing: give one of them");
-    int rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "args", err);
+    int rc = check_kind(cli->args[0], err);
+    if (rc == 0)
+        rc = cli_check_time("at", params->values[P_AT], err);
+    if (rc == 0)
+        rc = cli_check_time("expires-at", params->values[P_EXPIRES_AT], err);
+    if (rc == 0)
+        rc = set_json(params, P_ARGS, cli->n_args > 1 ? cli->args[1] : NULL, "args", err);
     if (rc == 0)
         rc = set_json(params, P_META, cli_get(cli, "meta"), "--meta", err);
     if (rc == 0)
@@ -239,7 +259,9 @@ send_batch(struct many *many, jobq_error *err)
     const char *array = jobq__buf_cstr(&many->array);
     if (array == NULL)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
-    int rc = many->begun ? 0 : session_query(many->session, "BEGIN", 0, NULL, NULL, err);
+    int rc = many->begun ? 0
+                         : query_begin(many->session->conn,
+                                       "ISOLATION LEVEL READ COMMITTED", err);
     if (rc != 0)
         return rc;
     many->begun = true;
@@ -363,23 +385,26 @@ run(struct cli *cli)
 static const struct cli_option options[] = {
     {"queue", "QUEUE", "the queue (default: default)"},
     {"priority", "N", "0 first ... 9 last (default: 0)"},
-    {"in", "TIME", "not before so long: 90s, 5m, 1h30m"},
-    {"at", "TIME", "not before this time: 2026-11-22T10:11:12Z"},
-    {"max-attempts", "N", "tries until it is discarded (1 to 1000; default: 20)"},
+    {"in", "TIME", "run it this long from now, not earlier: 90s, 5m, 1h30m"},
+    {"at", "TIME",
+     "run it at this time, not earlier: 2026-11-22T10:11:12Z, or with "
+     "an offset, 2026-11-22T11:11:12+01:00"},
+    {"max-attempts", "N",
+     "attempts until it is discarded (1 to 1000; default: the queue's, "
+     "else 20)"},
     {"key", "KEY", "the job's key"},
     {"unique", "KEY",
-     "no second one while a job with this key is live: its id is printed instead, and "
-     "`existing`"},
+     "add no job while one with this key is live: print that one's id and `existing`"},
     {"unique-by", "JSON",
-     "no second one that is the same: an object with fields, keys, period and states, "
-     "each of which may be missing"},
-    {"on-conflict", "WORD",
-     "where a job is there already: ignore (the default), replace or raise"},
+     "add no job that equals another one: an object with fields, keys, period and "
+     "states, each of which may be missing"},
+    {"on-conflict", "WORD", "what to do then: ignore (the default), replace or raise"},
     {"replace", "JSON",
-     "what it gets from this one: a list such as [\"args\",\"priority\"], or lists by "
-     "state; `replaced` is printed behind the id"},
-    {"expires-at", "TIME", "cancelled if it has not begun by this time"},
-    {"expires-in", "TIME", "cancelled if it has not begun so long from now: 10m"},
+     "what the other job gets from this one: a list such as [\"args\",\"priority\"], or "
+     "lists by state; `replaced` is printed behind the id"},
+    {"expires-at", "TIME",
+     "cancel it if it has not started by this time: 2026-11-22T10:11:12Z"},
+    {"expires-in", "TIME", "cancel it if it has not started this long from now: 10m"},
     {"tags", "A,B,C", "tags, separated by commas"},
     {"meta", "JSON", "an object that is kept with the job"},
     {"timeout", "TIME",
@@ -389,18 +414,19 @@ static const struct cli_option options[] = {
 const struct command command_enqueue = {
     .name = "enqueue",
     .args = "KIND [JSON] | -",
-    .summary =
-        "Enqueues a job, or with - a job a line of standard input, and prints the ids",
-    .details = "JSON is an object, the job's args (default: {}). With - each line is an "
-               "object with the keys kind,\n"
-               "args, queue, priority, scheduled_at, max_attempts, key, unique_key, "
-               "tags, meta, timeout_ms,\n"
-               "unique_by, on_conflict, replace and expires_at, of "
-               "which only kind must be there; empty lines are skipped. It is all or "
-               "nothing: the lines are enqueued in\n"
-               "one transaction when the input has ended, and one wrong line, which the "
-               "error names, leaves\n"
-               "nothing enqueued.\n",
+    .summary = "Enqueue a job, or with - one a line of standard input; print the ids",
+    .details =
+        "JSON is an object, the job's args (default: {}). With - each line is an "
+        "object with the keys kind, args, queue, priority, scheduled_at, max_attempts, "
+        "key, unique_key, tags, meta, timeout_ms, unique_by, on_conflict, replace and "
+        "expires_at, of which only kind is needed; empty lines are skipped. It is all "
+        "or nothing: the lines are enqueued in one transaction when the input has "
+        "ended, and one wrong line, which the error names, leaves nothing enqueued. A "
+        "time names its zone: 2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00.",
+    .examples = "jobqd enqueue resize '{\"photo\": 7}'\n"
+                "jobqd enqueue mail '{\"to\": \"a@example.org\"}' --queue mail --in 5m\n"
+                "jobqd enqueue report --unique-by '{\"period\": 3600}'\n"
+                "jobqd enqueue - < jobs.ndjson",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

@@ -7,6 +7,7 @@
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/jobs_filter.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
 #include "libjobq/backoff.h"
@@ -21,9 +22,12 @@ list(struct session *session, const struct cli *cli, const struct jobs_filter *f
      jobq_error *err)
 {
     PGresult *result = NULL;
+    const char *values[JOBS_FILTER_PARAMS + 1];
+    memcpy(values, filter->values, sizeof filter->values);
+    values[JOBS_FILTER_PARAMS] = cli->json ? "true" : "false";
     int rc = jobs_filter_check_state(filter, session, err);
     if (rc == 0)
-        rc = session_query(session, sql_jobs_list, JOBS_FILTER_PARAMS, filter->values,
+        rc = session_query(session, sql_jobs_list, JOBS_FILTER_PARAMS + 1, values,
                            &result, err);
     if (rc != 0)
         return jobs_filter_time_fault(filter, rc, err);
@@ -62,9 +66,13 @@ static const struct cli_option jobs_options[] = {
 const struct command command_jobs = {
     .name = "jobs",
     .args = "",
-    .summary = "Lists jobs, waiting, running and ended, the newest first",
-    .details = "AT is when the job ended, or when its attempt began, or when it was or "
-               "is due.\n",
+    .summary = "List jobs: waiting, running and ended, the newest first",
+    .details =
+        "AT is when the job ended, or when its attempt began, or when it was or is due, "
+        "in UTC.",
+    .examples = "jobqd jobs --queue mail --state retryable\n"
+                "jobqd jobs --older-than 1h --state available,executing\n"
+                "jobqd jobs --limit 100 --json",
     .options = jobs_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -96,8 +104,11 @@ static void
 print_errors(const PGresult *result)
 {
     for (int row = 0; row < PQntuples(result); row++) {
-        printf("  attempt %s  %s  ", PQgetvalue(result, row, 0),
-               PQgetvalue(result, row, 1));
+        fputs("  attempt ", stdout);
+        table_print_value(stdout, PQgetvalue(result, row, 0), NULL);
+        fputs("  ", stdout);
+        table_print_value(stdout, PQgetvalue(result, row, 1), NULL);
+        fputs("  ", stdout);
         table_print_value(stdout, PQgetvalue(result, row, 2), NULL);
         fputs(": ", stdout);
         table_print_value(stdout, PQgetvalue(result, row, 3), NULL);
@@ -118,8 +129,10 @@ show(struct session *session, const struct cli *cli, jobq_error *err)
     int rc = session_query(session, sql_job_show, 1, &id, &facts, err);
     if (rc == 0 && PQntuples(facts) == 0)
         rc = jobq__error(err, JOBQ_ENOTFOUND, "no job has the id %s", id);
-    if (rc == 0 && cli->json)
-        printf("%s\n", PQgetvalue(facts, 0, 2));
+    if (rc == 0 && cli->json) {
+        escape_print_json(stdout, PQgetvalue(facts, 0, 2));
+        putchar('\n');
+    }
     if (rc == 0 && !cli->json)
         rc = session_query(session, sql_job_errors, 1, &id, &errors, err);
     if (rc == 0 && !cli->json) {
@@ -191,10 +204,12 @@ static const struct cli_option job_options[] = {
 const struct command command_job = {
     .name = "job",
     .args = "ID",
-    .summary = "Shows one job: what it is, where it stands, and "
-               "what went wrong, attempt by attempt",
-    .details = "With --wait the exit code is 75 when the time is over first; the job is "
-               "shown as it is\nby then.\n",
+    .summary = "Show one job: what it is, where it stands, and each attempt's error",
+    .details =
+        "With --wait the exit code is 75 when the time is over first; the job is shown "
+        "as it is by then.",
+    .examples = "jobqd job 42\n"
+                "jobqd job 42 --wait 5m",
     .options = job_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

@@ -5,8 +5,10 @@
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/session.h"
+#include "jobqd/cli/table.h"
 #include "libjobq/backoff.h"
 #include "libjobq/error.h"
 
@@ -15,9 +17,10 @@
 
 extern const char sql_migrate_history[];
 
-enum action { ACTION_UP, ACTION_DOWN, ACTION_STATUS, ACTION_PRINT };
+enum action { ACTION_UP, ACTION_DOWN, ACTION_STATUS, ACTION_PRINT, ACTION_GRANT };
 
-static const char *const action_names[] = {"up", "down", "status", "print"};
+static const char *const action_names[] = {"up", "down", "status", "print", "grant"};
+#define N_ACTIONS (sizeof action_names / sizeof action_names[0])
 
 struct printer {
     bool json;
@@ -58,34 +61,60 @@ move(struct session *session, const struct cli *cli, enum action action, int to,
     return rc;
 }
 
-/* Known migrations, and when each was applied. */
+/* Known migrations, and when each was applied: schema_version has no row of a step that a
+ * dump of the schema alone brought here. Name and time are the database's word. */
+static void
+print_step(const struct cli *cli, int step, int version, const char *name, const char *at)
+{
+    if (!cli->json) {
+        printf("%04d ", step);
+        table_print_value(stdout, name, NULL);
+        printf("%*s", 20 - (int)strlen(name) > 0 ? 20 - (int)strlen(name) : 0, "");
+        putchar(' ');
+        table_print_value(stdout,
+                          step > version ? "not applied"
+                          : at != NULL   ? at
+                                         : "applied, at a time that was not kept",
+                          NULL);
+        putchar('\n');
+        return;
+    }
+    printf("%s{\"version\":%d,\"name\":", step > 1 ? "," : "", step);
+    escape_print_json_string(stdout, name);
+    printf(",\"applied\":%s,\"applied_at\":", step <= version ? "true" : "false");
+    if (at != NULL)
+        escape_print_json_string(stdout, at);
+    else
+        fputs("null", stdout);
+    putchar('}');
+}
+
 static int
 status(struct session *session, const struct cli *cli, jobq_error *err)
 {
     int version = 0;
+    char number[16];
     PGresult *history = NULL;
     const char *schema = session->config->schema;
+    const char *params[] = {number};
     int rc = migrate_version(session->conn, schema, &version, err);
+    int steps = version > migrate_latest() ? version : migrate_latest();
+    snprintf(number, sizeof number, "%d", steps);
     if (rc == 0 && version > 0)
-        rc = session_query(session, sql_migrate_history, 0, NULL, &history, err);
+        rc = session_query(session, sql_migrate_history, 1, params, &history, err);
     if (rc != 0)
         return rc;
-    int rows = history != NULL ? PQntuples(history) : 0;
     if (cli->json)
         printf("{\"schema\":\"%s\",\"version\":%d,\"needs\":%d,\"migrations\":[", schema,
                version, migrate_latest());
     else
         printf("schema %s has version %d, this jobqd needs %d\n", schema, version,
                migrate_latest());
-    for (int i = 0; i < rows || i < migrate_latest(); i++) {
-        const char *name = i < rows ? PQgetvalue(history, i, 1) : migrate_name(i + 1);
-        const char *at = i < rows ? PQgetvalue(history, i, 2) : NULL;
-        if (cli->json)
-            printf("%s{\"version\":%d,\"name\":\"%s\",\"applied_at\":%s%s%s}",
-                   i > 0 ? "," : "", i + 1, name, at != NULL ? "\"" : "",
-                   at != NULL ? at : "null", at != NULL ? "\"" : "");
-        else
-            printf("%04d %-20s %s\n", i + 1, name, at != NULL ? at : "not applied");
+    for (int i = 0; i < steps; i++) {
+        bool noted = history != NULL && !PQgetisnull(history, i, 0);
+        print_step(cli, i + 1, version,
+                   noted ? PQgetvalue(history, i, 0) : migrate_name(i + 1),
+                   noted ? PQgetvalue(history, i, 1) : NULL);
     }
     if (cli->json)
         puts("]}");
@@ -93,16 +122,122 @@ status(struct session *session, const struct cli *cli, jobq_error *err)
     return 0;
 }
 
+/* ---- grant ---- */
+
+static bool
+is_missing(const PGresult *rows, int row)
+{
+    return PQgetisnull(rows, row, 1);
+}
+
+static int
+count_missing(const PGresult *rows)
+{
+    int n = 0;
+    for (int i = 0; i < PQntuples(rows); i++)
+        n += is_missing(rows, i);
+    return n;
+}
+
+static void
+print_grants_json(const PGresult *before, const PGresult *after)
+{
+    const char *comma = "";
+    fputs("{\"roles\":[", stdout);
+    for (int i = 0; i < PQntuples(before); i++) {
+        if (is_missing(before, i))
+            continue;
+        printf("%s{\"role\":\"%s\",\"given\":%s,\"taken\":%s}", comma,
+               PQgetvalue(before, i, 0), PQgetvalue(before, i, 1),
+               PQgetvalue(before, i, 2));
+        comma = ",";
+    }
+    fputs("],\"missing\":[", stdout);
+    comma = "";
+    for (int i = 0; i < PQntuples(after); i++) {
+        if (!is_missing(after, i))
+            continue;
+        printf("%s{\"role\":\"%s\",\"sql\":\"CREATE ROLE %s NOLOGIN\"}", comma,
+               PQgetvalue(after, i, 0), PQgetvalue(after, i, 0));
+        comma = ",";
+    }
+    puts("]}");
+}
+
+/* With a role missing all of it is SQL, for psql. */
+static void
+print_grants(const PGresult *before, const PGresult *after)
+{
+    int changed = 0;
+    const char *begin = count_missing(after) > 0 ? "-- " : "";
+    for (int i = 0; i < PQntuples(before); i++) {
+        if (is_missing(before, i))
+            continue;
+        printf("%s%s: %s rights given, %s taken\n", begin, PQgetvalue(before, i, 0),
+               PQgetvalue(before, i, 1), PQgetvalue(before, i, 2));
+        changed++;
+    }
+    if (changed == 0 && count_missing(after) == 0)
+        puts("every role has its rights, and PUBLIC none: nothing to do");
+    for (int i = 0; i < PQntuples(after); i++) {
+        if (is_missing(after, i))
+            printf("CREATE ROLE %s NOLOGIN;\n", PQgetvalue(after, i, 0));
+    }
+}
+
+/* JOBQ_ESTATE where a right stays wrong that somebody else than the owner has given, or
+ * roles are missing. */
+static int
+check_grants(const PGresult *after, jobq_error *err)
+{
+    int missing = count_missing(after);
+    for (int i = 0; i < PQntuples(after); i++) {
+        if (!is_missing(after, i))
+            return jobq__error(err, JOBQ_ESTATE,
+                               "%s still has %s, which another role than the schema's "
+                               "owner has granted: have that role revoke it",
+                               PQgetvalue(after, i, 0), PQgetvalue(after, i, 3));
+    }
+    if (missing == 0)
+        return 0;
+    return jobq__error(
+        err, JOBQ_ESTATE,
+        "%d role%s missing, which this one may not create: have one that "
+        "may run the CREATE ROLE above, then run `jobqd migrate grant` again",
+        missing, missing == 1 ? " is" : "s are");
+}
+
+static int
+grant(struct session *session, const struct cli *cli, int64_t lock_wait_ms)
+{
+    jobq_error err = {0};
+    PGresult *before = NULL, *after = NULL;
+    if (migrate_grant(session->conn, session->config->schema, lock_wait_ms, &before,
+                      &after, &err) != 0)
+        return cli_fail(cli, &err);
+    if (cli->json)
+        print_grants_json(before, after);
+    else
+        print_grants(before, after);
+    int rc = check_grants(after, &err);
+    PQclear(before);
+    PQclear(after);
+    return rc == 0 ? EX_OK : cli_fail_as(cli, EX_NOPERM, &err);
+}
+
+/* ---- the command line ---- */
+
 static int
 parse_action(const struct cli *cli, enum action *action, int *to, jobq_error *err)
 {
     const char *name = cli->n_args > 0 ? cli->args[0] : "up";
-    int nth = 0;
-    while (nth < 4 && strcmp(action_names[nth], name) != 0)
+    size_t nth = 0;
+    while (nth < N_ACTIONS && strcmp(action_names[nth], name) != 0)
         nth++;
-    if (nth == 4)
+    if (nth == N_ACTIONS)
         return jobq__error(err, JOBQ_EINVAL,
-                           "\"%s\" is not allowed: up, down, status or print", name);
+                           "\"%s\" is not allowed: up, down, status, print or grant",
+                           name);
     *action = (enum action)nth;
     *to = *action == ACTION_DOWN ? DOWN_ONE : 0;
     if (cli->n_args < 2)
@@ -110,7 +245,7 @@ parse_action(const struct cli *cli, enum action *action, int *to, jobq_error *er
     char *end = NULL;
     long number = strtol(cli->args[1], &end, 10);
     int min = *action == ACTION_DOWN ? 0 : 1;
-    if (*action == ACTION_STATUS)
+    if (*action == ACTION_STATUS || *action == ACTION_GRANT)
         return jobq__error(err, JOBQ_EINVAL, "unexpected argument %s", cli->args[1]);
     if (end == cli->args[1] || *end != '\0' || number < min || number > migrate_latest())
         return jobq__error(err, JOBQ_EINVAL, "\"%s\" is no version: %d to %d are known",
@@ -127,8 +262,8 @@ parse_lock_wait(const struct cli *cli, enum action action, int64_t *ms, jobq_err
     *ms = MIGRATE_LOCK_WAIT_MS;
     if (text == NULL)
         return 0;
-    if (action != ACTION_UP && action != ACTION_DOWN)
-        return jobq__error(err, JOBQ_EINVAL, "--lock-wait belongs to up and down");
+    if (action != ACTION_UP && action != ACTION_DOWN && action != ACTION_GRANT)
+        return jobq__error(err, JOBQ_EINVAL, "--lock-wait belongs to up, down and grant");
     int rc = jobq__duration_parse(text, ms, &why);
     if (rc != 0)
         return jobq__error(err, rc, "--lock-wait: %s", why.message);
@@ -170,8 +305,13 @@ run(struct cli *cli)
         return cli_fail_as(cli, EX_USAGE, &err);
     if (action == ACTION_PRINT)
         return print(cli, to);
-    int code = session_open(&session, cli, SESSION_ANY_SCHEMA);
-    if (code == EX_OK) {
+    /* The others ask by themselves, in their transaction. */
+    int code = session_open(&session, cli,
+                            action == ACTION_STATUS ? SESSION_NO_FOREIGN_SCHEMA
+                                                    : SESSION_ANY_SCHEMA);
+    if (code == EX_OK && action == ACTION_GRANT) {
+        code = grant(&session, cli, lock_wait_ms);
+    } else if (code == EX_OK) {
         rc = action == ACTION_STATUS
                  ? status(&session, cli, &err)
                  : move(&session, cli, action, to, lock_wait_ms, &err);
@@ -189,20 +329,22 @@ static const struct cli_option options[] = {
 
 const struct command command_migrate = {
     .name = "migrate",
-    .args = "[up [TO] | down [TO] | status | print [TO]]",
-    .summary =
-        "Brings the database's schema to the version that this jobqd needs, or back",
+    .args = "[up|down|print [TO] | status | grant]",
+    .summary = "Bring the schema to the version that this jobqd needs, or back",
     .details =
         "up (the default) applies what is missing, each step in one transaction. down "
-        "takes back one\n"
-        "step, or all above TO; below version 1 all jobs and the history are gone. It "
-        "asks nothing, but refuses\n"
-        "while nodes run or live jobs would be lost, unless --force is given. Jobs can "
-        "be enqueued all the\n"
-        "while: a step that needs a table for itself waits for it 0.3 s at a time, and "
-        "says whom it waits for.\n"
-        "print writes the SQL of up for psql, for those who may not connect: it begins "
-        "with an empty database.\n",
+        "takes back one step, or all above TO; below version 1 all jobs and the "
+        "history are gone. It asks nothing, but refuses while nodes run or live jobs "
+        "would be lost, unless --force is given. Jobs can be enqueued all the while: a "
+        "step that needs a table for itself waits for it 0.3 s at a time, and says "
+        "whom it waits for. print writes the SQL of up for psql, for those who may not "
+        "connect: it begins with an empty database. grant gives jobq's roles their "
+        "rights, takes all others on jobq's own things from them and from PUBLIC, and "
+        "leaves every other role's rights as they are; up does so, too. Roles that "
+        "this one may not create are printed as SQL, with exit code 77.",
+    .examples = "jobqd migrate --database postgresql:///app\n"
+                "jobqd migrate status\n"
+                "jobqd migrate print > jobq.sql",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/base/escape.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
 #include "jobqd/commands/commands.h"
@@ -35,7 +36,7 @@ note(struct jobq__buf *names, const char *name)
 {
     if (names->len > 0)
         jobq__buf_addc(names, ',');
-    jobq__buf_add_json_string(names, name, strlen(name));
+    escape_put_json_string(names, name, strlen(name));
 }
 
 /* That nobody serves it is allowed, but may be a slip of the pen. */
@@ -46,9 +47,11 @@ say(const struct setting *how, const char *queue, const char *node, bool changed
     fputs("queue ", stdout);
     table_print_value(stdout, queue, NULL);
     printf(": %s ", changed ? how->done : how->unchanged);
-    if (node)
-        printf("on node %s%s\n", node, served ? "" : ", which does not serve it now");
-    else
+    if (node) {
+        fputs("on node ", stdout);
+        table_print_value(stdout, node, NULL);
+        puts(served ? "" : ", which does not serve it now");
+    } else
         printf("%s%s\n", how->all, served ? "" : ", none of which serves it now");
 }
 
@@ -161,9 +164,10 @@ static const struct cli_option options[] = {
 const struct command command_pause = {
     .name = "pause",
     .args = "QUEUE...",
-    .summary = "Has no node claim jobs of these queues; those that run go on",
-    .details = "It counts within a second, and until resume, whatever is restarted "
-               "meanwhile.\n",
+    .summary = "Stop claiming jobs from queues; running jobs continue",
+    .details = "It counts within a second, and holds until resume, also over restarts.",
+    .examples = "jobqd pause mail\n"
+                "jobqd pause mail --node web-1",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -174,10 +178,11 @@ const struct command command_pause = {
 const struct command command_resume = {
     .name = "resume",
     .args = "QUEUE...",
-    .summary = "Lifts the pauses of queues, those of single nodes too",
+    .summary = "Claim jobs from paused queues again",
     .details =
-        "With --node that node's own pause alone; refused while the queue is paused "
-        "on all.\n",
+        "This lifts the pauses of single nodes, too. With --node it lifts only that "
+        "node's own pause, and is refused while the queue is paused on all nodes.",
+    .examples = "jobqd resume mail",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -188,12 +193,13 @@ const struct command command_resume = {
 const struct command command_scale = {
     .name = "scale",
     .args = "QUEUE N|default",
-    .summary = "Sets how many workers a queue has on each node; 0: its jobs wait",
-    .details =
-        "It wins over concurrency of the configuration, and until default is said: "
-        "then the\nconfiguration counts again. What is set with --node wins over "
-        "what is set for all nodes.\nWorkers that are too many finish what they "
-        "hold.\n",
+    .summary = "Set how many workers a queue has on each node; 0: its jobs wait",
+    .details = "It overrides concurrency of the configuration until `jobqd scale QUEUE "
+               "default`. What is set with --node overrides what is set for all nodes. "
+               "Surplus workers finish the jobs that they hold.",
+    .examples = "jobqd scale mail 10\n"
+                "jobqd scale mail 2 --node web-1\n"
+                "jobqd scale mail default",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

@@ -53,13 +53,13 @@ static const struct cli_option options[] = {
 const struct command command_queues = {
     .name = "queues",
     .args = "",
-    .summary =
-        "Shows each queue: its jobs by state, its workers on all nodes, and the nodes",
+    .summary = "Show each queue: its jobs by state, its workers, and the nodes",
     .details =
-        "WORKERS is how many are ready of how many are wanted. RESTARTS and "
-        "CRASHES count since\n"
-        "the nodes started. PAUSED and SCALE are what pause and scale have set: for "
-        "all nodes,\nor for which.\n",
+        "WORKERS is how many are ready of how many are wanted. RESTARTS and CRASHES "
+        "count since the nodes started. PAUSED and SCALE are what pause and scale have "
+        "set: for all nodes, or for which.",
+    .examples = "jobqd queues\n"
+                "jobqd queues --history --json",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

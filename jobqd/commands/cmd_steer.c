@@ -6,13 +6,46 @@
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/jobs_filter.h"
+#include "jobqd/cli/query.h"
 #include "jobqd/cli/session.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 #include "libjobq/json.h"
 
 extern const char sql_job_cancel[], sql_job_retry[], sql_job_delete[], sql_jobs_many[],
-    sql_jobs_purge[];
+    sql_jobs_purge[], sql_steer_begin[], sql_steer_end[];
+
+/* Runs a statement that changes jobs, in a transaction of its own. id: the job, for the
+ * words on a lock; NULL: many. */
+static int
+act(struct session *session, const char *sql, int n, const char *const *params,
+    const char *id, PGresult **out, jobq_error *err)
+{
+    PGresult *begun = NULL;
+    char patience[32] = "?";
+    int rc = query_begin(session->conn, "ISOLATION LEVEL READ COMMITTED", err);
+    if (rc == 0)
+        rc = session_query(session, sql_steer_begin, 0, NULL, &begun, err);
+    if (rc == 0)
+        snprintf(patience, sizeof patience, "%s", PQgetvalue(begun, 0, 0));
+    PQclear(begun);
+    if (rc == 0)
+        rc = session_query(session, sql, n, params, out, err);
+    jobq_error ignored;
+    int ended = session_query(session, sql_steer_end, 0, NULL, NULL, rc ? &ignored : err);
+    if (rc == 0 && ended != 0) {
+        PQclear(*out);
+        *out = NULL;
+        rc = ended;
+    }
+    if (rc != 0 && id && strcmp(err->sqlstate, "55P03") == 0)
+        rc =
+            jobq__error(err, JOBQ_ESTATE,
+                        "job %s: another session has locked it for more than %s; nothing "
+                        "was changed",
+                        id, patience);
+    return rc;
+}
 
 /* ---- single ones ---- */
 
@@ -25,6 +58,7 @@ struct steering {
     const char *many;    /* what has become of many */
     const char *states;  /* of many, where none are named; NULL: any */
     bool careful;        /* many only with --yes */
+    bool retried;        /* one that the database refuses is tried again */
 };
 
 /* The ids for --json, as lists. */
@@ -47,13 +81,18 @@ steer(struct session *session, const struct steering *how, const char *id, bool 
       struct steered *steered, jobq_error *err)
 {
     PGresult *result = NULL;
-    int rc = session_query(session, how->sql, 1, &id, &result, err);
+    int rc = act(session, how->sql, 1, &id, id, &result, err);
     if (rc != 0)
         return rc;
     bool done = *PQgetvalue(result, 0, 0) == 't';
     const char *state = PQgetvalue(result, 0, 1);
     bool running = how->running && strcmp(state, "executing") == 0;
-    if (!done && !running)
+    if (!done && how->retried && !running)
+        rc = jobq__error(err, JOBQ_ESTATE,
+                         "job %s: the database refuses to %s it now; jobqd tries again, "
+                         "and until then the job may run (it is %s)",
+                         id, how->verb, state);
+    else if (!done && !running)
         rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id,
                          how->verb, state);
     else if (json)
@@ -133,8 +172,8 @@ steer_many(struct cli *cli, const struct steering *how, struct jobs_filter *filt
     values[JOBS_FILTER_PARAMS] = how->verb;
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     if (code == EX_OK && (jobs_filter_check_state(filter, &session, &err) != 0 ||
-                          session_query(&session, sql_jobs_many, JOBS_FILTER_PARAMS + 1,
-                                        values, &result, &err) != 0))
+                          act(&session, sql_jobs_many, JOBS_FILTER_PARAMS + 1, values,
+                              NULL, &result, &err) != 0))
         code = cli_fail(cli, &err);
     if (code == EX_OK)
         print_count(cli, PQgetvalue(result, 0, 0), how->many);
@@ -204,7 +243,8 @@ run_delete(struct cli *cli)
         .done = "deleted",
         .running = "runs, its node is asked to stop it, and it is forgotten then",
         .many = "deleted, or asked to stop where they run, and forgotten then",
-        .careful = true};
+        .careful = true,
+        .retried = true};
     return steer_jobs(cli, &how);
 }
 
@@ -225,7 +265,7 @@ run_purge(struct cli *cli)
                           "they are");
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     if (code == EX_OK &&
-        session_query(&session, sql_jobs_purge, 3, values, &result, &err) != 0)
+        act(&session, sql_jobs_purge, 3, values, NULL, &result, &err) != 0)
         code = cli_fail(cli, &err);
     if (code == EX_OK)
         print_count(cli, PQgetvalue(result, 0, 0),
@@ -256,13 +296,15 @@ static const struct cli_option purge_options[] = {
 const struct command command_cancel = {
     .name = "cancel",
     .args = "[ID...]",
-    .summary = "Ends jobs: those that wait at once, those that run are told to stop",
+    .summary = "Cancel jobs: waiting ones at once, running ones by stopping them",
     .details =
-        "A running job is told to stop; after stop_grace its process gets SIGTERM, "
-        "after that\nonce more SIGKILL. It ends as cancelled, or as completed if "
-        "it is done before that.\nWith ids each job by itself: the exit code says "
-        "whether "
-        "all of them could be cancelled.\nWith options all live jobs that are so.\n",
+        "A running job is asked to stop; after stop_grace its process gets SIGTERM, "
+        "and after the same time again SIGKILL. It ends as cancelled, or as completed "
+        "if it is done before that. With ids each job is cancelled by itself: the exit "
+        "code says whether all of them could be. With options all live jobs that match "
+        "are cancelled.",
+    .examples = "jobqd cancel 42\n"
+                "jobqd cancel --queue mail --older-than 1d",
     .options = many_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -273,13 +315,15 @@ const struct command command_cancel = {
 const struct command command_retry = {
     .name = "retry",
     .args = "[ID...]",
-    .summary = "Makes jobs available that have ended or wait for their time",
+    .summary = "Run finished or scheduled jobs again, now",
     .details =
-        "The attempts so far and their errors are kept; max_attempts is raised if "
-        "none is left,\nand crashes are counted anew for max_crashes.\nWith options "
-        "those that are retryable, cancelled or discarded, unless --state says\n"
-        "otherwise. Jobs that have used all 1000 attempts, or whose unique key a "
-        "live job holds,\nare passed over then.\n",
+        "The attempts so far and their errors are kept; max_attempts is raised where "
+        "none is left, and crashes are counted anew for max_crashes. With options it "
+        "takes matching jobs that are retryable, cancelled or discarded, unless "
+        "--state says otherwise, and leaves out jobs that have used all 1000 attempts "
+        "and jobs whose unique key a live job holds. It does not look at unique_by.",
+    .examples = "jobqd retry 42\n"
+                "jobqd retry --state discarded --kind mail --limit 100",
     .options = many_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -290,10 +334,12 @@ const struct command command_retry = {
 const struct command command_delete = {
     .name = "delete",
     .args = "[ID...]",
-    .summary = "Deletes jobs, live and ended, so that no trace is left",
-    .details = "A running job is told to stop as by cancel, and forgotten when it has "
-               "ended, however it did.\nWhich jobs, options alone may say only together "
-               "with --yes.\n",
+    .summary = "Delete jobs, live and ended, without a trace",
+    .details =
+        "A running job is asked to stop as by cancel, and forgotten when it has ended, "
+        "however it did. Options that select many jobs need --yes.",
+    .examples = "jobqd delete 42\n"
+                "jobqd delete --queue old --state completed --yes",
     .options = delete_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -304,10 +350,11 @@ const struct command command_delete = {
 const struct command command_purge = {
     .name = "purge",
     .args = "--args JSON --yes",
-    .summary =
-        "Deletes a user's data: the jobs, live and ended, whose args contain an object",
-    .details = "As delete does. It reads all jobs through, unless there is an index on "
-               "args.\n",
+    .summary = "Delete a user's data: live and ended jobs whose args contain an object",
+    .details =
+        "It deletes as delete does, and reads all jobs through, unless there is an "
+        "index on args.",
+    .examples = "jobqd purge --args '{\"user\": 7}' --yes",
     .options = purge_options,
     .flags = CLI_DATABASE_FLAGS,
     .json = true,

@@ -5,11 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/cli/session.h"
+#include "jobqd/base/escape.h"
 #include "jobqd/base/hostid.h"
 #include "libjobq/error.h"
 
@@ -21,6 +24,8 @@ enum { WAIT_S = 90, LOOK_MS = 50 };
 /* What upgrade_find.sql says. */
 struct node_seen {
     int pid;
+    int64_t start;
+    char host[160];
     char version[64];
     char at[64]; /* "" when there was none */
     char from[64];
@@ -34,29 +39,46 @@ value(const PGresult *rows, int column)
 }
 
 static int
-check_host(const char *node, const PGresult *rows, jobq_error *err)
+check_lives(const char *node, const struct node_seen *seen, jobq_error *err)
 {
-    char host[160];
-    hostid_read(host, sizeof host);
-    const char *theirs = value(rows, 2);
-    int pid = atoi(value(rows, 0));
-    if (strcmp(host, theirs) != 0)
+    char here[160];
+    hostid_read(here, sizeof here);
+    /* A container may hide one or both: then its number and its start have to
+     * do. */
+    bool comparable = here[0] != '\0' && seen->host[0] != '\0';
+    if (comparable && strcmp(here, seen->host) != 0)
         return jobq__error(err, JOBQ_ESTATE,
-                           "node %s runs on another machine (%s): run this there", node,
-                           theirs);
-    switch (hostid_fate(theirs, pid, strtoll(value(rows, 1), NULL, 10))) {
+                           "node %s runs on another machine or in another container "
+                           "(%s): run this there",
+                           node, seen->host);
+    switch (hostid_fate_here("/proc", seen->pid, seen->start)) {
     case HOSTID_LIVES:
         return 0;
     case HOSTID_ENDED:
-        return jobq__error(err, JOBQ_ESTATE, "node %s does not run (its pid %d is gone)",
-                           node, pid);
+        return jobq__error(err, JOBQ_ESTATE,
+                           "node %s does not run%s (its pid %d is gone)", node,
+                           comparable ? "" : " here", seen->pid);
     case HOSTID_UNKNOWN: /* a signal could end somebody else */
         break;
     }
     return jobq__error(err, JOBQ_ESTATE,
                        "cannot tell whether pid %d is still node %s: its /proc/%d/stat "
                        "cannot be read; run this as its user or as root",
-                       pid, node, pid);
+                       seen->pid, node, seen->pid);
+}
+
+/* The row may say anything: who has written it need not have the rights of who runs
+ * this, which may be root. */
+static int
+check_is_jobqd(const char *node, const struct node_seen *seen, jobq_error *err)
+{
+    int rc = check_lives(node, seen, err);
+    if (rc == 0 && !hostid_is_jobqd("/proc", seen->pid))
+        rc = jobq__error(err, JOBQ_ESTATE,
+                         "pid %d, which is said to be node %s, is no running jobqd: it "
+                         "gets no signal",
+                         seen->pid, node);
+    return rc;
 }
 
 static int
@@ -68,10 +90,10 @@ look(struct session *session, const char *node, struct node_seen *out, jobq_erro
         rc = jobq__error(err, JOBQ_ENOTFOUND,
                          "no node is called %s: `jobqd queues` lists those that run",
                          node);
-    if (rc == 0)
-        rc = check_host(node, rows, err);
     if (rc == 0) {
         out->pid = atoi(value(rows, 0));
+        out->start = strtoll(value(rows, 1), NULL, 10);
+        snprintf(out->host, sizeof out->host, "%s", value(rows, 2));
         snprintf(out->version, sizeof out->version, "%s", value(rows, 3));
         snprintf(out->at, sizeof out->at, "%s", value(rows, 4));
         snprintf(out->from, sizeof out->from, "%s", value(rows, 5));
@@ -81,13 +103,21 @@ look(struct session *session, const char *node, struct node_seen *out, jobq_erro
     return rc;
 }
 
+/* Looked at once the pidfd holds it: from then on its number cannot become another's. */
 static int
-ask(const char *node, int pid, jobq_error *err)
+ask(const char *node, const struct node_seen *seen, jobq_error *err)
 {
-    if (kill(pid, SIGUSR2) == 0)
-        return 0;
-    return jobq__error(err, JOBQ_EIO, "cannot signal node %s (pid %d): %s", node, pid,
-                       strerror(errno));
+    int fd = (int)syscall(SYS_pidfd_open, seen->pid, 0);
+    int why = fd < 0 ? errno : 0;
+    int rc = check_is_jobqd(node, seen, err);
+    if (rc == 0 && fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGUSR2, NULL, 0) < 0)
+        why = errno;
+    if (rc == 0 && why != 0)
+        rc = jobq__error(err, JOBQ_EIO, "cannot signal node %s (pid %d): %s", node,
+                         seen->pid, strerror(why));
+    if (fd >= 0)
+        close(fd);
+    return rc;
 }
 
 /* Until the node says how it ended. */
@@ -98,6 +128,8 @@ await(struct session *session, const char *node, const struct node_seen *before,
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
     for (int i = 0; i < WAIT_S * 1000 / LOOK_MS; i++) {
         int rc = look(session, node, now, err);
+        if (rc == 0)
+            rc = check_lives(node, now, err);
         bool said = now->at[0] != '\0'; /* a node that is registered anew has not */
         if (rc < 0 || (said && strcmp(now->at, before->at) != 0))
             return rc;
@@ -108,6 +140,20 @@ await(struct session *session, const char *node, const struct node_seen *before,
                        WAIT_S);
 }
 
+/* The versions are the database's word. */
+static void
+print_upgraded(const char *node, const struct node_seen *now, bool json)
+{
+    void (*print)(FILE *, const char *) = json ? escape_print_json_string : escape_print;
+    fputs(json ? "{\"node\":" : "node ", stdout);
+    print(stdout, node);
+    printf(json ? ",\"pid\":%d,\"from\":" : " (pid %d): upgraded from ", now->pid);
+    print(stdout, now->from);
+    fputs(json ? ",\"to\":" : " to ", stdout);
+    print(stdout, now->version);
+    puts(json ? "}" : "");
+}
+
 static int
 upgrade(struct session *session, const struct cli *cli, jobq_error *err)
 {
@@ -115,7 +161,7 @@ upgrade(struct session *session, const struct cli *cli, jobq_error *err)
     struct node_seen before, now;
     int rc = look(session, node, &before, err);
     if (rc == 0)
-        rc = ask(node, before.pid, err);
+        rc = ask(node, &before, err);
     if (rc == 0)
         rc = await(session, node, &before, &now, err);
     if (rc < 0)
@@ -123,12 +169,7 @@ upgrade(struct session *session, const struct cli *cli, jobq_error *err)
     if (now.error[0] != '\0')
         return jobq__error(err, JOBQ_ESTATE, "jobqd %s of node %s carries on: %s",
                            now.version, node, now.error);
-    if (cli->json)
-        printf("{\"node\":\"%s\",\"pid\":%d,\"from\":\"%s\",\"to\":\"%s\"}\n", node,
-               now.pid, now.from, now.version);
-    else
-        printf("node %s (pid %d): upgraded from %s to %s\n", node, now.pid, now.from,
-               now.version);
+    print_upgraded(node, &now, cli->json);
     return 0;
 }
 
@@ -147,12 +188,12 @@ run(struct cli *cli)
 const struct command command_upgrade = {
     .name = "upgrade",
     .args = "",
-    .summary = "Has this host's running jobqd execute its program's newest version",
+    .summary = "Have this host's running jobqd execute its program's newest version",
     .details =
-        "Its workers and their running jobs stay. The new program must be in the place\n"
-        "of the old one. If it does not come up the old one carries on, and this says "
-        "why.\n"
-        "The node is the one that -c, JOBQ_NODE or --node names.\n",
+        "Its workers and their running jobs stay. The new program must be in the place "
+        "of the old one. If it does not come up, the old one carries on, and this says "
+        "why. The node is the one that -c, JOBQ_NODE or --node names.",
+    .examples = "jobqd upgrade -c /etc/jobq/jobqd.conf",
     .flags = CLI_ALL_FLAGS,
     .json = true,
     .run = run};

@@ -1,104 +1,271 @@
 /* commands.c: see commands.h. */
 #include "jobqd/commands/commands.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
 #include "jobqd/bench/bench.h"
+#include "jobqd/base/escape.h"
+#include "jobqd/base/folder.h"
+#include "jobqd/base/wrap.h"
 #include "jobqd/daemon/daemon.h"
+#include "jobqd/daemon/signals.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/guard_main.h"
+#include "jobqd/io/successor.h"
+#include "jobqd/pure/nearest.h"
 #include "libjobq/error.h"
 
 static int
-run_daemon(struct cli *cli)
+load_and_run(struct cli *cli)
 {
     struct config *config = NULL;
-    int code = session_load_queues(&config, cli);
-    if (code != EX_OK)
-        return code;
-    log_setup(&config->log);
-    code = cmd_run(config, cli);
-    config_free(config);
+    char *file = NULL;
+    signals_hold();
+    if (cli->file) {
+        cli->file = file = folder_resolve(cli->file);
+        if (!file)
+            return EX_OSERR;
+    }
+    int code = session_load_queues(&config, cli, LAUNCH_STARTS);
+    if (code == EX_OK) {
+        code = cmd_run(config, cli);
+        config_free(config);
+    }
+    free(file);
+    return code;
+}
+
+/* The log may not stop it from the first line on: in an upgrade, its lease runs. */
+static int
+run_daemon(struct cli *cli)
+{
+    int why = log_start();
+    if (why != 0) {
+        log_error("jobqd", "cannot start a thread for the log: %s", strerror(why));
+        successor_explain("it could not start a thread for the log");
+        return EX_OSERR;
+    }
+    int code = load_and_run(cli);
+    if (successor_may_go_back())
+        log_leave();
+    else
+        log_flush();
     return code;
 }
 
 static const struct command command_run = {
     .name = "run",
     .args = "",
-    .summary = "Runs the queues that the configuration names, until told to stop",
-    .details = "TERM and INT let running jobs end, for shutdown_grace; a second one "
-               "stops at once. HUP\n"
-               "reads the configuration again and replaces the workers one by one; "
-               "TTIN and TTOU add and\n"
-               "take a worker of each queue.\n",
+    .summary = "Run the configured queues until told to stop",
+    .details =
+        "TERM and INT let running jobs end, for shutdown_grace; a second one, or QUIT, "
+        "stops them now. HUP reads the configuration again and replaces the workers "
+        "one by one. TTIN adds a worker to each queue, TTOU takes one away.",
+    .examples = "jobqd run -c jobqd.conf\n"
+                "jobqd run --embedded ./data",
     .flags = CLI_ALL_FLAGS,
     .run = run_daemon};
 
-static const struct command *const commands[] = {
-    &command_run,    &command_migrate, &command_enqueue, &command_jobs,   &command_job,
-    &command_cancel, &command_retry,   &command_delete,  &command_purge,  &command_queues,
-    &command_pause,  &command_resume,  &command_scale,   &command_cron,   &command_config,
-    &command_doctor, &command_bench,   &command_upgrade, &command_version};
+static const struct command command_help;
 
-#define N_COMMANDS (sizeof commands / sizeof commands[0])
+/* In the order and the groups in which the help lists them. */
+static const struct group {
+    const char *title;
+    const struct command *commands[8]; /* as many as there are, then NULL */
+} groups[] = {
+    {"Run", {&command_run, &command_config, &command_doctor, &command_upgrade}},
+    {"Jobs",
+     {&command_enqueue, &command_jobs, &command_job, &command_cancel, &command_retry,
+      &command_delete, &command_purge}},
+    {"Queues and crons",
+     {&command_queues, &command_pause, &command_resume, &command_scale, &command_cron}},
+    {"Database", {&command_migrate}},
+    {"More", {&command_bench, &command_version, &command_help}},
+};
+
+enum { N_GROUPS = sizeof groups / sizeof groups[0] };
 
 static void
-print_help(void)
+print_help(FILE *out)
 {
-    printf(
-        "usage: jobqd [COMMAND] [OPTION]...\n\nA job queue on Postgres.\n\nCommands:\n");
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        printf("  %-8s  %s\n", commands[i]->name, commands[i]->summary);
-    printf(
-        "\nWithout a command: run. `jobqd COMMAND --help` shows what a command takes.\n");
-}
-
-static int
-refuse_command(const char *name)
-{
-    fprintf(stderr, "jobqd: there is no command \"%s\": ", name);
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(stderr, "%s%s",
-                i == 0               ? ""
-                : i + 1 < N_COMMANDS ? ", "
-                                     : " and ",
-                commands[i]->name);
-    fputs(" are known (jobqd --help)\n", stderr);
-    return EX_USAGE;
+    fputs("usage: jobqd [OPTION]... COMMAND [ARGUMENT]...\n\nA job queue on Postgres.\n",
+          out);
+    for (size_t i = 0; i < N_GROUPS; i++) {
+        fprintf(out, "\n%s:\n", groups[i].title);
+        for (const struct command *const *at = groups[i].commands; *at != NULL; at++)
+            cli_print_summary(out, (*at)->name, 8, *at);
+    }
+    fputc('\n', out);
+    wrap_print(
+        out,
+        "`jobqd help COMMAND` shows what a command takes, and examples. -c FILE, "
+        "--database URI, --embedded DIR and --schema NAME may also stand before the "
+        "command. Without -c the configuration is JOBQ_CONFIG, "
+        "else " CLI_DEFAULT_FILE " where that file is.",
+        0, 0);
 }
 
 static const struct command *
 find_command(const char *name)
 {
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (strcmp(commands[i]->name, name) == 0)
-            return commands[i];
+    for (size_t i = 0; i < N_GROUPS; i++) {
+        for (const struct command *const *at = groups[i].commands; *at != NULL; at++) {
+            if (strcmp((*at)->name, name) == 0)
+                return *at;
+        }
     }
     return NULL;
+}
+
+static int
+refuse_command(const char *name)
+{
+    struct nearest nearest;
+    fputs("jobqd: there is no command \"", stderr);
+    escape_print(stderr, name);
+    fputs("\": ", stderr);
+    nearest_begin(&nearest, name);
+    for (size_t i = 0; i < N_GROUPS; i++) {
+        for (const struct command *const *at = groups[i].commands; *at != NULL; at++) {
+            bool last = i + 1 == N_GROUPS && at[1] == NULL;
+            nearest_offer(&nearest, (*at)->name);
+            fprintf(stderr, "%s%s",
+                    i == 0 && at == groups[i].commands ? ""
+                    : last                             ? " and "
+                                                       : ", ",
+                    (*at)->name);
+        }
+    }
+    fputs(" are known", stderr);
+    if (nearest.best != NULL)
+        fprintf(stderr, "; did you mean %s?", nearest.best);
+    fputs(" (jobqd --help)\n", stderr);
+    return EX_USAGE;
+}
+
+/* `jobqd help`, and `jobqd help COMMAND [PART]`, which is COMMAND [PART] --help. */
+static int
+help(int argc, char **argv)
+{
+    static char option[] = "--help";
+    if (argc < 2 || *argv[1] == '-') {
+        print_help(stdout);
+        return EX_OK;
+    }
+    const struct command *command = find_command(argv[1]);
+    if (command == NULL)
+        return refuse_command(argv[1]);
+    char *words[4] = {argv[1]};
+    int n = 1;
+    if (argc > 2 && command->parts != NULL && *argv[2] != '-')
+        words[n++] = argv[2];
+    words[n++] = option;
+    return cli_run(command, n, words);
+}
+
+static const struct command command_help = {
+    .name = "help",
+    .args = "[COMMAND]",
+    .summary = "Show the commands, or what one of them takes",
+    .parts = help};
+
+/* How many words of argv, from the first on, are options that stand before the command:
+ * those that every command has which needs the database. -1: the last one's argument is
+ * missing. */
+static int
+count_leading(int argc, char **argv)
+{
+    static const char *const names[] = {"--config", "--database", "--embedded",
+                                        "--schema"};
+    int n = 0;
+    while (n + 1 < argc) {
+        const char *word = argv[n + 1];
+        bool takes = strcmp(word, "-c") == 0, whole = strncmp(word, "-c", 2) == 0;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            size_t len = strlen(names[i]);
+            takes = takes || strcmp(word, names[i]) == 0;
+            whole = whole || (strncmp(word, names[i], len) == 0 && word[len] == '=');
+        }
+        if (!takes && !whole)
+            break;
+        n += takes ? 2 : 1;
+    }
+    return n < argc ? n : -1;
+}
+
+static int
+refuse_bare(const char *what)
+{
+    if (what != NULL) {
+        fputs("jobqd: ", stderr);
+        escape_print(stderr, what);
+        fputs("\n\n", stderr);
+    }
+    print_help(stderr);
+    return EX_USAGE;
+}
+
+/* The command's words, and behind its name (and that of its part) the options that stood
+ * before it: what the command itself says comes later, and so wins. */
+static int
+run_command(int leading, int argc, char **argv)
+{
+    const char *name = argv[leading + 1];
+    const struct command *command = find_command(name);
+    if (command == NULL)
+        return refuse_command(name);
+    int rest = leading + 2;
+    char **words = calloc((size_t)argc + 1, sizeof *words);
+    if (words == NULL) {
+        fputs("jobqd: out of memory\n", stderr);
+        return EX_OSERR;
+    }
+    int n = 0;
+    words[n++] = argv[leading + 1];
+    if (command->parts != NULL && rest < argc && *argv[rest] != '-')
+        words[n++] = argv[rest++];
+    for (int i = 1; i <= leading; i++)
+        words[n++] = argv[i];
+    while (rest < argc)
+        words[n++] = argv[rest++];
+    int code = cli_run(command, n, words);
+    free(words);
+    return code;
+}
+
+static int
+run_words(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) {
+        print_help(stdout);
+        return EX_OK;
+    }
+    if (strcmp(first, "--version") == 0)
+        return cli_run(&command_version, 1, argv);
+    int leading = count_leading(argc, argv);
+    if (leading < 0)
+        return refuse_bare("the last option needs an argument, and a command follows it");
+    if (leading + 1 == argc)
+        return refuse_bare(leading > 0 ? "which command? `jobqd run` runs the queues"
+                                       : NULL);
+    if (*argv[leading + 1] == '-')
+        return refuse_bare("an option stands before the command that it belongs to: "
+                           "write jobqd COMMAND OPTION");
+    return run_command(leading, argc, argv);
 }
 
 int
 commands_main(int argc, char **argv)
 {
-    int code;
-    const char *first = argc > 1 ? argv[1] : "";
-    if (strcmp(first, GUARD_COMMAND) == 0)
+    if (argc > 1 && strcmp(argv[1], GUARD_COMMAND) == 0)
         return guard_main(argc, argv); /* not for people: --help does not list it */
-    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) {
-        print_help();
-        code = EX_OK;
-    } else if (strcmp(first, "--version") == 0) {
-        code = cli_run(&command_version, 1, argv);
-    } else if (*first == '-' || argc < 2) {
-        code = cli_run(&command_run, argc, argv);
-    } else {
-        const struct command *command = find_command(first);
-        code = command != NULL ? cli_run(command, argc - 1, argv + 1)
-                               : refuse_command(first);
-    }
+    int code = run_words(argc, argv);
     /* A full disk or a closed pipe behind stdout would otherwise lose data in silence. */
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == EX_OK) {
         perror("jobqd: standard output");

@@ -11,7 +11,8 @@
 
 #include "jobqd/cli/cli.h"
 
-/* Finds the command that argv names (none: run), reads its command line and runs it.
+/* Finds the command that argv names, reads its command line and runs it; without one it
+ * prints the usage.
  * Returns the exit code. */
 int commands_main(int argc, char **argv);
 

@@ -4,9 +4,11 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/base/escape.h"
 #include "jobqd/cli/query.h"
 #include "jobqd/cli/table.h"
 
@@ -38,18 +40,22 @@ extern const char sql_doctor_begin[], sql_doctor_end[], sql_doctor_roles[],
     sql_doctor_sessions[], sql_doctor_slots[], sql_doctor_prepared[],
     sql_doctor_dead_rows[], sql_doctor_autovacuum[], sql_doctor_indexes[],
     sql_doctor_hot[], sql_doctor_partitions[], sql_doctor_notifications[],
-    sql_doctor_nodes[], sql_doctor_held[], sql_doctor_queues[], sql_doctor_connections[],
-    sql_doctor_locks[];
+    sql_doctor_nodes[], sql_doctor_held[], sql_doctor_refusals[], sql_doctor_queues[],
+    sql_doctor_connections[], sql_doctor_locks[], sql_doctor_encoding[],
+    sql_doctor_owner[], sql_doctor_path[], sql_doctor_publications[], sql_doctor_guests[],
+    sql_doctor_bound[];
 
 /* clang-format off */
 #define NO NULL
 static const struct doctor_check checks[] = {
     {"config", NEEDS_NOTHING, doctor_look_at_config, NO, false, NULL, EX_CONFIG},
     {"programs", NEEDS_CONFIG, doctor_look_at_programs, NO, false, NULL, EX_CONFIG},
+    {"trust", NEEDS_CONFIG, doctor_look_at_trust, NO, false, NULL, EX_CONFIG},
     {"open files", NEEDS_CONFIG, doctor_look_at_files, NO, false, NULL, EX_OSERR},
     {"embedded", NEEDS_CONFIG, doctor_look_at_embedded, NO, false, NULL, EX_UNAVAILABLE},
     {"connection", NEEDS_CONFIG, doctor_connect, NO, false, NULL, EX_UNAVAILABLE},
     {"server", NEEDS_SERVER, doctor_look_at_version, NO, false, NULL, EX_UNAVAILABLE},
+    {"encoding", NEEDS_SERVER, NO, sql_doctor_encoding, false, NULL, EX_CONFIG},
     {"clock", NEEDS_SERVER, doctor_look_at_clock, NO, false, NULL, EX_UNAVAILABLE},
     {"writes", NEEDS_SERVER, NO, sql_doctor_writes, false, NULL, EX_UNAVAILABLE},
     {"connections", NEEDS_SERVER, NO, sql_doctor_connections, false, NULL, EX_UNAVAILABLE},
@@ -58,9 +64,14 @@ static const struct doctor_check checks[] = {
     {"sessions", NEEDS_SERVER, NO, sql_doctor_sessions, true, "no session holds vacuum back", EX_UNAVAILABLE},
     {"slots", NEEDS_SERVER, NO, sql_doctor_slots, false, "no replication slot is left unused", EX_UNAVAILABLE},
     {"prepared", NEEDS_SERVER, NO, sql_doctor_prepared, true, "no prepared transaction holds vacuum back", EX_UNAVAILABLE},
+    {"search path", NEEDS_SERVER, NO, sql_doctor_path, false, "no schema on the path of who uses jobq is open to others", EX_NOPERM},
+    {"owner", NEEDS_SERVER, NO, sql_doctor_owner, false, NULL, EX_NOPERM},
     {"schema", NEEDS_SERVER, doctor_look_at_schema, NO, false, NULL, EX_CONFIG},
     {"roles", NEEDS_SCHEMA, NO, sql_doctor_roles, false, NULL, EX_NOPERM},
     {"rights", NEEDS_SCHEMA, NO, sql_doctor_rights, false, NULL, EX_NOPERM},
+    {"other roles", NEEDS_SCHEMA, NO, sql_doctor_guests, false, "no other role has more rights than jobq's roles, or a trigger on jobq's tables", EX_NOPERM},
+    {"bindings", NEEDS_SCHEMA, NO, sql_doctor_bound, false, "jobq's objects call PostgreSQL's functions and jobq's own only", EX_NOPERM},
+    {"publications", NEEDS_SCHEMA, NO, sql_doctor_publications, false, NULL, EX_UNAVAILABLE},
     {"durability", NEEDS_SCHEMA, NO, sql_doctor_durability, false, "what is committed outlives a crash", EX_UNAVAILABLE},
     {"autovacuum", NEEDS_SCHEMA, NO, sql_doctor_autovacuum, false, "jobs is vacuumed, with jobq's settings", EX_UNAVAILABLE},
     {"dead rows", NEEDS_SCHEMA, NO, sql_doctor_dead_rows, false, NULL, EX_UNAVAILABLE},
@@ -70,6 +81,7 @@ static const struct doctor_check checks[] = {
     {"locks", NEEDS_SCHEMA, NO, sql_doctor_locks, false, NULL, EX_UNAVAILABLE},
     {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node lives, and one keeps house", EX_UNAVAILABLE},
     {"held jobs", NEEDS_SCHEMA, NO, sql_doctor_held, false, NULL, EX_UNAVAILABLE},
+    {"refused jobs", NEEDS_SCHEMA, NO, sql_doctor_refusals, false, NULL, 0},
     {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served", EX_UNAVAILABLE},
 };
 /* clang-format on */
@@ -93,7 +105,7 @@ print_json(const struct doctor *doctor, enum doctor_level level, const char *fou
         jobq__buf_adds(&out, members[i][0]);
         jobq__buf_adds(&out, "\":");
         if (members[i][1])
-            jobq__buf_add_json_string(&out, members[i][1], strlen(members[i][1]));
+            escape_put_json_string(&out, members[i][1], strlen(members[i][1]));
         else
             jobq__buf_adds(&out, "null");
     }
@@ -164,20 +176,38 @@ say_rows(struct doctor *doctor, const PGresult *rows)
         doctor_say(doctor, DOCTOR_OK, doctor->check->ok, NULL);
 }
 
-static void
-say_failure(struct doctor *doctor, int code, const jobq_error *err)
+/* What lets the connecting role look, in memory that the caller frees; NULL: no memory.
+ */
+static char *
+rights_to_look(const struct doctor *doctor)
 {
-    if (code == JOBQ_ECONN)
+    PGconn *conn = doctor->session.conn;
+    const char *user = PQuser(conn);
+    char *name = PQescapeIdentifier(conn, user, strlen(user));
+    struct jobq__buf sql = {0};
+    jobq__buf_adds(&sql, "GRANT jobq_viewer, pg_monitor TO ");
+    jobq__buf_adds(&sql, name != NULL ? name : "?");
+    PQfreemem(name);
+    if (jobq__buf_cstr(&sql) == NULL)
+        jobq__buf_clear(&sql);
+    return sql.data;
+}
+
+void
+doctor_say_failure(struct doctor *doctor, enum doctor_level level, int code,
+                   const jobq_error *err)
+{
+    if (code == JOBQ_ECONN) {
         doctor_sayf(doctor, DOCTOR_FAIL, "look at the server's log", "%s", err->message);
-    else if (strcmp(err->sqlstate, "42501") == 0)
-        doctor_sayf(doctor, DOCTOR_WARN,
-                    "connect as the schema's owner, or GRANT jobq_viewer and pg_monitor "
-                    "to this role",
-                    "could not look: %s", err->message);
-    else
-        doctor_sayf(doctor, DOCTOR_WARN,
+    } else if (strcmp(err->sqlstate, "42501") == 0) {
+        char *remedy = rights_to_look(doctor);
+        doctor_sayf(doctor, level, remedy, "could not look: %s", err->message);
+        free(remedy);
+    } else {
+        doctor_sayf(doctor, level,
                     "try again; if it stays so, this is a fault of jobqd's",
                     "could not look: %s", err->message);
+    }
 }
 
 static void
@@ -189,14 +219,16 @@ run_statement(struct doctor *doctor)
     PGresult *rows = NULL;
     struct session *session = &doctor->session;
     snprintf(held, sizeof held, "%" PRId64, doctor->held_ms);
-    int rc = session_query(session, sql_doctor_begin, 0, NULL, NULL, &err);
+    int rc = query_begin(session->conn, "READ ONLY", &err);
+    if (rc == 0)
+        rc = session_query(session, sql_doctor_begin, 0, NULL, NULL, &err);
     if (rc == 0)
         rc = session_query(session, doctor->check->sql, doctor->check->takes_held, params,
                            &rows, &err);
     if (rc == 0)
         say_rows(doctor, rows);
     else
-        say_failure(doctor, rc, &err);
+        doctor_say_failure(doctor, DOCTOR_WARN, rc, &err);
     PQclear(rows);
     session_query(session, sql_doctor_end, 0, NULL, NULL, NULL);
 }
@@ -250,7 +282,7 @@ doctor_examine(struct doctor *doctor)
                doctor->counts[DOCTOR_FAIL], skipped);
         return doctor->exit_code;
     }
-    printf("%zu ok, %zu to look at, %zu wrong", doctor->counts[DOCTOR_OK],
+    printf("%zu ok, %zu warnings, %zu failures", doctor->counts[DOCTOR_OK],
            doctor->counts[DOCTOR_WARN], doctor->counts[DOCTOR_FAIL]);
     if (skipped > 0)
         printf("; %zu checks were left out, for want of %s", skipped, meanings[missing]);

@@ -40,6 +40,10 @@ void doctor_say(struct doctor *doctor, enum doctor_level level, const char *foun
 void doctor_sayf(struct doctor *doctor, enum doctor_level level, const char *remedy,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Why it could not look, at that level; and what lets it. */
+void doctor_say_failure(struct doctor *doctor, enum doctor_level level, int code,
+                        const jobq_error *err);
+
 /* All of them, one after the other, printed as they are found. Returns the exit code. */
 int doctor_examine(struct doctor *doctor);
 
@@ -48,6 +52,7 @@ void doctor_look_at_config(struct doctor *doctor);
 void doctor_look_at_embedded(struct doctor *doctor);
 void doctor_look_at_programs(struct doctor *doctor);
 void doctor_look_at_files(struct doctor *doctor);
+void doctor_look_at_trust(struct doctor *doctor);
 
 /* doctor_server.c: what is asked of the server as a whole. */
 void doctor_connect(struct doctor *doctor);

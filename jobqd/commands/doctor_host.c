@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "jobqd/cli/trust.h"
 #include "jobqd/commands/doctor.h"
 #include "jobqd/embedded/postgres_binaries.h"
 #include "jobqd/embedded/postgres_dir.h"
@@ -41,9 +42,12 @@ doctor_look_at_programs(struct doctor *doctor)
         jobq_error err = {0};
         one.queues = &c->queues[i];
         one.n_queues = 1;
-        if (launch_check(&one, &err) < 0)
+        if (launch_check(&one, LAUNCH_JUDGES, &err) < 0)
             doctor_say(doctor, DOCTOR_FAIL, err.message,
-                       "jobqd does not start with it, nor takes it over by SIGHUP");
+                       err.code == JOBQ_ESTATE
+                           ? "jobqd runs, but does not serve this queue until it is "
+                             "fixed"
+                           : "jobqd does not start with it, nor takes it over by SIGHUP");
     }
     if (!doctor->said && c->n_queues == 0)
         doctor_say(doctor, DOCTOR_OK, "no queue names a program (-c FILE)", NULL);
@@ -52,6 +56,21 @@ doctor_look_at_programs(struct doctor *doctor)
                     "%s can be started from here, as far as that can be tried",
                     c->n_queues == 1 ? "the queue's program"
                                      : "each of the queues' programs");
+}
+
+static void
+say_warning(void *data, const char *what, const char *remedy)
+{
+    doctor_say(data, DOCTOR_WARN, what, remedy);
+}
+
+void
+doctor_look_at_trust(struct doctor *doctor)
+{
+    trust_look(doctor->session.config, say_warning, doctor);
+    if (!doctor->said)
+        doctor_say(doctor, DOCTOR_OK,
+                   "no other user may change what jobqd reads and runs", NULL);
 }
 
 void

@@ -7,6 +7,7 @@
 
 #include "jobqd/commands/doctor.h"
 #include "jobqd/cli/migrate.h"
+#include "jobqd/cli/rights.h"
 #include "jobqd/embedded/postgres_binaries.h"
 #include "jobqd/embedded/postgres_dir.h"
 #include "jobqd/cli/query.h"
@@ -98,25 +99,40 @@ doctor_look_at_version(struct doctor *doctor)
         doctor_sayf(doctor, DOCTOR_OK, NULL, "PostgreSQL %s", text);
 }
 
+static const char *
+remedy_for_version(int found)
+{
+    if (found == MIGRATE_UNKNOWN)
+        return "that INSERT, with the schema's number that `jobqd version` of then "
+               "prints; "
+               "then jobqd migrate up";
+    return found < migrate_latest() ? "jobqd migrate up"
+                                    : "a jobqd of the version that made it";
+}
+
 void
 doctor_look_at_schema(struct doctor *doctor)
 {
     int found = 0;
     jobq_error err = {0};
     const char *schema = doctor->session.config->schema;
-    int rc = migrate_check(doctor->session.conn, schema, &found, &err);
+    char remedy[1024] = "";
+    int rc =
+        rights_check_foreign(doctor->session.conn, schema, remedy, sizeof remedy, &err);
+    if (rc == JOBQ_ESCHEMA) {
+        doctor_say(doctor, DOCTOR_FAIL, err.message, remedy);
+        return;
+    }
+    if (rc == 0)
+        rc = migrate_check(doctor->session.conn, schema, &found, &err);
     doctor->has_schema = rc == 0;
     if (rc == 0)
         doctor_sayf(doctor, DOCTOR_OK, NULL, "%s has version %d, as this jobqd needs",
                     schema, found);
     else if (rc == JOBQ_ESCHEMA)
-        doctor_say(doctor, DOCTOR_FAIL, err.message,
-                   found < migrate_latest() ? "jobqd migrate up"
-                                            : "a jobqd of the version that made it");
+        doctor_say(doctor, DOCTOR_FAIL, err.message, remedy_for_version(found));
     else
-        doctor_sayf(doctor, DOCTOR_FAIL,
-                    "connect as the schema's owner, or GRANT jobq_viewer to this role",
-                    "could not look: %s", err.message);
+        doctor_say_failure(doctor, DOCTOR_FAIL, rc, &err);
 }
 
 /* ---- notifications ---- */

@@ -81,6 +81,8 @@ jobs_filter_read(struct jobs_filter *filter, const struct cli *cli, int64_t max_
             jobq__error(err, JOBQ_EINVAL,
                         "--before and --older-than say the same thing: give one of them");
     if (rc == 0)
+        rc = cli_check_time("before", filter->values[JOBS_FILTER_BEFORE], err);
+    if (rc == 0)
         rc = read_older(filter, cli_get(cli, "older-than"), err);
     if (rc == 0)
         rc = read_limit(filter, cli, max_limit, err);

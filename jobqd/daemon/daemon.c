@@ -10,17 +10,22 @@
 #include "jobqd/daemon/daemon.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sysexits.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "jobqd/actors/canceller.h"
+#include "jobqd/actors/releaser.h"
 #include "jobqd/actors/cron.h"
 #include "jobqd/actors/crontab.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
+#include "jobqd/actors/hooks.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/actors/pruner.h"
 #include "jobqd/actors/reporter.h"
@@ -28,18 +33,22 @@
 #include "jobqd/actors/steward.h"
 #include "jobqd/daemon/daemon_private.h"
 #include "jobqd/cli/migrate.h"
+#include "jobqd/cli/trust.h"
 #include "jobqd/embedded/postgres.h"
 #include "jobqd/daemon/reload.h"
 #include "jobqd/io/successor.h"
 #include "jobqd/base/conninfo.h"
+#include "jobqd/base/folder.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/children.h"
 #include "jobqd/io/guard.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/service/notifier.h"
 #include "jobqd/service/store.h"
 
 enum {
     SESSION_RETRY_MS = 1000,
+    STILL_MS = 500,            /* the loop; or a tenth of a lease: worth a warning */
     SAME_ABSENCE_MS = 1000,    /* between two reasons of it that are told */
     PATIENCE_MS = 15000,       /* after the grace, for the last answers to be confirmed */
     LITTLE_PATIENCE_MS = 2000, /* likewise, after a second signal */
@@ -82,10 +91,8 @@ set_state(struct daemon *d, enum daemon_state state)
 static void
 come_back(struct daemon *d)
 {
-    if (queues_come_back(&d->queues) < 0) {
-        log_error("jobqd", "no memory to start the queues again");
-        abort(); /* let it crash: the lease is lost, nothing is held */
-    }
+    if (queues_come_back(&d->queues) < 0) /* let it crash: nothing is held */
+        log_fatal("jobqd", "no memory to start the queues again");
     node_clean(d->node);
     if (d->reload_owed)
         reload(d);
@@ -203,9 +210,10 @@ on_session(void *data, const struct store_answer *answer)
     }
     if (answer->values[0] == 0)
         return; /* declared dead: the next renewal tells */
-    if (answer->rows > 0)
-        log_warning("node", "%zu claims whose answer was lost were given back",
-                    answer->rows);
+    if (answer->values[1] > 0)
+        log_warning("node", "%lld claims whose answer was lost were given back",
+                    (long long)answer->values[1]);
+    releaser_take(d->releaser, node_id(d->node), answer->text, answer->values[2]);
     queues_attach(&d->queues, node_id(d->node), answer->values[0]);
     steward_poke(d->steward);
     announce(d);
@@ -292,6 +300,7 @@ on_house_ready(void *owner)
     tell_back(&d->house_down, "the house connection is back");
     leader_set_able(d->leader, true);
     crontab_tell(d->crontab);
+    hooks_tell(d->hooks);
 }
 
 static void
@@ -305,21 +314,78 @@ on_house_lost(void *owner, const jobq_error *why)
     leader_set_able(d->leader, false);
 }
 
+static void refuse(struct daemon *d, int exit_code, const char *why);
+
+static void
+on_foreign(void *owner, const struct store_answer *answer)
+{
+    struct daemon *d = owner;
+    if (d->state != DAEMON_RUNNING || answer->code == JOBQ_ECONN)
+        return;
+    if (answer->code == 0 && answer->rows == 0)
+        return;
+    node_forbid(d->node);
+    if (answer->code != 0)
+        refuse(d, EX_UNAVAILABLE, answer->error->message);
+    else
+        refuse(d, EX_CONFIG, answer->text);
+}
+
 static void
 on_control_ready(void *owner)
 {
     struct daemon *d = owner;
     tell_back(&d->database_down, "back again");
     systemd_update(d->systemd);
+    /* Ahead of all that the node asks: until its first answer it reads only catalogs. */
+    if (store_foreign(d->store, on_foreign, d) < 0) {
+        refuse(d, EX_OSERR, "no memory to ask whose the schema is");
+        return;
+    }
     node_control_ready(d->node);
     steward_poke(d->steward);
     daemon_tell_upgrade(d);
+}
+
+/* What trying again does not mend; the others (unreachable, starting, full, read-only)
+ * are waited for, also at the start. */
+struct remedy {
+    const char *sqlstate;
+    int exit_code;
+    const char *text;
+};
+
+static const struct remedy remedies[] = {
+    {"28P01", EX_NOPERM, "mend the password, in database = or a ~/.pgpass"},
+    {"28000", EX_NOPERM, "mend the role in database =, or the server's pg_hba.conf"},
+    {"3D000", EX_UNAVAILABLE, "create it (createdb NAME), then: jobqd migrate up"},
+    {"42501", EX_NOPERM, "as its owner: GRANT CONNECT ON DATABASE … TO the role"},
+};
+
+/* At the start, whoever starts jobqd is to be told. Returns whether it ends. */
+static bool
+ends_start(struct daemon *d, const jobq_error *why)
+{
+    char text[sizeof why->message + 200];
+    if (d->lived || d->past || d->state != DAEMON_RUNNING)
+        return false;
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
+        if (strcmp(why->sqlstate, remedies[i].sqlstate) != 0)
+            continue;
+        snprintf(text, sizeof text, "cannot connect to the database: %s: %s",
+                 why->message, remedies[i].text);
+        refuse(d, remedies[i].exit_code, text);
+        return true;
+    }
+    return false;
 }
 
 static void
 on_control_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
+    if (ends_start(d, why))
+        return;
     tell_away(d, &d->database_down, "away", why);
     systemd_update(d->systemd);
     node_control_lost(d->node);
@@ -335,6 +401,7 @@ on_live(void *owner, int64_t id)
     reporter_start(d->reporter, id);
     steward_start(d->steward);
     crontab_start(d->crontab, id, !d->lived);
+    hooks_start(d->hooks);
     d->lived = true;
     open_session(d);
     daemon_tell_upgrade(d);
@@ -345,9 +412,11 @@ stop_housekeeping(struct daemon *d)
 {
     leader_stop(d->leader);
     canceller_stop(d->canceller);
+    releaser_stop(d->releaser);
     reporter_stop(d->reporter);
     steward_stop(d->steward);
     crontab_stop(d->crontab);
+    hooks_stop(d->hooks);
     cron_actor_stop(d->cron);
     stager_stop(d->stager);
     lifeline_stop(d->lifeline);
@@ -431,6 +500,7 @@ describe(void *owner, struct jobq__buf *out)
 {
     struct daemon *d = owner;
     queues_describe(&d->queues, out);
+    queues_tell_slow(&d->queues, d->booted->lease_ms / 3);
 }
 
 /* ---- the way down ---- */
@@ -470,6 +540,7 @@ on_embedded_stopped(void *owner)
     d->embedded = NULL;
     set_state(d, DAEMON_DONE);
     signals_close(&d->signals);
+    loopwatch_close();
     children_unwatch();
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
@@ -503,7 +574,10 @@ on_connection_closed(void *owner)
     lifeline_close(d->lifeline);
     pruner_close(d->pruner);
     canceller_close(d->canceller);
+    releaser_close(d->releaser);
     reporter_close(d->reporter);
+    failures_close(d->failures);
+    hooks_close(d->hooks, d->at_once);
     steward_close(d->steward);
     cron_actor_close(d->cron);
     crontab_close(d->crontab);
@@ -538,6 +612,21 @@ refuse(struct daemon *d, int exit_code, const char *why)
     begin_drain(d, 0);
 }
 
+/* At the start it ends jobqd, so that whoever starts it is told; later it is a state. */
+static void
+on_denied(void *owner, const char *why)
+{
+    struct daemon *d = owner;
+    char text[700];
+    if (d->lived || d->state != DAEMON_RUNNING)
+        return;
+    snprintf(text, sizeof text,
+             "%.500s: its role lacks rights; as the schema's owner: jobqd migrate grant, "
+             "then GRANT jobq_daemon TO the role",
+             why);
+    refuse(d, EX_NOPERM, text);
+}
+
 static void
 on_refused(void *owner, const char *why)
 {
@@ -548,24 +637,35 @@ on_refused(void *owner, const char *why)
 /* ---- signals ---- */
 
 static void
-on_stop_signal(struct daemon *d)
+stop_at_once(struct daemon *d)
+{
+    log_info("jobqd", "stops at once: running jobs are killed and released");
+    d->at_once = true;
+    begin_drain(d, 0);
+}
+
+static void
+on_stop_signal(struct daemon *d, bool at_once)
 {
     switch (d->state) {
     case DAEMON_DATABASE:
         log_info("jobqd", "stops");
+        d->at_once = at_once;
         stop_embedded(d);
         break;
     case DAEMON_RUNNING:
+        if (at_once) {
+            stop_at_once(d);
+            break;
+        }
         log_info(
             "jobqd",
-            "drains: running jobs have %lld ms to end; a second signal stops them now",
-            (long long)d->config->shutdown_grace_ms);
+            "draining: waiting up to %.3g s for running jobs; signal again to stop now",
+            (double)d->config->shutdown_grace_ms / 1000);
         begin_drain(d, d->config->shutdown_grace_ms);
         break;
     case DAEMON_DRAINING:
-        log_info("jobqd", "stops at once: running jobs are killed and released");
-        d->at_once = true;
-        begin_drain(d, 0);
+        stop_at_once(d);
         break;
     case DAEMON_LEAVING:
     case DAEMON_CLOSING:
@@ -616,9 +716,23 @@ take_config(struct daemon *d, struct config *fresh)
     queues_configure(&d->queues, fresh);
     steward_poke(d->steward); /* what is new claims nothing before */
     pruner_configure(d->pruner, fresh);
+    if (hooks_configure(d->hooks, fresh) < 0)
+        log_error("hooks", "no memory for the configuration's hooks");
     if (crontab_configure(d->crontab, fresh) < 0)
         log_error("cron", "no memory to tell of the configuration's crons");
     config_free(old); /* it lives on while a worker works by it */
+}
+
+/* Where programs begin that have no working_directory: what is found now under the name
+ * of the folder that we were started in. */
+static void
+enter_folder(void)
+{
+    if (!folder_enter())
+        log_warning("jobqd",
+                    "the folder that it was started in%s%s%s is gone: programs without "
+                    "working_directory start in /",
+                    *folder_name() ? ", " : "", folder_name(), *folder_name() ? "," : "");
 }
 
 static void
@@ -644,6 +758,8 @@ reload(struct daemon *d)
         systemd_ready(d->systemd);
         return;
     }
+    enter_folder();
+    trust_look(fresh, trust_log, NULL);
     take_config(d, fresh);
     log_info("jobqd",
              "the configuration was read again and is in force: %zu queue%s, "
@@ -656,11 +772,13 @@ static void
 on_signal(void *owner, int number)
 {
     struct daemon *d = owner;
+    loop_is_at("heeding signal", sigabbrev_np(number));
     switch (number) {
     case SIGTERM:
     case SIGINT:
+    case SIGQUIT:
         upgrade_abort(d->upgrade, "told to stop meanwhile");
-        on_stop_signal(d);
+        on_stop_signal(d, number == SIGQUIT);
         break;
     case SIGTSTP:
         hold(d, true);
@@ -702,11 +820,11 @@ always_leads(void)
     return getenv("JOBQ_TEST_LEADS") != NULL;
 }
 
-/* A seam: tests do not wait for a minute. */
+/* Seams: tests do not wait for a minute. */
 static int64_t
-prune_round_ms(void)
+period_ms(const char *variable)
 {
-    const char *text = getenv("JOBQ_TEST_PRUNE_MS");
+    const char *text = getenv(variable);
     return text ? strtoll(text, NULL, 10) : 0;
 }
 
@@ -721,23 +839,34 @@ new_housekeeping(struct daemon *d)
                                                              .on_change = on_lead,
                                                              .owner = d});
     if (rc == 0)
+        rc = hooks_new(&d->hooks, &(struct hooks_options){.loop = &d->loop,
+                                                          .store = d->store,
+                                                          .node = d->booted->node});
+    if (rc == 0)
+        rc = hooks_configure(d->hooks, d->config);
+    if (rc == 0)
+        rc = failures_new(&d->failures, &(struct failures_options){.loop = &d->loop,
+                                                                   .hooks = d->hooks});
+    if (rc == 0)
         rc = stager_new(&d->stager, &(struct stager_options){.loop = &d->loop,
                                                              .store = d->store,
+                                                             .failures = d->failures,
                                                              .on_staged = poke_all,
                                                              .owner = d});
     if (rc == 0)
         rc =
             lifeline_new(&d->lifeline, &(struct lifeline_options){.loop = &d->loop,
                                                                   .store = d->store,
+                                                                  .failures = d->failures,
                                                                   .lease_ms = c->lease_ms,
                                                                   .on_rescued = poke_all,
                                                                   .owner = d});
     if (rc == 0)
-        rc = pruner_new(&d->pruner,
-                        &(struct pruner_options){.loop = &d->loop,
-                                                 .store = d->store,
-                                                 .config = c,
-                                                 .round_ms = prune_round_ms()});
+        rc = pruner_new(&d->pruner, &(struct pruner_options){
+                                        .loop = &d->loop,
+                                        .store = d->store,
+                                        .config = c,
+                                        .round_ms = period_ms("JOBQ_TEST_PRUNE_MS")});
     if (rc == 0)
         rc = canceller_new(&d->canceller,
                            &(struct canceller_options){.loop = &d->loop,
@@ -745,6 +874,8 @@ new_housekeeping(struct daemon *d)
                                                        .holds_jobs = holds_jobs,
                                                        .on_cancels = on_cancels,
                                                        .owner = d});
+    if (rc == 0)
+        rc = releaser_new(&d->releaser, &d->loop, d->store);
     if (rc == 0)
         rc = reporter_new(&d->reporter, &(struct reporter_options){.loop = &d->loop,
                                                                    .store = d->store});
@@ -786,6 +917,7 @@ new_node(struct daemon *d)
                                                      .on_live = on_live,
                                                      .on_lost = on_lost,
                                                      .on_refused = on_refused,
+                                                     .on_denied = on_denied,
                                                      .on_gone = on_gone,
                                                      .describe = describe,
                                                      .owner = d});
@@ -816,6 +948,7 @@ new_connections(struct daemon *d, jobq_error *err)
     struct notifier_options notifier = {
         .conninfo = d->conninfo,
         .channel = c->schema,
+        .probe_ms = period_ms("JOBQ_TEST_PROBE_MS"),
         .on_queue = on_queue,
         .on_stage = on_stage,
         .on_leader = on_leader_free,
@@ -853,7 +986,7 @@ start(struct daemon *d, const char *conninfo, jobq_error *err)
     if (rc == 0)
         rc = new_crons(d);
     if (rc == 0)
-        rc = queues_start(&d->queues, d->store, d->config);
+        rc = queues_start(&d->queues, d->store, d->failures, d->config);
     if (rc == 0 && d->past)
         rc = daemon_take_over(d, err);
     return rc;
@@ -874,10 +1007,8 @@ on_embedded_ready(void *owner, const char *uri)
         stop_embedded(d);
         return;
     }
-    if (start(d, uri, &err) < 0) {
-        log_error("jobqd", "could not start: %s", err.message);
-        abort(); /* no memory while starting: nothing is held yet */
-    }
+    if (start(d, uri, &err) < 0) /* no memory while starting: nothing is held yet */
+        log_fatal("jobqd", "could not start: %s", err.message);
     set_state(d, DAEMON_RUNNING);
     if (d->reload_owed)
         reload(d);
@@ -933,6 +1064,8 @@ new_handles(struct daemon *d)
                                             .describe = daemon_describe_to_systemd,
                                             .stuck = daemon_stuck,
                                             .owner = d};
+    int64_t still_ms = d->booted->lease_ms / 10;
+    loopwatch_open(&d->loop, still_ms < STILL_MS ? still_ms : STILL_MS);
     uv_timer_init(&d->loop, &d->session);
     d->session.data = d;
     uv_timer_init(&d->loop, &d->patience);
@@ -941,6 +1074,35 @@ new_handles(struct daemon *d)
         systemd_new(&d->systemd, &systemd) < 0 || children_watch(&d->loop) < 0)
         return JOBQ_ENOMEM;
     return signals_open(&d->signals, &d->loop, on_signal, d);
+}
+
+/* glibc raises its threshold with each large block that is freed: the next ones come from
+ * the heap, which is not given back as long as anything lies above them. What is as large
+ * as a frame is not worth that. */
+static void
+give_back_large_blocks(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+}
+
+/* What an operator has to know before anything goes wrong by it. */
+static void
+warn_of_surroundings(void)
+{
+    if (is_unfenced() || getenv("JOBQ_TEST_UNSAFE_BASE"))
+        log_error("jobqd",
+                  "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: what keeps "
+                  "jobs from being lost or run twice is off, which is for tests");
+    if (always_leads())
+        log_error("jobqd", "JOBQ_TEST_LEADS is set: this node believes that it leads, "
+                           "which is for tests");
+    struct guard_process self;
+    if (!guard_read_process(getpid(), &self))
+        log_warning("jobqd",
+                    "/proc is not mounted: a process that has left its worker's group is "
+                    "not killed with it, no limit of memory or processor time can be "
+                    "kept, and jobqd upgrade is refused; mount it (mount -t proc proc "
+                    "/proc)");
 }
 
 int
@@ -952,6 +1114,10 @@ cmd_run(struct config *config, const struct cli *cli)
     if (config->n_queues == 0)
         log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
                              "jobs, only keeps house");
+    log_set_node(config->node);
+    enter_folder();              /* of a program that takes another's place */
+    prctl(PR_SET_NAME, "jobqd"); /* whatever its file is called: cmd_upgrade.c looks */
+    give_back_large_blocks();
     static struct daemon d; /* a start that fails leaves it to the process's end */
     d = (struct daemon){
         .cli = cli, .booted = config, .config = config, .state = DAEMON_RUNNING};
@@ -965,16 +1131,13 @@ cmd_run(struct config *config, const struct cli *cli)
     }
     log_info("jobqd", "%s starts, node %s, %zu %s", JOBQ_VERSION, config->node,
              config->n_queues, config->n_queues == 1 ? "queue" : "queues");
-    if (is_unfenced() || getenv("JOBQ_TEST_UNSAFE_BASE"))
-        log_error("jobqd",
-                  "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: what keeps "
-                  "jobs from being lost or run twice is off, which is for tests");
-    if (always_leads())
-        log_error("jobqd", "JOBQ_TEST_LEADS is set: this node believes that it leads, "
-                           "which is for tests");
+    warn_of_surroundings();
+    trust_look(config, trust_log, NULL);
     int rc = daemon_open_past(&d, &err);
-    if (rc == 0 && !d.past)
+    if (rc == 0 && !d.past) {
+        signals_release(); /* else when all is taken over */
         rc = daemon_start_guard(&d, &err);
+    }
     if (rc == 0)
         rc = config->embedded ? start_embedded(&d, &err)
                               : start(&d, config->database ? config->database : "", &err);

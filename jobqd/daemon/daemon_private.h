@@ -64,7 +64,10 @@ struct daemon {
     struct lifeline *lifeline;
     struct pruner *pruner;
     struct canceller *canceller;
+    struct releaser *releaser;
     struct reporter *reporter;
+    struct failures *failures;
+    struct hooks *hooks;
     struct cron_actor *cron;
     struct crontab *crontab;
     struct steward *steward;

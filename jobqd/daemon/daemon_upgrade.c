@@ -13,6 +13,8 @@
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
+#include "jobqd/actors/failures.h"
+#include "jobqd/actors/hooks.h"
 #include "jobqd/actors/reporter.h"
 #include "jobqd/actors/steward.h"
 #include "jobqd/embedded/postgres.h"
@@ -65,6 +67,10 @@ write_handover(void *owner, struct handover *handover, bool rehearsal, jobq_erro
     handover_put_int(handover, "node_id", node_id(d->node));
     handover_put_int(handover, "node_deadline_ns", node_deadline_ns(d->node));
     queues_put(&d->queues, handover);
+    if (!rehearsal) {
+        failures_leave(d->failures);
+        hooks_leave(d->hooks);
+    }
     return d->embedded && !rehearsal ? embedded_put(d->embedded, handover, err) : 0;
 }
 
@@ -224,6 +230,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     reporter_start(d->reporter, id);
     steward_start(d->steward);
     crontab_start(d->crontab, id, false);
+    hooks_start(d->hooks);
     d->lived = true;
     if (successor_failure())
         log_error("upgrade",
@@ -238,6 +245,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     d->announced = true;
     systemd_ready(d->systemd); /* as it has been all along */
     successor_is_up();
+    signals_release();
     if (guard > 0)
         guard_dismiss((pid_t)guard);
     queues_thaw(&d->queues);

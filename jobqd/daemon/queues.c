@@ -144,6 +144,7 @@ new_producer(struct slot *slot)
         .lost_cycle = getenv("JOBQ_TEST_LOST_CYCLE") != NULL,
         .on_stopped = on_producer_stopped,
         .on_frozen = on_producer_frozen,
+        .failures = queues->failures,
         .on_progress = on_progress,
         .owner = slot,
     };
@@ -199,10 +200,12 @@ queues_init(struct queues *queues, uv_loop_t *loop, void (*on_all_stopped)(void 
 }
 
 int
-queues_start(struct queues *queues, struct store *store, const struct config *config)
+queues_start(struct queues *queues, struct store *store, struct failures *failures,
+             const struct config *config)
 {
     int rc = 0;
     queues->store = store;
+    queues->failures = failures;
     queues->config = config;
     for (size_t i = 0; rc == 0 && i < config->n_queues; i++)
         rc = add_slot(queues, &config->queues[i]);
@@ -245,8 +248,8 @@ remove_slot(struct slot *slot)
 {
     int64_t grace_ms = grace_of(slot, slot->queues->config->shutdown_grace_ms);
     log_info(slot->subject,
-             "is not in the configuration any more: its running jobs have %lld ms to end",
-             (long long)grace_ms);
+             "no longer in the configuration: waiting up to %.3g s for its running jobs",
+             (double)grace_ms / 1000);
     slot->removed = true;
     producer_leave(slot->producer, grace_ms);
 }
@@ -621,6 +624,14 @@ queues_cycle_ms(const struct queues *queues)
             oldest_ms = ms;
     }
     return oldest_ms;
+}
+
+void
+queues_tell_slow(const struct queues *queues, int64_t limit_ms)
+{
+    for (size_t i = 0; i < queues->n_slots; i++)
+        if (queues->slots[i]->producer)
+            producer_tell_slow(queues->slots[i]->producer, limit_ms);
 }
 
 void

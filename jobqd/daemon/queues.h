@@ -36,6 +36,7 @@ struct queues {
     enum queues_state state;
     uv_loop_t *loop;
     struct store *store;         /* NULL before queues_start */
+    struct failures *failures;   /* likewise */
     const struct config *config; /* the newest; lent */
     int64_t node, session;       /* session 0: none is open */
     struct slot **slots;         /* one a queue; private to queues.c */
@@ -56,7 +57,8 @@ void queues_init(struct queues *queues, uv_loop_t *loop,
                  void (*on_all_stopped)(void *owner), void *owner);
 /* Starts a producer for each queue of the configuration. Returns 0 or JOBQ_ENOMEM: those
  * that were started are there. */
-int queues_start(struct queues *queues, struct store *store, const struct config *config);
+int queues_start(struct queues *queues, struct store *store, struct failures *failures,
+                 const struct config *config);
 
 /* The configuration from now on, while QUEUES_SERVING: new queues are started, those that
  * it does not have drain, by their grace, the others get what it says of them. Each
@@ -125,5 +127,7 @@ void queues_sum(const struct queues *queues, struct queues_sum *out);
 
 /* Appends the state of all queues, one JSON object. */
 void queues_describe(const struct queues *queues, struct jobq__buf *out);
+/* Logs which queue's cycle has been under way for longer than that. */
+void queues_tell_slow(const struct queues *queues, int64_t limit_ms);
 
 #endif

@@ -10,9 +10,11 @@
 #include "libjobq/buf.h"
 
 /* The options of [jobqd] that nothing was built upon. */
-static const char *const at_once[] = {"log_level",      "log_format",     "poll_interval",
-                                      "shutdown_grace", "keep_completed", "keep_failed",
-                                      "keep_cancelled", "keep_discarded", "max_frame"};
+static const char *const at_once[] = {
+    "log_level",       "log_format",  "poll_interval",  "shutdown_grace",
+    "keep_completed",  "keep_failed", "keep_cancelled", "keep_discarded",
+    "max_frame",       "on_failure",  "on_discard",     "on_discard_kind",
+    "on_discard_queue"};
 
 static bool
 counts_at_once(const struct option_row *row)
@@ -27,7 +29,7 @@ counts_at_once(const struct option_row *row)
 int
 reload_read(struct config **out, const struct cli *cli, jobq_error *err)
 {
-    return session_read_queues(out, cli, err);
+    return session_read_queues(out, cli, LAUNCH_STARTS, err);
 }
 
 static void

@@ -5,7 +5,30 @@
 #include <stddef.h>
 
 static const int watched[SIGNALS_WATCHED] = {SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGUSR1,
-                                             SIGUSR2, SIGHUP, SIGTTIN, SIGTTOU};
+                                             SIGUSR2, SIGHUP, SIGTTIN, SIGTTOU, SIGQUIT};
+
+static void
+mask(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < SIGNALS_WATCHED; i++)
+        sigaddset(&set, watched[i]);
+    pthread_sigmask(how, &set, NULL);
+}
+
+void
+signals_hold(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    mask(SIG_BLOCK);
+}
+
+void
+signals_release(void)
+{
+    mask(SIG_UNBLOCK);
+}
 
 static void
 on_handle(uv_signal_t *handle, int number)
@@ -20,7 +43,6 @@ signals_open(struct signals *signals, uv_loop_t *loop,
 {
     signals->on_signal = on_signal;
     signals->owner = owner;
-    signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < SIGNALS_WATCHED; i++) {
         int rc = uv_signal_init(loop, &signals->handles[i]);
         signals->handles[i].data = signals;
@@ -38,11 +60,7 @@ signals_open(struct signals *signals, uv_loop_t *loop,
 void
 signals_close(struct signals *signals)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < SIGNALS_WATCHED; i++)
-        sigaddset(&set, watched[i]);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signals_hold();
     for (size_t i = 0; i < SIGNALS_WATCHED; i++) {
         uv_close((uv_handle_t *)&signals->handles[i], NULL);
         signal(watched[i], SIG_IGN);

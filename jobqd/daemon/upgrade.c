@@ -14,6 +14,7 @@
 
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/query.h"
+#include "jobqd/daemon/signals.h"
 #include "jobqd/io/successor.h"
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
@@ -186,8 +187,8 @@ on_rehearsal_end(uv_poll_t *poll, int status, int events)
     if (upgrade->state != UPGRADE_REHEARSING)
         return;
     char text[600];
-    snprintf(text, sizeof text, "%s cannot be executed: %s", successor_path(),
-             strerror(failure.why));
+    snprintf(text, sizeof text, "%s cannot be executed: %s%s%s", successor_path(),
+             strerror(failure.why), failure.text[0] ? ": " : "", failure.text);
     if (failure.step != LIMITS_DONE)
         fail(upgrade, text);
     else
@@ -287,8 +288,11 @@ upgrade_frozen(struct upgrade *upgrade)
     int rc = upgrade->events.write(upgrade->owner, &handover, false, &err);
     if (rc == 0)
         rc = handover_seal(&handover, &document, &err);
-    if (rc == 0)
-        successor_execute(&handover, document, &err); /* returns only when it failed */
+    if (rc == 0) {
+        signals_hold(); /* until the new program can handle them */
+        successor_execute(&handover, document, &err);
+        signals_release(); /* nothing was executed */
+    }
     if (document >= 0)
         close(document);
     handover_clear(&handover);

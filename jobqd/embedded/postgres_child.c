@@ -74,8 +74,8 @@ struct plan {
 static bool
 is_for_postgres(const char *variable)
 {
-    static const char *const unwanted[] = {"PG", "NOTIFY_SOCKET=", "WATCHDOG_",
-                                           "LISTEN_"};
+    static const char *const unwanted[] = {
+        "PG", "DATABASE_URL=", "JOBQ_", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"};
     for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)
         if (strncmp(variable, unwanted[i], strlen(unwanted[i])) == 0)
             return true;

@@ -58,29 +58,35 @@ postgres_dir_read_pidfile(const struct postgres_dir *dir, struct postgres_pidfil
     return 0;
 }
 
+/* Its name, with a newline. false: there is no such process, or it is hidden from us. */
 static bool
-is_called_postgres(pid_t pid)
+read_name(pid_t pid, char name[32])
 {
     char path[64];
-    char name[32] = "";
     snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
-    ssize_t len = read(fd, name, sizeof name - 1);
+    ssize_t len = read(fd, name, 31);
     close(fd);
-    return len > 0 &&
-           (strcmp(name, "postgres\n") == 0 || strcmp(name, "postmaster\n") == 0);
+    name[len > 0 ? len : 0] = '\0';
+    return len > 0;
+}
+
+static bool
+is_postgres(const char *name)
+{
+    return strcmp(name, "postgres\n") == 0 || strcmp(name, "postmaster\n") == 0;
 }
 
 static bool
 belongs(pid_t pid, const struct stat *data)
 {
-    char path[64];
+    char path[64], name[32];
     struct stat folder;
     snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
     return stat(path, &folder) == 0 && folder.st_dev == data->st_dev &&
-           folder.st_ino == data->st_ino && is_called_postgres(pid);
+           folder.st_ino == data->st_ino && read_name(pid, name) && is_postgres(name);
 }
 
 /* Calls each for every process of the cluster. */
@@ -147,19 +153,28 @@ postgres_dir_quit_orphans(const struct postgres_dir *dir)
         walk(dir, quit_one, &info);
 }
 
+/* A live process that is somewhere else; or one that keeps from us where it is, as jobqd
+ * and its guard do, and is no postgres by its name. */
+static bool
+is_another_program(pid_t pid, const struct stat *data)
+{
+    char path[64], name[32];
+    struct stat folder;
+    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    if (stat(path, &folder) == 0)
+        return folder.st_dev != data->st_dev || folder.st_ino != data->st_ino;
+    return errno == EACCES && read_name(pid, name) && !is_postgres(name);
+}
+
 void
 postgres_dir_remove_stale_pidfile(const struct postgres_dir *dir)
 {
     struct postgres_pidfile file;
     struct stat info;
-    struct stat folder;
-    char path[64];
     if (postgres_dir_read_pidfile(dir, &file, NULL) != 0 || stat(dir->data, &info) != 0)
         return;
-    snprintf(path, sizeof path, "/proc/%d/cwd", (int)file.pid);
     /* Dead, or not ours to look at: postgres itself knows what to do. */
-    if (stat(path, &folder) != 0 ||
-        (folder.st_dev == info.st_dev && folder.st_ino == info.st_ino))
+    if (!is_another_program(file.pid, &info))
         return;
     char pidfile[PATH_MAX];
     pidfile_path(dir, pidfile);

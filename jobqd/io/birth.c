@@ -115,9 +115,15 @@ birth_take(struct birth *birth, pid_t pid, struct child *out, jobq_error *err)
                            "process %ld is not jobqd's child: fork twice, and answer "
                            "after the process in between has ended",
                            (long)pid);
-    /* It cannot have executed another program, so this cannot fail for that; it is still
+    /* Where the template leads a session, only the worker itself can leave its group.
+     * Else it cannot have executed another program, so that this could fail; it is still
      * told to start, and until then in the template's group. */
-    if (setpgid(pid, pid) < 0)
+    if (getsid(pid) != getsid(0) && getsid(pid) != pid)
+        return jobq__error(err, JOBQ_EINVAL,
+                           "process %ld is in the template's session: its queue has a "
+                           "user, so call setsid() in it before you answer",
+                           (long)pid);
+    if (getsid(pid) != pid && setpgid(pid, pid) < 0)
         return jobq__error(err, JOBQ_EIO, "cannot give process %ld a group: %s",
                            (long)pid, strerror(errno));
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);

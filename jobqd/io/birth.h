@@ -26,10 +26,10 @@ struct birth {
 int birth_ask(struct birth *birth, int template_fd, const char *line, size_t len,
               jobq_error *err);
 
-/* pid has been forked: makes sure that it is our child, so that the pid is its alone, and
- * nobody else's here, gives it a process group of its own and watches it. On success *out
- * owns the descriptors and *birth is empty. JOBQ_EINVAL: it is no child of ours, or
- * another one. */
+/* pid has been forked: makes sure that it is our child, so that no other process can
+ * get its pid, gives it a process group of its own (a session is up to the worker)
+ * and watches it. On success *out owns the descriptors and *birth is empty. JOBQ_EINVAL:
+ * it is no child of ours, or another one. */
 int birth_take(struct birth *birth, pid_t pid, struct child *out, jobq_error *err);
 
 /* Nothing came of it: a worker that is there nevertheless finds its socket closed. */

@@ -1,9 +1,12 @@
 /* channel.c: see channel.h. */
 #include "jobqd/io/channel.h"
 
+#include "jobqd/io/loopwatch.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,8 +14,15 @@
 
 /* What a dead peer can have left in the socket is far less than DRAIN_READS chunks.
  * KEEP_BYTES: larger buffers are given back when they are empty, so that one huge frame
- * is not paid for ever after. */
-enum { DRAIN_READS = 64, KEEP_BYTES = 64 * 1024 };
+ * is not paid for ever after. LONG_LINE: an unfinished line beyond it counts among those
+ * of all channels. LITTLE: what is read at once while others wait for room, so that short
+ * lines go on, and no long ones begin. */
+enum {
+    DRAIN_READS = 64,
+    KEEP_BYTES = 16 * 1024,
+    LONG_LINE = 8 * 1024,
+    LITTLE = 4 * 1024
+};
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -21,7 +31,8 @@ static void
 watch(struct channel *channel)
 {
     int events = 0;
-    if (channel->state == CHANNEL_OPEN && !channel->frozen)
+    if (channel->state == CHANNEL_OPEN && !channel->frozen &&
+        !channel_is_held_up(channel))
         events |= UV_READABLE;
     if (channel->state != CHANNEL_CLOSED && !channel->frozen &&
         channel_backlog(channel) > 0)
@@ -36,6 +47,16 @@ watch(struct channel *channel)
         uv_poll_stop(&channel->poll);
 }
 
+static void
+on_turn(struct longline *line)
+{
+    struct channel *channel = list_entry(line, struct channel, longline);
+    channel->released_ns = uv_hrtime();
+    watch(channel);
+}
+
+static void on_read_turn(struct turn *turn);
+
 int
 channel_open(struct channel *channel, uv_loop_t *loop, int fd, size_t max_line,
              char *chunk, const struct channel_events *events, void *owner)
@@ -47,6 +68,9 @@ channel_open(struct channel *channel, uv_loop_t *loop, int fd, size_t max_line,
     channel->chunk = chunk;
     channel->events = events;
     channel->owner = owner;
+    channel->longline.on_turn = on_turn;
+    list_init(&channel->longline.link);
+    turn_init(&channel->turn, TURN_HEAR, on_read_turn);
     int rc =
         fd < 0 ? 0 : uv_poll_init(loop, &channel->poll, fd); /* makes it non-blocking */
     if (rc < 0)
@@ -77,6 +101,38 @@ channel_go_on(struct channel *channel)
     watch(channel);
 }
 
+void
+channel_hold(struct channel *channel, bool hold)
+{
+    if (channel->held && !hold)
+        channel->released_ns = uv_hrtime();
+    channel->held = hold;
+    if (channel->state != CHANNEL_CLOSED)
+        watch(channel);
+}
+
+bool
+channel_is_held_up(const struct channel *channel)
+{
+    return channel->held || channel->longline.state == LONGLINE_WAITS ||
+           turn_waits(&channel->turn);
+}
+
+bool
+channel_has_unread(const struct channel *channel)
+{
+    char byte;
+    return channel->state == CHANNEL_OPEN &&
+           recv(channel->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+bool
+channel_is_behind(const struct channel *channel)
+{
+    return channel->state == CHANNEL_OPEN &&
+           (channel->rest.len > 0 || channel_has_unread(channel));
+}
+
 int
 channel_restore(struct channel *channel, const struct channel_past *past)
 {
@@ -97,6 +153,8 @@ end(struct channel *channel, enum channel_state state)
     assert(channel->state == CHANNEL_OPEN && state != CHANNEL_OPEN);
     channel->state = state;
     jobq__buf_clear(&channel->rest);
+    longline_end(&channel->longline);
+    turn_leave(&channel->turn);
     watch(channel);
     channel->events->on_end(channel->owner);
 }
@@ -166,13 +224,26 @@ split(struct channel *channel, char *bytes, size_t len)
     return true;
 }
 
+/* What is kept may have to wait for room before it grows. */
+static void
+count_kept(struct channel *channel)
+{
+    if (channel->rest.len <= LONG_LINE)
+        longline_end(&channel->longline);
+    else if (!longline_may_grow(&channel->longline, channel->poll.loop,
+                                channel->max_line))
+        watch(channel);
+}
+
 /* One read. Returns false when there is nothing more to read for now, or for ever. */
 static bool
-read_once(struct channel *channel)
+read_once(struct channel *channel, size_t size)
 {
-    ssize_t n = recv(channel->fd, channel->chunk, IO_CHUNK, MSG_DONTWAIT);
+    ssize_t n = recv(channel->fd, channel->chunk, size, MSG_DONTWAIT);
     if (n > 0) {
         bool open = split(channel, channel->chunk, (size_t)n);
+        if (channel->state == CHANNEL_OPEN)
+            count_kept(channel);
         channel->events->on_lines_end(channel->owner);
         return open && channel->state == CHANNEL_OPEN;
     }
@@ -191,10 +262,19 @@ read_once(struct channel *channel)
 }
 
 void
+channel_hear(struct channel *channel)
+{
+    int n = 0;
+    if (channel->state == CHANNEL_OPEN && channel->rest.len == 0 &&
+        ioctl(channel->fd, FIONREAD, &n) == 0 && n > 0 && n <= IO_CHUNK)
+        read_once(channel, IO_CHUNK);
+}
+
+void
 channel_drain(struct channel *channel)
 {
     for (int i = 0; i < DRAIN_READS && channel->state == CHANNEL_OPEN; i++) {
-        if (!read_once(channel))
+        if (!read_once(channel, IO_CHUNK))
             break;
     }
     if (channel->state == CHANNEL_OPEN)
@@ -259,20 +339,51 @@ channel_flush(struct channel *channel)
 
 /* ---- the loop ---- */
 
+/* What it may read now. */
+static void
+read_some(struct channel *channel)
+{
+    bool little = longlines_wait() && channel->rest.len <= LONG_LINE;
+    if (channel->state == CHANNEL_OPEN && !channel->frozen &&
+        !channel_is_held_up(channel))
+        read_once(channel, little ? LITTLE : IO_CHUNK);
+}
+
+static void
+on_read_turn(struct turn *turn)
+{
+    struct channel *channel = list_entry(turn, struct channel, turn);
+    loop_is_at("reading from a worker", NULL);
+    read_some(channel);
+    if (channel->state != CHANNEL_CLOSED)
+        watch(channel);
+}
+
 static void
 on_poll(uv_poll_t *poll, int status, int events)
 {
     struct channel *channel = poll->data;
-    /* An error on the socket (status < 0) is found out, and told, by the read. */
-    if (status < 0)
+    loop_is_at("reading from a worker", NULL);
+    /* An error on the socket (status < 0) is found out, and told, by the read. libuv has
+     * stopped watching. */
+    if (status < 0) {
+        channel->watching = 0;
         events = UV_READABLE | UV_WRITABLE;
+    }
     if (events & UV_WRITABLE) {
         channel_flush(channel);
         if (channel_backlog(channel) == 0 && channel->events->on_written)
             channel->events->on_written(channel->owner);
     }
-    if ((events & UV_READABLE) && channel->state == CHANNEL_OPEN)
-        read_once(channel);
+    if ((events & UV_READABLE) && channel->state == CHANNEL_OPEN &&
+        !channel_is_held_up(channel)) {
+        if (turn_now(&channel->turn))
+            read_some(channel);
+        else
+            watch(channel); /* until its turn */
+    }
+    if (status < 0 && channel->state != CHANNEL_CLOSED)
+        watch(channel);
 }
 
 static void
@@ -290,6 +401,8 @@ channel_close(struct channel *channel)
     assert(channel->state != CHANNEL_CLOSED);
     channel->state = CHANNEL_CLOSED;
     channel->watching = 0;
+    longline_end(&channel->longline);
+    turn_leave(&channel->turn);
     uv_close((uv_handle_t *)&channel->poll, on_close);
     close(channel->fd); /* libuv has let go of it */
     channel->fd = -1;

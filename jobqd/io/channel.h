@@ -8,7 +8,8 @@
  * (channel_backlog).
  *
  * The memory of an idle channel is this struct: reading goes through a buffer that all
- * channels share, and only the rest of an unfinished line is kept.
+ * channels share, and only the rest of an unfinished line is kept. What all of them keep
+ * has a bound: longlines.h.
  */
 #ifndef JOBQD_CHANNEL_H
 #define JOBQD_CHANNEL_H
@@ -18,6 +19,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/io/longlines.h"
+#include "jobqd/io/turns.h"
 #include "libjobq/buf.h"
 
 /* The bytes read at once, by channels and outputs: the size of the buffer that they
@@ -58,8 +61,12 @@ struct channel {
     uv_poll_t poll;
     int fd;
     enum channel_state state;
-    bool frozen;  /* nothing is watched: see channel_freeze */
-    int watching; /* the events that the poll waits for */
+    bool frozen;          /* nothing is watched: see channel_freeze */
+    bool held;            /* nothing is read: see channel_hold */
+    uint64_t released_ns; /* when it could last read again (uv_hrtime); 0: always could */
+    struct longline longline;
+    struct turn turn; /* to read: see turns.h */
+    int watching;     /* the events that the poll waits for */
     size_t max_line;
     char *chunk;           /* IO_CHUNK bytes, shared */
     struct jobq__buf rest; /* the beginning of an unfinished line */
@@ -88,6 +95,24 @@ size_t channel_backlog(const struct channel *channel);
  * Bounded: a process that inherited the socket cannot keep us here. on_end has been
  * called when it returns, if it was not before. */
 void channel_drain(struct channel *channel);
+
+/* Reads nothing until it is let go: what the peer says waits in the socket, and so does
+ * the peer once that is full. Writing goes on. channel_drain reads all the same. */
+void channel_hold(struct channel *channel, bool hold);
+
+/* Whether it is held, or waits for room for its line or for its turn. */
+bool channel_is_held_up(const struct channel *channel);
+
+/* Whether bytes wait in the socket. One system call. */
+bool channel_has_unread(const struct channel *channel);
+
+/* Whether the peer has said something that was not handed over yet: bytes wait in the
+ * socket, or a line is unfinished. */
+bool channel_is_behind(const struct channel *channel);
+
+/* Reads what waits in the socket of a held channel, once, if that is not more than one
+ * read takes. */
+void channel_hear(struct channel *channel);
 
 /* Neither reads nor writes any more, until it goes on: what the peer says stays in the
  * socket. While frozen, `rest`, `out` from `written` on, `total`, `unread` and `state`

@@ -10,6 +10,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+bool
+descriptors_open_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        int mode = fd == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+        /* The lowest free number is this one, as those below are open. */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", mode) != fd)
+            return false;
+    }
+    return true;
+}
+
 /* By the kernel's call and into our own stack: opendir asks for memory, and another
  * thread may have held malloc's lock when we forked. Trying each number instead would be
  * a million calls where the limit of open files is high. */

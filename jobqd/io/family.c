@@ -14,14 +14,16 @@
 
 #include "jobqd/io/guard_table.h"
 
-/* For so long altogether, 10 ms, members may be on their way to a stop: jobqd stands
- * still meanwhile, and waits only a little longer for a guard that strikes. */
-enum { LOOKS = 50, LOOK_NS = 200000 };
+/* For so long altogether, members may be on their way to a stop: jobqd stands still
+ * meanwhile, and waits only a little longer for a guard that strikes. Counted by the
+ * clock, not in looks: where the processor is short, each look may take as long as all of
+ * them should. */
+enum { STOP_NS = 10000000, LOOK_NS = 200000 };
 
 struct family {
     pid_t members[FAMILY_MOST]; /* the leader first; all told to stop */
     size_t n;
-    int looks_left;
+    int64_t until_ns; /* CLOCK_BOOTTIME; 0: nobody was waited for yet */
 };
 
 static void
@@ -64,9 +66,13 @@ await_stop(struct family *family, pid_t thread)
 {
     const struct timespec pause = {0, LOOK_NS};
     struct guard_process process;
-    while (family->looks_left > 0 && guard_read_process(thread, &process) &&
+    while (guard_read_process(thread, &process) &&
            (process.state == 'R' || process.state == 'D')) {
-        family->looks_left--;
+        int64_t now_ns = guard_boottime_ns();
+        if (family->until_ns == 0)
+            family->until_ns = now_ns + STOP_NS;
+        if (now_ns >= family->until_ns)
+            return;
         nanosleep(&pause, NULL);
     }
 }
@@ -94,7 +100,7 @@ add_family_of(struct family *family, pid_t pid)
 bool
 family_kill(pid_t leader)
 {
-    struct family family = {.looks_left = LOOKS};
+    struct family family = {0};
     struct guard_process process;
     bool alive = guard_read_process(leader, &process) && process.state != 'Z';
     if (alive) {

@@ -12,9 +12,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "jobqd/base/environment.h"
 #include "jobqd/io/children.h"
 #include "jobqd/io/descriptors.h"
 #include "jobqd/io/guard_main.h"
+#include "jobqd/io/successor.h"
 #include "jobqd/pure/intensity.h"
 #include "libjobq/error.h"
 
@@ -26,8 +28,7 @@ enum {
     HUNG_MS = 3000,  /* a guard that has not moved for so long is replaced … */
     HUNG_LOOKS = 5,  /* … and for so many looks: we may have been stopped ourselves */
     BOOT_MS = 20000, /* the first time it may take so long */
-    PARKED_FD = 16,
-    CMDLINE_MOST = 128 * 1024
+    PARKED_FD = 16
 };
 
 /* X(enumerator, what we are waiting for) */
@@ -61,9 +62,9 @@ struct guard {
     uint64_t strikes;  /* of which we have told */
     bool failing;      /* it could not be started, of which we have told */
     struct intensity intensity;
-    char **argv;     /* what it is started with */
-    char *cmdline;   /* our own, which argv points into */
-    uv_timer_t look; /* repeats */
+    char **argv;        /* what it is started with */
+    char **environment; /* NULL: all of ours, for a jobqd that it becomes */
+    uv_timer_t look;    /* repeats */
 };
 
 /* A process has one guard, so there is one. */
@@ -106,7 +107,9 @@ run_child(const struct guard *guard)
         dup2(self, GUARD_JOBQD_FD) >= 0) {
         /* All our descriptors are close-on-exec; a library's may not be. */
         descriptors_seal(GUARD_JOBQD_FD + 1);
-        execv("/proc/self/exe", guard->argv);
+        char **environment = guard->environment ? guard->environment : environ;
+        execve("/proc/self/exe", guard->argv, environment);
+        execve(successor_path(), guard->argv, environment); /* there is no /proc */
     }
     _exit(EX_OSERR);
 }
@@ -305,49 +308,36 @@ on_look(uv_timer_t *timer)
 
 /* ---- guard.h ---- */
 
-/* What jobqd was started with, as the kernel keeps it. Returns the length, 0: unknown. */
-static size_t
-read_cmdline(char *text, size_t size)
-{
-    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    size_t len = 0;
-    ssize_t n;
-    while (len < size && (n = read(fd, text + len, size - len)) > 0)
-        len += (size_t)n;
-    close(fd);
-    return len < size ? len : 0;
-}
-
 static int
 make_argv(struct guard *guard)
 {
-    size_t len = 0;
-    size_t n = 0;
-    if (guard->options.respawn) {
-        guard->cmdline = calloc(1, CMDLINE_MOST);
-        if (!guard->cmdline)
-            return JOBQ_ENOMEM;
-        len = read_cmdline(guard->cmdline, CMDLINE_MOST);
-        if (len == 0)
-            log_warning("guard", "cannot read the command line of jobqd: it will not be "
-                                 "started again when it was killed");
-    }
-    for (size_t i = 0; i < len; i++)
-        n += guard->cmdline[i] == '\0';
+    static char name[] = "jobqd", command[] = GUARD_COMMAND, dashes[] = "--";
+    char *const *again = guard->options.respawn ? successor_argv() : NULL;
+    size_t n = 0, at = 0;
+    while (again && again[n])
+        n++;
     guard->argv = calloc(n + 4, sizeof *guard->argv);
     if (!guard->argv)
         return JOBQ_ENOMEM;
-    static char name[] = "jobqd", command[] = GUARD_COMMAND, dashes[] = "--";
-    size_t at = 0;
     guard->argv[at++] = name;
     guard->argv[at++] = command;
     if (n > 0)
         guard->argv[at++] = dashes;
-    for (size_t i = 0; i < len; i += strlen(guard->cmdline + i) + 1)
-        guard->argv[at++] = guard->cmdline + i;
+    for (size_t i = 0; i < n; i++)
+        guard->argv[at++] = again[i];
     return 0;
+}
+
+/* It is executed while workers of our own user may run, and can be looked into until it
+ * has begun: what it does not need it does not get. */
+static int
+make_environment(struct guard *guard)
+{
+    const struct environment_sources sources = {.inherited = environ};
+    if (guard->options.respawn)
+        return 0;
+    guard->environment = environment_make(&sources);
+    return guard->environment ? 0 : JOBQ_ENOMEM;
 }
 
 static void
@@ -358,7 +348,7 @@ free_memory(struct guard *guard)
     guard_table_close();
     intensity_clear(&guard->intensity);
     free(guard->argv);
-    free(guard->cmdline);
+    free(guard->environment);
     free(guard);
     the_guard = NULL;
 }
@@ -385,7 +375,7 @@ make_table(struct guard *guard, jobq_error *err)
                      : tick_ms > TICK_MOST_MS ? TICK_MOST_MS
                                               : (int32_t)tick_ms;
     table->log_level = (int32_t)guard->options.log.level;
-    table->log_json = guard->options.log.json;
+    table->log_format = guard->options.log.format;
     atomic_store(&table->jobqd_ns, guard_boottime_ns());
     return 0;
 }
@@ -400,7 +390,7 @@ guard_new(struct guard **out, const struct guard_options *options, jobq_error *e
     guard->self_fd = -1;
     int rc = make_table(guard, err);
     if (rc == 0 && (intensity_init(&guard->intensity, MOST_DEATHS, DEATHS_MS) < 0 ||
-                    make_argv(guard) < 0))
+                    make_argv(guard) < 0 || make_environment(guard) < 0))
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory for the guard");
     the_guard = guard;
     guard_table_on_stuck = on_stuck;

@@ -19,6 +19,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/family.h"
 #include "jobqd/io/guard_table.h"
+#include "jobqd/io/successor.h"
 
 /* How often in a row it was started again, for the next one to know. */
 #define RESPAWNS "JOBQ_RESPAWNS"
@@ -39,19 +40,19 @@ struct guard {
 
 /* ---- saying so ---- */
 
-/* Whoever reads our stderr may have stopped reading: then nothing is said, since we must
- * not wait. What poll calls writable takes a line. */
+/* Only when there is something to say: the log's thread is started then. Whoever reads
+ * our stderr may have stopped reading, and we must not wait. */
 static bool
 can_speak(void)
 {
-    struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
-    return poll(&err, 1, 0) == 1 && (err.revents & POLLOUT);
+    return log_start() == 0;
 }
 
 /* ---- killing ---- */
 
 /* The leader is gone: is what is left of the group numbered so its family? The number may
- * have gone to a stranger, who is in another session. */
+ * have gone to a stranger, who is in another session; a worker of another user leads
+ * one, and the kernel does not give a number away while it is a session's. */
 static bool
 is_family(const struct guard *guard, pid_t group)
 {
@@ -67,7 +68,7 @@ is_family(const struct guard *guard, pid_t group)
         if (isdigit((unsigned char)entry->d_name[0]) &&
             guard_read_process((pid_t)atoi(entry->d_name), &process) &&
             process.group == group)
-            ours = process.session == guard->table->session;
+            ours = process.session == guard->table->session || process.session == group;
     }
     closedir(proc);
     return ours;
@@ -79,14 +80,19 @@ kill_group(const struct guard *guard, const struct guard_slot *slot)
 {
     pid_t pid = (pid_t)slot->pid;
     struct guard_process leader;
-    if (!guard_read_process(pid, &leader)) {
-        if (!is_family(guard, pid))
-            return false;
-        return kill(-pid, SIGKILL) == 0;
+    if (guard_read_process(pid, &leader)) {
+        if (slot->start != -1 && leader.start != slot->start)
+            return false; /* another process has this number now */
+        return family_kill(pid);
     }
-    if (slot->start != -1 && leader.start != slot->start)
-        return false; /* another process has this number now */
-    return family_kill(pid);
+    /* It is hidden from us (hidepid, and it keeps others from looking into it), or there
+     * is no /proc. Then the number is all there is to go by: jobqd has not reaped it, or
+     * was there to hold it a moment ago. */
+    if (kill(pid, 0) == 0 || !guard_read_process(getpid(), &leader)) {
+        bool killed = kill(-pid, SIGKILL) == 0;
+        return kill(pid, SIGKILL) == 0 || killed;
+    }
+    return is_family(guard, pid) && kill(-pid, SIGKILL) == 0;
 }
 
 static bool
@@ -151,8 +157,21 @@ respawn_pause_ms(const struct guard *guard)
     return n == 0 ? 0 : RESPAWN_FIRST_MS << (n - 1);
 }
 
-/* Back to what jobqd was started with. What is pending for us is dropped: it was meant
- * for the one that is gone. */
+/* What jobqd understands otherwise than by ending. */
+static bool
+is_harmless(int number)
+{
+    static const int harmless[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGTSTP,
+                                   SIGTTIN, SIGTTOU, SIGPIPE};
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (harmless[i] == number)
+            return true;
+    return false;
+}
+
+/* What is pending for us is dropped: it was meant for the one that is gone. From here on
+ * we can be told to stop. What jobqd takes for something else stays ignored until it has
+ * its handlers, beyond the exec. */
 static void
 restore_signals(void)
 {
@@ -162,7 +181,8 @@ restore_signals(void)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
+        if (!is_harmless(number))
+            signal(number, SIG_DFL);
 }
 
 static int
@@ -173,15 +193,18 @@ become_jobqd(struct guard *guard)
     setpriority(PRIO_PROCESS, 0, guard->nice);
     fcntl(GUARD_TABLE_FD, F_SETFD, FD_CLOEXEC);
     fcntl(GUARD_JOBQD_FD, F_SETFD, FD_CLOEXEC);
-    restore_signals(); /* from here on we can be told to stop */
+    restore_signals();
     if (pause_ms > 0)
         poll(NULL, 0, pause_ms);
     /* By its path where it is still there, so that it has its name in ps. */
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     path[n > 0 ? n : 0] = '\0';
+    log_leave();
     execv(path, guard->again);
     execv("/proc/self/exe", guard->again);
+    execv(successor_path(), guard->again); /* there is no /proc */
     log_error("guard", "could not start jobqd again: %s", strerror(errno));
+    log_flush();
     return EX_OSERR;
 }
 
@@ -196,7 +219,10 @@ outlive(struct guard *guard)
         log_error("guard",
                   "jobqd (pid %d) is gone: %u process groups were left, killed%s", pid,
                   struck, again ? "; starts it again" : "");
-    return again ? become_jobqd(guard) : EX_OK;
+    if (again)
+        return become_jobqd(guard);
+    log_flush();
+    return EX_OK;
 }
 
 /* ---- its life ---- */
@@ -256,7 +282,7 @@ guard_main(int argc, char **argv)
     block_signals();
     guard.table = guard_table();
     log_setup(&(struct log_options){.level = (enum log_level)guard.table->log_level,
-                                    .json = guard.table->log_json != 0});
+                                    .format = guard.table->log_format});
     if (argc > 3 && strcmp(argv[2], "--") == 0)
         guard.again = argv + 3;
     prctl(PR_SET_NAME, "jobqd-guard");

@@ -53,10 +53,10 @@ struct guard_table {
     uint32_t magic;
     uint32_t version;
     uint32_t capacity; /* slots */
-    int32_t session;   /* jobqd's, which is its workers' too */
+    int32_t session;   /* jobqd's, and that of its workers that run as its user */
     int32_t jobqd;     /* its pid */
     int32_t log_level;
-    int32_t log_json;
+    int32_t log_format;
     int32_t tick_ms;              /* how often both look at the table */
     int64_t begun_ns;             /* when this jobqd started */
     _Atomic int64_t deadline_ns;  /* what runs then is killed; 0: no lease, so no job */

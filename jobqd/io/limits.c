@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/program.h"
 #include "jobqd/io/children.h"
 #include "libjobq/error.h"
 
@@ -378,18 +379,24 @@ limits_describe(const struct limits *limits, enum limits_step step, char *out,
 
 struct probe_report {
     enum limits_step step;
-    int why; /* errno */
+    int why;                /* errno */
+    bool is_there;          /* LIMITS_EXEC: the program's file */
+    char text[PROGRAM_WHY]; /* and what it lacks */
 };
 
-/* In the child. The program's file may not be entered by the user that it is to run as.
+/* In the child. The program's file may not be reached by the user that it is to run as.
  * Stays until the parent has seen what it may do to such a process. */
 static void
-probe(const struct limits *limits, int fd)
+probe(const struct limits *limits, const char *search, int fd)
 {
     struct probe_report report = {.step = limits_apply(limits)};
     report.why = report.step == LIMITS_DONE ? 0 : errno;
-    if (report.step == LIMITS_DONE && access(limits->queue->argv[0], X_OK) < 0)
-        report = (struct probe_report){.step = LIMITS_EXEC, .why = errno};
+    if (report.step == LIMITS_DONE) {
+        enum program_fault fault =
+            program_fault(limits->queue->argv[0], search, report.text);
+        report.is_there = fault != PROGRAM_MISSING;
+        report.step = fault != PROGRAM_SOUND ? LIMITS_EXEC : LIMITS_DONE;
+    }
     char word;
     if (write(fd, &report, sizeof report) == (ssize_t)sizeof report)
         while (read(fd, &word, 1) < 0 && errno == EINTR)
@@ -412,6 +419,9 @@ explain(const struct limits *limits, const struct probe_report *report, jobq_err
     bool needs_root = report->step == LIMITS_GROUPS || report->step == LIMITS_GROUP ||
                       report->step == LIMITS_USER || report->step == LIMITS_NICE ||
                       report->step == LIMITS_NOFILE;
+    if (report->step == LIMITS_EXEC)
+        return jobq__error(err, report->is_there ? JOBQ_ESTATE : JOBQ_EINVAL,
+                           "cannot run %s: %s", limits->queue->argv[0], report->text);
     limits_describe(limits, report->step, what, sizeof what);
     if ((report->why == EPERM || report->why == EACCES) && needs_root && geteuid() != 0)
         return jobq__error(err, JOBQ_EINVAL, "%s: %s: jobqd would have to run as root",
@@ -462,7 +472,10 @@ judge_probe(const struct limits *limits, pid_t pid, int fd, int64_t until_ms,
     if (read(fd, &report, sizeof report) != (ssize_t)sizeof report)
         return jobq__error(err, JOBQ_EIO, "cannot try the limits out in a process");
     *step = report.step;
-    if (report.step != LIMITS_DONE)
+    if (report.step == LIMITS_EXEC &&
+        program_is_registered(PROGRAM_FORMATS, limits->queue->argv[0]))
+        *step = LIMITS_DONE;
+    if (*step != LIMITS_DONE)
         return explain(limits, &report, err);
     if (limits->changes_user && kill(pid, 0) < 0 && errno == EPERM) {
         *step = LIMITS_USER;
@@ -475,8 +488,8 @@ judge_probe(const struct limits *limits, pid_t pid, int fd, int64_t until_ms,
 }
 
 int
-limits_probe(const struct limits *limits, int64_t until_ms, enum limits_step *step,
-             jobq_error *err)
+limits_probe(const struct limits *limits, const char *search, int64_t until_ms,
+             enum limits_step *step, jobq_error *err)
 {
     int ends[2];
     *step = LIMITS_DONE;
@@ -490,7 +503,7 @@ limits_probe(const struct limits *limits, int64_t until_ms, enum limits_step *st
     pid_t pid = fork();
     if (pid == 0) {
         close(ends[0]);
-        probe(limits, ends[1]);
+        probe(limits, search, ends[1]);
     }
     int why = errno;
     if (pid > 0)

@@ -72,11 +72,13 @@ void limits_describe(const struct limits *limits, enum limits_step step, char *o
 /* The option that asks for the step. */
 const char *limits_option(const struct limits *limits, enum limits_step step);
 
-/* Tries all steps in a child process, whether it might execute the program then, and
- * whether we may kill such a process. Waits for it, until CLOCK_MONOTONIC is
- * until_ms at most. Returns 0, or JOBQ_EINVAL with the reason; JOBQ_EIO: it could not be
- * tried, or took too long. */
-int limits_probe(const struct limits *limits, int64_t until_ms, enum limits_step *step,
-                 jobq_error *err);
+/* Tries all steps in a child process, whether it could execute the program then (an
+ * interpreter that `env` has to find is looked for in search, a PATH; NULL: is not looked
+ * for), and whether we may kill such a process. Waits for it, until CLOCK_MONOTONIC is
+ * until_ms at most. Returns 0, or JOBQ_EINVAL with the reason; JOBQ_ESTATE: all is well
+ * but the program's file, which is there; JOBQ_EIO: it could not be tried, or took too
+ * long. */
+int limits_probe(const struct limits *limits, const char *search, int64_t until_ms,
+                 enum limits_step *step, jobq_error *err);
 
 #endif

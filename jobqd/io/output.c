@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include "jobqd/io/channel.h"
+#include "jobqd/io/loopwatch.h"
 
 /* A pipe holds 64 KiB, or up to 1 MiB where the worker has enlarged it. */
 enum { DRAIN_READS = 16, CATCH_UP_CHUNK = 16 * 1024 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
+static void on_turn(struct turn *turn);
 
 int
 output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
@@ -23,6 +25,7 @@ output_open(struct output *output, uv_loop_t *loop, int fd, char *chunk,
     output->rate = rate;
     output->events = events;
     output->owner = owner;
+    turn_init(&output->turn, TURN_HEAR, on_turn);
     int rc = uv_poll_init(loop, &output->poll, fd);
     if (rc < 0) {
         close(fd);
@@ -148,6 +151,7 @@ static void
 stop_reading(struct output *output)
 {
     output->ended = true;
+    turn_leave(&output->turn);
     uv_poll_stop(&output->poll);
 }
 
@@ -197,12 +201,26 @@ on_poll(uv_poll_t *poll, int status, int events)
     struct output *output = poll->data;
     (void)status; /* an error is found out by the read */
     (void)events;
-    read_once(output, output->chunk, IO_CHUNK);
+    loop_is_at("reading a worker's output", NULL);
+    if (turn_now(&output->turn))
+        read_once(output, output->chunk, IO_CHUNK);
+    else
+        uv_poll_stop(poll); /* until its turn */
+}
+
+static void
+on_turn(struct turn *turn)
+{
+    struct output *output = list_entry(turn, struct output, turn);
+    loop_is_at("reading a worker's output", NULL);
+    if (read_once(output, output->chunk, IO_CHUNK) || !output->ended)
+        uv_poll_start(&output->poll, UV_READABLE, on_poll);
 }
 
 void
 output_freeze(struct output *output)
 {
+    turn_leave(&output->turn);
     uv_poll_stop(&output->poll);
 }
 
@@ -234,6 +252,7 @@ void
 output_close(struct output *output)
 {
     assert(output->fd >= 0);
+    turn_leave(&output->turn);
     uv_close((uv_handle_t *)&output->poll, on_close);
     close(output->fd);
     output->fd = -1;

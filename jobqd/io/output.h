@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/io/turns.h"
+
 enum {
     OUTPUT_TAIL = 2048, /* bytes kept of the end */
     OUTPUT_LINE = 4096, /* a longer line is handed over in pieces */
@@ -40,7 +42,8 @@ struct output_events {
 
 struct output {
     uv_poll_t poll;
-    int fd; /* -1: closed */
+    struct turn turn; /* to read: see turns.h */
+    int fd;           /* -1: closed */
     bool ended;
     char *chunk; /* IO_CHUNK bytes, shared (channel.h) */
     struct output_rate *rate;

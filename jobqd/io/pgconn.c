@@ -20,11 +20,22 @@
 #include "jobqd/io/pgroute.h"
 #include "jobqd/io/pgwatch.h"
 #include "jobqd/pure/list.h"
+#include "libjobq/buf.h"
 #include "libjobq/error.h"
+
+extern const char sql_session_setup[], sql_transaction_setup[];
 
 enum { FIRST_DELAY_MS = 100, MOST_DELAY_MS = 5000, QUICK_DELAY_MS = 20 };
 enum { STABLE_MS = 5000 }; /* up for so long: the next loss is a first one */
 enum { FLUSH_MS = 10000, N_STATES = PGCONN_CLOSED + 1 };
+
+/* A warning that was logged, by its text. */
+struct warning {
+    uint64_t hash;
+    uint64_t at_ms;
+};
+
+enum { WARNINGS = 16, WARN_AGAIN_MS = 60 * 1000 };
 
 enum wanted {
     WANT_OPEN,
@@ -34,13 +45,14 @@ enum wanted {
 
 enum setup_stage {
     SETUP_PID, /* the pid of the server process, to tell a pooler */
-    SETUP_SQL  /* the owner's statements */
+    SETUP_SQL  /* what every session has, and the owner's statements */
 };
 
 struct pgconn {
     uv_loop_t *loop;
     struct pgconn_options
-        options; /* its strings are copies; conninfo and name are NULL */
+        options; /* its strings are copies; conninfo and name are NULL; setup and
+                    batch_setup are whole, with what every session has */
     char subject[64];
     enum pgconn_state state;
     enum wanted wanted;
@@ -57,6 +69,7 @@ struct pgconn {
     struct list refused; /* queued while away: to be completed from the loop */
     jobq_error
         last_words; /* the server's, before it closed the connection; code 0: none */
+    struct warning warnings[WARNINGS];
     uint64_t ready_at_ms;
     uint64_t answered_at_ms; /* the last result */
     uint64_t patience_ms;    /* until the next result: for so long we wait for it, at
@@ -154,12 +167,53 @@ interrupted(const struct pgconn *conn)
 }
 
 /* The server's goodbye tells more than libpq's "closed unexpectedly". */
+static bool
+is_state(const char *text)
+{
+    return strspn(text, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && text[5] == ':';
+}
+
+/* Why the server refused the connection. libpq tells the SQLSTATE of that in its verbose
+ * text alone, "FATAL:  28P01: password …\nLOCATION:  auth.c:326": it is taken out of the
+ * text, and is in the server's language no less. Where several hosts refuse, the last
+ * one's counts. */
+static void
+refusal_of(const char *message, jobq_error *why)
+{
+    struct jobq__buf text = {0};
+    char state[6] = "";
+    for (const char *line = message; *line;) {
+        const char *end = strchrnul(line, '\n');
+        const char *colon = strstr(line, ":  ");
+        if (strncmp(line, "LOCATION: ", 10) == 0) {
+            line = *end ? end + 1 : end;
+            continue;
+        }
+        jobq__buf_adds(&text, text.len > 0 ? "\n" : "");
+        if (colon && colon < end && is_state(colon + 3)) {
+            memcpy(state, colon + 3, 5);
+            jobq__buf_add(&text, line, (size_t)(colon + 3 - line));
+            line = colon + 3 + sizeof "28P01: " - 1;
+        }
+        jobq__buf_add(&text, line, (size_t)(end - line));
+        line = *end ? end + 1 : end;
+    }
+    const char *known = jobq__buf_cstr(&text) ? text.data : message;
+    bool read_only = strstr(known, "session is read-only") != NULL;
+    jobq__error(why, JOBQ_ECONN, "%s%s", known,
+                read_only ? ": it is a replica, or default_transaction_read_only is on "
+                            "for the database or the role"
+                          : "");
+    memcpy(why->sqlstate, state, sizeof state);
+    jobq__buf_clear(&text);
+}
+
 static void
 lose_pg(struct pgconn *conn)
 {
     jobq_error why = conn->last_words;
     if (why.code == 0)
-        jobq__error(&why, JOBQ_ECONN, "%s", PQerrorMessage(conn->pg));
+        refusal_of(PQerrorMessage(conn->pg), &why);
     lose(conn, &why);
 }
 
@@ -187,6 +241,26 @@ arm(struct pgconn *conn, int events)
 
 /* Reports of the server that belong to no statement. The last one before it closes a
  * connection says why; libpq would print it on stderr. */
+/* What a statement that is made again and again warns of is said once a minute. */
+static bool
+is_news(struct pgconn *conn, const char *text)
+{
+    uint64_t now_ms = uv_now(conn->loop);
+    uint64_t hash = 14695981039346656037u; /* FNV-1a */
+    struct warning *oldest = &conn->warnings[0];
+    for (const char *c = text; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    for (size_t i = 0; i < WARNINGS; i++) {
+        struct warning *w = &conn->warnings[i];
+        if (w->hash == hash && now_ms - w->at_ms < WARN_AGAIN_MS)
+            return false;
+        if (w->at_ms < oldest->at_ms)
+            oldest = w;
+    }
+    *oldest = (struct warning){.hash = hash, .at_ms = now_ms};
+    return true;
+}
+
 static void
 on_notice(void *arg, const PGresult *notice)
 {
@@ -196,7 +270,12 @@ on_notice(void *arg, const PGresult *notice)
     const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE);
     if (!text)
         text = PQresultErrorMessage(notice);
-    log_debug(conn->subject, "%s: %s", severity ? severity : "NOTICE", text);
+    if (sqlstate && strcmp(sqlstate, PGCONN_WARNING) == 0) {
+        if (is_news(conn, text))
+            log_warning("database", "%s", text);
+    } else {
+        log_debug(conn->subject, "%s: %s", severity ? severity : "NOTICE", text);
+    }
     if (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
         jobq__error(&conn->last_words, JOBQ_ECONN, "%s", text);
         if (sqlstate && strlen(sqlstate) < sizeof conn->last_words.sqlstate)
@@ -453,7 +532,7 @@ take_setup_result(struct pgconn *conn, const PGresult *result)
 static bool
 next_setup(struct pgconn *conn)
 {
-    if (conn->setup_stage == SETUP_PID && conn->options.setup && !conn->pooled) {
+    if (conn->setup_stage == SETUP_PID && !conn->pooled) {
         conn->setup_stage = SETUP_SQL;
         if (PQsendQuery(conn->pg, conn->options.setup))
             return true;
@@ -548,6 +627,7 @@ advance_connecting(struct pgconn *conn)
         arm(conn, UV_WRITABLE);
         break;
     case PGRES_POLLING_OK:
+        PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
         start_setup(conn);
         break;
     case PGRES_POLLING_FAILED:
@@ -568,6 +648,7 @@ connect_now(struct pgconn *conn)
         return;
     }
     PQsetNoticeReceiver(conn->pg, on_notice, conn);
+    PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE); /* see refusal_of */
     if (PQstatus(conn->pg) == CONNECTION_BAD) {
         lose_pg(conn);
         return;
@@ -794,19 +875,31 @@ on_soon(uv_idle_t *soon)
 
 /* --- what the owner calls --- */
 
+/* Both texts, the second one (NULL: none) behind the separator; NULL: no memory. */
+static char *
+join(const char *first, const char *separator, const char *second)
+{
+    struct jobq__buf out = {0};
+    jobq__buf_adds(&out, first);
+    if (second) {
+        jobq__buf_adds(&out, separator);
+        jobq__buf_adds(&out, second);
+    }
+    if (jobq__buf_cstr(&out))
+        return out.data;
+    jobq__buf_clear(&out);
+    return NULL;
+}
+
 static int
 copy_options(struct pgconn *conn, const struct pgconn_options *options)
 {
     conn->options = *options;
     conn->options.conninfo = NULL;
     conn->options.name = NULL;
-    conn->options.setup = options->setup ? strdup(options->setup) : NULL;
-    conn->options.batch_setup =
-        options->batch_setup ? strdup(options->batch_setup) : NULL;
-    if ((options->setup && !conn->options.setup) ||
-        (options->batch_setup && !conn->options.batch_setup))
-        return JOBQ_ENOMEM;
-    return 0;
+    conn->options.setup = join(sql_session_setup, "; ", options->setup);
+    conn->options.batch_setup = join(sql_transaction_setup, ", ", options->batch_setup);
+    return conn->options.setup && conn->options.batch_setup ? 0 : JOBQ_ENOMEM;
 }
 
 int

@@ -54,6 +54,9 @@ struct pgconn_statement {
 
 #define PGCONN_MAX_PARAMS 16
 
+/* A warning of our own SQL functions that an operator should read: it is logged. */
+#define PGCONN_WARNING "01JQ1"
+
 /* The outcome of a batch, lent for the call. On success code is 0 and results[i] is
  * statement i's PGresult (PGRES_TUPLES_OK or PGRES_COMMAND_OK). Otherwise results is NULL
  * and error says why. */
@@ -62,23 +65,27 @@ struct pgconn_outcome {
     bool sent; /* with JOBQ_ECONN: false when it is certain that nothing was done */
     PGresult *const *results;
     size_t n_results;
+    size_t failed_at; /* with JOBQ_EDB: which statement it was; behind the last one: the
+                         commit */
     jobq_error error;
 };
 
 typedef void (*pgconn_done)(void *data, const struct pgconn_outcome *outcome);
 
 struct pgconn_options {
-    const char *conninfo; /* libpq's; NULL: the environment alone. Lent for pgconn_new
-                             alone, as all strings here. connect_timeout counts here too,
-                             for each host, default 10 s. target_session_attrs is
-                             read-write, not any, unless it names a sort of server */
-    const char *name;     /* for log lines and application_name: "work", "listen",
-                             "control" */
-    const char
-        *setup; /* SQL run once a connection, before anything else (simple protocol, may
-                   hold several statements); NULL: none. Skipped behind a pooler */
-    const char *batch_setup; /* behind a pooler: sent as the first statement of each batch
-                                instead; NULL: none */
+    const char *conninfo;    /* libpq's; NULL: the environment alone. Lent for pgconn_new
+                                alone, as all strings here. connect_timeout counts here too,
+                                for each host, default 10 s. target_session_attrs is
+                                read-write, not any, unless it names a sort of server */
+    const char *name;        /* for log lines and application_name: "work", "listen",
+                                "control" */
+    const char *setup;       /* SQL run once a connection, behind session_setup.sql and
+                                before anything else (simple protocol, may hold several
+                                statements); NULL: none. Skipped behind a pooler */
+    const char *batch_setup; /* behind a pooler instead: more columns of the SELECT that
+                                is each batch's first statement, transaction_setup.sql,
+                                "pg_catalog.set_config('jit', 'off', true)". They are
+                                looked up on a search_path that is not ours; NULL: none */
     int64_t dead_after_ms;   /* a batch under way and no answer for so long means that the
                                 connection is dead (the database or the network hangs): it
                                 is dropped and rebuilt; 0: never */

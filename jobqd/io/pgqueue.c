@@ -208,18 +208,41 @@ describe(const PGresult *failure, int code, jobq_error *out)
         strcpy(out->sqlstate, sqlstate);
 }
 
+/* Whether the server may refuse writes. It reports that from PostgreSQL 14 on; an older
+ * one, or one behind a pooler, may. */
+static bool
+may_be_read_only(PGconn *pg)
+{
+    const char *standby = PQparameterStatus(pg, "in_hot_standby");
+    const char *read_only = PQparameterStatus(pg, "default_transaction_read_only");
+    return !standby || !read_only || strcmp(standby, "on") == 0 ||
+           strcmp(read_only, "on") == 0;
+}
+
+/* What a function raised is about no connection of ours: a trigger of the user's may have
+ * lost one of its own, or be allowed to read only. */
+static bool
+is_within(const PGresult *failure)
+{
+    return *field_of(failure, PG_DIAG_CONTEXT) != '\0';
+}
+
 /* Whether the error is about the connection rather than about the statement: the server
  * is going, a pooler has lost it, or after a failover it is a standby that we write to.
  * Then it is also not certain that the batch was not committed. */
 static bool
-ends_connection(const PGresult *failure)
+ends_connection(const struct pgqueue *queue, const PGresult *failure)
 {
     const char *state = field_of(failure, PG_DIAG_SQLSTATE);
     const char *severity = field_of(failure, PG_DIAG_SEVERITY_NONLOCALIZED);
-    return *state == '\0' || strcmp(severity, "FATAL") == 0 ||
-           strcmp(severity, "PANIC") == 0 || strncmp(state, "08", 2) == 0 ||
-           strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0 ||
-           strcmp(state, "57P03") == 0 || strcmp(state, "25006") == 0;
+    if (*state == '\0' || strcmp(severity, "FATAL") == 0 ||
+        strcmp(severity, "PANIC") == 0)
+        return true;
+    if (strcmp(state, "25006") == 0)
+        return !is_within(failure) || may_be_read_only(queue->pg);
+    return !is_within(failure) &&
+           (strncmp(state, "08", 2) == 0 || strcmp(state, "57P01") == 0 ||
+            strcmp(state, "57P02") == 0 || strcmp(state, "57P03") == 0);
 }
 
 /* Whether the session has other prepared statements than we think, so that it would fail
@@ -230,6 +253,9 @@ spoils_names(const struct pgqueue *queue, const struct pgbatch *batch,
 {
     const char *state = field_of(failure, PG_DIAG_SQLSTATE);
     if (queue->pooled)
+        return false;
+    if (is_within(failure) &&
+        strcmp(field_of(failure, PG_DIAG_SOURCE_FUNCTION), "RevalidateCachedQuery") != 0)
         return false;
     if (strcmp(state, "26000") == 0)
         return !batch->doubtful;
@@ -254,7 +280,7 @@ static enum pgqueue_found
 keep_failure(struct pgqueue *queue, struct pgbatch *batch, PGresult *failure,
              jobq_error *why)
 {
-    if (ends_connection(failure) ||
+    if (ends_connection(queue, failure) ||
         (!batch->failure && spoils_names(queue, batch, failure))) {
         describe(failure, JOBQ_ECONN, why);
         PQclear(failure);
@@ -266,8 +292,12 @@ keep_failure(struct pgqueue *queue, struct pgbatch *batch, PGresult *failure,
         PQclear(failure);
     } else {
         batch->failure = failure;
+        batch->failed_at = batch->preparing ? 0 : batch->got;
     }
-    batch->got++;
+    /* Behind the last statement's result it is the commit that failed, as for a deferred
+     * constraint: that has no result of its own. */
+    if (batch->preparing || batch->got < batch->n_statements)
+        batch->got++;
     return PGQUEUE_NOTHING;
 }
 
@@ -291,6 +321,8 @@ take_sync(struct pgbatch *batch, struct pgconn_outcome *outcome, jobq_error *why
     if (batch->failure) {
         outcome->code = JOBQ_EDB;
         describe(batch->failure, JOBQ_EDB, &outcome->error);
+        outcome->failed_at =
+            batch->failed_at > batch->n_extra ? batch->failed_at - batch->n_extra : 0;
     } else {
         outcome->results = batch->results + batch->n_extra;
         outcome->n_results = batch->n_statements - batch->n_extra;

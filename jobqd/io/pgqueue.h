@@ -35,6 +35,7 @@ struct pgbatch {
     size_t n_extra;        /* 1 when the first one is the batch set-up */
     size_t got;            /* results so far, of the prepares or of the statements */
     PGresult *failure;     /* the first error, NULL: none */
+    size_t failed_at;      /* which result it was; n_statements: the commit's */
     PGresult **results;    /* n_statements */
     struct pgname **names; /* n_prepares */
 };

@@ -1,12 +1,17 @@
-/* spawn.c: see spawn.h. Between fork and exec only async-signal-safe calls are made:
+/* spawn.c: see spawn.h. fork, not vfork or posix_spawn: those keep us waiting until the
+ * child has executed its program, which on a machine without processor time, or from a
+ * file system that hangs, is for long or for ever. A fork costs more from a large parent,
+ * so jobqd stays small. Between fork and exec only async-signal-safe calls are made:
  * another library's thread may have held malloc's lock when we forked. */
 #include "jobqd/io/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -74,6 +79,12 @@ struct plan {
     int guarded; /* its slot in the guard's table */
 };
 
+static bool
+changes_user(const struct plan *plan)
+{
+    return plan->options->limits && plan->options->limits->changes_user;
+}
+
 static void
 reset_signals(void)
 {
@@ -132,13 +143,63 @@ die_with_parent(const struct plan *plan)
         _exit(127);
 }
 
+/* jobqd's terminal is its operator's: a program that may open it reads what is typed
+ * there, and can type itself (TIOCSTI).
+ *
+ * Another user's program gets a session of its own, which has no terminal. It must not
+ * stay in ours, for there SIGCONT needs no right: it could undo an operator's SIGTSTP.
+ * Programs of our own user may send us any signal, and stay: where the kernel weighs
+ * sessions against each other (autogroup), `nice` is of no effect between them.
+ *
+ * Before the child leads its group, since the leader of one cannot begin a session. */
+static void
+leave_terminal(bool changes_user)
+{
+    int terminal = changes_user ? -1 : open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (changes_user || (terminal < 0 && errno != ENXIO)) {
+        setsid();
+    } else if (terminal >= 0) {
+        ioctl(terminal, TIOCNOTTY);
+        close(terminal);
+    }
+}
+
+/* What our user has put into its session's keyring is not for another user. The new one
+ * is made while we are still the old user, who may have more of them. Where it cannot be
+ * made, no program can read one either. */
+static void
+leave_keyring(void)
+{
+    syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+}
+
+/* In a session of its own `nice` counts for the session. */
+static void
+weigh_session(int nice)
+{
+    char text[8];
+    size_t n = 0;
+    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (nice < 0)
+        text[n++] = '-';
+    unsigned value = (unsigned)(nice < 0 ? -nice : nice);
+    if (value >= 10)
+        text[n++] = (char)('0' + value / 10 % 10);
+    text[n++] = (char)('0' + value % 10);
+    ssize_t ignored = write(fd, text, n);
+    (void)ignored;
+    close(fd);
+}
+
 /* What another user's program may do with its own output and input: open them again by
  * name, as `>/dev/stderr` does. */
 static void
 hand_over_descriptors(const struct plan *plan)
 {
     const struct limits *limits = plan->options->limits;
-    if (!limits || !limits->changes_user)
+    if (!changes_user(plan))
         return;
     /* Only what is not shared with anybody: never /dev/null. */
     bool done = fchown(STDOUT_FILENO, limits->uid, limits->gid) == 0;
@@ -156,6 +217,11 @@ confine(const struct plan *plan)
         return LIMITS_CGROUP;
     if (files_raised)
         setrlimit(RLIMIT_NOFILE, &files_before);
+    if (changes_user(plan)) {
+        leave_keyring();
+        if (limits->queue->nice != 0)
+            weigh_session(limits->nice);
+    }
     enum limits_step step = limits ? limits_apply(limits) : LIMITS_DONE;
     /* A change of the user has cleared it. */
     die_with_parent(plan);
@@ -180,10 +246,37 @@ tell(const struct plan *plan, struct child_failure failure)
     (void)ignored;
 }
 
+/* Whether something is wrong with the program's file, in words. */
+static bool
+explain(const struct spawn_options *options, struct child_failure *failure)
+{
+    const char *search = program_default_path();
+    for (char *const *at = options->environment; at && *at; at++)
+        if (strncmp(*at, "PATH=", 5) == 0)
+            search = *at + 5;
+    return program_fault(options->path ? options->path : options->argv[0], search,
+                         failure->text) != PROGRAM_SOUND;
+}
+
+/* Returns when it cannot be executed, with errno. */
+static void
+execute(const struct spawn_options *o, struct child_failure *failure)
+{
+    if (o->suspect && explain(o, failure)) {
+        errno = ENOEXEC;
+        return;
+    }
+    execve(o->path ? o->path : o->argv[0], o->argv, o->environment);
+    int why = errno;
+    explain(o, failure);
+    errno = why;
+}
+
 static _Noreturn void
 run_child(struct plan *plan)
 {
     struct child_failure failure = {.step = LIMITS_EXEC};
+    leave_terminal(changes_user(plan));
     setpgid(0, 0);
     die_with_parent(plan);
     if (!guard_enter(plan->guarded))
@@ -194,9 +287,8 @@ run_child(struct plan *plan)
         if (failure.step == LIMITS_DONE) {
             failure.step = LIMITS_EXEC;
             reset_signals();
-            const struct spawn_options *o = plan->options;
             tell(plan, (struct child_failure){.step = LIMITS_DONE});
-            execve(o->path ? o->path : o->argv[0], o->argv, o->environment);
+            execute(plan->options, &failure);
         }
     }
     failure.why = errno;
@@ -301,9 +393,8 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
     pid_t pid = fork_child(&plan);
     if (pid < 0)
         goto fail;
-    /* The child does this too: whoever comes first, the group exists from here on. It
-     * fails with EACCES once the child has executed, that is after its own call. */
-    setpgid(pid, pid);
+    /* Its group is the child's to make, since it may have to begin a session first. Until
+     * then nothing else is in it, and what is sent to the child reaches it by its pid. */
     pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0) {
         int why = errno;
@@ -392,14 +483,13 @@ void
 child_signal(const struct child *child, int signal)
 {
     tell_what_may_not_be_signalled(child->pid);
-    if (signal == SIGKILL) {
+    /* The leader through its pidfd too: it may have left its group, or not be in it yet.
+     * It cannot get the signal twice in a way that matters: TERM does not queue up. */
+    if (signal == SIGKILL)
         family_kill(child->pid);
-        return;
-    }
-    /* The leader through its pidfd too: it may have left its group. It cannot get the
-     * signal twice in a way that matters: TERM does not queue up. */
-    kill(-child->pid, signal);
-    if (getpgid(child->pid) != child->pid)
+    else
+        kill(-child->pid, signal);
+    if (signal == SIGKILL || getpgid(child->pid) != child->pid)
         syscall(SYS_pidfd_send_signal, child->pidfd, signal, NULL, 0);
 }
 

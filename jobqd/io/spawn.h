@@ -5,6 +5,8 @@
  * whole, so this is our own fork and exec. A child
  *   - leads its own process group, and is killed by the kernel when jobqd dies
  * (PR_SET_PDEATHSIG);
+ *   - has no controlling terminal; as another user it has a session and a session keyring
+ * of its own, too;
  *   - has every signal at its default and unblocked;
  *   - has stdin from /dev/null or from what the caller gives, and stdout and stderr in
  * one pipe;
@@ -25,6 +27,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "jobqd/base/program.h"
 #include "jobqd/io/cgroup.h"
 #include "jobqd/io/limits.h"
 
@@ -39,11 +42,15 @@ struct spawn_options {
     bool channel;                /* connect a socket to it */
     const struct limits *limits; /* NULL: none */
     const int *entrance;         /* cgroup_entrance of the group to enter; NULL: none */
+    /* Its file was no good when it was last looked at: it is looked at before it is
+     * executed, since what the kernel executes may be an `env` that finds no NAME. */
+    bool suspect;
 };
 
 struct child_failure {
     enum limits_step step;
-    int why; /* errno */
+    int why;                /* errno */
+    char text[PROGRAM_WHY]; /* LIMITS_EXEC: what the program lacks; "": errno says it */
 };
 
 /* A started child. The descriptors are close-on-exec and ours to close; -1: none. */

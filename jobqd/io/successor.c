@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "jobqd/base/folder.h"
 #include "jobqd/base/log.h"
 #include "jobqd/io/descriptors.h"
 #include "libjobq/error.h"
@@ -173,10 +175,11 @@ ask_kernel(char *out, size_t size)
 static bool
 is_here(const char *folder, size_t len, const char *name, char *out, size_t size)
 {
-    char cwd[PATH_MAX] = "", path[PATH_MAX];
+    char path[PATH_MAX];
     struct stat ours, found;
     bool absolute = len > 0 ? *folder == '/' : *name == '/';
-    if (!absolute && !getcwd(cwd, sizeof cwd))
+    const char *cwd = absolute ? "" : folder_name();
+    if (!absolute && *cwd == '\0')
         return false;
     int n = snprintf(path, sizeof path, "%s%s%.*s%s%s", cwd, absolute ? "" : "/",
                      (int)len, folder, len > 0 ? "/" : "", name);
@@ -208,6 +211,24 @@ find_by_name(const char *name, char *out, size_t size)
     return false;
 }
 
+/* Where nothing else tells: by what path the kernel executed us. */
+static void
+take_executed(char *out, size_t size)
+{
+    union {
+        unsigned long number;
+        const char *text;
+    } executed = {.number = getauxval(AT_EXECFN)};
+    const char *path = executed.text ? executed.text : "";
+    bool absolute = *path == '/';
+    const char *cwd = absolute ? "" : folder_name();
+    int n = -1;
+    if (*path != '\0' && (absolute || *cwd != '\0'))
+        n = snprintf(out, size, "%s%s%s", cwd, absolute ? "" : "/", path);
+    if (n < 0 || (size_t)n >= size)
+        *out = '\0';
+}
+
 static void
 find_path(void)
 {
@@ -216,6 +237,8 @@ find_path(void)
         snprintf(self.path, sizeof self.path, "%s", given);
     else if (!find_by_name(self.argv[0], self.path, sizeof self.path))
         ask_kernel(self.path, sizeof self.path);
+    if (self.path[0] == '\0')
+        take_executed(self.path, sizeof self.path);
 }
 
 /* ---- the beginning ---- */
@@ -294,19 +317,6 @@ close_fd(int *fd)
     *fd = -1;
 }
 
-/* What the loop handles; pending ones are delivered when they are let through. */
-static void
-mask_signals(int how)
-{
-    static const int handled[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
-                                  SIGTSTP, SIGCONT, SIGTTIN, SIGTTOU};
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++)
-        sigaddset(&set, handled[i]);
-    sigprocmask(how, &set, NULL);
-}
-
 void
 successor_is_up(void)
 {
@@ -317,7 +327,12 @@ successor_is_up(void)
     close_fd(&self.predecessor);
     close_fd(&self.document);
     descriptors_seal(STDERR_FILENO + 1);
-    mask_signals(SIG_UNBLOCK);
+}
+
+bool
+successor_may_go_back(void)
+{
+    return self.predecessor >= 0;
 }
 
 void
@@ -360,11 +375,11 @@ successor_execute(const struct handover *handover, int document, jobq_error *err
          setenv(PROGRAM, self.path, 1) < 0))
         rc = jobq__error(err, JOBQ_EIO, "cannot hand over: %s", strerror(errno));
     if (rc == 0) {
-        mask_signals(SIG_BLOCK);
+        log_leave();
         execve(self.path, self.argv, environ);
         rc = jobq__error(err, JOBQ_EIO, "cannot execute %s: %s", self.path,
                          strerror(errno));
-        mask_signals(SIG_UNBLOCK);
+        log_stay();
     }
     unsetenv(DOCUMENT);
     unsetenv(PREDECESSOR);

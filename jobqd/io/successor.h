@@ -35,8 +35,8 @@ const char *successor_path(void);
 char *const *successor_argv(void);
 
 /* Executes that file with our arguments. document: what handover_seal gave for handover.
- * Signals that are handled stay blocked until the new one has its handlers. Returns only
- * when nothing was executed: JOBQ_EIO, and everything is as before. */
+ * Signals that are blocked stay so until the new one has its handlers. Returns only when
+ * nothing was executed: JOBQ_EIO, and everything is as before. */
 int successor_execute(const struct handover *handover, int document, jobq_error *err);
 
 /* *out: the document that this program was executed with; -1: it starts afresh.
@@ -47,6 +47,9 @@ void successor_takes_along(pid_t pid);
 /* Why the program that should have taken over did not come up, as it or the kernel put
  * it; NULL: this is no return. */
 const char *successor_failure(void);
+
+/* This program has the way back before it: it is not up yet. */
+bool successor_may_go_back(void);
 
 /* The workers are taken over, and signals handled: there is no way back from here on. The
  * descriptors of the document are close-on-exec again. */

@@ -49,20 +49,28 @@ cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t olde
         (struct cursor_note){.position = position, .upto = upto};
 }
 
+/* The position after which a claim finds that one. */
+static int64_t
+before(int64_t position)
+{
+    return position > INT64_MIN ? position - 1 : position;
+}
+
 bool
 cursor_looked(struct cursor *cursor, const int64_t first[CURSOR_PRIORITIES])
 {
     bool found = false;
     for (size_t p = 0; p < CURSOR_PRIORITIES; p++) {
         int64_t clear = cursor->safe;
-        if (first[p] > 0) {
+        if (first[p] != 0) {
             found = true;
-            if (first[p] - 1 < clear)
-                clear = first[p] - 1;
-            if (first[p] <= cursor->base[p])
-                cursor->base[p] = first[p] - 1;
-            if (first[p] <= cursor->after[p])
-                cursor->after[p] = first[p] - 1;
+            int64_t ahead = before(first[p]);
+            if (ahead < clear)
+                clear = ahead;
+            if (ahead < cursor->base[p])
+                cursor->base[p] = ahead;
+            if (ahead < cursor->after[p])
+                cursor->after[p] = ahead;
         }
         if (clear > cursor->base[p])
             cursor->base[p] = clear;

@@ -55,7 +55,8 @@ void cursor_init(struct cursor *cursor, bool unsafe);
  * the cursor start anew. */
 void cursor_noted(struct cursor *cursor, int64_t position, int64_t upto, int64_t oldest);
 
-/* A look's result: the first available position of each priority, 0 for none. sent: the
+/* A look's result: the first available position of each priority, 0 for none. A position
+ * below 0 was set by hand. sent: the
  * `after` of the claim in the same round trip, whose walk may have begun behind what the
  * look found. A look may also have begun before the base: what it found there moves the
  * base back. Returns whether anything was found. */

@@ -93,6 +93,8 @@ struct verdict {
     int64_t run_us;     /* wall time since the start; -1: never started */
     int64_t cpu_us;     /* of the process, exec workers and crashes; -1: not measured */
     int64_t max_rss_kb; /* peak memory of the process; -1: not measured */
+    int slot; /* the worker's number in its queue, from 1; 0: no worker had it */
+    long pid; /* the worker's */
 };
 
 /* What a verdict on a job becomes that somebody has asked to cancel: completed if it was

@@ -77,7 +77,8 @@ judge_boot_failure(const struct ending *ending, struct outcome *out)
         say(out, "cannot start %s: %s: %s", ending->path, ending->exec_step,
             strerror(ending->exec_errno));
     else if (ending->exec_errno)
-        say(out, "cannot execute %s: %s", ending->path, strerror(ending->exec_errno));
+        say(out, "cannot execute %s: %s", ending->path,
+            ending->exec_fault ? ending->exec_fault : strerror(ending->exec_errno));
     else if (ending->intent == INTENT_BOOT_TIMEOUT)
         say(out, "said no hello within %lld ms", (long long)ending->limit_ms);
     else

@@ -81,6 +81,7 @@ struct ending {
     uint64_t answered;       /* jobs in its life */
     int exec_errno;          /* why the program could not be executed; 0: it was */
     const char *exec_step;   /* what failed before it could be; NULL: that itself */
+    const char *exec_fault;  /* what the program lacks; NULL: exec_errno says it */
     int exit_code;           /* -1: a signal ended it */
     int signal;              /* 0: it exited */
     int sent_signal;         /* the last one that we sent; 0: none */

@@ -20,6 +20,7 @@ struct launch_plan {
     struct limits limits;
     char **environment; /* for workers with their socket and the bytes that a line may
                            have; an exec program's job brings the rest along */
+    bool is_suspect;    /* see spawn_options */
 };
 
 /* base: jobqd's own environment. Returns 0, JOBQ_ENOMEM, or JOBQ_EINVAL for a user or
@@ -40,11 +41,25 @@ void launch_describe(const struct queue_config *queue, size_t max_frame,
 int launch(struct child *out, const struct launch_plan *plan, int entrance,
            const struct job *job, jobq_error *err);
 
+/* Starts a hook: plan is of a queue whose program it is, in exec mode. variables:
+ * NAME=VALUE, NULL-terminated, beside those of the plan; story: its stdin. */
+int launch_hook(struct child *out, const struct launch_plan *plan,
+                const char *const *variables, const char *story, size_t len,
+                jobq_error *err);
+
+enum launch_use {
+    LAUNCH_JUDGES, /* whatever is wrong is an error */
+    LAUNCH_STARTS /* the queues are about to be served: a program's file that is there and
+                     cannot be executed is one queue's trouble, which backs off until the
+                     file is mended. It is logged, and no error */
+};
+
 /* Whether every queue's programs can be started here, as far as that can be tried without
  * starting them: its user and group, its limits, its folder, and whether that user may
- * execute the program. Waits for a child process a queue, two seconds or half a lease in
- * all for those that hang: not for the loop's callbacks, but for a start or a reload.
- * JOBQ_EINVAL begins with file and line. */
-int launch_check(const struct config *config, jobq_error *err);
+ * execute the program. Waits for a child process for each that differs, from jobqd itself
+ * and from the queues before it: two seconds for one that hangs, half a lease in all. Not
+ * for the loop's callbacks, but for a start or a reload. JOBQ_EINVAL begins with file and
+ * line, as does JOBQ_ESTATE, which LAUNCH_STARTS does not return. */
+int launch_check(const struct config *config, enum launch_use use, jobq_error *err);
 
 #endif

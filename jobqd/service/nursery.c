@@ -10,6 +10,7 @@
 #include "jobqd/service/pool_private.h"
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/service/template.h"
 
 static struct worker_program *
@@ -90,6 +91,21 @@ is_kept(const struct pool *pool, const struct worker_program *program)
            (!pool->proven && !pool_is_exec(pool));
 }
 
+static void
+start(struct pool *pool, struct template *template)
+{
+    if (!template_is_away(template))
+        return;
+    if (!pool_may_start(pool)) {
+        pool->uneven = true;
+        return;
+    }
+    uint64_t from_ns = uv_hrtime();
+    loop_is_at("starting a template", pool->program->queue->name);
+    template_start(template);
+    turns_started(from_ns);
+}
+
 void
 nursery_step(struct pool *pool)
 {
@@ -101,7 +117,7 @@ nursery_step(struct pool *pool)
         if (!is_kept(pool, program))
             template_close(program->template, false);
         else if (is_to_start(pool, program))
-            template_start(program->template);
+            start(pool, program->template);
     }
 }
 

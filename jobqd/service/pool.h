@@ -65,7 +65,9 @@ int pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queu
 /* How many more jobs the pool takes at this moment: free places in the mailboxes of the
  * workers that are up (an adaptive mailbox is as deep as keeps a worker busy for some 20
  * ms, 1 … 64, and deeper by as many jobs as the worker runs beside the first), less what
- * waits unassigned. */
+ * waits unassigned. For exec programs: as many as can be started soon, with all other
+ * queues that start some; at least one. A job that waits for its process would be charged
+ * an attempt if this node was lost. */
 size_t pool_room(const struct pool *pool);
 /* Whether nothing is started for now, after too many bad ends. What is given to it during
  * such a pause, and no worker has room for, comes back as RELEASED: another node may do
@@ -73,6 +75,8 @@ size_t pool_room(const struct pool *pool);
 bool pool_is_backing_off(const struct pool *pool);
 /* The same, or no workers are wanted. */
 bool pool_nobody_comes(const struct pool *pool);
+/* Jobs wait here for their programs to be started: more would not begin sooner. */
+bool pool_starts_late(const struct pool *pool);
 /* How many more jobs would be begun at once, by workers that could run more. */
 size_t pool_idle(const struct pool *pool);
 
@@ -98,6 +102,14 @@ void pool_give_back(struct pool *pool);
  * as RELEASED; a running one is told to stop, and ended as if its deadline had passed.
  * Its verdict says how it ended. */
 void pool_cancel(struct pool *pool, struct job *job);
+
+/* on: what workers answer is not read, so it waits in their sockets, and they wait once
+ * those are full: for an owner that has more verdicts than it can get rid of. Everything
+ * else goes on: output, hellos, deadlines, crashes, exec programs. What a worker had
+ * answered before its end counts as ever, so some verdicts still come. A job whose answer
+ * may lie unread is not late meanwhile. Off at first, and lost in an upgrade in place.
+ * May be called from inside on_verdict. */
+void pool_hold_answers(struct pool *pool, bool on);
 
 /* Graceful: nothing new is started, jobs that have not begun come back as RELEASED at
  * once; each worker is told to stop and finishes the job that it runs; after grace_ms

@@ -74,26 +74,30 @@ struct pool {
     uint32_t random;
     bool room_changed; /* on_room is owed */
     bool frozen;       /* see pool_freeze */
+    bool holds;        /* see pool_hold_answers */
     bool gives_back;   /* pool_give_back was called, and return_unsent is owed */
     bool cancels;      /* some job here was cancelled, and pass_on_cancels is owed */
     uint64_t restarts;
     uint64_t crashes;
 
-    uv_idle_t turn_soon; /* runs `turn` before the loop waits again */
-    uv_timer_t timer;    /* POOL_OPEN: the roster's; POOL_DRAINING: the grace's */
+    bool counts_as_exec;      /* among the pools that start exec programs */
+    struct boots_asker boots; /* some workers wait until others have booted */
+    struct turn start_turn;   /* processes wait to be started */
+    bool may_start;           /* its turn has come: one may be */
+    uv_idle_t turn_soon;      /* runs `turn` before the loop waits again */
+    uv_timer_t timer;         /* POOL_OPEN: the roster's; POOL_DRAINING: the grace's */
     int n_handles;
 };
 
 /* MOST_SLOTS: more than concurrency and a spare may ever need. */
 enum { MOST_SLOTS = 10000 };
 
-/* A fork costs up to a millisecond, and the loop has other work. */
-enum { STARTS_A_TURN = 8 };
-
 /* ---- supervisor.c ---- */
 
 void pool_on_timer(uv_timer_t *timer);
 void pool_ask_for_turn(struct pool *pool);
+/* Whether a process may be started now. If not, the pool's next turn is when one may. */
+bool pool_may_start(struct pool *pool);
 uint32_t pool_random(struct pool *pool);
 bool pool_is_exec(const struct pool *pool);
 /* How long nothing is started, after too many bad ends; 0: things are. */

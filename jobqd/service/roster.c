@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/service/launch.h"
 
 /* SOONER: the part of max_jobs and max_age by which chance lets a worker go sooner, so
@@ -189,8 +190,12 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     jobq_error err = {.message = "out of memory"};
     struct worker *worker;
     struct slot *slot = empty_slot(pool);
-    if (!slot || worker_new(&worker, program, slot->number, &slot->rate, job,
-                            &pool_worker_events, pool, &err) < 0) {
+    uint64_t from_ns = uv_hrtime();
+    loop_is_at("starting a process", pool->program->queue->name);
+    bool failed = !slot || worker_new(&worker, program, slot->number, &slot->rate, job,
+                                      &pool_worker_events, pool, &err) < 0;
+    turns_started(from_ns);
+    if (failed) {
         log_error(pool->subject, "cannot start a process: %s", err.message);
         if (slot)
             slot->replaces = true;
@@ -200,10 +205,13 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     }
     hold_program(program); /* until roster_gone */
     set_limits(pool, worker);
+    if (!job)
+        boot_begin(&worker->boot);
     if (slot->replaces)
         pool->restarts++;
     slot->replaces = false;
     worker->gap_ns = slot->gap_ns;
+    worker_hold(worker, pool->holds);
     slot->worker = worker;
     pool->n_filled++;
     pool->n_lives++;
@@ -233,17 +241,23 @@ roster_start_exec(struct pool *pool, struct job *job)
     return JOBQ_EIO;
 }
 
+/* If not, it is tried again when it may. */
+static bool
+may_start_worker(struct pool *pool)
+{
+    bool may = boots_have_room(&pool->boots, pool->program->loop) && pool_may_start(pool);
+    pool->uneven = pool->uneven || !may;
+    return may;
+}
+
 static void
 start_missing(struct pool *pool, int n)
 {
     for (int started = 0; started < n; started++) {
         if (pool_pause_left_ms(pool) > 0)
             return;
-        if (started == STARTS_A_TURN) {
-            pool->uneven = true;
-            pool_ask_for_turn(pool);
+        if (!may_start_worker(pool))
             return;
-        }
         if (!start_process(pool, choose_program(pool), NULL))
             pool_note_bad_end(pool);
     }
@@ -272,6 +286,8 @@ static void
 start_spare(struct pool *pool)
 {
     if (pool_pause_left_ms(pool) > 0 || replacing_pause_left_ms(pool) > 0)
+        return;
+    if (!may_start_worker(pool))
         return;
     pool->spare = start_process(pool, pool->program, NULL);
     if (!pool->spare)

@@ -11,22 +11,39 @@ extern const char sql_work_setup[];
 
 /* work_setup.sql for one transaction: behind a pooler, where a session is not ours. */
 static const char work_batch_setup[] =
-    "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
-    " set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),"
-    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', "
-    "true),"
-    " set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true),"
-    " set_config('lock_timeout', '10s', true), set_config('statement_timeout', '0', "
-    "true)";
+    "pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),"
+    " pg_catalog.set_config('enable_indexscan', 'on', true),"
+    " pg_catalog.set_config('enable_nestloop', 'on', true),"
+    " pg_catalog.set_config('enable_tidscan', 'on', true),"
+    " pg_catalog.set_config('enable_seqscan', 'off', true),"
+    " pg_catalog.set_config('enable_sort', 'off', true),"
+    " pg_catalog.set_config('enable_hashjoin', 'off', true),"
+    " pg_catalog.set_config('enable_mergejoin', 'off', true),"
+    " pg_catalog.set_config('enable_bitmapscan', 'off', true),"
+    " pg_catalog.set_config('from_collapse_limit', '8', true),"
+    " pg_catalog.set_config('join_collapse_limit', '8', true),"
+    " pg_catalog.set_config('jit', 'off', true),"
+    " pg_catalog.set_config('lock_timeout', '250ms', true)";
 
+/* The lease is renewed here, behind whatever was asked before: nothing waits for a lock
+ * for long. */
 static const char control_setup[] =
-    "SET jit = off; SET lock_timeout = '5s'; SET tcp_keepalives_idle = 5;"
-    "SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0;"
+    "SET jit = off; SET lock_timeout = '500ms'; SET tcp_keepalives_idle = 5;"
     "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
 static const char control_batch_setup[] =
-    "SELECT set_config('jit', 'off', true), set_config('lock_timeout', '5s', true),"
-    " set_config('statement_timeout', '0', true)";
+    "pg_catalog.set_config('jit', 'off', true),"
+    " pg_catalog.set_config('lock_timeout', '500ms', true)";
+
+/* The stager waits on this connection behind all other housekeeping: a lock must not keep
+ * it for long. What is locked is left for the next time. */
+static const char house_setup[] =
+    "SET jit = off; SET lock_timeout = '1s'; SET tcp_keepalives_idle = 5;"
+    "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+
+static const char house_batch_setup[] =
+    "pg_catalog.set_config('jit', 'off', true),"
+    " pg_catalog.set_config('lock_timeout', '1s', true)";
 
 /* A cycle takes milliseconds, but the audit of a new session reads the table through; so
  * does the lifeline. */
@@ -153,6 +170,8 @@ connect_all(struct store *store, uv_loop_t *loop)
     control.dead_after_ms = store->options.dead_after_ms;
     struct pgconn_options house = control;
     house.name = "house";
+    house.setup = house_setup;
+    house.batch_setup = house_batch_setup;
     house.on_ready = on_house_ready;
     house.on_lost = on_house_lost;
     house.dead_after_ms = HOUSE_DEAD_AFTER_MS;
@@ -247,7 +266,7 @@ struct request {
 };
 
 /* Numbers of the first row, in the order of their columns; text columns aside, the first
- * of which is `text`. */
+ * of which is `text`, the next one `more`. */
 static void
 read_row(const PGresult *rows, struct store_answer *answer, size_t *n)
 {
@@ -262,8 +281,8 @@ read_row(const PGresult *rows, struct store_answer *answer, size_t *n)
             (*n)++;
             break;
         case JOBQ__TEXT:
-            if (!answer->text)
-                jobq__field_text(rows, 0, column, &answer->text, &len);
+            jobq__field_text(rows, 0, column,
+                             answer->text ? &answer->more : &answer->text, &len);
             break;
         case JOBQ__INT4:
         case JOBQ__INT8:
@@ -333,6 +352,14 @@ setting(const char *name, const char *sql)
     return (struct pgconn_statement){.name = name, .sql = sql, .binary_result = true};
 }
 
+/* A claim of the connection before may be in flight, and its end is waited for. */
+static struct pgconn_statement
+wait_for_claim(void)
+{
+    return setting("wait_for_claim",
+                   "SELECT pg_catalog.set_config('lock_timeout', '5s', true)");
+}
+
 /* Opening a session is two transactions, one behind the other: the audit may take long,
  * and with the first one's lock on the node's row no lease could be renewed meanwhile. */
 struct opening {
@@ -361,6 +388,8 @@ on_audited(void *data, const struct store_answer *answer)
 {
     struct opening *opening = data;
     struct store_answer both = *answer;
+    both.values[2] = answer->values[1];
+    both.values[1] = answer->values[0];
     both.values[0] = opening->session;
     if (opening->error.code < 0) {
         both.code = opening->error.code;
@@ -378,19 +407,23 @@ store_session(struct store *store, int64_t node, const int64_t *held, size_t n_h
     jobq__params_int8(&session, node);
     jobq__params_int8(&audit, node);
     jobq__params_int8_array(&audit, &store->arrays[0], held, n_held);
+    jobq__params_null(&audit, JOBQ__TEXT);
     struct opening *opening = audit.failed ? NULL : calloc(1, sizeof *opening);
     if (!opening)
         return JOBQ_ENOMEM;
     opening->done = done;
     opening->data = data;
+    struct pgconn_statement first[2] = {
+        wait_for_claim(),
+        store_statement(store, STATEMENT_session, &session),
+    };
     /* No index knows who holds a job (a claim must stay a HOT update), so this reads the
      * table through. */
     struct pgconn_statement batch[2] = {
         setting("allow_seqscan", "SELECT set_config('enable_seqscan', 'on', true)"),
         store_statement(store, STATEMENT_audit, &audit),
     };
-    int rc = ask_one(store, store->work, STATEMENT_session, &session, on_session_opened,
-                     opening);
+    int rc = ask(store->work, first, 2, true, on_session_opened, opening);
     if (rc < 0) {
         free(opening);
         return rc;
@@ -401,9 +434,36 @@ store_session(struct store *store, int64_t node, const int64_t *held, size_t n_h
 }
 
 int
+store_release(struct store *store, int64_t node, const char *left, store_done done,
+              void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    jobq__params_int8_array(&params, &store->arrays[0], NULL, 0);
+    jobq__params_text(&params, left);
+    if (params.failed)
+        return JOBQ_ENOMEM;
+    return ask_one(store, store->house, STATEMENT_audit, &params, done, data);
+}
+
+int
+store_lock_holders(struct store *store, int64_t node, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    return ask_one(store, store->house, STATEMENT_lock_holders, &params, done, data);
+}
+
+int
 store_version(struct store *store, store_done done, void *data)
 {
     return ask_control(store, STATEMENT_version, &(struct jobq__params){0}, done, data);
+}
+
+int
+store_foreign(struct store *store, store_done done, void *data)
+{
+    return ask_control(store, STATEMENT_foreign, &(struct jobq__params){0}, done, data);
 }
 
 int
@@ -531,21 +591,15 @@ store_progress(struct store *store, int64_t node, const struct board_note *notes
 int
 store_goodbye(struct store *store, int64_t node, store_done done, void *data)
 {
-    /* All is settled by now, but for a claim whose answer was lost and that no new
-     * session has given back. */
-    struct jobq__params mark = {0}, audit = {0}, goodbye = {0};
+    struct jobq__params mark = {0}, goodbye = {0};
     jobq__params_int8(&mark, node);
-    jobq__params_int8(&audit, node);
-    jobq__params_int8_array(&audit, &store->arrays[0], NULL, 0);
     jobq__params_int8(&goodbye, node);
-    if (audit.failed)
-        return JOBQ_ENOMEM;
     struct pgconn_statement batch[3] = {
+        wait_for_claim(),
         store_statement(store, STATEMENT_leave_mark, &mark),
-        store_statement(store, STATEMENT_audit, &audit),
         store_statement(store, STATEMENT_goodbye, &goodbye),
     };
-    return ask(store->control, batch, 3, false, done, data);
+    return ask(store->control, batch, 3, true, done, data);
 }
 
 int
@@ -555,8 +609,14 @@ store_idle(struct store *store, const char *queue, int64_t node, bool idle,
     struct jobq__params params = {0};
     jobq__params_text(&params, queue);
     jobq__params_int8(&params, node);
-    return ask_control(store, idle ? STATEMENT_idle_set : STATEMENT_idle_clear, &params,
-                       done, data);
+    /* A hint is not worth waiting for a lock: each queue has one, and leases wait behind.
+     */
+    struct pgconn_statement batch[2] = {
+        setting("hardly_wait",
+                "SELECT pg_catalog.set_config('lock_timeout', '20ms', true)"),
+        store_statement(store, idle ? STATEMENT_idle_set : STATEMENT_idle_clear, &params),
+    };
+    return ask(store->control, batch, 2, true, done, data);
 }
 
 int
@@ -573,7 +633,8 @@ store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
 static struct pgconn_statement
 by_index(void)
 {
-    return setting("by_index", "SELECT set_config('enable_seqscan', 'off', true),"
+    return setting("by_index", "SELECT set_config('enable_indexscan', 'on', true),"
+                               " set_config('enable_seqscan', 'off', true),"
                                " set_config('enable_sort', 'off', true)");
 }
 
@@ -590,17 +651,18 @@ store_ages(struct store *store, const char *queue, store_done done, void *data)
 }
 
 int
-store_stage(struct store *store, int64_t expired_ms, store_done done, void *data)
+store_stage(struct store *store, store_done done, void *data)
 {
-    struct jobq__params expire = {0};
-    jobq__params_int8(&expire, expired_ms);
-    struct pgconn_statement batch[4] = {
-        by_index(),
-        store_statement(store, STATEMENT_expire, &expire),
-        store_statement(store, STATEMENT_stage, &(struct jobq__params){0}),
-        store_statement(store, STATEMENT_next_due, &(struct jobq__params){0}),
-    };
-    return ask(store->house, batch, 4, true, done, data);
+    return ask_one(store, store->house, STATEMENT_stage, &(struct jobq__params){0}, done,
+                   data);
+}
+
+int
+store_expire(struct store *store, int64_t expired_ms, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, expired_ms);
+    return ask_one(store, store->house, STATEMENT_expire, &params, done, data);
 }
 
 int
@@ -619,19 +681,33 @@ store_cron_sweep(struct store *store, store_done done, void *data)
 
 int
 store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
-              const char *sections, store_done done, void *data)
+              const char *queues, const char *sections, store_done done, void *data)
 {
-    struct jobq__params declare = {0}, boot = {0};
+    struct jobq__params of_queues = {0}, declare = {0}, boot = {0};
+    jobq__params_text(&of_queues, name);
+    jobq__params_json(&of_queues, queues);
     jobq__params_text(&declare, name);
     jobq__params_json(&declare, sections);
     jobq__params_int8(&boot, node);
     jobq__params_bool(&boot, fresh);
-    /* In this order: the first node's own @reboot sections are to run, too. */
-    struct pgconn_statement batch[2] = {
+    /* In this order: the first node's own @reboot sections are to run, too, and their
+     * jobs have their queues' max_attempts. */
+    struct pgconn_statement batch[3] = {
+        store_statement(store, STATEMENT_queues_declare, &of_queues),
         store_statement(store, STATEMENT_cron_declare, &declare),
         store_statement(store, STATEMENT_cron_boot, &boot),
     };
-    return ask(store->house, batch, 2, false, done, data);
+    return ask(store->house, batch, 3, false, done, data);
+}
+
+int
+store_hooks_declare(struct store *store, const char *node, const char *hooks,
+                    store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_text(&params, node);
+    jobq__params_json(&params, hooks);
+    return ask_one(store, store->house, STATEMENT_hooks_declare, &params, done, data);
 }
 
 int

@@ -25,7 +25,7 @@
 
 struct store;
 
-enum { STORE_MAX_CLAIM = 1024, STORE_MAX_FETCH = 64 };
+enum { STORE_MAX_CLAIM = 1024, STORE_MAX_SETTLE = 1024, STORE_MAX_FETCH = 64 };
 
 struct store_options {
     const char *conninfo;
@@ -89,6 +89,54 @@ struct settlement {
     int64_t max_rss_kb;
 };
 
+/* What became of an attempt that was to be settled. X(enumerator, the SQL functions'
+ * word)
+ */
+#define FATES(X)                                                                         \
+    X(FATE_ACCEPTED, "accepted") /* recorded */                                          \
+    X(FATE_REFUSED, "refused")   /* it had ended already, or is not this node's */       \
+    X(FATE_LOCKED, "locked")     /* another session has locked it: try again later */    \
+    X(FATE_STRIPPED,                                                                     \
+      "stripped")            /* recorded without its result or its error's details */    \
+    X(FATE_PARKED, "parked") /* refused; suspended, and the leader tries again */        \
+    X(FATE_STUCK, "stuck")   /* refused, and it stays as it is: try again later */
+
+enum fate {
+#define X(name, word) name,
+    FATES(X)
+#undef X
+};
+
+struct store_fate {
+    int64_t id;
+    enum fate fate;
+    const char
+        *message;       /* what the database said, or who holds the lock; NULL: nothing */
+    const char *became; /* of one that was recorded: the job's state */
+    int64_t due_ms;     /* when it is tried again, ms since 1970; 0: it is not */
+    bool hooks;         /* it is a hook's: its end calls none */
+};
+
+/* A job that the database does not let us claim. */
+struct store_refusal {
+    int64_t id;
+    const char *kind;
+    const char *message;
+    bool fresh; /* it was not known before */
+};
+
+/* The parts of a cycle, in the order in which they are sent. */
+enum store_part {
+    STORE_NOTE,
+    STORE_ACK,
+    STORE_SETTLE,
+    STORE_LOOK,
+    STORE_CLAIM,
+    STORE_PARTS, /* how many; of a failure: the commit's */
+};
+
+enum { STORE_MAX_APART = 50, STORE_MAX_CLAIM_APART = 256 };
+
 /* One round trip for one queue: note, acks, settlements, look, claim; each part optional;
  * one transaction. */
 struct store_cycle {
@@ -104,9 +152,12 @@ struct store_cycle {
     const int32_t *ack_attempts;
     size_t n_settlements;
     const struct settlement *settlements;
+    bool settle_apart; /* each settlement by itself, at most STORE_MAX_APART */
     bool look;
     const int64_t *bases; /* CURSOR_PRIORITIES of them */
-    size_t claim; /* at most so many jobs; rounded down to a prepared size; 0: none */
+    size_t claim;     /* at most so many jobs; rounded down to a prepared size; 0: none */
+    bool claim_apart; /* passes over jobs that the database refuses; at most
+                         STORE_MAX_CLAIM_APART, without args and meta */
     const int64_t *cursors; /* CURSOR_PRIORITIES of them */
     size_t n_segments; /* 0: every line from its cursor on, in the order of priority; */
     const struct segment *segments; /* else these, in their order */
@@ -124,15 +175,19 @@ struct store_cycle_result {
     int code;
     bool sent; /* with JOBQ_ECONN: false when it is certain that nothing was done */
     const jobq_error *error;
+    enum store_part failed; /* with JOBQ_EDB: the part that the database refused */
     bool noted;
     int64_t note_position, note_upto, note_oldest;
     size_t acked;   /* of n_acks; fewer: the rest was not this node's any more */
-    size_t settled; /* of n_settlements */
+    size_t n_fates; /* one for each settlement */
+    const struct store_fate *fates; /* by id */
     bool looked;
     int64_t first[CURSOR_PRIORITIES];
     size_t claim_limit; /* the size that was asked for */
     size_t n_claimed;
     const struct store_claimed *claimed;
+    size_t n_refusals; /* of a claim apart */
+    const struct store_refusal *refusals;
 };
 
 typedef void (*store_cycle_done)(void *data, const struct store_cycle_result *result);
@@ -141,11 +196,27 @@ typedef void (*store_cycle_done)(void *data, const struct store_cycle_result *re
 int store_cycle(struct store *store, const struct store_cycle *cycle,
                 store_cycle_done done, void *data);
 
-/* The texts of a claimed job, lent for the callback. */
+/* ids: in any order, lent for the callback. */
+struct store_held_result {
+    int code;
+    const jobq_error *error;
+    size_t n;
+    const int64_t *ids;
+};
+
+typedef void (*store_held_done)(void *data, const struct store_held_result *result);
+/* Which of these attempts the node still holds. On the work connection; n: at most
+ * STORE_MAX_SETTLE. Returns as store_cycle does. */
+int store_held(struct store *store, int64_t node, const int64_t *ids,
+               const int32_t *attempts, size_t n, store_held_done done, void *data);
+
+/* The texts of a claimed job, lent for the callback; NULL: they are larger than a frame.
+ * bytes: how large they are together, at least. */
 struct store_fetched {
     int64_t id;
     const char *args, *meta;
     size_t args_len, meta_len;
+    size_t bytes;
 };
 
 /* In the order of the ids asked for. A job before the last one that is not among them is
@@ -159,30 +230,43 @@ struct store_fetch_result {
 
 typedef void (*store_fetch_done)(void *data, const struct store_fetch_result *result);
 /* Fetches the large args and meta of claimed jobs, on the work connection: one, and more
- * until `bytes` are reached. n: 1 … STORE_MAX_FETCH. Returns as store_cycle does. */
+ * until `bytes` are reached; not those that no frame of max_frame takes. n: 1 …
+ * STORE_MAX_FETCH. Returns as store_cycle does. */
 int store_fetch(struct store *store, int64_t node, const int64_t *ids, size_t n,
-                size_t bytes, store_fetch_done done, void *data);
+                size_t bytes, size_t max_frame, store_fetch_done done, void *data);
 
-/* The outcome of the rare requests. rows: how many came back or were changed; values: up
- * to four numbers of the first row, by position, 0 where NULL. */
+/* The outcome of the rare requests. rows: how many came back or were changed; values: the
+ * numbers of the first row, by position, 0 where NULL. */
 struct store_answer {
     int code;
     const jobq_error *error;
     size_t rows;
     int64_t values[6];
     const char *text; /* the first row's text column, where there is one; lent */
+    const char *more; /* its second one */
 };
 typedef void (*store_done)(void *data, const struct store_answer *answer);
 
 /* On the work connection: a new session for the node, then the release of what it holds
- * without knowing. values[0]: the session, 0: the node is not registered any more; rows:
- * how many jobs were released. held: ids, copied. */
+ * without knowing. values[0]: the session, 0: the node is not registered any more;
+ * values[1]: how many jobs were released; values[2]: how many are locked or cannot be
+ * changed; text: these, for store_release. held: ids, copied. */
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
+/* Releases what store_session left, as far as that is possible now. values: released,
+ * left; text: these. On the house connection. */
+int store_release(struct store *store, int64_t node, const char *left, store_done done,
+                  void *data);
+/* Who holds a lock that the node's statements wait for; text: empty when there is none.
+ * On the house connection. */
+int store_lock_holders(struct store *store, int64_t node, store_done done, void *data);
 
 /* On the control and house connections, each a transaction of its own: */
-/* values: the schema's version; 1 when transactions are read committed */
+/* values: the schema's version; 1 when transactions are read committed; 1 when the
+ * database's encoding is UTF8 */
 int store_version(struct store *store, store_done done, void *data);
+/* rows 0: the schema is not another's; text: why it is, and what to do */
+int store_foreign(struct store *store, store_done done, void *data);
 /* values: id, pid, pid_start, mark, lease_ms; text: host */
 int store_node_find(struct store *store, const char *name, store_done done, void *data);
 /* rows 0: the name is taken; values[0]: id */
@@ -197,16 +281,17 @@ int store_upgraded(struct store *store, int64_t node, const char *version,
 /* text: every node's id, mark and lease in ms (jobqd/sql/watch.sql) */
 int store_watch(struct store *store, store_done done, void *data);
 /* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever
- * its mark. rows: nodes buried; values: again, discarded (sums over nodes); text: the
- * first one's name. n: at most STORE_MAX_BURY. */
+ * its mark. values: nodes removed; jobs available again, ended, left since their rows are
+ * locked or cannot be changed; text: the first node's name, or what keeps the first job.
+ * n: at most STORE_MAX_BURY. */
 enum { STORE_MAX_BURY = 100 };
 int store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
                store_done done, void *data);
 /* values[0]: jobs that were cancelled now, since their attempt had ended when the request
  * for it came */
 int store_cancel_again(struct store *store, store_done done, void *data);
-/* rows: nodes without a row that hold jobs; from now on they have one, with a lease of
- * lease_ms */
+/* values[0]: nodes without a row that hold jobs; from now on they have one, with a lease
+ * of lease_ms */
 int store_strays(struct store *store, int64_t lease_ms, store_done done, void *data);
 
 struct store_cancel {
@@ -263,22 +348,28 @@ int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
 /* rows 1: we lead */
 int store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
                void *data);
-/* Stages what is due, and ends what expired in the last expired_ms; -1: whenever.
- * values: jobs that expired; staged; ms until the next is due, -1: none */
-int store_stage(struct store *store, int64_t expired_ms, store_done done, void *data);
+/* Stages what is due. values: jobs staged; ms until the next is due, -1: none */
+int store_stage(struct store *store, store_done done, void *data);
+/* Ends what expired in the last expired_ms; -1: whenever. values[0]: how many it found */
+int store_expire(struct store *store, int64_t expired_ms, store_done done, void *data);
 /* values[0]: jobs of crons that were enqueued; values[1]: ms until the next comes, 0: at
  * once, -1: none does */
 int store_cron_fire(struct store *store, store_done done, void *data);
 /* Crons of nodes that are gone for good. values[0]: how many went; text: which */
 int store_cron_sweep(struct store *store, store_done done, void *data);
-/* What the configuration of the node called name says of crons, as one JSON object, and
- * that the node has come up; fresh: its process has just started. values[0]: crons that
- * were changed; values[1]: crons that somebody has locked; values[2]: @reboot jobs that
- * were enqueued, -1: likewise; text: what was refused */
+/* hooks: as hooks_declare.sql has it. values[0]: how many queues have another one now */
+int store_hooks_declare(struct store *store, const char *node, const char *hooks,
+                        store_done done, void *data);
+/* What the configuration of the node called name says of its queues' max_attempts and of
+ * crons, as one JSON object each, and that the node has come up; fresh: its process has
+ * just started. values[0]: queues that were changed; values[1]: queues that are locked;
+ * values[2]: crons that were changed; values[3]: crons that are locked; values[4]:
+ * @reboot jobs that were enqueued; values[5]: those that are locked; text: what was
+ * refused */
 int store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
-                  const char *sections, store_done done, void *data);
+                  const char *queues, const char *sections, store_done done, void *data);
 /* History partitions: creates those of the coming days; drops one that is out of its time
- * (values[0] 1: more is left to drop). */
+ * (values[0] 1: more is left to drop; -1: something is locked). */
 int store_partitions_create(struct store *store, store_done done, void *data);
 int store_partitions_drop(struct store *store, int64_t keep_completed_ms,
                           int64_t keep_failed_ms, store_done done, void *data);

@@ -18,10 +18,14 @@ decode(const PGresult *rows, struct store_fetched *fetched)
     int n = PQntuples(rows);
     for (int row = 0; row < n; row++) {
         struct store_fetched *f = &fetched[row];
+        int64_t bytes;
         if (!jobq__field_int(rows, row, 0, &f->id) ||
-            !jobq__field_jsonb(rows, row, 1, &f->args, &f->args_len) ||
-            !jobq__field_jsonb(rows, row, 2, &f->meta, &f->meta_len))
+            !jobq__field_int(rows, row, 3, &bytes))
             return row;
+        f->bytes = (size_t)bytes;
+        if (!jobq__field_text(rows, row, 1, &f->args, &f->args_len) ||
+            !jobq__field_text(rows, row, 2, &f->meta, &f->meta_len))
+            f->args = f->meta = NULL;
     }
     return n;
 }
@@ -49,13 +53,14 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
 
 int
 store_fetch(struct store *store, int64_t node, const int64_t *ids, size_t n, size_t bytes,
-            store_fetch_done done, void *data)
+            size_t max_frame, store_fetch_done done, void *data)
 {
     struct jobq__params params = {0};
     assert(n > 0 && n <= STORE_MAX_FETCH);
     jobq__params_int8_array(&params, &store->arrays[0], ids, n);
     jobq__params_int8(&params, node);
     jobq__params_int8(&params, (int64_t)bytes);
+    jobq__params_int8(&params, (int64_t)max_frame);
     struct fetch_request *request = params.failed ? NULL : malloc(sizeof *request);
     if (!request)
         return JOBQ_ENOMEM;

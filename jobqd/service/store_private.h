@@ -16,12 +16,12 @@
  * size. */
 /* clang-format off */
 #define STATEMENTS(X) \
-    X(note) X(look) X(fetch) X(ack) X(ack_drop) X(settle) X(session) \
+    X(note) X(look) X(fetch) X(ack) X(ack_drop) X(held) X(settle) X(settle_apart) X(claim_apart) X(session) \
     X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(watch) X(bury_mark) X(bury) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
-    X(cancels) X(settings) X(ages) X(cancel_again) X(progress) X(strays) X(expire) X(next_due) X(version) \
+    X(cancels) X(settings) X(ages) X(cancel_again) X(progress) X(strays) X(expire) X(lock_holders) X(version) X(foreign) \
     X(partitions_create) X(partitions_drop) X(prune_uniques) X(prune) \
-    X(cron_fire) X(cron_declare) X(cron_boot) X(cron_sweep)
+    X(cron_fire) X(cron_declare) X(cron_boot) X(cron_sweep) X(queues_declare) X(hooks_declare)
 /* clang-format on */
 
 enum statement_id {
@@ -63,6 +63,8 @@ struct store {
     void (*on_closed)(void *owner);
     struct jobq__array arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
     struct store_claimed claimed[STORE_MAX_CLAIM];
+    struct store_fate fates[STORE_MAX_SETTLE];
+    struct store_refusal refusals[STORE_MAX_CLAIM_APART];
 };
 
 struct pgconn_statement store_statement(const struct store *store, enum statement_id id,

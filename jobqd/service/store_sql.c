@@ -38,25 +38,6 @@ store_claim_size(size_t want)
     return size;
 }
 
-/* Replaces each mark by the number. */
-static char *
-with_number(const char *text, const char *mark, size_t number)
-{
-    struct jobq__buf out = {0};
-    const char *at;
-    while ((at = strstr(text, mark)) != NULL) {
-        jobq__buf_add(&out, text, (size_t)(at - text));
-        jobq__buf_add_i64(&out, (int64_t)number);
-        text = at + strlen(mark);
-    }
-    jobq__buf_adds(&out, text);
-    if (!jobq__buf_cstr(&out)) {
-        jobq__buf_clear(&out);
-        return NULL;
-    }
-    return out.data;
-}
-
 /* One text for each size. */
 static int
 make_claims(const char *text, const char *schema, char *out[CLAIM_SIZES], jobq_error *err)
@@ -67,9 +48,9 @@ make_claims(const char *text, const char *schema, char *out[CLAIM_SIZES], jobq_e
         return rc;
     for (size_t i = 0; i < CLAIM_SIZES; i++) {
         size_t limit = (size_t)1 << i;
-        char *limited = with_number(claim, "@limit@", limit);
+        char *limited = sqltext_number(claim, "@limit@", (int64_t)limit);
         if (limited)
-            out[i] = with_number(limited, "@whole@", CLAIM_BYTES / limit);
+            out[i] = sqltext_number(limited, "@whole@", (int64_t)(CLAIM_BYTES / limit));
         free(limited);
         if (!out[i])
             rc = JOBQ_ENOMEM;

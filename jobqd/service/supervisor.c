@@ -14,16 +14,25 @@
 #include <string.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/io/spawn.h"
 
 /* FRAME_OVERHEAD: a job's frame around its args, meta, kind and queue. */
 enum { FRAME_OVERHEAD = 256 };
 
+/* SOON_MS: what can be started within it may be claimed. */
+enum { SOON_MS = 2000 };
+
 /* PUT_OFF_MS: after so long a job comes again that only a part of the workers handles, or
  * none yet, while they are replaced. */
 enum { PUT_OFF_MS = 1000 };
 
+/* A property of the process: all of them share its time. */
+static size_t n_exec_pools;
+
 static void on_turn(uv_idle_t *idle);
+static void on_start_turn(struct turn *start_turn);
+static void on_boots_room(struct boots_asker *asker);
 
 void
 pool_ask_for_turn(struct pool *pool)
@@ -65,6 +74,14 @@ int64_t
 pool_pause_left_ms(const struct pool *pool)
 {
     return intensity_pause_left(&pool->intensity, (int64_t)(uv_hrtime() / 1000000u));
+}
+
+static void
+count_among_exec(struct pool *pool, bool counts)
+{
+    if (counts != pool->counts_as_exec)
+        n_exec_pools += counts ? 1 : (size_t)-1;
+    pool->counts_as_exec = counts;
 }
 
 /* ---- which worker is next ---- */
@@ -229,14 +246,22 @@ on_worker_verdict(void *owner, struct worker *worker, struct job *job,
 {
     struct pool *pool = owner;
     pool_place(pool, worker);
-    hand_back(pool, job, verdict);
+    if (verdict_error_kind(verdict->kind) == NULL) {
+        hand_back(pool, job, verdict);
+        return;
+    }
+    struct verdict named = *verdict;
+    named.slot = worker->slot + 1;
+    named.pid = (long)worker->child.pid;
+    hand_back(pool, job, &named);
 }
 
 static void
 on_worker_answers(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns)
 {
     struct pool *pool = owner;
-    mailbox_answered(&pool->mailbox, n, elapsed_ns);
+    if (elapsed_ns > 0)
+        mailbox_answered(&pool->mailbox, n, elapsed_ns);
     roster_answered(pool, worker);
     pool_place(pool, worker); /* it may have been passed over for being slow */
     if (!list_empty(&worker->unsent))
@@ -421,6 +446,8 @@ has_enough(struct pool *pool, const struct worker *worker, uint64_t now_ns)
 {
     if (!has_room(pool, worker))
         return true;
+    if (pool->holds) /* how long it is at a job cannot be seen */
+        return false;
     return worker->n_jobs >= worker->concurrency &&
            mailbox_is_stuck(&pool->mailbox, now_ns - worker_busy_since(worker));
 }
@@ -454,15 +481,11 @@ assign_to_workers(struct pool *pool)
 static void
 assign_to_programs(struct pool *pool)
 {
-    for (int started = 0; pool->n_waiting > 0 && pool->n_filled < pool->n_wanted;
-         started++) {
-        if (pool_pause_left_ms(pool) > 0)
+    while (pool->n_waiting > 0 && pool->n_filled < pool->n_wanted) {
+        if (pool_pause_left_ms(pool) > 0 || !pool_may_start(pool))
             return;
-        if (started == STARTS_A_TURN) {
-            pool_ask_for_turn(pool);
-            return;
-        }
         struct job *job = pop_waiting(pool);
+        pool->room_changed = true; /* another may wait in its place */
         if (roster_start_exec(pool, job) < 0)
             refuse(pool, job, VERDICT_RELEASED, NULL);
     }
@@ -516,15 +539,18 @@ close_handles(struct pool *pool)
     set_state(pool, POOL_CLOSING);
     watch_leave(pool->watch);
     pool->watch = NULL;
+    count_among_exec(pool, false);
+    turn_leave(&pool->start_turn);
+    boots_leave(&pool->boots);
+    turns_leave();
     uv_close((uv_handle_t *)&pool->turn_soon, on_handle_closed);
     uv_close((uv_handle_t *)&pool->timer, on_handle_closed);
 }
 
 static void
-on_turn(uv_idle_t *idle)
+turn(struct pool *pool)
 {
-    struct pool *pool = idle->data;
-    uv_idle_stop(idle); /* whoever finds more to do asks again */
+    loop_is_at("handing out jobs", pool->program->queue->name);
     if (pool->frozen) {
         pool_release_waiting(pool);
         pool->events->on_room(pool->owner);
@@ -550,6 +576,36 @@ on_turn(uv_idle_t *idle)
         pool->room_changed = false;
         pool->events->on_room(pool->owner);
     }
+}
+
+static void
+on_turn(uv_idle_t *idle)
+{
+    uv_idle_stop(idle); /* whoever finds more to do asks again */
+    turn(idle->data);
+}
+
+bool
+pool_may_start(struct pool *pool)
+{
+    bool may = pool->may_start || turn_now(&pool->start_turn);
+    pool->may_start = false;
+    return may;
+}
+
+static void
+on_start_turn(struct turn *start_turn)
+{
+    struct pool *pool = list_entry(start_turn, struct pool, start_turn);
+    pool->may_start = true;
+    turn(pool);
+    pool->may_start = false;
+}
+
+static void
+on_boots_room(struct boots_asker *asker)
+{
+    pool_ask_for_turn(list_entry(asker, struct pool, boots));
 }
 
 void
@@ -615,11 +671,20 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
         free_memory(pool);
         return rc;
     }
+    rc = turns_join(loop);
+    if (rc < 0) {
+        free_memory(pool);
+        return rc;
+    }
+    turn_init(&pool->start_turn, TURN_START, on_start_turn);
+    list_init(&pool->boots.link);
+    pool->boots.on_room = on_boots_room;
     spawn_prepare();
     uv_idle_init(loop, &pool->turn_soon);
     uv_timer_init(loop, &pool->timer);
     pool->turn_soon.data = pool->timer.data = pool;
     pool->n_handles = 2;
+    count_among_exec(pool, pool_is_exec(pool));
     pool->room_changed = pool_is_exec(pool);
     pool_ask_for_turn(pool);
     *out = pool;
@@ -635,6 +700,7 @@ pool_configure(struct pool *pool, const struct queue_config *queue, size_t max_f
     if (rc < 0)
         return rc;
     set_mailbox(pool, queue);
+    count_among_exec(pool, pool_is_exec(pool));
     pool->room_changed = true;
     pool_ask_for_turn(pool);
     return 0;
@@ -679,6 +745,20 @@ free_places(const struct pool *pool)
     return (size_t)(pool->n_wanted - pool->n_filled);
 }
 
+/* The part of what can be started soon that falls to each queue. */
+static size_t
+starts_soon(void)
+{
+    size_t most = turns_starts_within(SOON_MS);
+    return most > n_exec_pools ? most / n_exec_pools : 1;
+}
+
+bool
+pool_starts_late(const struct pool *pool)
+{
+    return pool_is_exec(pool) && pool->n_waiting > 0;
+}
+
 size_t
 pool_room(const struct pool *pool)
 {
@@ -687,6 +767,7 @@ pool_room(const struct pool *pool)
         return 0; /* those that are to go may not know it yet */
     if (pool_is_exec(pool)) {
         room = free_places(pool);
+        room = room < starts_soon() ? room : starts_soon();
     } else {
         size_t depth = depth_for(pool, pool->concurrency);
         for (size_t load = 0; load < depth; load++)
@@ -732,6 +813,20 @@ pool_cancel(struct pool *pool, struct job *job)
     job->cancel = JOB_CANCEL_ASKED;
     pool->cancels = true;
     pool_ask_for_turn(pool);
+}
+
+void
+pool_hold_answers(struct pool *pool, bool on)
+{
+    if (pool->holds == on)
+        return;
+    pool->holds = on;
+    log_debug(pool->subject,
+              on ? "answers wait in the workers' sockets" : "answers are read again");
+    for (int i = 0; i < pool->n_slots; i++) {
+        if (pool->slots[i]->worker)
+            worker_hold(pool->slots[i]->worker, on);
+    }
 }
 
 /* Nothing new for anybody, and a last word to each. */

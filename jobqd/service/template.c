@@ -510,6 +510,7 @@ judge(struct template *template, const struct child_end *end, struct outcome *ou
         .half_line = template->channel.state == CHANNEL_CUT,
         .exec_errno = failure.step == LIMITS_DONE ? 0 : failure.why,
         .exec_step = failure.step == LIMITS_EXEC ? NULL : step,
+        .exec_fault = failure.text[0] ? failure.text : NULL,
         .exit_code = end->exit_code,
         .signal = end->signal,
         .sent_signal = template->sent_signal,

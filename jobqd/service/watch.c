@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/io/usage.h"
 
 /* SHARE: of the time, that measuring may take: one part in so many. */
@@ -169,6 +170,7 @@ on_tick(uv_timer_t *timer)
 {
     struct watch *watch = timer->data;
     uint64_t began_ns = uv_hrtime();
+    loop_is_at("measuring what workers use", NULL);
     look_for_oom_kills(watch);
     if (watch->cgroup)
         cgroup_tidy(watch->cgroup);

@@ -13,6 +13,7 @@
 
 #include "jobqd/base/log.h"
 #include "jobqd/io/guard_table.h"
+#include "jobqd/io/loopwatch.h"
 #include "jobqd/service/launch.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
@@ -20,6 +21,10 @@
 /* BACKLOG_BYTES: frames beyond it wait as jobs, not as copies, until the worker has read
  * some. */
 enum { BACKLOG_BYTES = 256 * 1024 };
+
+/* HEAR_MS: after a hold, what has gathered is read within so long. LOOK_AGAIN_MS: how
+ * often a deadline that has passed meanwhile is looked at. */
+enum { HEAR_MS = 5000, LOOK_AGAIN_MS = 200 };
 
 static void on_timer(uv_timer_t *timer);
 
@@ -252,6 +257,15 @@ worker_terminate(struct worker *worker, enum intent intent, uint64_t now_ns)
     worker_arm(worker, now_ns);
 }
 
+/* To find all that it has started takes a while. */
+static void
+on_kill_turn(struct turn *turn)
+{
+    struct worker *worker = list_entry(turn, struct worker, kill_turn);
+    loop_is_at("killing a worker", worker->program->queue->name);
+    send_signal(worker, SIGKILL);
+}
+
 void
 worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
 {
@@ -263,7 +277,8 @@ worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
         return;
     }
     worker_set_state(worker, WORKER_KILLING, now_ns);
-    send_signal(worker, SIGKILL);
+    if (turn_now(&worker->kill_turn))
+        on_kill_turn(&worker->kill_turn);
 }
 
 /* A running job's deadline has passed, or somebody has cancelled it. */
@@ -274,13 +289,16 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
     enum intent intent = cancelled ? INTENT_CANCEL : INTENT_TIMEOUT;
     job->late_ns = now_ns;
     worker->n_late++;
+    struct log_facts facts = worker_facts(worker, job);
     if (cancelled)
-        log_info(worker->subject, "job %" PRId64 " was cancelled: it is told to stop",
-                 job->id);
+        log_about(LOG_LEVEL_INFO, worker->subject, &facts,
+                  "job %" PRId64 " (kind %s) was cancelled; asking it to stop", job->id,
+                  job->kind);
     else
-        log_warning(worker->subject,
-                    "job %" PRId64 " has run for its timeout of %" PRId64 " ms", job->id,
-                    timeout_of(worker, job));
+        log_about(LOG_LEVEL_WARNING, worker->subject, &facts,
+                  "job %" PRId64 " (kind %s) has run for its timeout of %.3g s; "
+                  "asking it to stop",
+                  job->id, job->kind, (double)timeout_of(worker, job) / 1000);
     if (worker_is_exec(worker)) {
         worker_terminate(worker, intent, now_ns);
         return;
@@ -293,13 +311,54 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
     worker_arm(worker, now_ns);
 }
 
-/* It has not stopped that job within stop_grace: all that it runs ends with it. */
+/* Read or not: what came in the time that the loop itself took. For a while only: there
+ * are workers that never stop talking. */
+static bool
+is_unread(const struct worker *worker, uint64_t due_ns, uint64_t now_ns)
+{
+    return now_ns < after_ms(due_ns, HEAR_MS) && channel_has_unread(&worker->channel);
+}
+
+bool
+worker_may_have_answered(const struct worker *worker, uint64_t now_ns)
+{
+    const struct channel *channel = &worker->channel;
+    bool held_up =
+        channel_is_held_up(channel) ||
+        (channel->released_ns != 0 && now_ns < after_ms(channel->released_ns, HEAR_MS));
+    return held_up && channel_is_behind(channel);
+}
+
+/* It has ended, or answered, and we have not come to see that yet. */
+static bool
+may_be_over(const struct worker *worker, uint64_t due_ns, uint64_t now_ns)
+{
+    return worker_may_have_answered(worker, now_ns) ||
+           is_unread(worker, due_ns, now_ns) ||
+           (worker->child.pid > 0 && child_has_ended(&worker->child));
+}
+
+/* What it has said may be the answer, or only its progress: a little of it is read, and
+ * if that was all and no answer, the job is late at the next look. */
+static void
+hear_first(struct worker *worker, uint64_t now_ns)
+{
+    channel_hear(&worker->channel);
+    worker->armed_ns = after_ms(now_ns, LOOK_AGAIN_MS);
+    uv_timer_start(&worker->timer, on_timer, LOOK_AGAIN_MS, 0);
+}
+
+/* Late now, or it has not stopped that job within stop_grace: then all that it runs ends
+ * with it. To be told of a cancellation does a job no harm that has ended. */
 static void
 job_is_due(struct worker *worker, uint64_t now_ns)
 {
     uint64_t due;
     struct job *job = first_due(worker, &due);
-    if (job->late_ns != 0)
+    bool harmless = job->late_ns == 0 && job->cancel != JOB_GOES_ON;
+    if (!harmless && may_be_over(worker, due, now_ns))
+        hear_first(worker, now_ns);
+    else if (job->late_ns != 0)
         worker_terminate(worker, INTENT_NONE, now_ns); /* why was noted when it began */
     else
         job_is_late(worker, job, now_ns);
@@ -348,6 +407,7 @@ on_timer(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     uint64_t now_ns = uv_hrtime();
+    loop_is_at("a worker's deadline", worker->program->queue->name);
     worker->armed_ns = 0;
     uint64_t due = due_ns(worker);
     if (due != 0 && now_ns >= due)
@@ -540,6 +600,16 @@ worker_cancel(struct worker *worker, struct list *unsent)
     }
 }
 
+/* ---- not being read ---- */
+
+void
+worker_hold(struct worker *worker, bool on)
+{
+    worker->held = on;
+    if (worker->said_hello || !on)
+        channel_hold(&worker->channel, on);
+}
+
 /* The last word to it. */
 static void
 dismiss(struct worker *worker, enum worker_wanted wanted)
@@ -645,12 +715,27 @@ worker_watch(struct worker *worker, jobq_error *err)
 void
 worker_name(struct worker *worker)
 {
-    const char *queue = worker->program->queue->name;
-    int n = snprintf(worker->subject, sizeof worker->subject, "worker %s/w%d", queue,
-                     worker->slot + 1);
+    snprintf(worker->name, sizeof worker->name, "%s/w%d", worker->program->queue->name,
+             worker->slot + 1);
+    int n = snprintf(worker->subject, sizeof worker->subject, "worker %s", worker->name);
     if (worker->child.pid > 0 && n > 0 && (size_t)n < sizeof worker->subject)
         snprintf(worker->subject + n, sizeof worker->subject - (size_t)n, " pid %ld",
                  (long)worker->child.pid);
+}
+
+struct log_facts
+worker_facts(const struct worker *worker, const struct job *job)
+{
+    struct log_facts facts = {.queue = worker->program->queue->name,
+                              .worker = worker->name,
+                              .pid = (long)worker->child.pid};
+    if (job) {
+        facts.job = job->id;
+        facts.kind = job->kind;
+        facts.attempt = (int)job->attempt;
+        facts.max_attempts = (int)job->max_attempts;
+    }
+    return facts;
 }
 
 /* The template has answered. From here on it is a worker like any other. */
@@ -742,6 +827,8 @@ worker_blank(struct worker_program *program, int slot, struct output_rate *rate)
     list_init(&worker->place);
     list_init(&worker->dirty);
     list_init(&worker->birth.link);
+    turn_init(&worker->end_turn, TURN_HEAR, worker_on_end_turn);
+    turn_init(&worker->kill_turn, TURN_HEAR, on_kill_turn);
     worker_name(worker);
     return worker;
 }

@@ -23,9 +23,11 @@
 #include "jobqd/io/channel.h"
 #include "jobqd/io/output.h"
 #include "jobqd/io/spawn.h"
+#include "jobqd/io/turns.h"
 #include "jobqd/pure/job.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/outcome.h"
+#include "jobqd/service/boots.h"
 #include "jobqd/service/launch.h"
 #include "jobqd/service/template.h"
 #include "jobqd/service/watch.h"
@@ -110,7 +112,8 @@ struct worker_events {
      */
     void (*on_progress)(void *owner, struct worker *worker, const struct job *job,
                         double done, const char *note);
-    /* n answers have come together, for which the worker took elapsed_ns. */
+    /* n answers have come together, for which the worker took elapsed_ns; 0: that is not
+     * known. */
     void (*on_answers)(void *owner, struct worker *worker, size_t n, uint64_t elapsed_ns);
     /* The process is gone and reaped, what it ran judged. What jobs it leaves behind, not
      * to blame for anything and in order, the owner must take off worker->sent in this
@@ -125,12 +128,14 @@ struct worker {
     enum worker_state state; /* changed by set_state alone */
     enum worker_wanted wanted;
     enum intent intent;
+    char name[160];    /* "QUEUE/wN" */
     char subject[192]; /* for the log: "worker QUEUE/wN pid P" */
     struct worker_program *program;
     const struct worker_events *events;
     void *owner;
 
     struct template_request birth; /* UNBORN */
+    struct boot boot;              /* until its hello */
     uint64_t begun_ns;             /* when it was wanted */
     uint64_t gap_ns; /* when its place became empty by a bad end; 0: it did not */
     struct child child;
@@ -140,6 +145,7 @@ struct worker {
     size_t n_kinds;
 
     size_t concurrency; /* how many jobs it runs at a time, as its hello has said */
+    bool held;          /* its answers are not read: see worker_hold */
 
     struct list running; /* begun, as far as we know, oldest first: the head */
     struct list sent;    /* behind them, in the same order */
@@ -176,6 +182,8 @@ struct worker {
 
     uv_timer_t timer;
     uv_poll_t exit_poll;    /* on the pidfd */
+    struct turn end_turn;   /* its end was seen, and is to be taken */
+    struct turn kill_turn;  /* KILLING: to be sent SIGKILL */
     struct channel channel; /* an exec program's is closed from the start */
     struct output_rate *rate;
     struct output output;
@@ -223,12 +231,15 @@ void worker_take_unsent(struct worker *worker, struct list *to);
  * yet goes to the end of `unsent`. */
 void worker_cancel(struct worker *worker, struct list *unsent);
 
+/* on: what it says after its hello is not read. See pool_hold_answers. */
+void worker_hold(struct worker *worker, bool on);
+
 /* Tells it to finish the job that it runs and go. What it was sent but has not begun is
  * asked back. */
 void worker_stop(struct worker *worker);
 /* Tells it to finish all that it holds and go. */
 void worker_retire(struct worker *worker);
-/* SIGKILL to its process group, now. */
+/* SIGKILL to its process group, as soon as its turn comes (io/turns.h). */
 void worker_kill(struct worker *worker);
 
 const char *worker_state_meaning(enum worker_state state);

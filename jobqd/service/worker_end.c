@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/io/loopwatch.h"
 
 /* For so long, 5 s, the end of a process may be kept from us. */
 enum { EXIT_TRIES = 500, EXIT_AGAIN_MS = 10 };
@@ -23,10 +24,14 @@ on_output_line(void *owner, const char *line)
     const struct job *job = worker->n_running == 1 ? worker_head(worker) : NULL;
     if (worker->seen_peak_kb < 0)
         worker_note_peak(worker);
+    if (!log_wants(LOG_LEVEL_INFO))
+        return;
+    struct log_facts facts = worker_facts(worker, job);
     if (job)
-        log_info(worker->subject, "job %" PRId64 " says: %s", job->id, line);
+        log_about(LOG_LEVEL_INFO, worker->subject, &facts, "job %" PRId64 " says: %s",
+                  job->id, line);
     else
-        log_info(worker->subject, "says: %s", line);
+        log_about(LOG_LEVEL_INFO, worker->subject, &facts, "says: %s", line);
 }
 
 static void
@@ -125,6 +130,7 @@ judge(struct worker *worker, struct job *job, size_t reached, const struct child
         .answered = worker->answered,
         .exec_errno = failure.step == LIMITS_DONE ? 0 : failure.why,
         .exec_step = failure.step == LIMITS_EXEC ? NULL : step,
+        .exec_fault = failure.text[0] ? failure.text : NULL,
         .exit_code = end->exit_code,
         .signal = end->signal,
         .sent_signal = worker->sent_signal,
@@ -160,16 +166,29 @@ settle(struct worker *worker, struct job *job, const struct child_end *end,
     worker->events->on_verdict(worker->owner, worker, job, &verdict);
 }
 
+/* job: the one at its head that it could have begun; NULL: none. */
 static void
-log_end(const struct worker *worker, const struct outcome *outcome)
+log_end(const struct worker *worker, const struct job *job, const struct outcome *outcome)
 {
-    if (outcome->kind == OUTCOME_FINISHED || outcome->kind == OUTCOME_STOPPED)
-        log_debug(worker->subject, "%s", outcome->text);
-    else if (outcome->kind == OUTCOME_CANCELLED)
-        log_info(worker->subject, "%s: %s", outcome_name(outcome->kind), outcome->text);
+    bool ordinary = outcome->kind == OUTCOME_FINISHED || outcome->kind == OUTCOME_STOPPED;
+    enum log_level level = ordinary                             ? LOG_LEVEL_DEBUG
+                           : outcome->kind == OUTCOME_CANCELLED ? LOG_LEVEL_INFO
+                                                                : LOG_LEVEL_WARNING;
+    struct log_facts facts = worker_facts(worker, job);
+    if (!log_wants(level))
+        return;
+    if (!ordinary && outcome->charged)
+        facts.error_kind = verdict_error_kind(outcome->verdict);
+    if (ordinary)
+        log_about(level, worker->subject, &facts, "%s", outcome->text);
+    else if (job)
+        log_about(level, worker->subject, &facts,
+                  "%s: %s (job %" PRId64 ", kind %s, attempt %d of %d)",
+                  outcome_name(outcome->kind), outcome->text, job->id, job->kind,
+                  (int)job->attempt, (int)job->max_attempts);
     else
-        log_warning(worker->subject, "%s: %s", outcome_name(outcome->kind),
-                    outcome->text);
+        log_about(level, worker->subject, &facts, "%s: %s", outcome_name(outcome->kind),
+                  outcome->text);
 }
 
 /* The head's outcome is the worker's. What is not charged stays, in front of what it had
@@ -182,7 +201,7 @@ judge_all(struct worker *worker, const struct child_end *end, struct outcome *ou
     size_t reached = count_reached(worker);
     struct list *next;
     judge(worker, head, reached, end, outcome);
-    log_end(worker, outcome);
+    log_end(worker, head && outcome->charged ? head : NULL, outcome);
     for (struct list *at = worker->running.next; at != &worker->running; at = next) {
         struct job *job = list_entry(at, struct job, link);
         struct outcome own = *outcome;
@@ -234,6 +253,8 @@ end_life(struct worker *worker)
     struct outcome outcome;
     jobq_error err;
 
+    turn_leave(&worker->kill_turn);
+    boot_end(&worker->boot);
     worker_set_state(worker, WORKER_ENDED,
                      now_ns);              /* from here on nothing is sent to it */
     child_signal(&worker->child, SIGKILL); /* its group; it is dead itself */
@@ -265,10 +286,19 @@ try_to_end(struct worker *worker)
     uv_timer_start(&worker->timer, on_exit_again, EXIT_AGAIN_MS, 0);
 }
 
+void
+worker_on_end_turn(struct turn *turn)
+{
+    struct worker *worker = list_entry(turn, struct worker, end_turn);
+    loop_is_at("taking a worker's end", worker->program->queue->name);
+    try_to_end(worker);
+}
+
 static void
 on_exit_again(uv_timer_t *timer)
 {
-    try_to_end(timer->data);
+    struct worker *worker = timer->data;
+    worker_on_end_turn(&worker->end_turn);
 }
 
 void
@@ -280,8 +310,10 @@ worker_end_unborn(struct worker *worker, const char *why, bool bad)
                               .delay_ms = -1};
     snprintf(outcome.text, sizeof outcome.text, "%s", why);
     template_forget(worker->program->template, &worker->birth);
+    turn_leave(&worker->kill_turn);
+    boot_end(&worker->boot);
     worker_set_state(worker, WORKER_ENDED, uv_hrtime());
-    log_end(worker, &outcome);
+    log_end(worker, NULL, &outcome);
     worker->events->on_end(worker->owner, worker, &outcome);
     close_all(worker);
 }
@@ -289,8 +321,10 @@ worker_end_unborn(struct worker *worker, const char *why, bool bad)
 void
 worker_exit_seen(uv_poll_t *poll, int status, int events)
 {
+    struct worker *worker = poll->data;
     (void)status;
     (void)events;
     uv_poll_stop(poll);
-    try_to_end(poll->data);
+    if (turn_now(&worker->end_turn))
+        worker_on_end_turn(&worker->end_turn);
 }

@@ -28,6 +28,11 @@ worker_freeze(struct worker *worker)
     if (!has_process(worker))
         return;
     uv_poll_stop(&worker->exit_poll);
+    turn_leave(&worker->end_turn); /* it is seen again */
+    if (turn_waits(&worker->kill_turn)) {
+        turn_leave(&worker->kill_turn);
+        worker->kill_turn.step(&worker->kill_turn); /* nobody else would */
+    }
     uv_timer_stop(&worker->timer);
     worker->armed_ns = 0;
     if (worker->channel.fd >= 0)

@@ -115,7 +115,8 @@ on_measured(struct watched *watched)
         return;
     }
     if (queue->cpu_limit_ms > 0 && job && job->started_ns != 0 &&
-        cpu_of_job_us(worker, job) > queue->cpu_limit_ms * 1000) {
+        cpu_of_job_us(worker, job) > queue->cpu_limit_ms * 1000 &&
+        !worker_may_have_answered(worker, now_ns)) {
         uses_too_much_cpu(worker, job, now_ns);
         return;
     }

@@ -7,6 +7,7 @@
 #ifndef JOBQD_WORKER_PRIVATE_H
 #define JOBQD_WORKER_PRIVATE_H
 
+#include "jobqd/base/log.h"
 #include "jobqd/service/worker.h"
 
 bool worker_is_exec(const struct worker *worker);
@@ -20,6 +21,10 @@ void worker_arm(struct worker *worker, uint64_t now_ns);
 /* SIGKILL to the process group, for that reason. Harmless when it was done before, or the
  * process has ended. */
 void worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns);
+
+/* Whether an answer may have been there in time, and it is us who do not read, or have
+ * only just begun again to. */
+bool worker_may_have_answered(const struct worker *worker, uint64_t now_ns);
 
 /* What a verdict begins as: nothing measured, nothing said. */
 extern const struct verdict worker_no_verdict;
@@ -62,8 +67,10 @@ void worker_fill_ending(const struct worker *worker, const struct job *job,
 /* One without a process, or NULL: no memory. */
 struct worker *worker_blank(struct worker_program *program, int slot,
                             struct output_rate *rate);
-/* Fills in its subject, once slot and process are known. */
+/* Fills in its name and its subject, once slot and process are known. */
 void worker_name(struct worker *worker);
+/* What a log line about the worker, and that job (NULL: none), is about; lent. */
+struct log_facts worker_facts(const struct worker *worker, const struct job *job);
 /* Watches the process in worker->child. The pidfd comes first: with it watched, any later
  * failure is the ordinary end of a killed process. */
 int worker_watch(struct worker *worker, jobq_error *err);
@@ -75,5 +82,7 @@ void worker_part_closed(void *worker);
 void worker_end_unborn(struct worker *worker, const char *why, bool bad);
 /* The pidfd is readable. */
 void worker_exit_seen(uv_poll_t *poll, int status, int events);
+/* Its turn to be ended has come. */
+void worker_on_end_turn(struct turn *turn);
 
 #endif

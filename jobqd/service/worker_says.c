@@ -66,6 +66,7 @@ fill_verdict(const struct jobq__frame *frame, const struct job *job,
     switch (frame->type) {
     case JOBQ__FRAME_OK:
         verdict->kind = VERDICT_OK;
+        verdict->error = text_of(frame->error); /* why there is no result */
         verdict->result = frame->result.at;
         verdict->result_len = frame->result.len;
         break;
@@ -231,6 +232,8 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     }
     worker->concurrency = (size_t)frame->concurrency;
     worker->said_hello = true;
+    boot_end(&worker->boot);
+    worker_hold(worker, worker->held);
     child_started(&worker->child);
     worker_note_peak(worker);
     if (worker->state != WORKER_BOOTING)
@@ -248,7 +251,6 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     return true;
 }
 
-/* In the log it is debug: a handler may report many times a second. */
 static bool
 take_progress(struct worker *worker, const struct jobq__frame *frame)
 {
@@ -257,10 +259,8 @@ take_progress(struct worker *worker, const struct jobq__frame *frame)
         return complain(worker,
                         "reported progress of job %" PRId64 ", which it does not hold",
                         frame->id);
-    const char *note = text_of(frame->note);
-    log_debug(worker->subject, "job %" PRId64 " is at %.1f %%%s%s", frame->id,
-              frame->done * 100, note ? ": " : "", note ? note : "");
-    worker->events->on_progress(worker->owner, worker, job, frame->done, note);
+    worker->events->on_progress(worker->owner, worker, job, frame->done,
+                                text_of(frame->note));
     return true;
 }
 
@@ -311,6 +311,9 @@ on_lines_end(void *owner)
     if (n == 0)
         return;
     uint64_t elapsed_ns = worker->batch_ns - worker->batch_from_ns;
+    if (channel_is_held_up(&worker->channel) ||
+        worker->channel.released_ns > worker->batch_from_ns)
+        elapsed_ns = 0; /* it is ours, not the worker's */
     worker->events->on_answers(worker->owner, worker, n, elapsed_ns);
     worker_mark(worker);
     worker_after_jobs(worker);

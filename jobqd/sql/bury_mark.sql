@@ -12,5 +12,7 @@ UPDATE @schema@.nodes n
     OR n.id IN (SELECT e.id
                   FROM @schema@.nodes e
                   JOIN unnest($2::bigint[], $3::bigint[]) AS still (id, mark)
-                    ON still.id = e.id AND still.mark = (extract(epoch FROM e.renewed_at) * 1000000)::bigint
+                    ON still.id = e.id AND still.mark = (extract(epoch FROM
+                       CASE WHEN isfinite(e.renewed_at) AND isfinite(e.expires_at) AND e.renewed_at < '100000-01-01'
+                            THEN e.renewed_at ELSE '2000-01-01' END) * 1000000)::bigint
                    FOR UPDATE OF e SKIP LOCKED)

@@ -7,10 +7,6 @@
 -- for LIMIT $n expects a tenth of the table. Each priority's line is walked by jobs_claim in order; the
 -- outer LIMIT stops before a line that is not needed is looked at. The rows are updated by one TID scan over an
 -- array: a join by ctid or id asks the file's length or descends the index for each row, and is a third slower.
---
--- Large args or meta come back as null: nobody knows before the claim how large the next jobs are, and a batch of
--- large ones would fill the daemon's memory. It gets them by fetch.sql, as many as it wants to hold. What
--- counts is what is stored (perhaps compressed), since that costs nothing to ask: @whole@ bytes.
 WITH me AS MATERIALIZED (
     SELECT n.id FROM @schema@.nodes n WHERE n.id = $3 AND n.session = $4 FOR KEY SHARE
 )
@@ -30,6 +26,4 @@ UPDATE @schema@.jobs j
                 LIMIT @limit@
                   FOR UPDATE SKIP LOCKED) line
         LIMIT @limit@))
-RETURNING j.id, j.position, j.priority, j.attempt, j.max_attempts, j.timeout_ms, j.kind,
-          CASE WHEN pg_column_size(j.args) <= @whole@ THEN j.args END,
-          CASE WHEN pg_column_size(j.meta) <= @whole@ THEN j.meta END
+@claimed@

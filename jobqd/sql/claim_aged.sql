@@ -20,6 +20,4 @@ UPDATE @schema@.jobs j
                 LIMIT @limit@
                   FOR UPDATE SKIP LOCKED) line
         LIMIT @limit@))
-RETURNING j.id, j.position, j.priority, j.attempt, j.max_attempts, j.timeout_ms, j.kind,
-          CASE WHEN pg_column_size(j.args) <= @whole@ THEN j.args END,
-          CASE WHEN pg_column_size(j.meta) <= @whole@ THEN j.meta END
+@claimed@

@@ -2,7 +2,7 @@
 WITH s AS (
     SELECT coalesce(t.n_live_tup, 0) AS live, coalesce(t.n_dead_tup, 0) AS dead,
            pg_size_pretty(pg_total_relation_size('@schema@.jobs'::regclass)) AS size,
-           coalesce(to_char(greatest(t.last_autovacuum, t.last_vacuum) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), 'never')
+           coalesce(to_char(greatest(t.last_autovacuum, t.last_vacuum) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'never')
                AS vacuumed
       FROM pg_stat_all_tables t WHERE t.relid = '@schema@.jobs'::regclass
 )

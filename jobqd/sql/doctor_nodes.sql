@@ -4,7 +4,7 @@ SELECT 'warn', format('node %s (pid %s) is dead: its lease ended %s ago', n.name
        CASE WHEN EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)
             THEN 'a living node buries it within one lease, and gives its jobs back'
             ELSE 'start a jobqd: it buries it, and gives its jobs back' END
-  FROM @schema@.nodes n, now WHERE n.expires_at <= now.at
+  FROM @schema@.nodes n, now WHERE n.expires_at <= now.at AND isfinite(n.expires_at)
 UNION ALL
 SELECT CASE WHEN EXISTS (SELECT FROM @schema@.jobs j WHERE j.position IS NOT NULL) THEN 'fail' ELSE 'warn' END,
        'no node lives: no job is run', 'start a jobqd'

@@ -1,4 +1,4 @@
--- Whether the database takes writes.
+-- Whether the database takes writes, and its triggers fire.
 SELECT CASE WHEN pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
             THEN 'fail' ELSE 'ok' END,
        CASE WHEN pg_is_in_recovery() THEN 'the server is a replica, or still recovers: it takes no writes'
@@ -10,3 +10,9 @@ SELECT CASE WHEN pg_is_in_recovery() OR current_setting('default_transaction_rea
             WHEN current_setting('default_transaction_read_only')::boolean
             THEN format('ALTER DATABASE %I RESET default_transaction_read_only, or likewise for the role %I or the server',
                         current_database(), current_user) END
+UNION ALL
+SELECT 'fail', 'triggers do not fire: session_replication_role is ' || current_setting('session_replication_role')
+               || ', so scheduled jobs run at once, and no insert is checked or wakes a node',
+       format('ALTER DATABASE %I RESET session_replication_role, or likewise for the role %I or the server', current_database(),
+              current_user)
+ WHERE current_setting('session_replication_role') = 'replica'

@@ -6,7 +6,7 @@ SELECT e.id, CASE e.conflict WHEN 'ignored' THEN 'existing' ELSE e.conflict END
   FROM @schema@.try_enqueue($1, coalesce($2::jsonb, '{}'), queue => coalesce($3, 'default'),
            priority => coalesce($4::int, 0),
            scheduled_at => coalesce($5::timestamptz, now() + $6::bigint * interval '1 millisecond'),
-           max_attempts => coalesce($7::int, 20), key => $8, unique_key => $9,
+           max_attempts => $7::int, key => $8, unique_key => $9,
            tags => coalesce(string_to_array($10, ','), '{}'), meta => coalesce($11::jsonb, '{}'),
            timeout_ms => $12::int, unique_by => $13::jsonb, on_conflict => coalesce($14, 'ignore'),
            "replace" => $15::jsonb,

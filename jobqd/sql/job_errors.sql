@@ -1,9 +1,10 @@
 -- What went wrong with a job, attempt by attempt, for `jobqd job`: `how` says in one line where it ran, for how long, how
--- it ended and what it used, `note` what came of it, `more` holds the members that nobody knows here.
+-- it ended and what it used, `note` what came of it, `more` holds the members that nobody knows here. An
+-- operator's UPDATE may have put anything into `errors`.
 --   $1 id
-SELECT e.value ->> 'attempt' AS attempt, e.value ->> 'at' AS at, e.value ->> 'kind' AS kind,
+SELECT e.value ->> 'attempt' AS attempt, coalesce(@schema@._in_zone(@schema@.time_of(e.value -> 'at'), 'UTC'), e.value ->> 'at') AS at, e.value ->> 'kind' AS kind,
        e.value ->> 'error' AS error,
-       nullif(concat_ws(', ', 'on ' || t.node, 'claimed ' || t.claimed_at,
+       nullif(concat_ws(', ', 'on ' || t.node, 'claimed ' || coalesce(@schema@._in_zone(@schema@.time_of(to_jsonb(t.claimed_at)), 'UTC'), t.claimed_at),
            'ran ' || CASE WHEN n.run_ms < 1000 THEN n.run_ms || ' ms' ELSE round(n.run_ms / 1000, 3) || ' s' END,
            t.signal, 'exit status ' || n.exit_code,
            'cpu ' || CASE WHEN n.cpu_ms < 1000 THEN n.cpu_ms || ' ms' ELSE round(n.cpu_ms / 1000, 3) || ' s' END,
@@ -14,7 +15,12 @@ SELECT e.value ->> 'attempt' AS attempt, e.value ->> 'at' AS at, e.value ->> 'ki
             WHEN t.cancelled IS NOT NULL THEN 'cancelled ' || t.cancelled END AS note,
        more.text AS more
   FROM @schema@.all_jobs j
- CROSS JOIN LATERAL jsonb_array_elements(j.errors) WITH ORDINALITY e (value, nth)
+ CROSS JOIN LATERAL (SELECT @schema@._readable(j.errors) AS errors) r
+ CROSS JOIN LATERAL jsonb_array_elements(CASE WHEN jsonb_typeof(r.errors) = 'array' THEN r.errors
+                                              WHEN r.errors IN ('{}', 'null', '""') THEN '[]'
+                                              ELSE jsonb_build_array(r.errors) END) WITH ORDINALITY w (entry, nth)
+ CROSS JOIN LATERAL (SELECT CASE WHEN jsonb_typeof(w.entry) = 'object' THEN w.entry
+                                 ELSE jsonb_build_object('error', w.entry) END AS value) e
  CROSS JOIN LATERAL (
         SELECT max(m.val #>> '{}') FILTER (WHERE m.key = 'node') AS node,
                max(m.val #>> '{}') FILTER (WHERE m.key = 'claimed_at') AS claimed_at,
@@ -37,5 +43,5 @@ SELECT e.value ->> 'attempt' AS attempt, e.value ->> 'at' AS at, e.value ->> 'ki
            AND NOT (m.key IN ('node', 'claimed_at', 'signal', 'discarded', 'cancelled')
                     AND jsonb_typeof(m.val) = 'string')
            AND NOT (m.key IN ('run_ms', 'cpu_ms', 'max_rss_kb', 'exit_code') AND jsonb_typeof(m.val) = 'number')) more
- WHERE j.id = $1::bigint AND jsonb_typeof(e.value) = 'object'
- ORDER BY e.nth
+ WHERE j.id = $1::bigint
+ ORDER BY w.nth

@@ -1,3 +1,3 @@
--- A migration was taken back.
+-- Every step above this one was taken back.
 --   $1 version
-DELETE FROM @schema@.schema_version WHERE version = $1::int
+DELETE FROM @schema@.schema_version WHERE version > $1::int

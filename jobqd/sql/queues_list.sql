@@ -21,13 +21,17 @@ WITH live AS (
      GROUP BY j.queue
 ), served AS (
     SELECT s.key AS queue, count(*) AS nodes,
-           sum((s.value ->> 'wanted')::int) AS wanted, sum((s.value ->> 'ready')::int) AS ready,
-           sum((s.value ->> 'busy')::int) AS busy, sum((s.value ->> 'restarts')::bigint) AS restarts,
-           sum((s.value ->> 'crashes')::bigint) AS crashes,
-           max((s.value ->> 'backoff_ms')::bigint) FILTER (WHERE (s.value ->> 'backing_off')::boolean) AS backoff_ms,
+           sum((t.said -> 'wanted')::int) AS wanted, sum((t.said -> 'ready')::int) AS ready,
+           sum((t.said -> 'busy')::int) AS busy, sum((t.said -> 'restarts')::bigint) AS restarts,
+           sum((t.said -> 'crashes')::bigint) AS crashes,
+           max((t.said -> 'backoff_ms')::bigint) FILTER (WHERE (t.said -> 'backing_off')::boolean) AS backoff_ms,
            jsonb_object_agg(n.name, s.value) AS by_node
       FROM @schema@.nodes n
-     CROSS JOIN LATERAL jsonb_each(n.queues) s
+     CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(n.queues) = 'object' THEN n.queues ELSE '{}' END) s
+     CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_object_agg(m.key, m.value), '{}') AS said
+              FROM jsonb_each(CASE WHEN jsonb_typeof(s.value) = 'object' THEN s.value ELSE '{}' END) m
+             WHERE jsonb_typeof(m.value) = CASE m.key WHEN 'backing_off' THEN 'boolean' ELSE 'number' END) t
      WHERE n.expires_at > clock_timestamp()
      GROUP BY s.key
 ), on_nodes AS (
@@ -58,7 +62,7 @@ SELECT q.queue, coalesce(s.nodes, 0) AS nodes, coalesce(s.ready || '/' || s.want
        coalesce(e.discarded, 0) AS discarded,
        jsonb_build_object('queue', q.queue, 'nodes', coalesce(s.by_node, '{}'),
            'paused', coalesce(t.paused, false), 'paused_nodes', coalesce(t.paused_nodes, '[]'),
-           'scale', t.concurrency, 'scale_nodes', coalesce(t.scale_nodes, '{}'),
+           'max_attempts', coalesce(a.max_attempts, 20), 'scale', t.concurrency, 'scale_nodes', coalesce(t.scale_nodes, '{}'),
            'workers', jsonb_build_object('wanted', coalesce(s.wanted, 0), 'ready', coalesce(s.ready, 0),
                'busy', coalesce(s.busy, 0), 'restarts', coalesce(s.restarts, 0), 'crashes', coalesce(s.crashes, 0),
                'backing_off', s.backoff_ms IS NOT NULL, 'backoff_ms', coalesce(s.backoff_ms, 0)),
@@ -74,4 +78,5 @@ SELECT q.queue, coalesce(s.nodes, 0) AS nodes, coalesce(s.ready || '/' || s.want
   LEFT JOIN ended e USING (queue)
   LEFT JOIN served s USING (queue)
   LEFT JOIN set t USING (queue)
+  LEFT JOIN @schema@.queues a ON a.name = q.queue
  ORDER BY q.queue

@@ -1,5 +1,10 @@
 -- Every node, for the vigil over their leases: three numbers a node, its id, the mark of its last renewal and its lease
--- in ms. The clock's value does not matter: only that a renewal changes the mark.
-SELECT coalesce(string_agg(format('%s %s %s', n.id, (extract(epoch FROM n.renewed_at) * 1000000)::bigint,
-                                  (extract(epoch FROM n.expires_at - n.renewed_at) * 1000)::bigint), ' '), '') AS nodes
+-- in ms. The clock's value does not matter: only that a renewal changes the mark, which bury_mark.sql compares.
+-- A row with infinite or far-off times (an UPDATE by hand) belongs to no living node: a renewal would have set them.
+SELECT coalesce(string_agg(format('%s %s %s', n.id, (extract(epoch FROM t.renewed_at) * 1000000)::bigint,
+                                  (extract(epoch FROM t.expires_at - t.renewed_at) * 1000)::bigint), ' '), '') AS nodes
   FROM @schema@.nodes n
+ CROSS JOIN LATERAL (
+        SELECT CASE WHEN f.fine THEN n.renewed_at ELSE '2000-01-01' END AS renewed_at,
+               CASE WHEN f.fine THEN n.expires_at ELSE '2000-01-01 00:01' END AS expires_at
+          FROM (SELECT isfinite(n.renewed_at) AND isfinite(n.expires_at) AND n.renewed_at < '100000-01-01' AS fine) f) t

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("JOBQ_BUILD_DIR", ROOT / "build-test"))
+BUILD = pathlib.Path(os.environ.get("JOBQ_BUILD_DIR", ROOT / "build-test")).resolve()
 SOURCE = ROOT / "bindings" / "python" / "src"
 LIBRARY = BUILD / "libjobq" / "libjobq.so.0"
 

@@ -1,19 +1,11 @@
-"""The README's code, by section."""
+"""The code of the package's README, by section."""
 
-import pathlib
-import re
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "bindings" / "python" / "README.md").read_text()
-
-
-def blocks(text):
-    """(language, code), in their order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", text, re.S | re.M)
+from harness import readme
+from harness.readme import PYTHON, ROOT, blocks
 
 
 def section(title):
-    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return readme.section(title, PYTHON)
 
 
 def recipe(name):

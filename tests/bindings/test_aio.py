@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import time
 
 import psycopg
@@ -48,7 +49,7 @@ def test_the_loop_goes_on(db):
         async with jobq.aio.Client(db.uri, max_connections=2) as client:
             job = await client.enqueue("a")
             with db.connect(autocommit=False) as locker:
-                locker.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", (job.id,))
+                locker.execute("SELECT FROM jobq.jobs WHERE id OPERATOR(pg_catalog.=) %s FOR UPDATE", (job.id,))
                 blocked = asyncio.ensure_future(client.cancel(job))
                 for _ in range(200):
                     await asyncio.sleep(0)
@@ -168,3 +169,23 @@ def test_a_closed_client(db):
         with pytest.raises(jobq.StateError, match="the client is closed"):
             await client.enqueue("a")
     asyncio.run(main())
+
+
+# ---- E4 ----
+
+def test_a_client_that_was_used_before_a_fork(db):
+    """The child has none of its parent's threads: it starts its own."""
+    client = jobq.aio.Client(db.uri)
+    first = asyncio.run(client.enqueue("parent"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            made = asyncio.run(asyncio.wait_for(client.enqueue("child"), 30))
+            code = 0 if made.id > first.id else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert asyncio.run(client.enqueue("parent again")).id > first.id
+    assert db.value("SELECT count(*) FROM jobq.jobs") == 3
+    asyncio.run(client.close())

@@ -24,17 +24,28 @@ def run(*args, cwd, **env):
     return done.stdout
 
 
+def checkout(folder):
+    """What the package is built from, and no more."""
+    folder.mkdir()
+    for name in ("libjobq", "include", "bindings"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("CMakeLists.txt", "LICENSE"):
+        shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
-    """Both, built from a copy: the source tree stays as it is. The wheel is built from the sdist, so each is tried."""
+    """Both, built as a maintainer would. The wheel is built from the sdist, so each is tried."""
     folder = tmp_path_factory.mktemp("dist")
-    copy = folder / "source"
-    copy.mkdir()
-    for name in ("libjobq", "include", "bindings"):
-        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
-    for name in ("CMakeLists.txt", "LICENSE"):
-        shutil.copyfile(ROOT / name, copy / name)
+    copy = checkout(folder / "source")
+    before = files(copy)
     run("/usr/bin/python3", "-m", "build", "--no-isolation", "-o", folder, copy / "bindings" / "python", cwd=folder)
+    assert files(copy) == before
     return folder
 
 
@@ -66,6 +77,49 @@ def test_the_sdist_carries_what_the_library_is_built_from(dist):
         names = set(archive.getnames())
     for path in [*(ROOT / "libjobq").glob("*.[ch]"), *(ROOT / "include" / "jobq").glob("*.h"), ROOT / "CMakeLists.txt"]:
         assert f"jobq-0.1.0/csrc/{path.relative_to(ROOT)}" in names
+
+
+@pytest.fixture
+def path_without(tmp_path):
+    """A PATH with all that this machine's has, but for the programs that are named."""
+    def path(*names):
+        folder = tmp_path / f"without-{'-'.join(names)}"
+        folder.mkdir()
+        for program in pathlib.Path("/usr/bin").iterdir():
+            if program.name not in names:
+                (folder / program.name).symlink_to(program)
+        return str(folder)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pip(tmp_path_factory):
+    """That of an empty environment, as the README makes it."""
+    folder = tmp_path_factory.mktemp("pip")
+    venv.EnvBuilder(system_site_packages=True, with_pip=True, symlinks=True).create(folder)
+    return folder / "bin" / "pip"
+
+
+@pytest.mark.parametrize("missing", [["make", "gmake"], ["ninja"]], ids=" ".join)
+def test_pip_builds_it_with_either_and_leaves_the_checkout_as_it_was(missing, path_without, pip, tmp_path):
+    """cmake does not bring make along everywhere: the quickstart installs it with ninja alone."""
+    source = checkout(tmp_path / "source")
+    before = files(source)
+    scratch, target = tmp_path / "scratch", tmp_path / "target"
+    scratch.mkdir()
+    run(pip, "install", "--no-index", "--no-build-isolation", "--target", target, "./bindings/python", cwd=source,
+        PATH=path_without(*missing), TMPDIR=str(scratch))
+    assert (target / "jobq" / "libjobq.so.0").exists()
+    assert files(source) == before
+    assert list(scratch.glob("jobq-build-*")) == []
+
+
+def test_pip_says_what_building_it_takes(path_without, pip, tmp_path):
+    done = subprocess.run([pip, "install", "--no-index", "--no-build-isolation", "--target", tmp_path / "target",
+                           "./bindings/python"], cwd=checkout(tmp_path / "source"),
+                          env={**os.environ, "PATH": path_without("make", "gmake", "ninja")}, capture_output=True, text=True, timeout=280)
+    assert done.returncode != 0 and not (tmp_path / "target").exists()
+    assert "takes cmake, and ninja or make; not found: ninja, make (Debian: apt-get install cmake" in done.stdout + done.stderr
 
 
 def test_the_installed_package_works(db, installed, tmp_path):

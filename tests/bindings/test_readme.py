@@ -10,6 +10,7 @@ import tempfile
 
 import pytest
 
+from harness.readme import prints, script
 from readme import ROOT, blocks, section
 
 
@@ -23,25 +24,23 @@ def open_folder():
 
 
 def test_the_tutorial(jobqd_program, open_folder):
-    """In a folder that has a checkout's bindings, with jobqd on PATH; what apt would install is there already."""
+    """In a folder that has a checkout's bindings, with jobqd on PATH; what apt would install is there already. (tests/fresh.sh
+    runs all of it where nothing is.)"""
     for name in ("libjobq", "include", "bindings"):
         shutil.copytree(ROOT / name, open_folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
     for name in ("CMakeLists.txt", "LICENSE"):
         shutil.copyfile(ROOT / name, open_folder / name)
-    script = ["set -em", f"cd {open_folder}"]  # -m: %1 is a job's name, as in a terminal
-    for language, text in blocks(section("Two minutes")):
-        if language == "sh":
-            script += [line for line in text.splitlines() if not line.startswith("apt-get ")]
-        else:
-            name = re.match(r"[#;] (\S+)\n", text).group(1)
-            (open_folder / name).write_text(text.replace("/tmp/jobq-data", str(open_folder / "jobq-data")))
-    script += ["wait"]
+    found = [(language, text.replace("/tmp/jobq-data", str(open_folder / "jobq-data")))
+             for language, text in blocks(section("Two minutes"))]
+    commands = re.sub(r"^apt-get .*\n", "", script(found), flags=re.M)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBQ_", "PG")) or name == "JOBQ_PG_BINDIR"}
     path = f"{pathlib.Path(jobqd_program).parent}:/usr/bin:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", "\n".join(script)], capture_output=True, text=True, timeout=280, env={**kept, "PATH": path})
+    done = subprocess.run(["bash", "-c", f"set -em\ncd {open_folder}\n{commands}wait"], capture_output=True, text=True,
+                          timeout=280, env={**kept, "PATH": path})
     log = (open_folder / "jobqd.log").read_text() if (open_folder / "jobqd.log").exists() else ""
     assert done.returncode == 0, done.stdout + done.stderr + log
-    assert "\ncompleted {'greeted': 'world'}\n" in done.stdout
+    said, = prints("tutorial")
+    assert f"\n{said}\n" in done.stdout
     assert len(re.findall("job 1 .*hello world", done.stdout)) == 2
     assert log.endswith("jobqd: ended\n")
 
@@ -60,7 +59,7 @@ def test_the_enqueue_examples(db, monkeypatch):
     names["client"].close()
 
 
-@pytest.mark.parametrize("title", ["Work", "Test"])
+@pytest.mark.parametrize("title", ["Work", "Values", "Test"])
 def test_the_other_examples_compile(title):
     found = blocks(section(title))
     assert found

@@ -232,8 +232,8 @@ def test_the_same_error_on_every_way(db, client, offline, way, break_it, error):
 
 
 def test_a_failed_transaction_is_refused(db, offline, way):
-    with pytest.raises(Exception, match="division by zero"):
-        way.execute("SELECT 1/0")
+    with pytest.raises(Exception, match="nowhere"):
+        way.execute("SELECT FROM nowhere")
     with pytest.raises(Exception) as caught:
         offline.enqueue("one", connection=way.connection)
     assert isinstance(caught.value, jobq.StateError) or "roll" in str(caught.value).lower()
@@ -254,8 +254,8 @@ def test_without_a_schema_it_says_so(empty_db, offline):
 
 def test_psycopg_goes_by_pointer_inside_a_transaction_alone(db, offline, monkeypatch):
     by_cursor = []
-    monkeypatch.setattr(_connections, "_by_cursor", lambda cursor, operation, old=_connections._by_cursor:
-                        (by_cursor.append(1), old(cursor, operation))[1])
+    monkeypatch.setattr(_connections, "_by_cursor", lambda *args, old=_connections._by_cursor:
+                        (by_cursor.append(1), old(*args))[1])
     with psycopg.connect(db.uri) as conn:
         offline.enqueue("first", connection=conn)  # psycopg has not sent BEGIN yet
         assert len(by_cursor) == 1
@@ -351,7 +351,7 @@ def test_other_threads_run_while_a_connection_waits_for_a_lock(db, client, make)
     job = client.enqueue("one", unique_key="k")
     counted, ended = 0, threading.Event()
     with psycopg.connect(db.uri) as locker:
-        locker.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", (job.id,))
+        locker.execute("SELECT FROM jobq.jobs WHERE id OPERATOR(pg_catalog.=) %s FOR UPDATE", (job.id,))
 
         def cancel():
             client.cancel(job, connection=way.connection)
@@ -366,3 +366,88 @@ def test_other_threads_run_while_a_connection_waits_for_a_lock(db, client, make)
     way.commit()
     assert client.get(job).state == "cancelled"
     way.close()
+
+
+# ---- conflicts, E2 ----
+
+def test_a_conflict_leaves_the_transaction_as_it_was(client, offline, db, way):
+    """What the application has written before commits, and so does what comes after the error."""
+    client.enqueue("there", unique_key="taken")
+    unique = jobq.Unique(fields=["kind"], keys=[])
+    client.enqueue("other", unique=unique)
+    conn = way.connection
+    offline.enqueue("before", connection=conn)
+    for options, same in [({"unique_key": "taken"}, 'unique key, "taken"'), ({"kind": "other", "unique": unique}, "kind")]:
+        with pytest.raises(jobq.ConflictError, match=f"^jobq.try_enqueue is not unique: job [12] has the same {same}$"):
+            offline.enqueue(options.pop("kind", "a"), on_conflict="raise", connection=conn, **options)
+    with pytest.raises(jobq.ConflictError):
+        offline.enqueue_many([jobq.NewJob("lost"), jobq.NewJob("b", unique_key="taken", on_conflict="raise")], connection=conn)
+    offline.enqueue_many([jobq.NewJob("c", unique_key="new", on_conflict="raise")], connection=conn)
+    offline.enqueue("after", unique_key="newer", on_conflict="raise", connection=conn)
+    way.commit()
+    assert kinds(db) == ["there", "other", "before", "c", "after"]
+
+
+@pytest.mark.parametrize("autocommit", ["psycopg", "psycopg2", "sqlalchemy", "django"])
+def test_a_conflict_without_a_transaction(client, offline, db, autocommit):
+    """All or none, as ever; there is no savepoint then."""
+    client.enqueue("there", unique_key="taken")
+    if autocommit == "sqlalchemy":
+        way = sqlalchemy_connection(db)
+        conn = way.connection.execution_options(isolation_level="AUTOCOMMIT")
+    else:
+        way = {"psycopg": psycopg3, "psycopg2": psycopg_2, "django": django_connection}[autocommit](db)
+        conn = way.connection
+        conn.set_autocommit(True) if autocommit == "django" else setattr(conn, "autocommit", True)
+    with pytest.raises(jobq.ConflictError):
+        offline.enqueue_many([jobq.NewJob("lost"), jobq.NewJob("b", unique_key="taken", on_conflict="raise")], connection=conn)
+    offline.enqueue_many([jobq.NewJob("kept", unique_key="x", on_conflict="raise")], connection=conn)
+    way.close()
+    assert kinds(db) == ["there", "kept"]
+
+
+# ---- E6: what stands for a connection, and what does not ----
+
+class Proxy:
+    """As tracing libraries wrap connections: isinstance() and every attribute are those of what is within."""
+
+    def __init__(self, inner):
+        object.__setattr__(self, "inner", inner)
+
+    @property
+    def __class__(self):
+        return type(self.inner)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.inner, name, value)
+
+
+def test_a_connection_in_a_proxy(offline, db, way):
+    offline.enqueue("proxied", connection=Proxy(way.connection))
+    offline.enqueue_many([jobq.NewJob("b", unique_key="k", on_conflict="raise")], connection=Proxy(way.connection))
+    way.commit()
+    assert kinds(db) == ["proxied", "b"]
+
+
+def test_what_is_near_a_connection_is_named(db, offline):
+    conn, other, source = psycopg.connect(db.uri), psycopg2.connect(db.uri), engine(db)
+    import django.db
+    from django.db import connections
+    wrapped = django_connection(db)
+    rows = [
+        (conn.cursor(), "a psycopg.Cursor: hand over the connection that it is of"),
+        (other.cursor(), "a psycopg2.extensions.cursor: hand over the connection that it is of"),
+        (source, "a sqlalchemy.*Engine: hand over a connection in a transaction, as `with engine.begin.. as connection` has"),
+        (sqlalchemy.orm.sessionmaker(source), "a sqlalchemy.*sessionmaker: hand over a session that it has made"),
+        (wrapped.connection.cursor() if wrapped.connection else conn.cursor(), "hand over the connection"),
+        (connections, "a django.*ConnectionHandler: hand over one of them"), (psycopg.Transaction(conn), "Transaction: hand over its connection"),
+        (psycopg.Connection, "the class psycopg.Connection"), (db.uri, "a str; a client is opened on a connection string"), (7, "got a builtins.int"),
+    ]
+    for thing, words in rows:
+        with pytest.raises(jobq.InvalidError, match=f"connection must be a psycopg or psycopg2 connection, .*{words}"):
+            offline.enqueue("a", connection=thing)
+    conn.close(), other.close(), wrapped.close()
+    assert django.db is not None

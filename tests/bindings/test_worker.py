@@ -174,8 +174,8 @@ def test_wrong_arguments_deep_within(change, message):
 def test_annotations_that_cannot_be_read_are_named():
     def takes_torn(torn: Torn) -> None:
         """Its member's type is nowhere."""
-    message = "^the annotations of takes_torn's torn cannot be read \\(name 'NobodyKnows' is not defined\\); validate=False "
-    with pytest.raises(jobq.InvalidError, match=message):
+    message = "^the annotation of Torn's rest cannot be read \\(name 'NobodyKnows' is not defined\\): it is not checked, and "
+    with pytest.warns(jobq.AnnotationWarning, match=message):
         Parameters(takes_torn, jobq.Context, True)
     assert Parameters(takes_torn, jobq.Context, False).convert({"torn": 1}) == {"torn": 1}
 
@@ -237,8 +237,13 @@ def test_retry(client, db, node):
 
 
 def test_a_result_that_is_no_json(client, node):
-    error = only_error(client, "bad_result")
-    assert "the result cannot be written as JSON: object" in error.error
+    job = ended(client, "bad_result")
+    assert (job.state, job.attempt, job.result) == ("completed", 1, None)
+    [error] = job.errors
+    assert error.error.startswith("the result was left out: the result cannot be written as JSON: object <object object")
+    line = next(line for line in node.log().splitlines() if "the result was left out" in line)
+    assert f"job {job.id} (kind bad_result): attempt 1 completed, but the result was left out: " in line
+    assert "jobq.ResultError" in node.log() or "ResultError: the result cannot" in node.log()
 
 
 def test_a_kind_without_a_function(client, node):

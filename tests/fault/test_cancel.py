@@ -197,7 +197,7 @@ def test_a_drain_that_releases_it_ends_it(db, jobqd, programs):
     job = db.enqueue("hang")
     wait_running(db, job)
     cancel(db, job)
-    node.wait_log("it is told to stop")
+    node.wait_log("asking it to stop")
     assert node.stop() == 0
     check_cancelled(db, job)
 
@@ -208,7 +208,7 @@ def test_an_upgrade_in_place_goes_on_with_it(db, jobqd, programs):
     job = db.enqueue("hang_until_term")
     wait_running(db, job)
     cancel(db, job)
-    node.wait_log("it is told to stop")
+    node.wait_log("asking it to stop")
     node.signal(signal.SIGUSR2)
     node.wait_log("took over from")
     assert check_cancelled(db, job)["signal"] == "SIGTERM"

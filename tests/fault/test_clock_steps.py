@@ -1,6 +1,8 @@
 """The wall clocks of the database's and of a node's machine are set, by hours, while jobs run: nothing happens. Leases go by
 CLOCK_BOOTTIME on each node, and by whether a renewal was seen, never by what a clock shows."""
 
+import json
+import re
 import time
 
 import pytest
@@ -91,3 +93,12 @@ def test_a_node_s_clock_is_set_while_jobs_run(db, tmp_path, jobqd, programs, led
     assert db.value("SELECT count(*) FROM public.seen_nodes") == 2
     for node in (stepped, steady):
         assert "is lost" not in node.log() and "guard" not in node.log()
+
+
+def test_doctor_says_that_clocks_differ(db, cli, tmp_path):
+    clock = Clock(tmp_path / "clock")
+    clock.set("+90")
+    said = json.loads(cli("doctor", "--json", db=db, code=None, env=clock.env).stdout)
+    level, found, remedy = next((f["level"], f["found"], f["remedy"]) for f in said["findings"] if f["check"] == "clock")
+    assert level == "warn" and "time server" in remedy
+    assert re.fullmatch(r"the database's clock is (89|9\d)\.\d s behind this host's", found), found

@@ -113,7 +113,7 @@ def test_asked_for_its_state_while_the_embedded_database_stops(home, jobqd, work
     node = jobqd(None, worker, embedded=home / "db", log_level="debug")
     postmaster = int(node.wait_log(r"postgres: PostgreSQL \d+, process (\d+), takes writes").group(1))
     try:
-        node.wait_log("keeps house")
+        node.wait_log("is now the leader")
         node.signal(signal.SIGTERM)
         node.wait_log("node: node1 waits for nothing")
         os.kill(postmaster, signal.SIGSTOP)
@@ -183,7 +183,7 @@ def test_a_second_signal_while_the_work_connection_cannot_come_back(limited, job
     limited.query(f"ALTER ROLE {limited.role} CONNECTION LIMIT 3")
     terminate(limited, "work")
     node.signal(signal.SIGTERM)
-    node.wait_log("drains")
+    node.wait_log("draining: ")
     node.signal(signal.SIGTERM)
     assert node.wait(timeout=30) == 0
     assert limited.states() == {"available": 1}
@@ -226,7 +226,8 @@ def test_back_soon_after_a_lost_lease_whatever_hangs(db, proxy, jobqd, worker, t
 
 def test_a_session_that_is_refused_is_tried_again_without_haste(limited, jobqd, worker):
     node = jobqd(limited.limited_uri, worker)
-    limited.query(f"REVOKE UPDATE ON jobq.jobs FROM {limited.role}")
+    release = limited.value("SELECT oid::regprocedure::text FROM pg_proc WHERE proname = '_release'")
+    limited.query(f"REVOKE EXECUTE ON FUNCTION {release} FROM {limited.role}")
     terminate(limited, "work")
     tries = r"^(\S+) WARNING database: could not open a work session"
 
@@ -234,7 +235,7 @@ def test_a_session_that_is_refused_is_tried_again_without_haste(limited, jobqd, 
         return [datetime.datetime.fromisoformat(t.replace("Z", "+00:00")) for t in re.findall(tries, node.log(), re.M)]
     wait_for(lambda: len(times()) >= 4)
     assert times()[3] - times()[0] >= datetime.timedelta(seconds=1)
-    limited.query(f"GRANT UPDATE ON jobq.jobs TO {limited.role}")
+    limited.query(f"GRANT EXECUTE ON FUNCTION {release} TO {limited.role}")
     limited.enqueue("ok")
     limited.wait_for_states({"completed": 1})
 
@@ -245,14 +246,14 @@ def test_the_lease_is_renewed_while_a_session_is_being_opened(db, jobqd, worker)
     job = db.enqueue("ok", queue="elsewhere")
     db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = (SELECT id FROM jobq.nodes)")
     with db.connect(autocommit=False) as conn:
-        conn.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", (job,))
+        conn.execute("LOCK TABLE jobq.jobs IN ACCESS EXCLUSIVE MODE")
         terminate(db, "work")
         wait_for(lambda: db.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jobqd work'"
                                   " AND wait_event_type = 'Lock' AND datname = current_database()"))
         wait_renewals(db, 4)
         conn.rollback()
     assert "is lost" not in node.log()
-    db.wait_for_states({"available": 1})
+    wait_for(lambda: db.value("SELECT state::text FROM jobq.jobs WHERE id = %s", [job]) == "available")
 
 
 # ---- the tables changed by hand ----
@@ -409,18 +410,18 @@ def test_what_a_database_is_set_to_does_not_matter(db, jobqd, worker, setting):
         conn.execute("INSERT INTO jobq.jobs (kind) SELECT 'ok' FROM generate_series(1, 500)")
     wait_for(lambda: not db.value("SELECT count(*) FROM jobq.jobs"))
     for node in nodes:
-        assert not re.search(r" (WARNING|ERROR) ", node.log()), node.log()
+        assert node.complaints() == []
 
 
 def test_a_statement_timeout_of_the_database_does_not_matter(db, jobqd, worker):
-    db.query(f"ALTER DATABASE \"{db.name}\" SET statement_timeout = '1s'")
+    db.query(f"ALTER DATABASE \"{db.name}\" SET statement_timeout = '500ms'")
+    db.query("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NEW; END';"
+             "CREATE TRIGGER slow BEFORE UPDATE ON jobq.jobs FOR EACH ROW EXECUTE FUNCTION slow()")
     node = jobqd(db, worker, lease="60s")
-    with db.connect(autocommit=False) as conn:
-        conn.execute("LOCK TABLE jobq.jobs IN ACCESS EXCLUSIVE MODE")
-        wait_for(lambda: db.value("SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name IN ('jobqd work', 'jobqd house') "
-                                  "AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 s'"))
     db.enqueue("ok")
-    db.wait_for_states({"completed": 1})
+    db.enqueue("ok", scheduled_at="2000-01-01")
+    db.query("SELECT jobq.enqueue('ok', scheduled_at => now() + interval '100 ms')")
+    db.wait_for_states({"completed": 3})
     assert "statement timeout" not in node.log()
 
 

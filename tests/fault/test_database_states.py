@@ -68,6 +68,22 @@ def test_every_connection_terminated_again_and_again(db, jobqd, programs, ledger
     assert all(node.running for node in nodes)
 
 
+def test_a_proxy_goes_silent_and_wakes_come_again(db, proxy, jobqd, programs):
+    """The connection that listens has nothing to say, so only a question of its own shows that nobody is there any more."""
+    node = jobqd(through(proxy, db), {"default": {"command": programs("noop_worker")}}, lease="3s", poll_interval="1h",
+                 env={"JOBQ_TEST_PROBE_MS": "200"})
+
+    def listeners():
+        return [pid for pid, in db.query("SELECT pid FROM pg_stat_activity WHERE application_name = 'jobqd listen'"
+                                         " AND datname = current_database()")]
+    before = wait_for(listeners)
+    proxy.half_open()
+    wait_for(lambda: listeners() not in ([], before), what=lambda: f"jobqd to listen anew:\n{node.log()}")
+    assert "the connection that listens was lost" in node.log()
+    db.enqueue("noop")
+    db.wait_for_states({"completed": 1})
+
+
 def test_the_connection_breaks_at_any_byte(db, proxy, jobqd, programs, ledger):
     """In the middle of a claim's rows, of an ack, of the greeting: what is not known to be committed is said again."""
     watch_nodes(db)

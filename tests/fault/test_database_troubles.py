@@ -187,7 +187,7 @@ def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, p
     db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
              "WHERE usename = %s AND application_name = 'jobqd house'", (role,))
     wait_for(lambda: db.value(leader) == "two")
-    one.wait_log("leader: this node no longer keeps house")
+    one.wait_log("leader: this node is no longer the leader")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
     one.wait_log("database: the house connection is back")
     two.stop()

@@ -1,6 +1,7 @@
 """The database's disk is full: its tables cannot grow, or its log cannot, which it does not survive. Jobs wait, running
 ones are not lost, and everything goes on when there is room again. The disk is programs/libfull_disk.c."""
 
+import re
 import shutil
 
 import psycopg
@@ -62,7 +63,10 @@ def test_no_room_for_a_table_to_grow(cluster, disk, jobqd, programs, ledger):
             enqueue_crowd(db, 100, queue="other")
     assert ledger.read().ended < JOBS
     # Due jobs cannot become available either; the pauses between the tries grow.
-    node.wait_log("stager: the database refused to stage due jobs, again in 2000 ms: .*No space left on device")
+    node.wait_log("stager: the database refused to stage due jobs, again in 2 s: .*No space left on device")
+    node.wait_log("queue default: the database refused .*, again in 1600 ms: .*No space left on device")
+    assert len(re.findall("queue default: the database refused .*, again in 100 ms", node.log())) <= 4, "a pause ended too soon"
+    assert "refuses every change" not in node.log(), "a job was blamed for the disk"
     disk.free()
     db.query("DELETE FROM jobq.jobs WHERE queue = 'other'")
     check_unharmed(db, ledger, ids + later, node)

@@ -302,6 +302,24 @@ def test_with_respawn_a_jobqd_that_was_killed_is_started_again_by_its_guard(db, 
     node.expected_exit = -signal.SIGKILL
 
 
+def test_what_is_meant_for_jobqd_does_not_end_one_that_is_about_to_be_started_again(db, jobqd, programs):
+    """While it waits for its turn there is nothing to reload."""
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, respawn="on")
+    node.expected_exit = -signal.SIGKILL
+    for again in range(2, 5):  # each time after a longer wait
+        (pid,), guard = jobqds(node), the_guard(node)
+        os.kill(pid, signal.SIGKILL)
+
+        def is_back():
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTTIN, signal.SIGTTOU):
+                os.kill(guard, number)
+            return node.log().count("ready database=") == again
+        wait_for(is_back, what=node.log)
+        assert jobqds(node) == [guard]
+    os.kill(jobqds(node)[0], signal.SIGTERM)
+    wait_for(lambda: not processes_with(node.token), what=node.log)
+
+
 def test_without_respawn_it_is_not(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}})
     guard = the_guard(node)

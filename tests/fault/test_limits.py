@@ -1,6 +1,8 @@
 """What a queue's processes are confined to, looked at from inside a real worker and a real exec program; and what
 becomes of one that uses more."""
 
+import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -8,8 +10,10 @@ import pwd
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import termios
 
 import pytest
 
@@ -134,6 +138,7 @@ def test_limits_hold_inside(ask, mode):
     assert said == [[123, 123], min(os.nice(0) + 4, 19), "1", "/usr", cpu]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("mode", MODES)
 def test_another_user(ask, mode):
     nobody = pwd.getpwnam("nobody")
@@ -145,6 +150,7 @@ def test_another_user(ask, mode):
     assert said[1:] == ["0000000000000000", nobody.pw_dir, "nobody", 7]
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("mode", MODES)
 def test_another_users_process_dies_with_jobqd(db, jobqd, program, tmp_path, mode):
     node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "user": "nobody"}}, lease="1s")
@@ -159,12 +165,14 @@ def test_another_users_process_dies_with_jobqd(db, jobqd, program, tmp_path, mod
 def test_the_database_reaches_nobody_who_was_not_given_it(ask, mode, db):
     secrets = {"DATABASE_URL": "postgresql:///x", "PGPASSWORD": "s", "PGPASSFILE": "/x", "PGAPPNAME": "x", "PGSERVICEFILE": "x",
                "JOBQ_LEASE": "9s", "NOTIFY_SOCKET": "/nowhere", "MINE": "1"}
-    (found,) = ask(mode, ["dict(os.environ)"], env=secrets)
+    meant = {"JOBQ_LIBRARY": "/opt/libjobq.so.0", "JOBQ_SCHEMA": "jobq"}
+    (found,) = ask(mode, ["dict(os.environ)"], env={**secrets, **meant})
     assert found["MINE"] == "1" and found["PATH"]
     assert not [name for name in found if name.startswith(("PG", "DATABASE", "NOTIFY"))]
     own = {"JOBQ_QUEUE", "JOBQ_FD", "JOBQ_MAX_FRAME"} if mode == "command" else {
         "JOBQ_QUEUE", "JOBQ_JOB_ID", "JOBQ_KIND", "JOBQ_ATTEMPT", "JOBQ_MAX_ATTEMPTS", "JOBQ_DEADLINE_MS"}
-    assert {name for name in found if name.startswith("JOBQ_")} == own
+    assert {name for name in found if name.startswith("JOBQ_")} == own | set(meant)
+    assert {name: found[name] for name in meant} == meant
     assert db.uri not in json.dumps(found)
 
 
@@ -194,7 +202,8 @@ def test_no_descriptor_but_its_own_is_open(db, jobqd, program, tmp_path, mode):
     node.start(pass_fds=leaks)
     for fd in leaks:
         os.close(fd)
-    assert "/dev/zero" in [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{node.pid}/fd")]
+    if os.geteuid() == 0:  # jobqd's open files are root's to see
+        assert "/dev/zero" in [os.readlink(f"/proc/{node.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{node.pid}/fd")]
     state, _, errors, result = ended(db, job_of(db, tmp_path, ask="fds()"))
     assert state == "completed", errors
     found = (json.loads((tmp_path / "said").read_text()) if mode == "exec" else result)["is"]
@@ -204,6 +213,242 @@ def test_no_descriptor_but_its_own_is_open(db, jobqd, program, tmp_path, mode):
         assert kinds == {"0": "/dev/null", "3": "socket"}
     else:
         assert list(kinds) == ["0"] and "memfd" in found["0"]
+
+
+SESSION = """
+import ctypes, errno
+def opens(path):
+    try:
+        os.close(os.open(path, os.O_RDWR))
+        return 'opened'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def terminal_of(pid):
+    return int(open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[4])
+def kills(pid, number):
+    try:
+        os.kill(pid, number)
+        return 'killed'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def key(name):
+    '''Whether a key of that name is found in the session's keyring.'''
+    return ctypes.CDLL(None).syscall(KEYCTL, 10, -3, b'user', name.encode(), 0) >= 0
+"""
+KEY_CALLS = {"x86_64": (248, 250), "aarch64": (217, 219)}  # add_key, keyctl
+USERS = ["its own user", "another user"]
+
+
+@pytest.fixture
+def terminal():
+    """What makes a process the leader of a session on a terminal, with a key in its session's keyring; the key's name."""
+    ours, theirs = os.openpty()
+    name = f"jobq-test-{os.getpid()}"
+    add_key, keyctl = KEY_CALLS[os.uname().machine]
+
+    def enter():
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        call = ctypes.CDLL(None).syscall
+        call(keyctl, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING; a container may have no keyrings
+        call(add_key, b"user", name.encode(), b"secret", 6, -3)
+    yield enter, name, keyctl
+    os.close(ours)
+    os.close(theirs)
+
+
+def start_on_terminal(jobqd, db, enter, queue, user):
+    if user == "another user":
+        queue["user"] = "nobody"
+    node = jobqd(db, {"default": queue}, ready=False)
+    node.kill()
+    node.expected_exit = 0
+    node.start(preexec=enter)
+    assert terminal_of(node.pid) != 0 and os.getsid(node.pid) == node.pid
+    return node
+
+
+def terminal_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[4])
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_no_process_has_jobqds_terminal(db, jobqd, program, tmp_path, terminal, mode, user):
+    """Nor may another user's one reach into jobqd's session: SIGCONT needs no right there, and its keyring is open."""
+    enter, key, keyctl = terminal
+    start_on_terminal(jobqd, db, enter, {mode: program(mode), "concurrency": 1}, user)
+    to = tmp_path / "said"
+    to.touch()
+    to.chmod(0o666)
+    ask = ("[opens('/dev/tty'), terminal_of(os.getpid()), os.getpgid(0) == os.getpid(), os.getsid(0) == os.getsid(os.getppid()),"
+           f" kills(os.getppid(), 18), key({key!r})]")
+    state, _, errors, result = ended(db, job_of(db, tmp_path, do=[f"KEYCTL = {keyctl}", SESSION], ask=ask))
+    assert state == "completed", errors
+    found = (json.loads(to.read_text()) if mode == "exec" else result)["is"]
+    assert found[:3] == ["ENXIO", 0, True]
+    if user == "another user":
+        assert found[3:] == [False, "EPERM", False]
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("whose", ["libjobq's", "Python's"])
+def test_no_forked_process_has_it_either(db, jobqd, programs, for_anyone, tmp_path, terminal, whose, user):
+    command = f"{for_anyone(programs('preload_worker'))} {tmp_path / 'hooks'} 1"
+    if whose == "Python's":
+        copy = tmp_path / "template.py"  # where any user may read it
+        copy.write_text((pathlib.Path(__file__).resolve().parents[1] / "programs" / "template.py").read_text())
+        command = f"{sys.executable} {copy} ok {tmp_path / 'once'}"
+    node = start_on_terminal(jobqd, db, terminal[0], {"command": command, "concurrency": 2, "preload": "on"}, user)
+    assert ended(db, db.enqueue("facts"))[0] == "completed"
+    pids = [int(pid) for pid in re.findall(r"worker default/w\d pid (\d+): is up", node.log())]
+    assert len(pids) == 2
+    for pid in pids:
+        assert terminal_of(pid) == 0 and os.getpgid(pid) == pid
+        assert user == "its own user" or os.getsid(pid) == pid
+
+
+# ---- what of jobqd itself can be seen ----
+
+LOOK = """
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+SECRETS = ('environ', 'mem', 'maps', 'smaps', 'fd', 'fdinfo', 'exe', 'cwd', 'root', 'map_files', 'auxv', 'io', 'stack', 'syscall',
+           'pagemap', 'ns/mnt', 'task/{pid}/environ', 'task/{pid}/fd', 'clear_refs')
+def tries(what):
+    try:
+        what()
+        return None
+    except OSError as error:
+        return errno.errorcode[error.errno]
+def fails(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), '')
+def opens(path):
+    if path.endswith(('fd', 'fdinfo', 'map_files')):
+        os.listdir(path)
+    elif path.endswith(('exe', 'cwd', 'root', 'mnt')):
+        os.readlink(path)
+    else:
+        os.close(os.open(path, os.O_WRONLY if path.endswith('refs') else os.O_RDONLY))
+        if not path.endswith('refs'):
+            with open(path, 'rb') as file:
+                file.read(1)
+def attaches(pid):
+    fails(libc.ptrace(16, pid, None, None))
+def seizes(pid):
+    fails(libc.ptrace(0x4206, pid, None, None))
+def takes_descriptor(pid):
+    fails(libc.syscall(438, os.pidfd_open(pid), 2, 0))
+def is_child(pid, parent):
+    try:
+        return open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[1] == str(parent)
+    except OSError:
+        return False
+def look(pid):
+    '''What can be seen of the process; its name and its command line, which everybody may read.'''
+    seen = [name for name in SECRETS if tries(lambda: opens(f'/proc/{pid}/' + name.format(pid=pid))) not in ('EACCES', 'EPERM')]
+    seen += [call.__name__ for call in (attaches, seizes, takes_descriptor) if tries(lambda: call(pid)) != 'EPERM']
+    return [open(f'/proc/{pid}/comm').read().strip(), open(f'/proc/{pid}/cmdline').read().replace(chr(0), ' '), seen]
+def look_at_all():
+    jobqd = os.getppid()
+    children = [int(pid) for pid in os.listdir('/proc') if pid.isdigit() and is_child(pid, jobqd)]
+    return sorted(look(pid) for pid in [jobqd, *children] if open(f'/proc/{pid}/comm').read().startswith('jobqd'))
+"""
+
+
+@pytest.fixture
+def unprivileged(tmp_path, jobqd_program, for_anyone, db):
+    """jobqd as an ordinary user (the database's, whose socket it may use), as whom its workers run, too."""
+    user = db.cluster.user
+    if user is None:
+        return jobqd_program
+    path = tmp_path / "jobqd-unprivileged"
+    jobqd_program = for_anyone(jobqd_program)
+    path.write_text(f'#!/bin/sh\nexec setpriv --reuid={user.pw_uid} --regid={user.pw_gid} --clear-groups {jobqd_program} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("form", ["--database={}", "--database {}", "--datab {}"])
+def test_a_worker_of_jobqds_user_sees_nothing_of_jobqd_and_its_guard(db, jobqd, program, unprivileged, tmp_path, form):
+    """Nor of the program that takes jobqd's place, or of the jobqd that the guard becomes."""
+    uri = db.uri.replace("admin@", "admin:s3cret@")
+    assert "s3cret" in uri
+    node = jobqd(None, {"default": {"command": program("command"), "concurrency": 1}}, program=unprivileged, respawn="on",
+                 args=form.format(uri).split(" "), env={"PGPASSWORD": "s3cret"})
+
+    def look():
+        state, _, errors, result = ended(db, job_of(db, tmp_path, do=[LOOK], ask="look_at_all()"))
+        assert state == "completed", errors
+        return result["is"]
+
+    def is_closed(found):
+        assert [name for name, _, _ in found] == ["jobqd", "jobqd-guard"]
+        assert [seen for _, _, seen in found] == [[], []]
+        assert not any("s3cret" in command for _, command, _ in found), found
+        assert all("admin:****@" in command for _, command, _ in found), found
+
+    is_closed(look())
+    node.signal(signal.SIGUSR2)
+    node.wait_log("took over from jobqd")
+    is_closed(look())
+    guard, = wait_for(lambda: len(node.guards()) == 1 and node.guards())
+    node.process.kill()
+    node.process.wait()
+    node.expected_exit = -signal.SIGKILL
+    wait_for(lambda: node.log().count("ready database=") == 2, what=node.log)
+    is_closed(look())
+    assert "s3cret" not in node.log()
+    os.kill(guard, signal.SIGTERM)  # it is jobqd now
+
+
+SHY = """#!%s
+import ctypes, os, pathlib, sys, time
+ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE: others see no more of it than of jobqd
+child = os.fork()
+if child:
+    pathlib.Path(sys.argv[1] + '.new').write_text(f'{os.getpid()} {child}')
+    os.rename(sys.argv[1] + '.new', sys.argv[1])
+time.sleep(600)
+"""
+
+
+def is_gone(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_what_proc_hides_from_the_guard_is_killed_nevertheless(db, jobqd, unprivileged, tmp_path):
+    """As ProtectProc=invisible mounts it: a process that lets no other look into it has no /proc/PID for jobqd and its guard."""
+    shy, told, program = tmp_path / "shy.py", tmp_path / "told", tmp_path / "jobqd"
+    hide = "mount -t proc -o hidepid=invisible proc /proc"
+    for path, text in ((shy, SHY % sys.executable),
+                       (program, f"#!/bin/sh\nexec unshare --mount sh -c '{hide} && exec {unprivileged} \"$@\"' jobqd \"$@\"\n")):
+        path.write_text(text)
+        path.chmod(0o755)
+    if subprocess.run([program, "version"], capture_output=True, check=False).returncode != 0:
+        program = unprivileged  # this machine does not let the test hide anything
+
+    def run_shy():
+        told.unlink(missing_ok=True)
+        job = db.enqueue("shy", max_attempts=1)
+        return job, [int(pid) for pid in wait_for(lambda: told.exists() and told.read_text()).split()]
+
+    node = jobqd(db, {"default": {"exec": f"{shy} {told}", "concurrency": 1}}, program=program, lease="2s")
+    job, pids = run_shy()
+    node.signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: all(map(is_gone, pids)), what=lambda: f"{pids} to be killed by the guard:\n{node.log()}")
+    finally:
+        node.signal(signal.SIGCONT)
+    node.wait_log("guard: has killed 1 process groups")
+    assert ended(db, job)[0] == "discarded"
+    _, pids = run_shy()
+    node.kill()
+    wait_for(lambda: all(map(is_gone, pids)), what=lambda: f"{pids} to be killed when jobqd was:\n{node.log()}")
 
 
 # ---- what cannot be had ----
@@ -236,6 +481,7 @@ def without_cap_kill(folder, jobqd_program):
     return path
 
 
+@pytest.mark.root
 def test_a_user_that_jobqd_could_not_kill_is_refused(db, jobqd, jobqd_program, program, tmp_path):
     node = jobqd(db, {"default": {"exec": program("exec"), "user": "nobody"}}, ready=False,
                  program=without_cap_kill(tmp_path, jobqd_program))
@@ -244,6 +490,7 @@ def test_a_user_that_jobqd_could_not_kill_is_refused(db, jobqd, jobqd_program, p
     assert '[queue default] user: jobqd may not kill processes of user "nobody": it would need CAP_KILL' in node.log()
 
 
+@pytest.mark.root
 def test_a_process_that_jobqd_may_not_kill_is_told_of(db, jobqd, jobqd_program, program, tmp_path):
     """It has become another user by itself."""
     node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "3s", "stop_grace": "100ms"}},
@@ -314,7 +561,7 @@ def test_the_kernel_keeps_the_limit_in_a_delegated_group(delegated, db, jobqd, p
         node.wait_log("jobqd keeps max_memory_hard itself, by a look every 100 ms: (there is no cgroup v2|the control group)")
         return
     node.stop()
-    node.start(cgroup=delegated)
+    node.start(preexec=lambda: (delegated / "cgroup.procs").write_text("0"))
     node.wait_log(f"the kernel keeps max_memory_hard, by control groups in {delegated}$")
     assert str(node.pid) in (delegated / "jobqd/cgroup.procs").read_text().split()
     # A child that has left the process group and the session is counted as well, and ended.

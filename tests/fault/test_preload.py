@@ -165,10 +165,11 @@ def test_a_crash_loop_under_load_accounts_for_each_job(db, jobqd, programs):
     assert not any(child.endswith("Z") for child in children_of(node.pid).values())
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("preload", ["on", "off"])
-def test_limits_hold_for_forked_workers(db, jobqd, programs, preload):
+def test_limits_hold_for_forked_workers(db, jobqd, programs, for_anyone, preload):
     """They are set for the template, and inherited."""
-    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": preload, "user": "nobody",
+    node = jobqd(db, {"default": {"command": for_anyone(programs("fault_worker")), "concurrency": 2, "preload": preload, "user": "nobody",
                                   "nofile": 64, "nice": 5, "no_new_privs": "on", "backoff": "constant(0s)"}})
     assert result_of(db, db.enqueue("segfault", '{"times": 1}')) is None
     pids = wait_for(lambda: len(workers_of(node, "fault_worker")) == 2 + (preload == "on") and workers_of(node, "fault_worker"))

@@ -1,6 +1,7 @@
 """SIGHUP, recycling, TTIN and TTOU, and what a drain leaves: processes change, jobs notice nothing."""
 
 import os
+import pathlib
 import random
 import re
 import signal
@@ -195,7 +196,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
 @pytest.mark.parametrize("fault, words", [
     ("silent", "did not start: said no hello within 200 ms"),
     ("future", "broke the protocol: speaks protocol 2"),
-    ("no-interpreter", "did not start: cannot execute"),
+    ("cut-off", "did not start: cannot execute"),  # what no check sees
 ])
 def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
     queue = {"concurrency": 2, "boot_timeout": "200ms", "max_restarts": 0}
@@ -203,9 +204,9 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
     wait_for(lambda: len(log_of(node, "is up after")) == 2)
     old = set(node.workers())
     command = f"{programs('rude_worker')} {fault}"
-    if fault == "no-interpreter":
+    if fault == "cut-off":
         command = tmp_path / "program"
-        command.write_text("#!/no/such/interpreter\n")
+        command.write_bytes(pathlib.Path("/bin/true").read_bytes()[:64])
         command.chmod(0o755)
     node.reload({"default": {**queue, "command": command}})
     wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
@@ -376,7 +377,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     long = start_one(db, "sleep", tmp_path / "began", queue="two", ms=1000)
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle WHERE queue = 'one'"))
     log = node.reload({"one": one})
-    assert "queue two: is not in the configuration any more: its running jobs have 30000 ms to end" in log
+    assert "queue two: no longer in the configuration: waiting up to 30 s for its running jobs" in log
     left = db.enqueue("ok", queue="two")
     wait_done(db, db.enqueue("ok", queue="one"))
     node.wait_log("queue two: is gone")
@@ -470,7 +471,7 @@ def test_what_counts_at_once_and_what_after_a_restart(db, jobqd, programs):
     wait_rolled(node)
     assert "changed:" not in node.reload()
     node.signal(signal.SIGTERM)
-    node.wait_log("running jobs have 60000 ms to end")
+    node.wait_log("waiting up to 60 s for")
     node.wait()
 
 
@@ -478,7 +479,7 @@ def test_a_reload_while_jobqd_stops_is_told_so(db, jobqd, programs, tmp_path):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}})
     job = start_one(db, "sleep", tmp_path / "began", ms=700)
     node.signal(signal.SIGTERM)
-    node.wait_log("drains")
+    node.wait_log("draining: ")
     node.signal(signal.SIGHUP)
     node.wait_log("stops: the configuration is not read again")
     assert node.wait() == 0 and is_done(db, job)
@@ -523,7 +524,7 @@ def test_an_idle_worker_goes_at_max_age(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2, "max_age": "500ms"}})
     wait_for(lambda: len(log_of(node, r"is replaced by pid \d+: it is as old as max_age")) >= 4)
     wait_done(db, db.enqueue("noop"))
-    assert not log_of(node, "WARNING|ERROR")
+    assert node.complaints() == []
 
 
 def test_a_replacement_that_fails_leaves_the_old_worker(db, jobqd, programs, tmp_path):

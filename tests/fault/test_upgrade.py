@@ -7,6 +7,8 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 
 import psycopg
@@ -351,6 +353,72 @@ def test_the_command_says_how_it_ended(db, jobqd, jobqd_program, programs, insta
     assert done.stderr == "jobqd upgrade: no node is called nobody: `jobqd queues` lists those that run\n"
 
 
+# Each prints its pid once it is what it pretends to be, and waits.
+PRETENDERS = {
+    "another program": "",
+    "one with jobqd's name": "name(b'jobqd')",
+    "one with its name that bears the signal": "name(b'jobqd'); signal.signal(signal.SIGUSR2, lambda *_: print('hit', flush=True))",
+    "one of another user": "name(b'jobqd'); os.geteuid() or os.setuid(65534)",
+}
+
+
+@pytest.fixture
+def pretender(request):
+    """A process that is no jobqd; what it has printed behind its pid is in its stdout."""
+    code = ("import ctypes, os, signal, time\ndef name(text):\n ctypes.CDLL(None).prctl(15, text)\n"
+            f"{PRETENDERS[request.param]}\nprint(os.getpid(), flush=True)\nwhile True:\n time.sleep(60)\n")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert int(process.stdout.readline()) == process.pid
+    yield process
+    process.kill()
+    process.wait()
+
+
+def start_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+
+
+@pytest.mark.parametrize("pretender", PRETENDERS, indirect=True)
+def test_who_is_no_jobqd_gets_no_signal(db, jobqd, programs, cli, pretender):
+    """Whoever may write the row of a node decides which process it names; root's command must not end it."""
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}})
+    host = db.value("SELECT host FROM jobq.nodes")
+    node.stop()
+    db.query("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at)"
+             " VALUES ('node1', %s, %s, %s, '0.1.0', now() + interval '1 hour')", (host, pretender.pid, start_of(pretender.pid)))
+    done = cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR)
+    assert done.stderr == f"jobqd upgrade: pid {pretender.pid}, which is said to be node node1, is no running jobqd: it gets no signal\n"
+    assert pretender.poll() is None
+    pretender.terminate()
+    assert pretender.stdout.read() == ""
+    db.query("UPDATE jobq.nodes SET pid_start = pid_start - 1")
+    assert "node node1 does not run (its pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
+    for pid in (0, -1, -pretender.pid):
+        db.query("UPDATE jobq.nodes SET pid = %s", (pid,))
+        assert "cannot tell whether pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
+    db.query("UPDATE jobq.nodes SET host = 'elsewhere'")
+    assert "runs on another machine or in another container (elsewhere): run this there" in cli(
+        "upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
+
+
+def test_it_works_where_the_machine_is_not_told(db, jobqd, jobqd_program, programs, cli, tmp_path):
+    """In a container whose boot_id is masked the process is known by its number and start."""
+    program = tmp_path / "jobqd"
+    hide = "mount --bind /dev/null /proc/sys/kernel/random/boot_id"
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*unshare, *hide.split()], capture_output=True, check=False).returncode != 0:
+        hide = ":"  # this machine does not let us: then there is less to see
+    program.write_text(f"#!/bin/sh\nexec {' '.join(unshare)} sh -c '{hide} && exec {jobqd_program} \"$@\"' jobqd \"$@\"\n"
+                       if hide != ":" else f"#!/bin/sh\nexec {jobqd_program} \"$@\"\n")
+    program.chmod(0o755)
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, program=program)
+    assert (db.value("SELECT host FROM jobq.nodes") == "") == (hide != ":")
+    for caller in (program, jobqd_program):  # the second one knows the machine
+        done = cli("upgrade", "--node", "node1", db=db, program=caller)
+        assert done.stdout.startswith(f"node node1 (pid {node.pid}): upgraded from ")
+    node.stop()
+
+
 def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd, jobqd_program, programs, installed, tmp_path):
     """The old one adopts them again, though the new one has read half of a worker."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
@@ -576,7 +644,7 @@ def test_not_while_it_stops(db, jobqd, jobqd_program, installed, cli, waiting, t
     job = db.enqueue("ok")
     wait_for((tmp_path / "run").exists)
     node.signal(signal.SIGTERM)
-    node.wait_log("drains: ")
+    node.wait_log("draining: ")
     refuse(node, db, cli, jobqd_program, installed, "this jobqd waits for running jobs to end")
     (tmp_path / "go").touch()
     assert finish(db, job)[:2] == ("discarded", 1)

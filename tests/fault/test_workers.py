@@ -179,7 +179,7 @@ def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind
     before, = node.workers()
     job = db.enqueue(kind, timeout_ms=100)
     assert wait_finished(db, job) == ("completed", 1, [])
-    assert f"job {job} has run for its timeout of 100 ms" in node.log()
+    assert f"job {job} (kind {kind}) has run for its timeout of 0.1 s; asking it to stop" in node.log()
     assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
     assert (list(node.workers()) == [before]) is same_worker
 
@@ -327,6 +327,22 @@ def test_a_flood_on_stderr_leaves_the_daemon_as_it_was(db, jobqd, programs):
     assert node.logfile.stat().st_size < 10_000_000
     node.stop()  # how much was dropped is said with the next line that is shown, or at the worker's end
     assert "lines of its output are not shown" in node.log()
+
+
+def test_many_long_answers_at_once_come_a_few_at_a_time(db, jobqd, programs):
+    """Frames of 4 MiB from 40 workers: 160 MiB, of which the daemon never has more than a part."""
+    node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 40, "mailbox": 4},
+                      "other": {"command": programs("noop_worker"), "concurrency": 1}})
+    before_kb = node.rss_kb()
+    for _ in range(400):
+        db.enqueue("padded")
+    for _ in range(10):
+        db.enqueue("noop", queue="other")
+    db.wait_for_states({"completed": 410})
+    print(f"400 answers of 4 MiB: jobqd's memory {before_kb} KiB before, {node.peak_kb()} KiB at most, {node.rss_kb()} KiB after")
+    assert node.peak_kb() < before_kb + 40_000
+    assert node.rss_kb() < before_kb + 16_000  # buffers that grew are given back
+    assert db.query("SELECT count(*) FROM jobq.finished_jobs WHERE errors <> '[]'") == [(0,)]
 
 
 # ---- programs that do not start ----
@@ -491,7 +507,7 @@ def test_what_does_not_finish_is_released_uncounted(db, jobqd, programs, tmp_pat
     job = start_one(db, node, "hang", '{"file": "%s"}', tmp_path)
     node.signal(signal.SIGTERM)
     if how == "a second signal":
-        node.wait_log("drains")
+        node.wait_log("draining: ")
         node.signal(signal.SIGTERM)
     assert node.wait() == 0
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,)) == [("available", 0, [])]

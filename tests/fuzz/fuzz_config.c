@@ -29,15 +29,15 @@ write_file(const char *bytes, size_t len)
     must(pwrite(file_fd, bytes, len, 0) == (ssize_t)len);
 }
 
-/* What the function prints to stdout; for free(). */
+/* What config_print prints to stdout; for free(). */
 static char *
-printed(void (*print)(const struct config *), const struct config *config, size_t *len)
+printed(const struct config *config, bool json, bool secrets, size_t *len)
 {
     FILE *was = stdout;
     char *text = NULL;
     stdout = open_memstream(&text, len);
     must(stdout != NULL);
-    print(config);
+    config_print(config, json, secrets);
     fclose(stdout);
     stdout = was;
     return text;
@@ -50,15 +50,15 @@ check_printed(struct config *config)
     jobq_error err = {0};
     struct config *again = NULL;
     char *none[] = {NULL};
-    char *ini = printed(config_print, config, &len);
-    char *json = printed(config_print_json, config, &json_len);
+    char *ini = printed(config, false, true, &len);
+    char *json = printed(config, true, true, &json_len);
     must(jobq__json_check_object(json, json_len, "the configuration", &err) == 0);
     write_file(ini, len);
     if (config_load(&again, file_path, none, NULL, 0, &err) != 0) {
         fprintf(stderr, "%s\n--- was printed:\n%s", err.message, ini);
         abort();
     }
-    char *ini_again = printed(config_print, again, &again_len);
+    char *ini_again = printed(again, false, true, &again_len);
     if (again_len != len || memcmp(ini, ini_again, len) != 0) {
         fprintf(stderr, "--- was printed:\n%s--- and then:\n%s", ini, ini_again);
         abort();

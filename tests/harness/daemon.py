@@ -18,6 +18,7 @@ SANITIZER_REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:")
 READY = re.compile(r"ready database=(\S+)\s*$", re.M)
 # Each process under test carries a variable of its own, by which its descendants are found wherever they went.
 TOKEN = "TEST_OF_JOBQ"
+KNOWN = {}  # by token: the daemon's configuration file, and the pids of its guards that were seen
 
 
 def clean_environment(**more):
@@ -29,18 +30,28 @@ def clean_environment(**more):
 
 
 def processes_with(token):
-    """{pid: command line} of the living processes whose environment holds the token."""
-    found = {}
+    """{pid: command line} of the living processes whose environment holds the token. That of jobqd and its guard is
+    root's to read: for others they are known by their command line and their parent."""
+    found, hidden = {}, {}
     wanted = f"{TOKEN}={token}".encode()
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            if state in "ZX":
+                continue
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-                if state not in "ZX":
-                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    found[int(entry.name)] = command.strip()
+                found[int(entry.name)] = command
+        except PermissionError:
+            hidden[int(entry.name)] = (command, int(parent))
         except (OSError, IndexError):
             pass  # it ended while we looked
+    conf, guards = KNOWN.get(token, (None, set()))
+    found.update((pid, command) for pid, (command, _) in hidden.items() if conf in command.split())
+    for pid, (command, parent) in hidden.items():
+        if is_guard(command) and (pid in guards or parent in found):
+            found[pid] = command
+            guards.add(pid)
     return found
 
 
@@ -72,23 +83,27 @@ class Daemon:
         self.env = clean_environment(**{TOKEN: self.token, **(env or {})})
         self.write_conf(database, queues, settings)
         self.process = None
+        KNOWN[self.token] = (str(self.conf), set())
 
     def write_conf(self, database, queues, settings):
         self._written = (database, queues, settings)
         main = {"node": self.folder.name, **({"database": database} if database else {}), **settings}
         self.conf.write_text(ini([("jobqd", main)] + [(f"queue {name}", keys) for name, keys in queues.items()]))
 
-    def start(self, ready=True, pass_fds=(), cgroup=None):
+    def start(self, ready=True, pass_fds=(), cgroup=None, output=None, preexec=None):
         """Starts it (again), with the same configuration file; ready: returns only when it says so; pass_fds: descriptors
-        that it is to inherit; cgroup: the folder of the control group that it is to be in."""
+        that it is to inherit; cgroup: the folder of the control group that it is to be in; output: where its log goes, for
+        whoever brings it into `logfile`; preexec: what its process does before it is jobqd."""
         def enter():
             if cgroup is not None:
                 (cgroup / "cgroup.procs").write_text("0")
+            if preexec is not None:
+                preexec()
         self._log_start = self.logfile.stat().st_size if self.logfile.exists() else 0
         with open(self.logfile, "ab") as log:
             self.process = subprocess.Popen([self.program, "run", "-c", str(self.conf), *self.args], env=self.env,
-                                            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            pass_fds=pass_fds, preexec_fn=enter if cgroup is not None else None)
+                                            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output or log, stderr=output or log,
+                                            pass_fds=pass_fds, preexec_fn=enter if cgroup or preexec else None)
         if ready:
             self.wait_ready()
         return self
@@ -112,6 +127,11 @@ class Daemon:
 
     def log(self):
         return self.logfile.read_bytes().decode(errors="replace") if self.logfile.exists() else ""
+
+    def complaints(self):
+        """The log's lines of level WARNING and ERROR, but for the one that root's workers are worth at the start."""
+        return [line for line in self.log().splitlines() if re.search(r"^\S+ (WARNING|ERROR) ", line)
+                and " run as root; give each queue a user" not in line]
 
     def wait_log(self, pattern, timeout=LIMIT_S):
         """Waits for a match (re.M) in the log and returns it."""
@@ -141,6 +161,15 @@ class Daemon:
             self.signal(signal.SIGTERM)
         return self.wait(timeout)
 
+    def stop_at_once(self, timeout=LIMIT_S):
+        """SIGTERM twice: the second when the first was heard, for two that are pending are one."""
+        start = len(self.log())
+        self.signal(signal.SIGTERM)
+        wait_for(lambda: " drains" in self.log()[start:] or not self.running, timeout, what=lambda: f"it to drain:\n{self.log()}")
+        if self.running:
+            self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
     def wait(self, timeout=LIMIT_S):
         try:
             return self.process.wait(timeout)
@@ -165,6 +194,10 @@ class Daemon:
 
     def rss_kb(self):
         return int(re.search(r"^VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{self.pid}/status").read_text(), re.M).group(1))
+
+    def peak_kb(self):
+        """The most that it ever had resident."""
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{self.pid}/status").read_text(), re.M).group(1))
 
     def finish(self):
         """Stops it if it runs, and checks its end: the exit code, no process left, nothing from a sanitizer."""

@@ -44,6 +44,7 @@ class Ledger:
         self.path = path
         self.workers = []
         self.runs = []
+        self.of_job = defaultdict(list)  # its runs, as they were read
         self.ended = 0
         self.conflicts = []  # (time, pid, job, attempt, holder Worker, waited ms)
         self._by_pid = {}
@@ -78,9 +79,11 @@ class Ledger:
             run = Run(worker, job, attempt, now)
             worker.runs.append(run)
             self.runs.append(run)
+            self.of_job[job].append(run)
         elif what == "E":
-            run = worker.current
-            assert run is not None and (run.job, run.attempt) == (job, attempt), f"E without its S: {pid} {numbers}"
+            # Not always the last one: a worker may run many at a time.
+            run = next((r for r in reversed(worker.runs) if r.end_ns is None and (r.job, r.attempt) == (job, attempt)), None)
+            assert run is not None, f"E without its S: {pid} {numbers}"
             run.end_ns = now
             self.ended += 1
         elif what == "O":
@@ -89,12 +92,7 @@ class Ledger:
 
     def by_job(self):
         """{job: [its runs, as they began]}"""
-        runs = defaultdict(list)
-        for run in self.runs:
-            runs[run.job].append(run)
-        for of_job in runs.values():
-            of_job.sort(key=lambda run: run.start_ns)
-        return runs
+        return {job: sorted(runs, key=lambda run: run.start_ns) for job, runs in self.of_job.items()}
 
     def check_never_twice_at_once(self):
         """No two processes ran a job at the same time, by the kernel's locks and by the times; and no attempt

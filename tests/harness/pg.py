@@ -14,6 +14,7 @@ import urllib.parse
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from . import trap
 from .waiting import wait_for
 
 SUPERUSER = "admin"  # not "jobq": that schema would then be on its search_path, and hide what is not qualified
@@ -51,9 +52,10 @@ def copy_unless_gone(source, target):
 
 class Cluster:
     """start, stop(mode), kill: as often as a test likes. fsync is off unless a test is about crashes. standby_of: a
-    running Cluster that this one follows, from start() to promote()."""
+    running Cluster that this one follows, from start() to promote(). trapped: the trap (trap.py) is first on everybody's
+    search path; by default where the environment says JOBQ_TEST_TRAP=1."""
 
-    def __init__(self, fsync=False, settings=None, standby_of=None):
+    def __init__(self, fsync=False, settings=None, standby_of=None, trapped=None):
         self.user = unprivileged_user()
         self.env = {}  # besides ours, for a server that is started from now on
         # Short, because a unix socket's path has 107 bytes.
@@ -72,8 +74,12 @@ class Cluster:
             "log_checkpoints": "off",
             **(settings or {}),
         }
+        self.trapped = trap.WANTED if trapped is None else trapped
+        if self.trapped:
+            self.settings["search_path"] = trap.PATH
         self.process = None
         self.databases = []
+        self.laid = standby_of is not None or not self.trapped
         if standby_of is not None:
             self._copy(standby_of)
             return
@@ -130,6 +136,10 @@ class Cluster:
                 return False
 
         wait_for(is_up, what=lambda: f"the server to start:\n{self.log()}")
+        if not self.laid:
+            with self.connect("template1") as conn:
+                trap.lay(conn)
+            self.laid = True
         return self
 
     def stop(self, mode="fast"):
@@ -187,11 +197,23 @@ class Cluster:
         return f"postgresql://{SUPERUSER}@/{dbname}?host={urllib.parse.quote(str(self.dir), safe='')}"
 
     def connect(self, dbname, autocommit=True, **more):
-        return psycopg.connect(self.conninfo(dbname, **more), autocommit=autocommit)
+        """For a test's own SQL, which need not go past the trap."""
+        clean = {"options": "-c search_path=public"} if self.trapped and "options" not in more else {}
+        return psycopg.connect(self.conninfo(dbname, **clean, **more), autocommit=autocommit)
+
+    def check_trap(self, start=0):
+        """Nothing of jobq's has left it to the search path what is meant, since the log had `start` bytes."""
+        if self.trapped:
+            assert (sprung := trap.sprung(self.log(start))) == [], "\n".join(sprung[:20])
 
     def create_database(self, name, template="template1"):
+        """In none of them everybody may create in public, as only from PostgreSQL 15 on by itself."""
         with self.connect("postgres") as conn:
             conn.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            open_to_all = template == "template1" and conn.info.server_version < 150000
+        if open_to_all:
+            with self.connect(name) as conn:
+                conn.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         return Database(self, name)
 
 
@@ -228,6 +250,10 @@ class Database:
         names = "".join(f", {name} => %({name})s" for name in options)
         return self.value(f"SELECT {self.schema}.enqueue(%(kind)s, %(args)s::jsonb{names})",
                           {"kind": kind, "args": args, **options})
+
+    def set_version(self, number):
+        """As if that step had been the last one."""
+        self.query(f"CREATE OR REPLACE FUNCTION {self.schema}.version() RETURNS int LANGUAGE sql AS 'SELECT {int(number)}'")
 
     def states(self):
         """{state: count} over live and finished jobs."""

@@ -29,7 +29,10 @@ def main(arguments):
         environment = {k: v for k, v in clean_environment().items() if k not in ("ASAN_OPTIONS", "UBSAN_OPTIONS")}
         environment |= {k: os.environ[k] for k in ("ASAN_OPTIONS", "UBSAN_OPTIONS") if k in os.environ}
         environment["JOBQ_TEST_DATABASE"] = database.conninfo
-        return subprocess.run(arguments[1:], env=environment).returncode
+        start = cluster.log_size()
+        code = subprocess.run(arguments[1:], env=environment).returncode
+        cluster.check_trap(start)
+        return code
     finally:
         cluster.remove()
 

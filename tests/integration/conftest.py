@@ -1,5 +1,6 @@
 """What several of the integration tests need."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -13,13 +14,13 @@ import pytest
 from harness.waiting import wait_for
 
 
-@pytest.fixture
-def pgbouncer(postgres, tmp_path):
-    """A pgbouncer in transaction mode before the server; returns database -> connection string."""
+@contextlib.contextmanager
+def run_pgbouncer(cluster, of_database=""):
+    """of_database: more of what its configuration says of each database."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-pb-", dir="/tmp"))
     (folder / "users").write_text('"admin" ""\n')
     (folder / "pgbouncer.ini").write_text(f"""[databases]
-* = host={postgres.dir} user=admin
+* = host={cluster.dir} user=admin {of_database}
 [pgbouncer]
 listen_addr =
 unix_socket_dir = {folder}
@@ -51,3 +52,22 @@ ignore_startup_parameters = extra_float_digits
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
+
+
+@pytest.fixture
+def pooler():
+    """pooler(cluster) is a pgbouncer in transaction mode before that server: database -> connection string."""
+    with contextlib.ExitStack() as running:
+        yield lambda cluster, *more: running.enter_context(run_pgbouncer(cluster, *more))
+
+
+@pytest.fixture
+def pgbouncer(postgres, pooler):
+    """A pgbouncer in transaction mode before the server; returns database -> connection string."""
+    return pooler(postgres)
+
+
+@pytest.fixture
+def pgbouncer_for_sql(postgres, pooler, pgbouncer):
+    """The same one for a test's own SQL; where the trap is on everybody's path, another one, without it."""
+    return pooler(postgres, "connect_query='SET search_path = public'") if postgres.trapped else pgbouncer

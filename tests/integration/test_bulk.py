@@ -391,6 +391,16 @@ def test_an_attempt_that_ends_after_it_was_asked_for(db):
     assert ids(db) == ids(db, "state = 'cancelled'") == jobs[:1] and db.value("SELECT count(*) FROM jobq.cancels") == 0
 
 
+def test_a_delete_that_the_database_refuses_is_none(db, cli):
+    job = db.enqueue("a", scheduled_at="2100-01-01")
+    db.query(f"CREATE TABLE exports (job_id bigint REFERENCES jobq.jobs (id)); INSERT INTO exports VALUES ({job})")
+    said = cli("delete", job, "--yes", db=db, code=65)
+    assert said.stdout == ""
+    assert f"job {job}: the database refuses to delete it now; jobqd tries again, and until then the job may run (it is scheduled)" in said.stderr
+    assert "exports" in said.stderr
+    assert ids(db) == [job]
+
+
 def test_a_delete_after_a_cancel_is_heard_too(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 1, "stop_grace": "60s"}}, lease="2s")
     job = db.enqueue("hang")
@@ -398,9 +408,7 @@ def test_a_delete_after_a_cancel_is_heard_too(db, jobqd, programs):
     db.query("SELECT jobq.cancel(%s)", [job])
     assert db.value("SELECT jobq.delete(%s)", [job]) is False
     wait_for(lambda: db.query("SELECT forget FROM jobq.cancels") == [(True,)], what="one request that says both")
-    node.signal(signal.SIGTERM)
-    node.signal(signal.SIGTERM)
-    node.wait()
+    node.stop_at_once()
     assert db.states() == {}, "it was given back, and ended"
 
 
@@ -630,7 +638,8 @@ def test_a_job_that_has_ended_and_is_locked_is_forgotten_later(db):
         db.query("SELECT jobq.cancel(%s)", [waits])
         db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL")
         assert db.value("SELECT jobq.cancel_again()") == 1
-        assert ids(db, "state = 'cancelled'") == [waits] and db.value("SELECT count(*) FROM jobq.cancels") == 2
+        assert ids(db, "state = 'cancelled'") == [waits] and ids(db, "state = 'completed'") == jobs[:1]
+        assert db.query("SELECT job_id FROM jobq.cancels") == [(jobs[0],)]
     db.query("SELECT jobq.cancel_again()")
     assert ids(db) == [waits] and db.value("SELECT count(*) FROM jobq.cancels") == 0
 
@@ -695,11 +704,11 @@ def test_times_whatever_the_datestyle(db, cli, style, zone):
     with db.connect() as conn:
         conn.execute(f"SET datestyle = '{style}'; SET timezone = '{zone}'")
         assert conn.execute("SELECT jobq.delete_many('{\"inserted_before\": \"2026-02-03T10:02:00Z\"}')").fetchone() == (2,)
+        # As this session prints it, it means another moment elsewhere.
         mine = conn.execute("SELECT '2026-02-03T10:04:00Z'::timestamptz::text").fetchone()[0]
-        if zone != "Asia/Kolkata":  # a text of the caller's is read as the caller's session reads it
-            assert conn.execute("SELECT jobq.delete_many(%s::jsonb)",
-                                [json.dumps({"inserted_before": mine})]).fetchone() == (2,)
-            assert ids(db)[0] == first + 4
+        with pytest.raises(psycopg.Error, match="must be a time"):
+            conn.execute("SELECT jobq.delete_many(%s::jsonb)", [json.dumps({"inserted_before": mine})])
+        assert ids(db)[0] == first + 2
         conn.execute("SELECT jobq.cancel_many('{\"all\": true}')")
     left = len(ids(db))
     db.query(f"ALTER DATABASE {db.name} SET datestyle = '{style}'")
@@ -895,8 +904,8 @@ def test_commands_by_what_jobs_are_like(cli, db):
         "2 jobs: deleted, or asked to stop where they run, and forgotten then\n"
     assert ids(db) == [jobs[name] for name in "cdef"]
     assert json.loads(cli("delete", "--key", "k\\ey", "--older-than", "0s", "--yes", "--json", db=db).stdout) == {"count": 1}
-    assert cli("delete", "--before", "2000-01-01", "--yes", db=db).stdout.startswith("0 jobs")
-    assert cli("delete", "--queue", "q'uote", "--before", "2098-01-01", "--yes", db=db).stdout.startswith("1 job:")
+    assert cli("delete", "--before", "2000-01-01T00:00:00Z", "--yes", db=db).stdout.startswith("0 jobs")
+    assert cli("delete", "--queue", "q'uote", "--before", "2098-01-01T00:00:00Z", "--yes", db=db).stdout.startswith("1 job:")
     assert ids(db) == [jobs["e"], jobs["f"]]
 
 
@@ -935,7 +944,7 @@ def test_jobs_takes_the_same_options(cli, db):
     assert found("--args", '{"user": 7}') == [jobs["b"], jobs["a"]]
     assert found("--key", "k\\ey") == [jobs["c"]]
     assert found("--state", "scheduled,executing") == [jobs["f"]]
-    assert found("--before", "2000-01-01") == []
+    assert found("--before", "2000-01-01T00:00:00Z") == []
     assert len(found("--older-than", "0s", "--limit", "4")) == 4
 
 
@@ -956,8 +965,7 @@ COMMAND_FAULTS = [
     (["cancel", "--older-than", "5"], 64, None),
     (["cancel", "--older-than", "5m", "--before", "2026-01-01"], 64,
      "--before and --older-than say the same thing: give one of them"),
-    (["cancel", "--before", "soonish"], 65,
-     'filter.inserted_before must be a time such as "2026-01-31T12:00:00Z", got "soonish"'),
+    (["cancel", "--before", "soonish"], 65, '--before: "soonish" is no time: write it as 2026-11-22T10:11:12Z'),
     (["cancel", "--all", "--limit", "0"], 64, None),
     (["purge", "--yes"], 64, "whose jobs? Give --args, an object that their args contain"),
     (["purge", "--args", '{"u": 1}'], 64, "jobs are deleted only with --yes; `jobqd jobs` shows which they are"),

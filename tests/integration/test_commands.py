@@ -96,13 +96,11 @@ def test_a_schema_that_is_missing_older_or_newer(cli, db, empty_db):
     latest = json.loads(cli("version", "--json").stdout)["schema"]
     assert cli("jobs", db=empty_db, code=78).stderr == (
         "jobqd jobs: schema jobq is missing in this database: run `jobqd migrate up`\n")
-    with db.connect() as conn:
-        conn.execute("INSERT INTO jobq.schema_version (version, name) VALUES (999, 'future')")
+    db.set_version(999)
     assert cli("jobs", db=db, code=78).stderr == (
         f"jobqd jobs: schema jobq has version 999, this jobqd knows up to {latest}: install a newer jobqd, or run "
         f"`jobqd migrate down {latest}` of the one that made it\n")
-    with db.connect() as conn:
-        conn.execute("DELETE FROM jobq.schema_version WHERE version > 1")
+    db.set_version(1)
     assert cli("queues", db=db, code=78).stderr == (
         f"jobqd queues: schema jobq has version 1, this jobqd needs {latest}: run `jobqd migrate up`\n")
 
@@ -415,8 +413,8 @@ USAGE = {
 DURATION = ("is not a duration: write whole numbers with ms, s, m, h or d, such as 500ms, 15s or 1h30m, at most 36500d")
 # (arguments, exit code, what stderr says)
 WRONG = [
-    (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, migrate, enqueue, jobs, job, cancel, retry, delete, '
-                         'purge, queues, pause, resume, scale, cron, config, doctor, bench, upgrade and version are known '
+    (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, config, doctor, upgrade, enqueue, jobs, job, cancel, '
+                         'retry, delete, purge, queues, pause, resume, scale, cron, migrate, bench, version and help are known '
                          '(jobqd --help)'),
     (["job"], 64, "jobqd job: an argument is missing; " + USAGE["job"]),
     (["job", "1", "2"], 64, "jobqd job: unexpected argument 2; " + USAGE["job"]),
@@ -452,14 +450,14 @@ WRONG = [
     (["enqueue", "k", "--queue", ""], 65, 'jobqd enqueue: queue must be text of 1 to 128 bytes, got ""'),
     (["enqueue", "-", "--queue", "q"], 64, "jobqd enqueue: --queue does not go with -: each line says its own"),
     (["enqueue", "-", "{}"], 64, "jobqd enqueue: unexpected argument {} behind -"),
-    (["migrate", "sideways"], 64, 'jobqd migrate: "sideways" is not allowed: up, down, status or print'),
+    (["migrate", "sideways"], 64, 'jobqd migrate: "sideways" is not allowed: up, down, status, print or grant'),
     (["migrate", "up", "999"], 64, None),
     (["migrate", "up", "--force"], 64, "jobqd migrate: --force belongs to down"),
     (["migrate", "up", "--lock-wait", "soon"], 64,
      'jobqd migrate: --lock-wait: "soon" is not a duration: write whole numbers with ms, s, m, h or d, '
      'such as 500ms, 15s or 1h30m, at most 36500d'),
     (["migrate", "down", "--lock-wait", "8d"], 64, 'jobqd migrate: --lock-wait: "8d" is not allowed: 0 to 7d'),
-    (["migrate", "status", "--lock-wait", "1s"], 64, "jobqd migrate: --lock-wait belongs to up and down"),
+    (["migrate", "status", "--lock-wait", "1s"], 64, "jobqd migrate: --lock-wait belongs to up, down and grant"),
     (["migrate", "print", "--json"], 64, "jobqd migrate: print prints SQL: it has no --json"),
     (["config", "show"], 64, 'jobqd config: "show" is not allowed: check, print or man'),
     (["config", "--lease", "1"], 64, 'jobqd config: --lease: "1" is not allowed: 1s to 10m, with a unit (ms, s, m, h, d)'),

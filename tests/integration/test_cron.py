@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 import time
+import zoneinfo
 
 import psycopg
 import pytest
@@ -618,7 +619,7 @@ BAD_FILES = [
     ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a]: there already"),
     ("[cron]\nkind = k\n", "1: [cron ]: a cron's name has 1 to 128 bytes"),
     ("[cron a]\nkind = k\nevery = 5s\n", "3: [cron a] every: no such option; allowed are schedule, timezone, kind, args, queue, "
-     "priority, max_attempts, timeout, missed and meta"),
+     "priority, max_attempts, timeout, missed, overlap, expires, unique_by and meta"),
     ("[cron a]\nargs = [1]\n", "2: [cron a] args: the value must be a JSON object, got [1]; a JSON object is allowed"),
     ("[cron a]\nargs = {'a': 1}\n", None),
     ("[cron a]\npriority = 10\n", '2: [cron a] priority: "10" is not allowed: 0 to 9'),
@@ -629,7 +630,8 @@ BAD_FILES = [
     ("[cron a]\nschedule = @daily\nkind = k\ntimezone = Mars/Olympus\n",
      '4: [cron a] timezone: "Mars/Olympus" is not allowed: a name of the time-zone database (tzdata, in /usr/share/zoneinfo), '
      "such as Europe/Stockholm"),
-    ("[crons a]\n", "1: [crons a]: no such section; [jobqd], [queue NAME] and [cron NAME] are allowed"),
+    ("[crons a]\n", "1: [crons a]: no such section; [jobqd], [queue NAME] and [cron NAME] are allowed; "
+     "did you mean [cron a]?"),
 ]
 
 
@@ -663,13 +665,13 @@ def test_the_configuration_is_printed_as_it_can_be_read(cli, tmp_path):
     conf = tmp_path / "j.conf"
     conf.write_text("[cron nightly-report]\n" + "".join(f"{k} = {v}\n" for k, v in EXAMPLE.items()) + "missed = all\n")
     assert cli("config", "check", "-c", conf).stdout == f"{conf}: ok, 0 queues, 1 cron\n"
-    assert json.loads(cli("config", "check", "-c", conf, "--json").stdout) == {"ok": True, "queues": 0, "crons": 1}
+    assert json.loads(cli("config", "check", "-c", conf, "--json").stdout) == {"ok": True, "queues": 0, "crons": 1, "warnings": []}
     printed = cli("config", "print", "-c", conf).stdout
     again = tmp_path / "again.conf"
     again.write_text(printed)
     assert cli("config", "print", "-c", again).stdout == printed
     assert json.loads(cli("config", "print", "-c", conf, "--json").stdout)["crons"] == {"nightly-report": {
-        **EXAMPLE, "queue": "default", "priority": "0", "max_attempts": "20", "timeout": "0", "missed": "all", "meta": "{}"}}
+        **EXAMPLE, "queue": "default", "priority": "0", "timeout": "0", "missed": "all", "overlap": "allow", "expires": "0", "meta": "{}"}}
 
 
 def crons(db):
@@ -935,10 +937,73 @@ def test_a_locked_reboot_row_holds_up_no_section(db, jobqd):
         write_crons(node, {"a": EXAMPLE})
         node.wait_ready()
         node.reload()
-        node.wait_log("cron: crons of the configuration are locked by another transaction; tried every 5000 ms")
+        node.wait_log("cron: crons or queues of the configuration are locked by another transaction; trying again every 5 s")
         wait_for(lambda: "a" in crons(db))
         assert slots(db, "boot") == []
     wait_for(lambda: len(slots(db, "boot")) == 1)
+
+
+def test_a_locked_reboot_row_holds_up_no_other(db, jobqd):
+    """The others' jobs are enqueued at once, its own when the lock is gone, each of them once."""
+    for name in "abc":
+        db.query("SELECT jobq.cron_set(%s, '@reboot', 'k')", (name,))
+    with db.connect(autocommit=False) as conn:
+        conn.execute("UPDATE jobq.crons SET priority = 1 WHERE name = 'b'")
+        node = jobqd(db, {}, ready=False)
+        node.wait_log("first node to come up: 2 @reboot jobs enqueued")
+        second = jobqd(db, {})
+        wait_for(lambda: db.value("SELECT bool_and(booted) AND count(*) = 2 FROM jobq.nodes"))
+        assert [len(slots(db, name)) for name in "abc"] == [1, 0, 1]
+    wait_for(lambda: len(slots(db, "b")) == 1)
+    wait_for(lambda: db.value("SELECT bool_and(boots_left = '{}') FROM jobq.nodes"))
+    assert [len(slots(db, name)) for name in "abc"] == [1, 1, 1]
+    assert "first node to come up" not in second.log()
+
+
+def refuse(db, name, when, how="RAISE EXCEPTION 'not this one'"):
+    db.query(f"CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {how};"
+             " RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $$;"
+             f" CREATE TRIGGER refuse {when} FOR EACH ROW WHEN ({name}) EXECUTE FUNCTION public.refuse()")
+
+
+@pytest.mark.parametrize("how", ("RAISE EXCEPTION 'not this one'", "ASSERT false, 'not this one'"))
+def test_a_cron_that_cannot_be_deleted_holds_up_nothing(db, how):
+    declare(db, "n1", a="@daily", b="@daily", c="@daily")
+    declare(db, "n2", d="@daily", e="@daily", c="@daily")
+    refuse(db, "OLD.name IN ('b', 'e')", "BEFORE DELETE ON jobq.crons", how)
+    said = "cron b, which is in no configuration any more: not this one"
+    assert declare(db, "n1", x="@daily") == (3, 0, said)
+    assert crons(db) == {"b": ["n1"], "c": ["n2"], "d": ["n2"], "e": ["n2"], "x": ["n1"]}
+    there(db, "n1")
+    sweep(db)
+    watched_for(db, "1 day")
+    notices = []
+    with db.connect() as conn:
+        conn.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+        assert conn.execute("SELECT * FROM jobq.cron_sweep()").fetchone() == (2, "c, d")
+    assert notices == ["cron e, which is in no configuration any more: not this one"]
+    db.query("DROP FUNCTION public.refuse() CASCADE")
+    assert declare(db, "n1", x="@daily") == (1, 0, None)
+    assert sweep(db) == (1, "e")
+    assert crons(db) == {"x": ["n1"]}
+
+
+def test_a_cron_whose_job_waits_for_a_lock_holds_up_no_other(db):
+    """It comes first, and is tried again after a second; nothing stands in its error."""
+    for name in "abc":
+        db.query("SELECT jobq.cron_set(%s, '@daily', 'k', missed => 'all')", (name,))
+    db.query("SET session_replication_role = replica;"
+             " UPDATE jobq.crons SET next_at = now() - interval '10 s' + ascii(name) * interval '1 ms';"
+             " SET session_replication_role = origin; CREATE TABLE public.ledger (n int); INSERT INTO public.ledger VALUES (1)")
+    refuse(db, "NEW.meta ->> 'cron' = 'a'", "BEFORE INSERT ON jobq.jobs", "PERFORM FROM public.ledger FOR UPDATE")
+    with db.connect(autocommit=False) as conn:
+        conn.execute("SELECT FROM public.ledger FOR UPDATE")
+        fired, next_ms = db.query("SELECT * FROM jobq.cron_fire()")[0]
+        assert fired == 2 and 0 < next_ms <= 1000
+        assert [len(slots(db, name)) for name in "abc"] == [0, 1, 1]
+        assert db.query("SELECT name FROM jobq.crons WHERE error IS NOT NULL") == []
+    wait_for(lambda: db.query("SELECT * FROM jobq.cron_fire()")[0][0] == 1, 2)
+    assert db.value("SELECT bool_and(failed_at IS NULL) FROM jobq.crons")
 
 
 def test_a_locked_row_does_not_keep_the_house_connection(db, jobqd):
@@ -1084,6 +1149,12 @@ def test_reboot_does_not_come_after_an_upgrade_in_place(db, jobqd, cli):
 
 # ---- the commands on the database ----
 
+def local_time(db, name):
+    """The cron's next slot as the clocks of its own zone show it."""
+    at, zone = db.query("SELECT next_at, timezone FROM jobq.crons WHERE name = %s", (name,))[0]
+    return at.astimezone(zoneinfo.ZoneInfo(zone)).isoformat()
+
+
 def test_the_commands(db, cli):
     assert cli("cron", "set", "nightly", "--schedule", "0 3 * * *", "--kind", "report", "--args", '{"a": 1}', "--timezone",
                "Europe/Stockholm", "--queue", "mail", "--priority", 2, "--max-attempts", 3, "--missed", "all", "--meta",
@@ -1100,7 +1171,7 @@ def test_the_commands(db, cli):
     header, line = cli("cron", "list", db=db).stdout.splitlines()
     assert header.split() == ["NAME", "SCHEDULE", "TIMEZONE", "KIND", "PAUSED", "NEXT", "LAST", "ERROR"]
     assert line.split() == ["nightly", "0", "3", "*", "*", "*", "Europe/Stockholm", "report", "no",
-                            iso(db.value("SELECT next_at FROM jobq.crons"))]
+                            local_time(db, "nightly")]
     listed, = json.loads(cli("cron", "--json", db=db).stdout)
     assert (listed["name"], listed["args"], listed["paused"], listed["error"]) == ("nightly", {"a": 1}, False, None)
     assert cli("cron", "delete", "nightly", db=db).stdout == "cron nightly: deleted\n"

@@ -51,7 +51,7 @@ def test_wrong_times(db, options, got):
 @pytest.mark.parametrize("value,got", [("soon", '"soon"'), (5, "5"), ("2026-02-30", '"2026-02-30"'),
                                        ("2026-02-03T00:00:00+99", '"2026-02-03T00:00:00+99"')])
 def test_what_is_no_time_in_enqueue_many(db, value, got):
-    jobs = json.dumps([{"kind": "a"}, {"kind": "a", "scheduled_at": "2026-01-01", "expires_at": value}])
+    jobs = json.dumps([{"kind": "a"}, {"kind": "a", "scheduled_at": "2026-01-01T00:00:00Z", "expires_at": value}])
     with pytest.raises(psycopg.Error) as caught:
         db.query("SELECT jobq.enqueue_many(%s::jsonb)", [jobs])
     assert caught.value.diag.message_primary == f"jobq.enqueue_many: jobs[1].{FAULT}{got}"
@@ -59,7 +59,7 @@ def test_what_is_no_time_in_enqueue_many(db, value, got):
 
 def test_one_that_has_passed_already_is_no_fault(db):
     ids = [db.value("SELECT jobq.enqueue('a', expires_at => now() - interval '1 second')"),
-           db.value("SELECT jobq.enqueue_many('[{\"kind\": \"a\", \"expires_at\": \"2001-01-01\"}]')"),
+           db.value("SELECT jobq.enqueue_many('[{\"kind\": \"a\", \"expires_at\": \"2001-01-01T00:00:00Z\"}]')"),
            db.value("INSERT INTO jobq.jobs (kind, expires_at) VALUES ('a', now() - interval '1 second') RETURNING id")]
     assert db.value("SELECT jobq.expire_jobs()") == 3
     for job_id in ids:
@@ -197,7 +197,7 @@ def test_one_that_has_expired_is_in_nobodys_way(db, how, on_conflict):
 def test_nor_in_that_of_many(db, how):
     unique = {"unique_key": {"unique_key": "u"}, "unique_by": {"unique_by": {"keys": ["n"]}}}[how]
     old = db.value("SELECT jobq.enqueue_many(%s::jsonb)",
-                   [json.dumps([{"kind": "a", "expires_at": "2026-01-01", **unique}])])
+                   [json.dumps([{"kind": "a", "expires_at": "2026-01-01T00:00:00Z", **unique}])])
     jobs = [{"kind": "b"}, {"kind": "a", **unique}, {"kind": "a", **unique}, {"kind": "c", "unique_key": "other"}]
     rows = db.query("SELECT * FROM jobq.try_enqueue_many(%s::jsonb)", [json.dumps(jobs)])
     assert [row[1] for row in rows] == [None, None, "ignored", None]

@@ -285,14 +285,16 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
 
 
 @pytest.mark.parametrize("change, words", [
-    ("UPDATE jobq.schema_version SET version = version + 1 WHERE version = (SELECT max(version) FROM jobq.schema_version)",
-     r"schema jobq has version \d+, this jobqd needs \d+: install a newer jobqd, or run `jobqd migrate down`"),
-    ("DELETE FROM jobq.schema_version WHERE version = (SELECT max(version) FROM jobq.schema_version)",
-     r"schema jobq has version \d+, this jobqd needs \d+: run `jobqd migrate up`$"),
-    ("DROP SCHEMA jobq CASCADE", r"schema jobq is missing in this database, this jobqd needs \d+: run `jobqd migrate up`$"),
-], ids=["newer", "older", "missing"])
+    (lambda db: db.set_version(999),
+     r"schema jobq has version 999, this jobqd needs \d+: install a newer jobqd, or run `jobqd migrate down`"),
+    (lambda db: db.set_version(5), r"schema jobq has version 5, this jobqd needs \d+: run `jobqd migrate up`$"),
+    (lambda db: db.query("DROP FUNCTION jobq.version()"),
+     r"schema jobq has no function version\(\), this jobqd needs \d+: run `jobqd migrate up`$"),
+    (lambda db: db.query("DROP SCHEMA jobq CASCADE"),
+     r"schema jobq is missing in this database, this jobqd needs \d+: run `jobqd migrate up`$"),
+], ids=["newer", "older", "without version()", "missing"])
 def test_a_schema_of_another_version_is_refused(db, jobqd, worker, change, words):
-    db.query(change)
+    change(db)
     node = jobqd(db, worker, ready=False)
     node.expected_exit = 69
     assert node.wait() == 69
@@ -306,17 +308,18 @@ def test_usr1_logs_the_state_and_work_goes_on(db, jobqd, worker):
     wait_state(db, db.enqueue("ok"), "completed")
 
 
-def test_progress_is_logged_for_who_asks(db, jobqd, worker):
+def test_progress_is_no_log(db, jobqd, worker):
+    """A handler may report a thousand times a second."""
     node = jobqd(db, worker, log_level="debug")
     job = db.enqueue("progress", '{"steps": 1}')
     wait_state(db, job, "completed")
-    node.wait_log(rf"DEBUG worker default/w\d pid \d+: job {job} is at \d+\.0 %: a step$")
+    assert "a step" not in node.log()
 
 
 def test_a_node_without_queues_keeps_house(db, jobqd, worker):
     keeper = jobqd(db, {})
     keeper.wait_log("WARNING jobqd: the configuration has no \\[queue NAME\\] section: runs no jobs, only keeps house$")
-    keeper.wait_log("this node keeps house now")
+    keeper.wait_log("this node is now the leader")
     job = db.value("SELECT jobq.enqueue('ok', scheduled_at => clock_timestamp() + interval '300 ms')")
     wait_state(db, job, "available")
     jobqd(db, worker)
@@ -326,17 +329,17 @@ def test_a_node_without_queues_keeps_house(db, jobqd, worker):
 # ---- behind a pooler ----
 
 @pytest.mark.parametrize("notify", ["on", "off"])
-def test_jobs_flow_through_a_transaction_mode_pooler(db, jobqd, worker, pgbouncer, notify):
+def test_jobs_flow_through_a_transaction_mode_pooler(db, jobqd, worker, pgbouncer, pgbouncer_for_sql, notify):
     worker["default"]["backoff"] = "constant(0s)"
     # LISTEN is lost behind such a pooler, so it is polling that finds the jobs.
     nodes = [jobqd(pgbouncer(db), worker, notify=notify, poll_interval="100ms") for _ in range(2)]
-    with psycopg.connect(pgbouncer(db), autocommit=True, prepare_threshold=None) as conn:
+    with psycopg.connect(pgbouncer_for_sql(db), autocommit=True, prepare_threshold=None) as conn:
         conn.execute("SELECT jobq.enqueue('echo', jsonb_build_object('n', n)) FROM generate_series(1, 2000) n")
         conn.execute("SELECT jobq.enqueue('fail', '{\"times\": 1}') FROM generate_series(1, 100) n")
         conn.execute("SELECT jobq.enqueue('segfault', '{\"times\": 1}')")
         conn.execute("SELECT jobq.enqueue('ok', scheduled_at => now() + interval '1 second')")
     db.wait_for_states({"completed": 2102}, timeout=120)
-    with psycopg.connect(pgbouncer(db), autocommit=True, prepare_threshold=None) as conn:
+    with psycopg.connect(pgbouncer_for_sql(db), autocommit=True, prepare_threshold=None) as conn:
         conn.execute("SELECT jobq.enqueue('sleep', '{\"ms\": 3600000}')")
         db.wait_for_states({"completed": 2102, "executing": 1})
         conn.execute("SELECT jobq.cancel(id) FROM jobq.jobs")

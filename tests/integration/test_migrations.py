@@ -7,6 +7,7 @@ import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -47,6 +48,10 @@ def migrate(jobqd_program, request):
 
 def version(db):
     return db.value("SELECT max(version) FROM jobq.schema_version")
+
+
+def latest(cli):
+    return json.loads(cli("version", "--json").stdout)["schema"]
 
 
 def wait_said(process, pattern):
@@ -337,6 +342,98 @@ def test_each_step_down_undoes_its_step_up(empty_db, cli):
         after = set(empty_db.query(STRUCTURE))
         assert sorted(before - after) == [] and sorted(after - before) == [], f"step {step}"
         cli("migrate", "up", step, db=empty_db)
+
+
+# ---- what says the version ----
+
+def test_version_goes_along_with_each_step(empty_db, cli):
+    last = latest(cli)
+    for way, step in [*(("up", n) for n in range(1, last + 1)), *(("down", n) for n in range(last - 1, 0, -1))]:
+        cli("migrate", way, step, db=empty_db)
+        assert empty_db.value("SELECT jobq.version()") == step
+        assert empty_db.query("SELECT version FROM jobq.schema_version ORDER BY 1") == [(n,) for n in range(1, step + 1)]
+    cli("migrate", "down", 0, db=empty_db)
+    assert empty_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
+
+
+@pytest.fixture
+def restored(db, empty_db):
+    """restored(db, "--schema-only"): what pg_dump wrote of it, restored in a database of its own. A server that is newer
+    than Debian's pg_dump is not dumped: the database is made like a dump without data, or without rights, would be."""
+    def schema_only(source):
+        tables = [name for name, in source.query("SELECT relname FROM pg_class WHERE relnamespace = 'jobq'::regnamespace"
+                                                 " AND relkind IN ('r', 'p')")]
+        source.query("TRUNCATE " + ", ".join(f"jobq.{name}" for name in tables))
+        return source
+
+    def restore(source, *options):
+        program = max(Path("/usr/lib/postgresql").glob("*/bin/pg_dump"), key=lambda path: int(path.parts[-3]))
+        if source.value("SELECT current_setting('server_version_num')::int / 10000") > int(program.parts[-3]):
+            assert options == ("--schema-only",)
+            return schema_only(source)
+        dump = subprocess.run([program, "-n", "jobq", *options, "-d", source.conninfo], check=True, capture_output=True).stdout
+        subprocess.run([program.with_name("psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-d", empty_db.conninfo], input=dump,
+                       check=True, capture_output=True)
+        return empty_db
+    return restore
+
+
+def test_a_dump_of_the_schema_alone_keeps_the_version(db, restored, cli, jobqd, programs):
+    """As in the structure.sql of a Rails application."""
+    db.enqueue("lost")
+    copy = restored(db, "--schema-only")
+    assert copy.query("SELECT * FROM jobq.schema_version") == []
+    status = cli("migrate", "status", db=copy).stdout
+    assert f"schema jobq has version {latest(cli)}, this jobqd needs {latest(cli)}\n" in status
+    assert status.count("applied, at a time that was not kept\n") == latest(cli)
+    steps = json.loads(cli("migrate", "status", "--json", db=copy).stdout)["migrations"]
+    assert [(step["applied"], step["applied_at"]) for step in steps] == [(True, None)] * latest(cli)
+    node = jobqd(copy, {"default": {"command": programs("noop_worker")}})
+    copy.enqueue("noop")
+    copy.wait_for_states({"completed": 1})
+    node.stop()
+    assert "nothing to do" in cli("migrate", "up", db=copy).stdout
+    assert copy.query("SELECT version FROM jobq.schema_version ORDER BY 1") == [(n,) for n in range(1, latest(cli) + 1)]
+    assert "not kept" not in cli("migrate", "status", db=copy).stdout
+
+
+def test_a_dump_of_an_older_schema_alone_goes_up(db, restored, cli):
+    cli("migrate", "down", 7, db=db)
+    copy = restored(db, "--schema-only")
+    assert re.findall(r"^(\d+) ", cli("migrate", "up", db=copy).stdout, re.M) == [f"{n:04}" for n in range(8, latest(cli) + 1)]
+    assert copy.value("SELECT jobq.version()") == version(copy) == latest(cli)
+    assert copy.enqueue("new")
+
+
+def test_a_schema_that_nothing_tells_the_version_of(db, cli):
+    """As a dump of the schema alone left it before there was a version()."""
+    db.query("DROP FUNCTION jobq.version()")
+    assert "nothing to do" in cli("migrate", "up", db=db).stdout, "the history tells it"
+    db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version")
+    for command in (["migrate", "up"], ["migrate", "status"], ["migrate", "down"], ["jobs"]):
+        said = cli(*command, db=db, code=78).stderr
+        assert "schema jobq has jobq's tables, but nothing says of which version" in said
+    way_on = re.search("INSERT INTO .*", said)[0]
+    db.query(way_on.replace("(N,", f"({latest(cli)},"))
+    assert "nothing to do" in cli("migrate", "up", db=db).stdout
+    assert db.value("SELECT jobq.version()") == latest(cli) and version(db) == latest(cli)
+
+
+def test_a_schema_that_is_there_needs_no_right_on_the_database(postgres, empty_db, cli):
+    owner = f"owner_{empty_db.name}"
+    empty_db.query(f"CREATE ROLE {owner} LOGIN")
+    empty_db.query(f"CREATE SCHEMA jobq AUTHORIZATION {owner}")
+    as_owner = ["--database", empty_db.uri.replace("//admin@", f"//{owner}@")]
+    try:
+        cli("migrate", "up", *as_owner)
+        cli("migrate", "down", 0, *as_owner)
+        assert empty_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 1, "it could not be made again"
+        with empty_db.connect(user=owner) as conn:
+            conn.execute(re.sub(r"^\\set .*$", "", cli("migrate", "print").stdout, flags=re.M))
+            assert conn.execute("SELECT jobq.enqueue('a'), jobq.version()").fetchone() == (1, latest(cli))
+    finally:
+        empty_db.query(f"DROP OWNED BY {owner} CASCADE")
+        empty_db.query(f"DROP ROLE {owner}")
 
 
 # ---- from the first release, while it runs ----

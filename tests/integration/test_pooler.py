@@ -19,9 +19,9 @@ def pooled(db, pgbouncer):
 
 
 @pytest.fixture
-def app(pooled):
+def app(db, pgbouncer_for_sql):
     """An application's connection through the pooler."""
-    with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as conn:
+    with psycopg.connect(pgbouncer_for_sql(db), autocommit=True, prepare_threshold=None) as conn:
         yield conn
 
 
@@ -187,13 +187,14 @@ CALLS = {call.__name__: call for call in [
     enqueue, enqueue_many, try_enqueue, try_enqueue_many, cancel, retry, complete, pause, resume, scale, cancel_many, retry_many,
     delete_many, delete, purge, wait, cron_next, cron_set, cron_pause, cron_resume, cron_delete, cron_run]}
 # What one may call only because others of these, or a plain INSERT, do.
-WITHIN = {"next_position", "standing", "unique_hash"}
+WITHIN = {"_queue_attempts", "_default_attempts", "_readable", "_utc", "_ago", "_in_zone", "time_of", "next_position", "standing", "unique_hash",
+          "version"}
 
 
 def test_each_function_that_a_role_may_call_is_in_the_list(db):
     assert {name for name, in db.query(
         "SELECT DISTINCT p.proname FROM pg_proc p, pg_roles r WHERE p.pronamespace = 'jobq'::regnamespace"
-        " AND r.rolname IN ('jobq_enqueuer', 'jobq_viewer', 'jobq_operator')"
+        " AND r.rolname IN ('jobq_enqueuer', 'jobq_worker', 'jobq_viewer', 'jobq_operator')"
         " AND has_function_privilege(r.oid, p.oid, 'EXECUTE')")} == set(CALLS) | WITHIN
 
 
@@ -209,9 +210,9 @@ def test_a_function(db, app, name):
         assert state_of(app, job) == state
 
 
-def test_many_clients_on_few_sessions(db, pooled):
+def test_many_clients_on_few_sessions(db, pgbouncer_for_sql):
     """30 of them, on four sessions, each with transactions of its own."""
-    clients = [psycopg.connect(pooled, prepare_threshold=None) for _ in range(30)]
+    clients = [psycopg.connect(pgbouncer_for_sql(db), prepare_threshold=None) for _ in range(30)]
     ids = []
     for round in range(5):
         for nth, client in enumerate(clients):
@@ -318,6 +319,28 @@ def test_commands(cli, db, pooled):
 # ---- libjobq ----
 
 @pytest.mark.once  # the other tree's library needs its sanitizers' runtime in the program
+def test_a_command_gives_up_on_a_locked_job(cli, db, pooled):
+    """Its transaction is one with its settings: behind a pooler, too."""
+    job = db.enqueue("k")
+    with db.connect(autocommit=False) as conn:
+        conn.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", (job,))
+        for where in (db.uri, pooled):
+            done = cli("cancel", str(job), "--database", where, code=None)
+            assert done.returncode != 0
+            assert f"job {job}: another session has locked it for more than 10 s; nothing was changed" in done.stderr
+            assert "already a transaction" not in done.stderr
+        done = cli("cancel", str(job), "--database", db.uri, code=None, env={"PGOPTIONS": "-c lock_timeout=300ms"})
+        assert f"job {job}: another session has locked it for more than 300 ms; nothing was changed" in done.stderr
+        conn.rollback()
+    cli("cancel", str(job), "--database", pooled)
+    assert state_of_job(db, job) == "cancelled"
+
+
+def state_of_job(db, job):
+    return db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (job,))
+
+
+@pytest.mark.once  # the sanitized library goes into no program that is not
 def test_the_c_library(build, pooled, tmp_path):
     """The consumer project's program, which uses every part of it."""
     consumer = ROOT / "tests" / "consumer"

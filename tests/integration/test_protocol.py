@@ -165,14 +165,16 @@ def test_members_of_a_later_version_are_let_through(db, jobqd, rude):
 
 @pytest.mark.parametrize("max_frame", ["64KiB", "8MiB"])
 def test_the_bound_of_a_line_holds_at_both_ends(db, jobqd, programs, max_frame):
-    """A worker of libjobq learns it from JOBQ_MAX_FRAME: what is too long is its handler's error, and nobody is ended."""
+    """A worker of libjobq learns it from JOBQ_MAX_FRAME: a result that is too long is left out, the work is not done again, and
+    nobody is ended."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, max_frame=max_frame)
+    db.query("UPDATE jobq.settings SET max_job_bytes = 8388608")
     most = {"64KiB": 64, "8MiB": 8192}[max_frame] * 1024
     fits = json.dumps({"text": (most - 1000) * "x"})
     job = db.enqueue("echo", fits)
     assert ended(db, job) == ("completed", 1, [])
     assert db.value("SELECT result = args FROM jobq.finished_jobs WHERE id = %s", (job,))
     state, _, (entry,) = ended(db, db.enqueue("big", json.dumps({"bytes": most + 1000}), max_attempts=1))
-    assert (state, entry["kind"]) == ("discarded", "error")
-    assert re.fullmatch(rf"jobq_work_ok: the answer takes \d+ bytes, at most {most} are allowed", entry["error"])
+    assert (state, entry["kind"]) == ("completed", "error")
+    assert re.fullmatch(rf"the result was left out: jobq_work_ok: the answer takes \d+ bytes, at most {most} are allowed", entry["error"])
     assert len(re.findall(r"is up after", node.log())) == 1

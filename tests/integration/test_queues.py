@@ -641,10 +641,17 @@ def test_with_ageing_no_job_is_left_behind(db, jobqd, programs, ledger):
     assert sorted(runs) == sorted(ids) and {len(of_job) for of_job in runs.values()} == {1}
 
 
-def test_the_claim_by_age_reads_the_index_alone(db):
+@pytest.mark.parametrize("settings", [{}, {"enable_indexscan": "off", "enable_nestloop": "off", "enable_tidscan": "off",
+                                           "join_collapse_limit": "1", "from_collapse_limit": "1", "random_page_cost": "1000"}],
+                         ids=["", "a database with other plans in mind"])
+def test_the_claim_by_age_reads_the_index_alone(db, settings):
     """The plan of the work connection, made while the table is empty, for 100,000 jobs of which ten are wanted."""
+    for name, value in settings.items():
+        db.query(f'ALTER DATABASE "{db.name}" SET {name} = {value}')
     sql = pathlib.Path(__file__).resolve().parents[2] / "jobqd" / "sql"
-    claim = (sql / "claim_aged.sql").read_text().replace("@schema@", "jobq").replace("@limit@", "64").replace("@whole@", "8192")
+    claim = (sql / "claim_aged.sql").read_text()
+    for name, text in {"claimed": (sql / "parts" / "claimed.sql").read_text(), "schema": "jobq", "limit": "64", "whole": "8192"}.items():
+        claim = claim.replace(f"@{name}@", text)
     with db.connect() as conn:
         conn.execute((sql / "work_setup.sql").read_text())
         conn.execute("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at) VALUES ('n', 'h', 1, 1, '0', now())")

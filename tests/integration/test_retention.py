@@ -8,6 +8,8 @@ import pytest
 
 from harness.waiting import wait_for
 
+pytestmark = pytest.mark.once  # what is tried here is the database's
+
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
 
@@ -166,6 +168,50 @@ def test_a_row_in_use_is_passed_over(db):
         prune(db, {"cancelled_ms": 1000})
         conn.commit()
     assert ids(db) == [] and db.states() == {"available": 1}
+
+
+def refuse(db, condition):
+    db.query("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
+             " CREATE TRIGGER refuse BEFORE DELETE ON jobq.finished_jobs FOR EACH ROW"
+             f" WHEN ({condition}) EXECUTE FUNCTION public.refuse()")
+
+
+@pytest.mark.parametrize("how", ["refused", "locked", "many"])
+def test_what_was_left_of_a_past_day_goes_in_a_later_round(db, how):
+    """A day out of which a rule has taken all is not read again: not one of which something was refused, or locked."""
+    insert(db, "q", "completed", [3 * 86400] * 2000)
+    policy = {"queues": {"q": {"completed_ms": DAY_MS}}}
+    with db.connect(autocommit=False) as conn:
+        if how == "locked":
+            conn.execute("SELECT FROM jobq.finished_jobs WHERE id = 7 FOR UPDATE")
+        else:
+            refuse(db, "OLD.id = 7" if how == "refused" else "OLD.id % 20 = 0")
+        kept = [7] if how != "many" else list(range(20, 2001, 20))
+        prune(db, policy, pages=5)
+        assert ids(db) == kept
+        prune(db, policy, pages=5)
+        assert ids(db) == kept
+        assert db.query("SELECT FROM jobq.pruned d JOIN jobq.history_parts() p ON p.name = d.partition"
+                        " WHERE now() - interval '3 days' BETWEEN p.low AND p.high AND p.completed") == []
+    db.query("DROP FUNCTION IF EXISTS public.refuse() CASCADE")
+    prune(db, policy)
+    assert ids(db) == []
+    prune(db, policy)
+    assert db.value("SELECT count(*) FROM jobq.pruned d JOIN jobq.history_parts() p ON p.name = d.partition"
+                    " WHERE now() - interval '3 days' BETWEEN p.low AND p.high AND p.completed") == 1
+
+
+def test_a_day_that_is_locked_keeps_no_other(db):
+    insert(db, "q", "completed", [5 * 86400, 4 * 86400, 3 * 86400])
+    policy = {"queues": {"q": {"completed_ms": DAY_MS}}}
+    name = db.value("SELECT tableoid::regclass::text FROM jobq.finished_jobs WHERE id = 1")
+    with db.connect(autocommit=False) as conn:
+        conn.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+        prune(db, policy)
+        conn.rollback()
+    assert ids(db) == [1]
+    prune(db, policy)
+    assert ids(db) == []
 
 
 FAULTS = [("NULL, 1", "policy must be a JSON object, got null"), ("'[]', 1", "policy must be a JSON object, got []"),

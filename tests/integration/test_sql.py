@@ -10,6 +10,8 @@ from psycopg.errors import InsufficientPrivilege, UniqueViolation
 from harness import schema
 from harness.waiting import wait_for
 
+pytestmark = pytest.mark.once  # what is tried here is the database's
+
 BIG = '{"n": 123456789012345678, "f": 0.1}'
 INVALID, NOT_FOUND, WRONG_STATE = "22023", "P0002", "55000"
 
@@ -63,7 +65,7 @@ def test_enqueue_with_every_argument_by_name(db):
 def test_the_arguments_come_in_the_promised_order(db):
     assert db.value("SELECT pg_get_function_arguments('jobq.enqueue'::regproc)") == (
         "kind text, args jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority integer DEFAULT 0, "
-        "scheduled_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 20, "
+        "scheduled_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT NULL::integer, "
         "key text DEFAULT NULL::text, unique_key text DEFAULT NULL::text, tags text[] DEFAULT '{}'::text[], "
         "meta jsonb DEFAULT '{}'::jsonb, timeout_ms integer DEFAULT NULL::integer, unique_by jsonb DEFAULT NULL::jsonb, "
         "on_conflict text DEFAULT 'ignore'::text, replace jsonb DEFAULT NULL::jsonb, "
@@ -112,7 +114,6 @@ ENQUEUE_FAULTS = [
     ("'a', scheduled_at => '-infinity'", 'scheduled_at must be null or a finite time, got "-infinity"'),
     ("'a', max_attempts => 0", "max_attempts must be 1 to 1000, got 0"),
     ("'a', max_attempts => 1001", "max_attempts must be 1 to 1000, got 1001"),
-    ("'a', max_attempts => NULL", "max_attempts must be 1 to 1000, got null"),
     ("'a', key => ''", 'key must be null or text of 1 to 512 bytes, got ""'),
     ("'a', unique_key => ''", 'unique_key must be null or text of 1 to 512 bytes, got ""'),
     ("'a', unique_key => repeat('x', 513)",
@@ -616,8 +617,7 @@ def test_the_enqueuer_adds_jobs_and_nothing_else(db):
     assert as_role(db, role, "INSERT INTO jobq.jobs (kind, scheduled_at) VALUES ('a', now() + interval '1 day') RETURNING id")
     assert db.states() == {"available": 4, "scheduled": 1}
     claim(db, first)
-    as_role(db, role, "SELECT jobq.complete(%s, 1)", [first])
-    for sql in ("SELECT * FROM jobq.jobs", "SELECT * FROM jobq.all_jobs", "SELECT args FROM jobq.finished_jobs",
+    for sql in (f"SELECT jobq.complete({first}, 1)","SELECT * FROM jobq.jobs", "SELECT * FROM jobq.all_jobs", "SELECT args FROM jobq.finished_jobs",
                 "SELECT jobq.cancel(1)", "SELECT jobq.retry(1)", "DELETE FROM jobq.jobs", "UPDATE jobq.jobs SET kind = 'b'",
                 "INSERT INTO jobq.jobs (kind, state) VALUES ('a', 'suspended')",
                 "INSERT INTO jobq.jobs (kind, position) VALUES ('a', 1)",
@@ -625,6 +625,23 @@ def test_the_enqueuer_adds_jobs_and_nothing_else(db):
                 "INSERT INTO jobq.idle VALUES ('a', 1)", "SELECT jobq.wake('{a}')",
                 "SELECT jobq.create_partitions('2026-01-01', 1)", "SELECT jobq.drop_partitions('1d', '1d')"):
         refused(db, role, sql)
+
+
+def test_the_worker_completes_its_job_and_does_nothing_else(db):
+    role = "jobq_worker"
+    job_id = db.enqueue("a")
+    claim(db, job_id)
+    for sql in ("SELECT jobq.enqueue('a')", "SELECT * FROM jobq.jobs", "SELECT jobq.cancel(1)", "INSERT INTO jobq.jobs (kind) VALUES ('a')"):
+        refused(db, role, sql)
+    as_role(db, role, "SELECT jobq.complete(%s, 1, '{\"n\": 1}')", [job_id])
+    assert db.query("SELECT state::text, result FROM jobq.all_jobs") == [("completed", {"n": 1})]
+
+
+def test_only_the_worker_may_complete(db):
+    job_id = db.enqueue("a")
+    claim(db, job_id)
+    for role in ("jobq_enqueuer", "jobq_viewer", "jobq_operator", "jobq_daemon"):
+        refused(db, role, "SELECT jobq.complete(%s, 1)", [job_id])
 
 
 def test_the_enqueuers_inserts_wake_nodes(db):
@@ -684,8 +701,9 @@ def test_a_callers_search_path_cannot_lead_the_functions_astray(db):
 def test_a_migrating_user_who_may_not_create_roles(postgres, template, empty_db):
     """Where the roles are missing and cannot be made, the schema works for its owner."""
     owner = f"owner_{empty_db.name}"
+    roles = [f"jobq_{name}" for name in ("enqueuer", "worker", "viewer", "operator", "daemon")]
     with postgres.connect("postgres") as conn:
-        for role in ("jobq_enqueuer", "jobq_viewer", "jobq_operator"):
+        for role in roles:
             conn.execute(f"ALTER ROLE {role} RENAME TO {role}_away")
         conn.execute(f"CREATE ROLE {owner} LOGIN")
         conn.execute(f'GRANT CREATE ON DATABASE "{empty_db.name}" TO {owner}')
@@ -695,7 +713,7 @@ def test_a_migrating_user_who_may_not_create_roles(postgres, template, empty_db)
             assert conn.execute("SELECT jobq.enqueue('a')").fetchone() == (1,)
     finally:
         with postgres.connect("postgres") as conn:
-            for role in ("jobq_enqueuer", "jobq_viewer", "jobq_operator"):
+            for role in roles:
                 conn.execute(f"ALTER ROLE {role}_away RENAME TO {role}")
             conn.execute(f'DROP DATABASE "{empty_db.name}" WITH (FORCE)')
             conn.execute(f"DROP ROLE {owner}")

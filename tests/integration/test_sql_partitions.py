@@ -7,6 +7,8 @@ import pytest
 
 from harness.waiting import wait_for
 
+pytestmark = pytest.mark.once  # what is tried here is the database's
+
 CLASSES = {"completed": "finished_completed", "cancelled": "finished_failed", "discarded": "finished_failed"}
 
 
@@ -110,19 +112,45 @@ def test_old_rows_of_the_default_partitions_are_deleted_in_batches(db):
     assert where(db) == {"jobq.finished_failed_default": 5}
 
 
-@pytest.mark.parametrize("call,name", [
-    ("SELECT jobq.drop_partitions('7 days', '30 days')", "drop"),
-    ("SELECT jobq.create_partitions('2031-01-01', 1)", "create"),
-], ids=["drop", "create"])
-def test_a_reader_in_the_way_is_not_waited_for(db, call, name):
+def test_a_reader_in_the_way_is_not_waited_for(db):
     """It fails soon, so that acks, which queue up behind a waiting lock, go on."""
-    create(db, 40, 1)
     with db.connect(autocommit=False) as reader:
         reader.execute("SELECT count(*) FROM jobq.finished_jobs")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            db.query(call)
+            db.query("SELECT jobq.create_partitions('2031-01-01', 1)")
         put(db, "completed", 0)
-    db.query(call)
+    db.query("SELECT jobq.create_partitions('2031-01-01', 1)")
+
+
+def test_a_partition_that_is_read_is_dropped_later(db):
+    """The reader keeps neither the others nor what is in the default partition."""
+    create(db, 42, 3)
+    put(db, "completed", 50, 7)
+    drop = "SELECT jobq.drop_partitions('7 days', '7 days')"
+    with db.connect(autocommit=False) as reader:
+        reader.execute(f"SELECT count(*) FROM ONLY jobq.finished_completed_p{day(db, 42)}")
+        answers = [db.value(drop)]
+        while answers[-1] == 1:
+            answers.append(db.value(drop))
+        put(db, "completed", 0)
+        assert answers == [1, 1, 1, 1, -1]
+        assert db.value(drop) == -1
+        assert f"finished_completed_p{day(db, 42)}" in partitions(db)
+        assert f"finished_completed_p{day(db, 41)}" not in partitions(db)
+        assert where(db) == {f"jobq.finished_completed_p{day(db, 0)}": 1}
+    assert db.value(drop) == 0
+    assert f"finished_completed_p{day(db, 42)}" not in partitions(db)
+
+
+def test_what_cannot_be_deleted_from_the_default_partition_keeps_nothing_else(db):
+    """One of a batch that is full."""
+    put(db, "completed", 50, 12000)
+    db.query("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
+             f" CREATE TRIGGER refuse BEFORE DELETE ON jobq.finished_completed_default FOR EACH ROW"
+             f" WHEN (OLD.id = {db.value('SELECT min(id) FROM jobq.finished_jobs')}) EXECUTE FUNCTION public.refuse()")
+    drop = "SELECT jobq.drop_partitions('7 days', '7 days')"
+    assert [db.value(drop), db.value(drop)] == [1, 0]
+    assert where(db) == {"jobq.finished_completed_default": 1}
 
 
 def test_acks_go_on_beside_the_making_of_partitions(db):

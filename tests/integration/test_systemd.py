@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -191,7 +192,7 @@ def test_an_address_that_is_none_is_named(db, jobqd, noop):
 def test_workers_and_the_embedded_database_hear_nothing_of_it(request, jobqd, noop, manager):
     folder = pathlib.Path("/tmp") / f"jobq-{uuid.uuid4().hex[:8]}"  # where the server's user may enter
     request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
-    node = jobqd(None, noop, embedded=folder, env=manager.environment(60000))
+    node = jobqd(None, noop, embedded=folder, env={**manager.environment(60000), "DATABASE_URL": "x", "JOBQ_LOG_FORMAT": "text"})
     manager.wait("READY")
     wait_for(lambda: any("noop_worker" in c for c in node.workers().values()))
     found = node.workers()
@@ -201,7 +202,7 @@ def test_workers_and_the_embedded_database_hear_nothing_of_it(request, jobqd, no
             told = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
-        assert b"NOTIFY_SOCKET" not in told and b"WATCHDOG_" not in told, command
+        assert not any(name in told for name in (b"NOTIFY_SOCKET", b"WATCHDOG_", b"DATABASE_URL", b"JOBQ_LOG")), command
 
 
 def test_an_upgrade_in_place_is_ready_again(db, jobqd, noop, manager):
@@ -233,11 +234,56 @@ def test_the_unit_is_installed_and_says_what_jobqd_does(unit):
         assert line in text.splitlines(), line
 
 
-@pytest.mark.skipif(not pathlib.Path("/usr/bin/systemd-analyze").exists(), reason="systemd is not there")
-def test_systemd_understands_the_unit(unit, jobqd_program):
-    copy = unit.parent / "jobqd-test.service"
+@pytest.fixture
+def copy(unit, jobqd_program):
+    """The unit with a program that can be started, and its hardening, which is not there before it is put there."""
+    path = unit.parent / "jobqd-test.service"
     lines = unit.read_text().splitlines()
-    copy.write_text("\n".join(f"ExecStart={jobqd_program} run" if line.startswith("ExecStart=") else line for line in lines))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(copy)], capture_output=True, text=True)
-    said = [line for line in done.stderr.splitlines() if "jobqd-test.service" in line]
+    path.write_text("\n".join(f"ExecStart={jobqd_program} run" if line.startswith("ExecStart=") else line for line in lines))
+
+    def harden():
+        folder = path.with_name("jobqd-test.service.d")
+        folder.mkdir()
+        shutil.copy(unit.parents[3] / "share" / "doc" / "jobq" / "hardening.conf", folder)
+        return folder / "hardening.conf"
+    return path, harden
+
+
+def exposure(path):
+    said = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)], capture_output=True, text=True, check=False)
+    return float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", said.stdout)[1])
+
+
+@pytest.mark.parametrize("hardened", [False, True], ids=["as it is", "hardened"])
+def test_systemd_understands_the_unit(copy, hardened):
+    path, harden = copy
+    if hardened:
+        harden()
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(path)], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if "jobqd-test.service" in line or "hardening" in line]
     assert said == []
+
+
+def test_the_unit_leaves_little_exposed(copy):
+    """By settings that no handler notices; the others are in the file beside it."""
+    path, harden = copy
+    plain = exposure(path)
+    harden()
+    hardened = exposure(path)
+    print(f"systemd-analyze security: {plain}, with hardening.conf {hardened}")
+    assert plain <= 4.6 and hardened <= 3.6
+
+
+def test_the_hardening_says_what_it_forbids(copy):
+    path, harden = copy
+    lines = harden().read_text().splitlines()
+    for setting in ("SystemCallArchitectures=native", "SystemCallErrorNumber=EPERM", "LimitCORE=0"):
+        assert setting in lines and setting not in path.read_text().splitlines()
+    forbidden, = [line.split("=~")[1].split() for line in lines if line.startswith("SystemCallFilter=~")]
+    # Whole groups, of which systemd knows each.
+    listed = subprocess.run(["systemd-analyze", "syscall-filter", *forbidden], capture_output=True, text=True, check=True).stdout
+    calls = {line.strip() for line in listed.splitlines() if line.startswith("    ") and not line.strip().startswith(("#", "@"))}
+    assert {"reboot", "init_module", "swapon", "settimeofday", "iopl"} <= calls
+    # What jobqd and ordinary handlers do.
+    assert not calls & {"clone", "clone3", "execve", "execveat", "setpriority", "sched_setaffinity", "setresuid", "setsid", "prctl", "unshare",
+                        "mount", "memfd_create", "pidfd_open", "pidfd_send_signal", "keyctl", "ptrace", "close_range", "prlimit64"}

@@ -250,6 +250,4 @@ def test_the_command(cli, db, jobqd, programs):
     assert late.stdout.startswith(f"job {hangs}\n  state       executing\n")
     assert cli("job", 999, "--wait", "1s", db=db, code=66).stderr == "jobqd job: no job has the id 999\n"
     assert cli("job", 1, "--wait", "soon", db=db, code=64).stderr.startswith('jobqd job: --wait: "soon" is not a duration')
-    node.signal(15)
-    node.signal(15)
-    node.wait()
+    node.stop_at_once()

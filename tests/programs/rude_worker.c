@@ -153,6 +153,13 @@ do_error(const struct jobq__frame *job)
 }
 
 static void
+do_error_soon(const struct jobq__frame *job)
+{
+    wait_ms(100);
+    do_error(job);
+}
+
+static void
 do_snooze(const struct jobq__frame *job)
 {
     say("{\"t\":\"snooze\",\"id\":%lld,\"in_ms\":777}\n", (long long)job->id);
@@ -176,6 +183,38 @@ do_progress(const struct jobq__frame *job)
     say("{\"t\":\"progress\",\"id\":%lld,\"done\":0.5,\"note\":\"half\"}\n",
         (long long)job->id);
     answer("ok", job->id);
+}
+
+static void
+do_progress_and_hang(const struct jobq__frame *job)
+{
+    say("{\"t\":\"progress\",\"id\":%lld,\"done\":0.5}\n", (long long)job->id);
+    signal(SIGTERM, SIG_IGN);
+    hang();
+}
+
+/* More than one read takes, and than a socket holds. */
+static void
+do_long_error(const struct jobq__frame *job)
+{
+    static char detail[500 * 1024];
+    memset(detail, 'x', sizeof detail);
+    say("{\"t\":\"error\",\"id\":%lld,\"error\":\"long\",\"detail\":\"",
+        (long long)job->id);
+    put(detail, sizeof detail);
+    puts_raw("\"}\n");
+}
+
+/* An answer as long as may be, with nothing in it. */
+static void
+do_padded(const struct jobq__frame *job)
+{
+    static char pad[64 * 1024];
+    memset(pad, 'x', sizeof pad);
+    say("{\"t\":\"ok\",\"id\":%lld,\"pad\":\"", (long long)job->id);
+    for (int i = 0; i < 63; i++)
+        put(pad, sizeof pad);
+    puts_raw("\"}\n");
 }
 
 static void
@@ -631,10 +670,14 @@ static const struct {
     {"a", do_ok},
     {"result", do_result},
     {"error", do_error},
+    {"error_soon", do_error_soon},
     {"snooze", do_snooze},
     {"discard", do_discard},
     {"cancel", do_cancel},
     {"progress", do_progress},
+    {"progress_and_hang", do_progress_and_hang},
+    {"long_error", do_long_error},
+    {"padded", do_padded},
     {"progress_of_nothing", do_progress_of_nothing},
     {"garbage", do_garbage},
     {"binary", do_binary},

@@ -42,7 +42,9 @@ def work(channel):
     os._exit(0)
 
 
-def be_a_worker(parent, middle, channel, output):
+def be_a_worker(parent, middle, channel, output, writer):
+    os.setsid()  # a process group of its own; jobqd cannot make one where the template has another user
+    os.close(writer)
     select.select([middle], [], [])  # the process in between has ended: jobqd is our parent
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -60,7 +62,6 @@ def be_a_worker(parent, middle, channel, output):
             os._exit(1)  # jobqd has not taken us
         line += byte
     assert json.loads(line) == {"t": "start"}
-    os.setpgid(0, 0)
     work(channel)
 
 
@@ -72,12 +73,12 @@ def fork_worker(parent, channel, output):
         self = os.pidfd_open(os.getpid())
         pid = os.fork()
         if pid == 0:
-            be_a_worker(parent, self, channel, output)
+            be_a_worker(parent, self, channel, output, writer)
         os.write(writer, str(pid).encode())
         os._exit(0)
     os.close(writer)
-    pid = int(os.read(reader, 20))
-    os.close(reader)
+    with open(reader, "rb") as said:
+        pid = int(said.read())  # to its end: the worker has closed it, too
     os.waitpid(middle, 0)
     BORN.append(pid)
     return pid

@@ -5,8 +5,9 @@ import pytest
 from harness import tally
 
 
-def cmocka(ran, failed):
-    return (f"[==========] Running {ran} test(s).\n[==========] {ran} test(s) run.\n[  PASSED  ] {ran - failed} test(s).\n"
+def cmocka(ran, failed, skipped=0):
+    return (f"[==========] Running {ran} test(s).\n[==========] {ran} test(s) run.\n[  PASSED  ] {ran - failed - skipped} test(s).\n"
+            + (f"[  SKIPPED ] {skipped} test(s), listed below:\n[  SKIPPED ] b\n\n {skipped} SKIPPED TEST(S)\n" if skipped else "")
             + (f"[  FAILED  ] {failed} test(s), listed below:\n[  FAILED  ] a\n" if failed else ""))
 
 
@@ -35,6 +36,15 @@ def test_counts(tmp_path, capsys, text, expected):
     code = tally.main([str(report)])
     assert capsys.readouterr().out.splitlines()[-1] == f"{expected[0]} passed, {expected[1]} failed"
     assert code == (1 if expected[1] else 0)
+
+
+@pytest.mark.parametrize("user,expected", [(0, "6 passed, 1 failed"), (1000, "6 passed, 0 failed")])
+def test_a_skipped_c_test_is_left_out_of_an_ordinary_users_run_only(tmp_path, capsys, monkeypatch, user, expected):
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    report = tmp_path / "report.xml"
+    report.write_text(f"<testsuite>{case(f'<system-out>{cmocka(7, 0, skipped=1)}</system-out>')}</testsuite>")
+    tally.main([str(report)])
+    assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize("arguments", [["missing.xml"], ["--failed", "building build-test"], []])

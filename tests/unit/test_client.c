@@ -331,7 +331,8 @@ make_unlucky_schema(const char *sqlstate, int tries)
              "DROP SCHEMA IF EXISTS unlucky CASCADE; CREATE SCHEMA unlucky; "
              "CREATE SEQUENCE unlucky.tries; "
              "CREATE FUNCTION unlucky.cancel(id bigint) RETURNS boolean LANGUAGE plpgsql "
-             "AS $$ BEGIN IF nextval('unlucky.tries') < %d THEN RAISE 'bad luck' USING "
+             "SET search_path = pg_catalog AS $$ BEGIN IF nextval('unlucky.tries') < %d "
+             "THEN RAISE 'bad luck' USING "
              "ERRCODE = '%s'; END IF; RETURN true; END $$",
              tries, sqlstate);
     sql(admin, "SET client_min_messages = warning");

@@ -84,7 +84,7 @@ defaults_without_a_file(void **state)
     assert_int_equal(config->keep_failed_ms, INT64_C(30) * 24 * 3600 * 1000);
     assert_int_equal(config->max_frame, 4 * 1024 * 1024);
     assert_int_equal(config->log.level, LOG_LEVEL_INFO);
-    assert_false(config->log.json);
+    assert_int_equal(config->log.format, LOG_FORMAT_TEXT);
     assert_int_equal(config->n_queues, 0);
     config_free(config);
 }
@@ -116,7 +116,7 @@ every_option_of_the_file_counts(void **state)
     assert_int_equal(config->keep_completed_ms, INT64_C(2) * 24 * 3600 * 1000);
     assert_int_equal(config->max_frame, 65536);
     assert_int_equal(config->log.level, LOG_LEVEL_WARNING);
-    assert_true(config->log.json);
+    assert_int_equal(config->log.format, LOG_FORMAT_JSON);
     assert_int_equal(config->n_queues, 2);
 
     const struct queue_config *mail = &config->queues[0];
@@ -230,15 +230,21 @@ later_sources_win(void **state)
 
 /* What is printed reads back to the same: compared by printing it again. */
 static void
-print_to(const char *name, const struct config *config)
+print_as(const char *name, const struct config *config, bool json, bool secrets)
 {
     int saved = dup(STDOUT_FILENO);
     fflush(stdout);
     assert_non_null(freopen(name, "w", stdout));
-    config_print(config);
+    config_print(config, json, secrets);
     fflush(stdout);
     assert_true(dup2(saved, STDOUT_FILENO) >= 0);
     close(saved);
+}
+
+static void
+print_to(const char *name, const struct config *config)
+{
+    print_as(name, config, false, true);
 }
 
 static void
@@ -258,7 +264,7 @@ what_is_printed_reads_back(void **state)
     jobq_error err = {0};
     struct config *config = load(
         "[jobqd]\ndatabase = host=/run user=u\nmax_frame = 1025\nlease = 1m1ms\n"
-        "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last ' \"x\v\"\n"
+        "[queue a b]\ncommand = ./worker ';' x\\ \\;\\ y \"it's\" '' 'last ' \"x\t\"\n"
         "backoff = exponential(base=1s, cap=0, jitter=0%)\n"
         "[queue c]\nexec = ./worker a\\\\b\nbackoff = constant(3s)\n"
         "max_memory_hard = 1536MiB\ncpu_limit = 1s\nnofile = 64\nnice = 3\n"
@@ -274,7 +280,7 @@ what_is_printed_reads_back(void **state)
     assert_string_equal(config->queues[0].argv[3], "it's");
     assert_string_equal(config->queues[0].argv[4], "");
     assert_string_equal(config->queues[0].argv[5], "last ");
-    assert_string_equal(config->queues[0].argv[6], "x\v");
+    assert_string_equal(config->queues[0].argv[6], "x\t");
     assert_string_equal(config->queues[1].argv[1], "a\\b");
     assert_int_equal(config->queues[0].backoff.cap_ms, 0);
     print_to("t.conf", config);
@@ -349,20 +355,68 @@ limits_of_a_queue_count(void **state)
 
 /* The printed configuration goes into reports. */
 static void
-secrets_of_env_are_not_printed(void **state)
+secrets_are_not_printed(void **state)
 {
     (void)state;
-    char text[8192];
+    static const struct {
+        const char *line;
+        const char *shown; /* NULL: as it is */
+        bool secret;       /* it looks like one */
+    } rows[] = {
+        {"env = A=1 DB=postgresql://u:topsecret@h/db", "env = A=**** DB=****", true},
+        {"env = A=1 'B=a b' HOME TZ=", "env = A=**** B=**** HOME TZ=****", false},
+        {"env = smtp_password=topsecret", "env = smtp_password=****", true},
+        {"env = SENTRY_DSN=https://topsecret@h/1", "env = SENTRY_DSN=****", true},
+        {"env = DATABASE_URL HOME", NULL, false},
+        {"exec = /bin/true --db postgresql://u:topsecret@h/db",
+         "exec = /bin/true --db postgresql://u:****@h/db", true},
+        {"exec = /bin/true 'host=h password=topsecret'",
+         "exec = /bin/true 'host=h password=****'", true},
+        {"exec = /bin/true --token topsecret --api-key=topsecret x",
+         "exec = /bin/true --token **** --api-key=**** x", true},
+        {"exec = /bin/true --token --verbose", NULL, false},
+        {"exec = /bin/true a=b http://h/x?y=z 'c d'", NULL, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[8192], file[300], expected[300];
+        bool exec = strncmp(rows[i].line, "exec", 4) == 0;
+        snprintf(file, sizeof file, "[queue a]\n%s%s\n", exec ? "" : "exec = /bin/true\n",
+                 rows[i].line);
+        snprintf(expected, sizeof expected, "\n%s\n",
+                 rows[i].shown ? rows[i].shown : rows[i].line);
+        struct config *config = load(file, no_environment);
+        print_as("t.conf", config, false, false);
+        read_file("t.conf", text, sizeof text);
+        assert_null(strstr(text, "topsecret"));
+        if (!strstr(text, expected))
+            fail_msg("%s is not in %s", expected, text);
+        print_as("t.conf", config, true, false);
+        read_file("t.conf", text, sizeof text);
+        assert_null(strstr(text, "topsecret"));
+        print_as("t.conf", config, false, true);
+        read_file("t.conf", text, sizeof text);
+        snprintf(expected, sizeof expected, "\n%s\n", rows[i].line);
+        assert_non_null(strstr(text, expected));
+        assert_int_equal(config_has_secret(config), rows[i].secret);
+        config_free(config);
+    }
+}
+
+static void
+whether_the_file_holds_a_password_is_known(void **state)
+{
+    (void)state;
+    char *environment[] = {(char[]){"JOBQ_DATABASE=postgresql://u:topsecret@h"}, NULL};
     struct config *config =
-        load("[queue a]\ncommand = true\nenv = A=1 DB=postgresql://u:topsecret@h/db "
-             "API_KEY=topsecret smtp_password=topsecret 'B=a b' HOME\n",
-             no_environment);
-    print_to("t.conf", config);
+        load("[jobqd]\ndatabase = postgresql://u:x@h/db\n", no_environment);
+    assert_true(config_has_secret(config));
     config_free(config);
-    read_file("t.conf", text, sizeof text);
-    assert_null(strstr(text, "topsecret"));
-    assert_non_null(strstr(text, "\nenv = A=1 DB=postgresql://u:****@h/db API_KEY=**** "
-                                 "smtp_password=**** 'B=a b' HOME\n"));
+    config = load("[jobqd]\ndatabase = postgresql://u@h/db\n", no_environment);
+    assert_false(config_has_secret(config));
+    config_free(config);
+    config = load("[jobqd]\nlease = 3s\n", environment);
+    assert_false(config_has_secret(config));
+    config_free(config);
 }
 
 static const struct {
@@ -370,11 +424,11 @@ static const struct {
     const char *message;
 } bad_files[] = {
     {"[jobqd]\nlese = 15s\n",
-     "t.conf:2: [jobqd] lese: no such option; allowed are "
+     "t.conf:2: [jobqd] lese: no such option; did you mean lease? Allowed here are "
      "database, embedded, schema, node, lease, "
      "poll_interval, notify, shutdown_grace, respawn, keep_completed, "
-     "keep_failed, keep_cancelled, keep_discarded, max_frame, log_level and "
-     "log_format"},
+     "keep_failed, keep_cancelled, keep_discarded, max_frame, log_level, "
+     "log_format, on_failure, on_discard, on_discard_kind and on_discard_queue"},
     {"[jobqd]\nlease = 15\n", "t.conf:2: [jobqd] lease: \"15\" is not allowed: 1s to "
                               "10m, with a unit (ms, s, m, h, d)"},
     {"[jobqd]\n\nlease = 11m\n", "t.conf:3: [jobqd] lease: \"11m\" is not allowed: 1s to "
@@ -448,13 +502,16 @@ static const struct {
      "cap=24h), "
      "linear(base=15s, step=15s, cap=1h) or constant(30s), each also with jitter=N%"},
     {"[queue a]\nexec = true\ndatabase = x\n",
-     "t.conf:3: [queue a] database: no such option; allowed are command, exec, "
+     "t.conf:3: [queue a] database: no such option; it is an option of [jobqd]. Allowed "
+     "here are command, exec, "
      "concurrency, mailbox, ageing, "
      "timeout, stop_grace, boot_timeout, preload, max_restarts, max_seconds, max_jobs, "
-     "max_age, shutdown_grace, max_crashes, max_memory, max_memory_hard, cpu_limit, "
+     "max_age, shutdown_grace, max_attempts, max_crashes, max_memory, max_memory_hard, "
+     "cpu_limit, "
      "nofile, nice, "
      "user, group, no_new_privs, working_directory, env, backoff, keep, "
-     "keep_completed, keep_failed and keep_count"},
+     "keep_completed, keep_failed, keep_count, on_failure, on_discard, "
+     "on_discard_kind and on_discard_queue"},
     {"[queue a]\nexec = true\nmax_memory = 100MiB\n",
      "t.conf:3: [queue a] max_memory: belongs to command; an exec queue runs one process "
      "a job"},
@@ -510,26 +567,33 @@ a_missing_program_is_told_to_who_would_start_it(void **state)
     static const struct {
         const char *text;
         const char *message;
+        bool is_there; /* only the queue is not served then */
     } rows[] = {
         {"[queue a]\ncommand = no-such-program-anywhere\n",
          "t.conf:2: [queue a] command: no program \"no-such-program-anywhere\" on PATH "
          "(a "
          "program beside "
-         "this file is ./no-such-program-anywhere)"},
+         "this file is ./no-such-program-anywhere)",
+         false},
         {"[queue a]\ncommand = /no/such/program -x\n",
          "t.conf:2: [queue a] command: cannot run /no/such/program: No such file or "
-         "directory"},
+         "directory",
+         false},
         {"[queue a]\nexec = /usr\n",
-         "t.conf:2: [queue a] exec: cannot run /usr: it is not a file"},
+         "t.conf:2: [queue a] exec: cannot run /usr: it is a folder", true},
         {"[queue a]\nexec = /etc/passwd\n",
          "t.conf:2: [queue a] exec: cannot run /etc/passwd: it is not executable (chmod "
-         "+x)"},
+         "+x)",
+         true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config *config = load(rows[i].text, no_environment);
         jobq_error err = {0};
-        assert_int_equal(launch_check(config, &err), JOBQ_EINVAL);
+        assert_int_equal(launch_check(config, LAUNCH_JUDGES, &err),
+                         rows[i].is_there ? JOBQ_ESTATE : JOBQ_EINVAL);
         assert_string_equal(err.message, rows[i].message);
+        assert_int_equal(launch_check(config, LAUNCH_STARTS, NULL),
+                         rows[i].is_there ? 0 : JOBQ_EINVAL);
         config_free(config);
     }
 }
@@ -548,7 +612,7 @@ a_wrong_environment_or_flag_is_told_by_name(void **state)
          "JOBQ_LEASE: \"soon\" is not allowed: 1s to 10m, with a unit (ms, s, m, h, d)"},
         {"JOBQ_LOG_FORMAT=xml",
          {0},
-         "JOBQ_LOG_FORMAT: \"xml\" is not allowed: text or json"},
+         "JOBQ_LOG_FORMAT: \"xml\" is not allowed: text, json or logfmt"},
         {"JOBQ_POLL_INTERVAL=1ms",
          {0},
          "JOBQ_POLL_INTERVAL: \"1ms\" is not allowed: 10ms to 1h, with a unit (ms, s, m, "
@@ -772,7 +836,8 @@ main(void)
         cmocka_unit_test(what_is_printed_reads_back),
         cmocka_unit_test(a_value_may_begin_with_a_semicolon),
         cmocka_unit_test(limits_of_a_queue_count),
-        cmocka_unit_test(secrets_of_env_are_not_printed),
+        cmocka_unit_test(secrets_are_not_printed),
+        cmocka_unit_test(whether_the_file_holds_a_password_is_known),
         cmocka_unit_test(a_wrong_file_is_told_by_line),
         cmocka_unit_test(a_missing_program_is_told_to_who_would_start_it),
         cmocka_unit_test(a_wrong_environment_or_flag_is_told_by_name),

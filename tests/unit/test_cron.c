@@ -208,7 +208,7 @@ set_paused_resumed_run_and_deleted(void **state)
     assert_string_equal(value("SELECT concat_ws(' ', timezone, args, queue, priority, "
                               "max_attempts, missed, meta, tags, paused) || "
                               "coalesce(timeout_ms, -1) FROM jobq.crons"),
-                        "UTC {} default 0 20 once {} {} f-1");
+                        "UTC {} default 0 once {} {} f-1");
     cron.timezone = "Europe/Stockholm";
     cron.missed = "all";
     cron.args = "{\"n\": 1}";

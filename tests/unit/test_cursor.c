@@ -251,6 +251,14 @@ a_look_over_the_whole_line_moves_the_base_back(void **state)
     assert_int_equal(c.after[2], 6);
     assert_int_equal(c.base[2], 6);
     assert_int_equal(c.base[0], 100);
+    first[2] = 0;
+    first[3] = -1; /* below all that are given out */
+    first[4] = INT64_MIN;
+    memcpy(sent, c.after, sizeof sent);
+    assert_true(cursor_looked(&c, first));
+    assert_true(cursor_is_behind(&c, sent));
+    assert_int_equal(c.after[3], -2);
+    assert_int_equal(c.after[4], INT64_MIN);
 }
 
 int

@@ -31,15 +31,18 @@ secrets_and_what_is_for_jobqd_alone_are_withheld(void **state)
 {
     (void)state;
     struct environment_sources sources = {
-        .inherited = LIST(S("HOME=/root"), S("PGPASSWORD=x"), S("PGHOST=x"),
-                          S("PGPASSFILE=x"), S("PGSERVICE=x"), S("PGSERVICEFILE=x"),
-                          S("DATABASE_URL=x"), S("JOBQ_DATABASE=x"), S("JOBQ_EMBEDDED=x"),
-                          S("JOBQ_ANYTHING=x"), S("JOBQ_FD=9"), S("NOTIFY_SOCKET=x"),
-                          S("WATCHDOG_USEC=1"), S("LISTEN_FDS=1"),
-                          S("MYPGPASSWORD=stays"), S("DATABASE_URL2=stays"), S("EMPTY=")),
+        .inherited =
+            LIST(S("HOME=/root"), S("PGPASSWORD=x"), S("PGHOST=x"), S("PGPASSFILE=x"),
+                 S("PGSERVICE=x"), S("PGSERVICEFILE=x"), S("DATABASE_URL=x"),
+                 S("JOBQ_DATABASE=x"), S("JOBQ_EMBEDDED=x"), S("JOBQ_ANYTHING=x"),
+                 S("JOBQ_FD=9"), S("NOTIFY_SOCKET=x"), S("WATCHDOG_USEC=1"),
+                 S("LISTEN_FDS=1"), S("LISTEN_PIDFDID=1"), S("JOBQ_LIBRARY=stays"),
+                 S("JOBQ_SCHEMA=stays"), S("JOBQ_LIBRARY_OF=x"), S("JOBQ_ARGUMENT_3=x"),
+                 S("MYPGPASSWORD=stays"), S("DATABASE_URL2=stays"), S("EMPTY=")),
         .own = (const char *[]){"JOBQ_FD=3", "JOBQ_QUEUE=q", NULL},
     };
-    environment_is(&sources, "HOME=/root MYPGPASSWORD=stays DATABASE_URL2=stays EMPTY= "
+    environment_is(&sources, "HOME=/root JOBQ_LIBRARY=stays JOBQ_SCHEMA=stays "
+                             "MYPGPASSWORD=stays DATABASE_URL2=stays EMPTY= "
                              "JOBQ_FD=3 JOBQ_QUEUE=q ");
 }
 

@@ -560,9 +560,9 @@ static const struct {
     {W(.kind = "k", .priority = -1), "priority must be 0 to 9, got -1"},
     {W(.kind = "k", .priority = 10), "priority must be 0 to 9, got 10"},
     {W(.kind = "k", .max_attempts = -1),
-     "max_attempts must be 1 to 1000, or 0 for 20, got -1"},
+     "max_attempts must be 1 to 1000, or 0 for the queue's, got -1"},
     {W(.kind = "k", .max_attempts = 1001),
-     "max_attempts must be 1 to 1000, or 0 for 20, got 1001"},
+     "max_attempts must be 1 to 1000, or 0 for the queue's, got 1001"},
     {W(.kind = "k", .timeout_ms = -1),
      "timeout_ms must be 1 to 2147483647, or 0 for its queue's, got -1"},
     {W(.kind = "k", .delay_ms = -1), "delay_ms must be 0 to 31622400000000, got -1"},
@@ -822,7 +822,7 @@ a_connection_that_cannot_take_a_statement_is_refused(void **state)
     (void)state;
     PGresult *result;
     sql(conn, "BEGIN");
-    PQclear(PQexec(conn, "SELECT 1 / 0"));
+    PQclear(PQexec(conn, "SELECT FROM nowhere"));
     expect_refusals(conn, JOBQ_ESTATE,
                     "the transaction has failed: roll it back before anything else");
     sql(conn, "ROLLBACK");

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -340,6 +341,80 @@ one_worker_a_process(void **state)
     assert_int_equal(it.n_kept, 1);
 }
 
+/* A job taken is one kept: no handler of the kind is called. */
+static void
+jobs_are_taken_one_by_one(void **state)
+{
+    jobq_work *work[3] = {NULL};
+    jobq_error err = {0};
+    (void)state;
+    assert_int_equal(jobq_worker_take(it.worker, &work[0], &err), 1);
+    assert_null(work[0]);
+    say_job(1, "keep");
+    say_job(2, "answer");
+    say_job(3, "unknown");
+    say("{\"t\":\"stop\"}\n");
+    assert_int_equal(jobq_worker_take(it.worker, &work[0], &err), 1);
+    assert_int_equal(jobq_work_id(work[0]), 1);
+    assert_int_equal(jobq_worker_take(it.worker, &work[1], &err), 1);
+    assert_int_equal(jobq_work_id(work[1]), 2);
+    assert_int_equal(jobq_work_ok(work[0], NULL, NULL), JOBQ_OK);
+    assert_int_equal(jobq_worker_take(it.worker, &work[2], &err), 1);
+    assert_null(work[2]); /* one is left to be answered */
+    assert_int_equal(jobq_work_ok(work[1], NULL, NULL), JOBQ_OK);
+    assert_int_equal(jobq_worker_take(it.worker, &work[2], &err), 0);
+    assert_int_equal(it.n_kept, 0);
+    assert_string_equal(
+        heard(), "{\"t\":\"ok\",\"id\":1}\n"
+                 "{\"t\":\"error\",\"id\":3,\"error\":\"no handler for kind "
+                 "\\\"unknown\\\"; this worker handles keep, keep_twice, answer\"}\n"
+                 "{\"t\":\"ok\",\"id\":2}\n");
+}
+
+/* What the other process says must not reach jobqd, and what it reads must not be lost.
+ */
+static int
+refused_in_a_child(void)
+{
+    jobq_work *work = it.kept[0], *other = NULL;
+    int codes[] = {jobq_work_ok(work, NULL, NULL),
+                   jobq_work_ok_without_result(work, "x", NULL),
+                   jobq_work_error(work, "x", NULL, -1, NULL),
+                   jobq_work_snooze(work, 0, NULL),
+                   jobq_work_discard(work, NULL, NULL),
+                   jobq_work_cancel(work, NULL, NULL),
+                   jobq_work_progress(work, 0.5, NULL, NULL),
+                   jobq_worker_step(it.worker, NULL),
+                   jobq_worker_take(it.worker, &other, NULL)};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (codes[i] != JOBQ_ESTATE)
+            return (int)i + 1;
+    return jobq_work_should_stop(work) == JOBQ_STOP_NO ? 0 : 100;
+}
+
+static void
+a_forked_child_is_refused_everywhere(void **state)
+{
+    int status = -1;
+    (void)state;
+    say_job(1, "keep");
+    turn();
+    say("{\"t\":\"cancel\",\"id\":1}\n");
+    pid_t pid = fork();
+    if (pid == 0) {
+        int code = refused_in_a_child();
+        jobq_worker_close(it.worker);
+        _exit(code);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);
+    assert_string_equal(heard(), "");
+    assert_int_equal(jobq_work_should_stop(it.kept[0]), JOBQ_STOP_CANCEL);
+    assert_int_equal(turn(), 1);
+    assert_int_equal(jobq_work_ok(it.kept[0], NULL, NULL), JOBQ_OK);
+    assert_string_equal(heard(), "{\"t\":\"ok\",\"id\":1}\n");
+}
+
 static void
 concurrency_is_checked(void **state)
 {
@@ -384,6 +459,8 @@ main(void)
         TEST(sigterm_lets_them_end),
         TEST(jobqd_is_gone),
         TEST(one_worker_a_process),
+        TEST(jobs_are_taken_one_by_one),
+        TEST(a_forked_child_is_refused_everywhere),
         cmocka_unit_test(concurrency_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,8 +34,8 @@ a_batch_is_one_transaction(void **state)
     (void)state;
     struct asked asked;
     const struct pgconn_statement statements[] = {
-        {.sql = "CREATE TABLE conn_test_one (n int)"},
-        {.sql = "INSERT INTO conn_test_one VALUES (1)"},
+        {.sql = "CREATE TABLE public.conn_test_one (n int)"},
+        {.sql = "INSERT INTO public.conn_test_one VALUES (1)"},
         {.sql = "SELECT 1 / 0"},
         {.sql = "SELECT 'never reached'"},
     };
@@ -44,12 +44,12 @@ a_batch_is_one_transaction(void **state)
     wait_for(asked.calls);
     assert_failed(&asked, "22012");
     assert_string_equal(asked.message, "division by zero");
-    assert_string_equal(admin("SELECT to_regclass('conn_test_one')"), "");
+    assert_string_equal(admin("SELECT to_regclass('public.conn_test_one')"), "");
     assert_int_equal(ask(&asked, statements, 2), 0);
     wait_for(asked.calls);
     assert_int_equal(asked.code, 0);
-    assert_string_equal(admin("SELECT count(*) FROM conn_test_one"), "1");
-    admin("DROP TABLE conn_test_one");
+    assert_string_equal(admin("SELECT count(*) FROM public.conn_test_one"), "1");
+    admin("DROP TABLE public.conn_test_one");
     assert_int_equal(world.lost, 0);
 }
 
@@ -149,26 +149,27 @@ a_statement_that_cannot_be_prepared(void **state)
     struct asked other;
     const struct pgconn_statement three[] = {
         {.name = "x", .sql = "SELECT 'x'"},
-        {.name = "absent", .sql = "SELECT count(*) FROM conn_test_absent"},
+        {.name = "absent", .sql = "SELECT count(*) FROM public.conn_test_absent"},
         {.name = "y", .sql = "SELECT 'y'"},
     };
-    admin("DROP TABLE IF EXISTS conn_test_absent");
+    admin("DROP TABLE IF EXISTS public.conn_test_absent");
     start_and_wait();
     assert_int_equal(ask(&bad, three, 3), 0);
     assert_int_equal(ask(&behind, three, 3), 0);
     ask_sql(&other, "SELECT 'well'");
     wait_for(world.completed == 3);
     assert_failed(&bad, "42P01");
-    assert_string_equal(bad.message, "relation \"conn_test_absent\" does not exist");
+    assert_string_equal(bad.message,
+                        "relation \"public.conn_test_absent\" does not exist");
     assert_failed(&behind, "26000");
     assert_text(&other, "well");
-    admin("CREATE TABLE conn_test_absent (n int)");
+    admin("CREATE TABLE public.conn_test_absent (n int)");
     assert_int_equal(ask(&bad, three, 3), 0);
     ask_named(&other, "y", "SELECT 'y'");
     wait_for(world.completed == 5);
     assert_text(&bad, "y");
     assert_text(&other, "y");
-    admin("DROP TABLE conn_test_absent");
+    admin("DROP TABLE public.conn_test_absent");
     assert_int_equal(world.lost, 0);
 }
 
@@ -197,20 +198,20 @@ a_statement_whose_result_has_changed(void **state)
 {
     (void)state;
     struct asked asked;
-    admin("CREATE TABLE IF NOT EXISTS conn_test_wide (n int)");
+    admin("CREATE TABLE IF NOT EXISTS public.conn_test_wide (n int)");
     start_and_wait();
-    ask_named(&asked, "wide", "SELECT * FROM conn_test_wide");
+    ask_named(&asked, "wide", "SELECT * FROM public.conn_test_wide");
     wait_for(asked.calls);
     assert_int_equal(asked.code, 0);
-    admin("ALTER TABLE conn_test_wide ADD m int");
-    ask_named(&asked, "wide", "SELECT * FROM conn_test_wide");
+    admin("ALTER TABLE public.conn_test_wide ADD m int");
+    ask_named(&asked, "wide", "SELECT * FROM public.conn_test_wide");
     wait_for(asked.calls);
     assert_lost(&asked, true);
     wait_for(world.ready == 2);
-    ask_named(&asked, "wide", "SELECT * FROM conn_test_wide");
+    ask_named(&asked, "wide", "SELECT * FROM public.conn_test_wide");
     wait_for(asked.calls);
     assert_int_equal(asked.code, 0);
-    admin("DROP TABLE conn_test_wide");
+    admin("DROP TABLE public.conn_test_wide");
 }
 
 /* --- set-up and notifications --- */
@@ -222,12 +223,15 @@ the_session_is_set_up(void **state)
     struct asked asked;
     world.options.setup =
         "SET work_mem = '7MB'; SET extra_float_digits = 1; LISTEN jobq_test";
-    world.options.batch_setup = "SELECT 'not sent without a pooler'";
+    world.options.batch_setup = "'not sent without a pooler'";
     start_and_wait();
     ask_sql(&asked, "SELECT current_setting('work_mem')");
     wait_for(asked.calls);
     assert_text(&asked, "7MB");
     assert_int_equal(asked.n_results, 1);
+    ask_sql(&asked, "SHOW search_path");
+    wait_for(asked.calls);
+    assert_text(&asked, "pg_catalog, pg_temp");
     admin("NOTIFY jobq_test, 'while idle'");
     wait_for(world.notified == 1);
     assert_string_equal(world.payload, "while idle");
@@ -395,7 +399,7 @@ a_read_only_server_is_left(void **state)
     struct asked asked[3];
     start_and_wait();
     ask_sql(&asked[0], "SET default_transaction_read_only = on");
-    ask_sql(&asked[1], "CREATE TABLE conn_test_ro (n int)");
+    ask_sql(&asked[1], "CREATE TABLE public.conn_test_ro (n int)");
     ask_sql(&asked[2], "SELECT 1");
     wait_for(world.lost == 1);
     assert_int_equal(asked[0].code, 0);

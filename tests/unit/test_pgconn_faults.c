@@ -500,7 +500,7 @@ it_works_through_a_pooler(void **state)
     enum { N = 300 };
     static struct asked asked[N];
     world.options.setup = "SELECT 1 / 0"; /* skipped, or it would fail */
-    world.options.batch_setup = "SELECT set_config('work_mem', '7MB', true)";
+    world.options.batch_setup = "pg_catalog.set_config('work_mem', '7MB', true)";
     start();
     wait_for(world.ready == 1); /* after a few tries, while the pooler starts */
     assert_true(pgconn_pooled(world.conn));
@@ -526,6 +526,9 @@ it_works_through_a_pooler(void **state)
     ask_sql(&asked[0], "SELECT count(*) FROM pg_prepared_statements");
     wait_for(asked[0].calls);
     assert_text(&asked[0], "0");
+    ask_sql(&asked[0], "SHOW search_path");
+    wait_for(asked[0].calls);
+    assert_text(&asked[0], "pg_catalog, pg_temp");
     int lost = world.lost;
     ask_sql(&asked[0], "SELECT pg_terminate_backend(pg_backend_pid())");
     wait_for(world.lost > lost);

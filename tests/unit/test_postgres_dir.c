@@ -11,9 +11,11 @@
 #include <ftw.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -451,6 +453,57 @@ a_pid_that_was_used_again_does_not_count_as_a_server(void **state)
     postgres_dir_clear(&dir);
 }
 
+/* In the child: the cluster's owner, as whom jobqd would be where it is not root. */
+static pid_t
+fork_owner(void)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0 && geteuid() == 0 && (setgid(1) != 0 || setuid(1) != 0))
+        _exit(2);
+    return pid;
+}
+
+/* In a container jobqd's guard may well have the number that the postmaster had before
+ * the restart. */
+static void
+a_pid_that_jobqd_or_its_guard_has_now_does_not_count_either(void **state)
+{
+    (void)state;
+    make_cluster("15\n");
+    struct postgres_dir dir;
+    jobq_error err;
+    char text[32], said;
+    int ready[2], status;
+    assert_int_equal(postgres_dir_inspect(&dir, under_base("db"), &err), 0);
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    pid_t hidden = fork_owner();
+    if (hidden == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        prctl(PR_SET_DUMPABLE, 0);
+        ssize_t n = write(ready[1], "x", 1);
+        for (;; (void)n)
+            pause();
+    }
+    assert_int_equal(read(ready[0], &said, 1), 1);
+    snprintf(text, sizeof text, "%d\n", (int)hidden);
+    make_file("db/data/postmaster.pid", text);
+    pid_t looks = fork_owner();
+    if (looks == 0) {
+        postgres_dir_remove_stale_pidfile(&dir);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(looks, &status, 0), looks);
+    assert_int_equal(status, 0);
+    assert_int_equal(access(under_base("db/data/postmaster.pid"), F_OK), -1);
+    kill(hidden, SIGKILL);
+    waitpid(hidden, NULL, 0);
+    close(ready[0]);
+    close(ready[1]);
+    postgres_dir_clear(&dir);
+}
+
 /* --- binaries, settings, words --- */
 
 static void
@@ -559,6 +612,7 @@ main(void)
         IN_BASE(a_server_that_still_ends_in_there_is_no_hindrance),
         IN_BASE(postmaster_pid_is_read_whole_or_not_at_all),
         IN_BASE(a_pid_that_was_used_again_does_not_count_as_a_server),
+        IN_BASE(a_pid_that_jobqd_or_its_guard_has_now_does_not_count_either),
         IN_BASE(binaries_are_taken_by_version),
         cmocka_unit_test(settings_are_checked),
         cmocka_unit_test(an_end_is_described),

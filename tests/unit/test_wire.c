@@ -131,6 +131,13 @@ carries_answers(void **state)
     expect_span(round_trip(&buf).result, "[1e3,0.10]");
 
     jobq__buf_reset(&buf);
+    jobq__frame_put_ok_without_result(&buf, 7, "no \xFF form");
+    out = round_trip(&buf);
+    assert_int_equal(out.type, JOBQ__FRAME_OK);
+    assert_null(out.result.at);
+    expect_span(out.error, "no \xEF\xBF\xBD form");
+
+    jobq__buf_reset(&buf);
     jobq__frame_put_error(&buf, 8, "no \xFF such file", "line 1\nline 2", 5000);
     out = round_trip(&buf);
     assert_int_equal(out.type, JOBQ__FRAME_ERROR);

@@ -206,6 +206,43 @@ on_child(jobq_work *work, void *data)
 }
 
 static int
+on_no_result(jobq_work *work, void *data)
+{
+    (void)data;
+    return jobq_work_ok_without_result(work, "two\nlines", NULL);
+}
+
+/* Three times what fits, of characters of two bytes. */
+static int
+on_long_trace(jobq_work *work, void *data)
+{
+    static char trace[3 * 65536 + 1];
+    (void)data;
+    for (size_t i = 0; i < sizeof trace - 1; i += 2)
+        memcpy(trace + i, "\xC3\xA5", 2);
+    memcpy(trace, "begin:", 6);
+    memcpy(trace + sizeof trace - 7, ":ended", 6);
+    return jobq_work_error(work, "x", trace, -1, NULL);
+}
+
+/* The child answers the job, too, and returns into the worker's loop. */
+static int
+on_falls_out(jobq_work *work, void *data)
+{
+    int status = 0;
+    char text[16];
+    (void)data;
+    pid_t pid = fork();
+    if (pid == 0) {
+        jobq_work_progress(work, 0.5, NULL, NULL);
+        return jobq_work_ok(work, "\"the child's\"", NULL);
+    }
+    waitpid(pid, &status, 0);
+    snprintf(text, sizeof text, "%d", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    return jobq_work_ok(work, text, NULL);
+}
+
+static int
 on_run_again(jobq_work *work, void *data)
 {
     jobq_error err;
@@ -239,6 +276,9 @@ static const jobq_worker_kind kinds[] = {
     {"no_json", on_wrong_result, nil},
     {"no_jsonb", on_wrong_result, nul},
     {"too_large", on_wrong_result, large},
+    {"no_result", on_no_result, NULL},
+    {"long_trace", on_long_trace, NULL},
+    {"falls_out", on_falls_out, NULL},
     {"wrong_then_right", on_wrong_then_right, NULL},
     {"progress", on_progress, NULL},
     {"gate", on_gate, NULL},
@@ -315,7 +355,13 @@ static void *
 run(void *unused)
 {
     (void)unused;
+    pid_t pid = getpid();
     peer.rc = jobq_worker_run(&peer.options, &peer.err);
+    if (getpid() != pid) /* a second call would find the socket that JOBQ_FD names */
+        _exit(peer.rc == JOBQ_ESTATE &&
+                      jobq_worker_run(&peer.options, NULL) == JOBQ_ESTATE
+                  ? 42
+                  : 43);
     close(peer.peer);
     return NULL;
 }
@@ -459,14 +505,18 @@ each_answer_is_sent(void **state)
         {"cancel", "{}", "{\"t\":\"cancel\",\"id\":7}"},
         {"twice", "{}", "{\"t\":\"ok\",\"id\":7}"},
         {"no_json", "{}",
-         "{\"t\":\"error\",\"id\":7,\"error\":\"result: expected a value at byte 7, "
+         "{\"t\":\"ok\",\"id\":7,\"error\":\"the result was left out: result: expected a "
+         "value at byte 7, "
          "found 'n'\"}"},
         {"no_jsonb", "{}",
-         "{\"t\":\"error\",\"id\":7,\"error\":\"result: expected no \\\\u0000, which "
+         "{\"t\":\"ok\",\"id\":7,\"error\":\"the result was left out: result: expected "
+         "no \\\\u0000, which "
          "jsonb cannot hold, at byte 2, found '\\\\'\"}"},
         {"too_large", "{}",
-         "{\"t\":\"error\",\"id\":7,\"error\":\"jobq_work_ok: the answer takes 5026 "
+         "{\"t\":\"ok\",\"id\":7,\"error\":\"the result was left out: jobq_work_ok: the "
+         "answer takes 5026 "
          "bytes, at most 4096 are allowed\"}"},
+        {"no_result", "{}", "{\"t\":\"ok\",\"id\":7,\"error\":\"two lines\"}"},
         {"wrong_then_right", "{}", "{\"t\":\"ok\",\"id\":7,\"result\":[1.10,\"a b\"]}"},
         {"run_again", "{}",
          "{\"t\":\"error\",\"id\":7,\"error\":\"worker: one is running in this process "
@@ -690,6 +740,35 @@ catch_it(int number)
 }
 
 static void
+a_child_that_returns_is_no_second_worker(void **state)
+{
+    (void)state;
+    start();
+    say(job(7, "falls_out", "{}"));
+    say(job(8, "ok", "{}"));
+    hears("{\"t\":\"ok\",\"id\":7,\"result\":42}");
+    hears("{\"t\":\"ok\",\"id\":8}");
+    stop();
+}
+
+static void
+a_long_trace_keeps_both_ends(void **state)
+{
+    (void)state;
+    peer.options.max_frame = 1 << 20;
+    start();
+    say(job(7, "long_trace", "{}"));
+    const char *line = hear();
+    assert_non_null(line);
+    assert_in_range(strlen(line), 65000, 65536 + 100);
+    assert_non_null(strstr(line, "\"detail\":\"begin:\xC3\xA5"));
+    assert_non_null(
+        strstr(line, "\xC3\xA5\\n[... 131136 bytes are left out ...]\\n\xC3\xA5"));
+    assert_non_null(strstr(line, "\xC3\xA5:ended\"}"));
+    stop();
+}
+
+static void
 a_handler_of_the_programs_own_stays(void **state)
 {
     (void)state;
@@ -875,7 +954,8 @@ the_environment_names_the_socket_as_jobqd_does(void **state)
     start();
     assert_true(fcntl(peer.peer, F_GETFD) & FD_CLOEXEC);
     say(job(7, "too_large", "{}"));
-    hears("{\"t\":\"error\",\"id\":7,\"error\":\"jobq_work_ok: the answer takes 5026 "
+    hears("{\"t\":\"ok\",\"id\":7,\"error\":\"the result was left out: jobq_work_ok: the "
+          "answer takes 5026 "
           "bytes, at most 2048 are allowed\"}");
     stop();
     unsetenv("JOBQ_FD");
@@ -902,6 +982,8 @@ main(void)
         TEST(sigterm_gives_back_what_has_not_begun),
         TEST(sigterm_wakes_an_idle_worker),
         TEST(a_child_of_a_handler_dies_of_sigterm),
+        TEST(a_child_that_returns_is_no_second_worker),
+        TEST(a_long_trace_keeps_both_ends),
         TEST(a_handler_of_the_programs_own_stays),
         TEST(a_daemon_that_is_gone_ends_the_worker),
         TEST(what_is_no_frame_of_jobqds_ends_the_worker),

@@ -19,8 +19,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .client import Client, JobLike
+from .client import Client, IgnoredOptionsWarning, JobLike
 from .context import Context, Job, Stop, current
+from .encoding import register_type
 from .errors import (
     ConflictError,
     ConnectionLostError,
@@ -31,14 +32,16 @@ from .errors import (
     LibraryError,
     NotFoundError,
     ProtocolError,
+    ResultError,
     SchemaError,
     StateError,
     TimedOutError,
 )
 from .handlers import Backoff, Call, Handler, get_client, handlers, set_client, worker
+from .hooks import middleware, on_error
 from .model import AttemptError, Enqueued, JobId, JobInfo, NewJob, OnConflict, Seconds, Unique
-from .outcome import Cancel, Discard, Outcome, Retry, Snooze
-from .validation import ArgumentError
+from .outcome import Cancel, Discard, Outcome, Retry, Snooze, SoftTimeout
+from .validation import AnnotationWarning, ArgumentError
 
 if TYPE_CHECKING:
     from . import aio as aio
@@ -53,6 +56,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 __all__ = [
+    "AnnotationWarning",
     "ArgumentError",
     "AttemptError",
     "Backoff",
@@ -67,6 +71,7 @@ __all__ = [
     "Enqueued",
     "GoneError",
     "Handler",
+    "IgnoredOptionsWarning",
     "InvalidError",
     "Job",
     "JobId",
@@ -79,10 +84,12 @@ __all__ = [
     "OnConflict",
     "Outcome",
     "ProtocolError",
+    "ResultError",
     "Retry",
     "SchemaError",
     "Seconds",
     "Snooze",
+    "SoftTimeout",
     "StateError",
     "Stop",
     "TimedOutError",
@@ -91,6 +98,9 @@ __all__ = [
     "current",
     "get_client",
     "handlers",
+    "middleware",
+    "on_error",
+    "register_type",
     "set_client",
     "worker",
 ]

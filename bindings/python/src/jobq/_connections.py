@@ -26,13 +26,58 @@ _KINDS = (
 PQTRANS_IDLE, PQTRANS_INTRANS = 0, 2
 
 
-def module_of(connection: Any) -> str:
-    """Whose class it is: of the first of its bases that one of the drivers has made."""
-    for base in type(connection).__mro__:
-        top = base.__module__.split(".")[0]
-        if top in ("psycopg", "psycopg2", "sqlalchemy", "django"):
-            return top
+#: What each driver calls its connections: module, class, and what we call it.
+_CLASSES = (
+    ("psycopg", "AsyncConnection", "psycopg async"),
+    ("psycopg", "Connection", "psycopg"),
+    ("psycopg2.extensions", "connection", "psycopg2"),
+    ("sqlalchemy.ext.asyncio", "AsyncSession", "sqlalchemy async"),
+    ("sqlalchemy.ext.asyncio", "AsyncConnection", "sqlalchemy async"),
+    ("sqlalchemy.ext.asyncio", "async_scoped_session", "sqlalchemy async"),
+    ("sqlalchemy.engine", "Connection", "sqlalchemy"),
+    ("sqlalchemy.orm", "Session", "sqlalchemy"),
+    ("sqlalchemy.orm", "scoped_session", "sqlalchemy"),
+    ("django.db.backends.base.base", "BaseDatabaseWrapper", "django"),
+    ("django.utils.connection", "ConnectionProxy", "django"),
+)
+
+
+def kind_of(connection: Any) -> str:
+    """Which of the connections that are known it is, by isinstance: so that one in an object proxy, as tracing libraries make
+    them, is what it stands for. A driver that was not imported has made none."""
+    for module, name, kind in _CLASSES:
+        found = getattr(sys.modules.get(module), name, None)
+        if isinstance(found, type) and isinstance(connection, found):
+            return kind
     return ""
+
+
+#: What is near a connection, by the end of its class's name, and what to hand over in its place.
+_NEAR = (
+    ("Cursor", "hand over the connection that it is of"),
+    ("cursor", "hand over the connection that it is of"),
+    ("CursorWrapper", "hand over the connection, such as django.db.connection"),
+    ("CursorDebugWrapper", "hand over the connection, such as django.db.connection"),
+    ("Engine", "hand over a connection in a transaction, as `with engine.begin() as connection` has"),
+    ("sessionmaker", "hand over a session that it has made"),
+    ("Pool", "hand over a connection of it"),
+    ("ConnectionHandler", "hand over one of them, such as connections['default']"),
+    ("Transaction", "hand over its connection"),
+)
+
+
+def what_it_is(connection: Any) -> str:
+    """In words, with what to do where that can be told."""
+    kind = connection if isinstance(connection, type) else type(connection)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(connection, type):
+        return f"the class {name}"
+    if isinstance(connection, str):
+        return "a str; a client is opened on a connection string: jobq.Client(dsn)"
+    for end, cure in _NEAR:
+        if name.endswith(end):
+            return f"a {name}: {cure}"
+    return f"a {name}"
 
 
 @lru_cache(maxsize=None)
@@ -66,16 +111,32 @@ def translate(error: Exception) -> NoReturn:
     raise errors.of_sqlstate(state, message) from error
 
 
-def _by_cursor(cursor: Any, operation: Operation[T]) -> T:
+SAVEPOINT, ROLLBACK_TO, RELEASE = (f"{words} jobq_enqueue" for words in ("SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"))
+
+
+def _by_cursor(cursor: Any, operation: Operation[T], in_transaction: bool) -> T:
     with closing(cursor):
-        return _execute(cursor.execute, cursor.fetchall, operation)
+        return _execute(cursor.execute, cursor.fetchall, operation, in_transaction)
 
 
-def _execute(execute: Callable[..., Any], fetch: Callable[[], Sequence[Row]], operation: Operation[T]) -> T:
+def _execute(
+    execute: Callable[..., Any], fetch: Callable[[], Sequence[Row]], operation: Operation[T], in_transaction: bool
+) -> T:
     sql, params = operation.statement()
+    guarded = operation.undo_on_error and in_transaction
     try:
-        execute(sql, params)
-        rows = fetch()
+        if guarded:
+            execute(SAVEPOINT, ())
+        try:
+            execute(sql, params)
+            rows = fetch()
+        except Exception:
+            if guarded:
+                execute(ROLLBACK_TO, ())
+            raise
+        finally:
+            if guarded:
+                execute(RELEASE, ())
     except Exception as error:
         translate(error)
     return operation.read(rows)
@@ -84,9 +145,14 @@ def _execute(execute: Callable[..., Any], fetch: Callable[[], Sequence[Row]], op
 # ---- psycopg 3 ----
 
 
+def in_transaction_psycopg(connection: Any) -> bool:
+    """Whether its next statement is in a transaction that goes on after it."""
+    return not connection.autocommit or connection.pgconn.transaction_status != PQTRANS_IDLE
+
+
 def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
     pgconn = connection.pgconn
-    if one_libpq() and not connection.closed:
+    if one_libpq() and not connection.closed and not operation.undo_on_error:
         with connection.lock:
             status = pgconn.transaction_status
             if pgconn.pipeline_status == 0 and (
@@ -95,7 +161,7 @@ def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
                 return operation.on_conn(pgconn.pgconn_ptr)
     from psycopg.rows import tuple_row
 
-    return _by_cursor(connection.cursor(row_factory=tuple_row), operation)
+    return _by_cursor(connection.cursor(row_factory=tuple_row), operation, in_transaction_psycopg(connection))
 
 
 # ---- psycopg2 ----
@@ -104,7 +170,8 @@ def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
 def _on_psycopg2(connection: Any, operation: Operation[T]) -> T:
     from psycopg2.extensions import cursor
 
-    return _by_cursor(connection.cursor(cursor_factory=cursor), operation)
+    in_transaction = not connection.autocommit or connection.info.transaction_status != PQTRANS_IDLE
+    return _by_cursor(connection.cursor(cursor_factory=cursor), operation, in_transaction)
 
 
 # ---- SQLAlchemy ----
@@ -133,7 +200,8 @@ def _on_sqlalchemy(connection: Any, operation: Operation[T]) -> T:
         rows: Sequence[Row] = result.fetchall()
         return rows
 
-    return _execute(execute, fetch, operation)
+    autocommit = getattr(connection.connection.dbapi_connection, "autocommit", False)  # psycopg's and psycopg2's
+    return _execute(execute, fetch, operation, not autocommit)
 
 
 def _numbered(sql: str, paramstyle: str) -> str:
@@ -152,7 +220,7 @@ def _on_django(connection: Any, operation: Operation[T]) -> T:
     """By its own cursor, which knows of debugging, time zones and broken connections what its users expect."""
     if connection.vendor != "postgresql":
         raise errors.InvalidError(f"connection must be to PostgreSQL, this one is to {connection.vendor}")
-    return _by_cursor(connection.cursor(), operation)
+    return _by_cursor(connection.cursor(), operation, connection.in_atomic_block or not connection.get_autocommit())
 
 
 _ROADS = {
@@ -165,12 +233,11 @@ _ROADS = {
 
 def run_on(connection: Any, operation: Operation[T]) -> T:
     """Runs it in the application's transaction."""
-    road = _ROADS.get(module_of(connection))
-    if road is None or (hasattr(connection, "__aenter__") and not hasattr(connection, "__enter__")):
-        more = "; for an asynchronous connection there is jobq.aio" if hasattr(connection, "__aenter__") else ""
-        raise errors.InvalidError(
-            f"connection must be {_KINDS}; got a {type(connection).__module__}.{type(connection).__qualname__}{more}"
-        )
+    kind = kind_of(connection)
+    road = _ROADS.get(kind)
+    if road is None:
+        more = "; for an asynchronous connection there is jobq.aio" if kind.endswith("async") else ""
+        raise errors.InvalidError(f"connection must be {_KINDS}; got {what_it_is(connection)}{more}")
     return road(connection, operation)
 
 
@@ -179,7 +246,7 @@ def run_on(connection: Any, operation: Operation[T]) -> T:
 
 def _driver_connection(connection: Any) -> Any:
     """psycopg's own connection inside of what SQLAlchemy and Django have, in a transaction of theirs."""
-    whose = module_of(connection)
+    whose = kind_of(connection)
     if whose == "sqlalchemy":
         from sqlalchemy.engine import Connection
 
@@ -196,10 +263,8 @@ def _driver_connection(connection: Any) -> Any:
 def address_of(connection: Any) -> int:
     """The PGconn of an application's connection, in its transaction: for what libjobq alone can do (jobq.testing). Its user
     sees to it that nobody else uses the connection meanwhile."""
-    if module_of(connection) not in _ROADS:
-        raise errors.InvalidError(
-            f"connection must be {_KINDS}; got a {type(connection).__module__}.{type(connection).__qualname__}"
-        )
+    if kind_of(connection) not in _ROADS:
+        raise errors.InvalidError(f"connection must be {_KINDS}; got {what_it_is(connection)}")
     if not one_libpq():
         raise errors.StateError(
             "this process has two libpqs, libjobq's and the driver's, so this cannot be done on the driver's connection;"
@@ -209,7 +274,7 @@ def address_of(connection: Any) -> int:
     if not getattr(inner, "autocommit", False):
         with closing(inner.cursor()) as cursor:
             cursor.execute("SELECT 1")  # sends BEGIN, if it has not been sent
-    address: Optional[int] = inner.pgconn.pgconn_ptr if module_of(inner) == "psycopg" else inner.pgconn_ptr
+    address: Optional[int] = inner.pgconn.pgconn_ptr if kind_of(inner) == "psycopg" else inner.pgconn_ptr
     if address is None:
         raise errors.StateError("the connection is closed")
     return address

@@ -8,15 +8,17 @@ import contextvars
 import ctypes
 import functools
 import inspect
+import os
+import signal
 import sys
 import threading
 from ctypes import byref
 from typing import Any, Callable, Dict, Optional, TypeVar
 
-from . import _native
+from . import _native, _soft, hooks
 from ._native import lib
 from ._operations import check
-from ._running import Answers, Table, answer, context_of, one_line
+from ._running import Answers, Ending, Table, context_of, insist, leave_child, names, of_error, of_result, one_line, prepared
 from .context import Context, Stop, enter, leave
 from .errors import InvalidError, JobqError, of_code
 from .handlers import Handler
@@ -36,16 +38,22 @@ def of_table(table: Table, wanted: Optional[int]) -> int:
     return max((handler.concurrency or 1 for handler in table.values()), default=1)
 
 
-def _outside_of_futures(function: Callable[[], T]) -> T:
-    """A future cannot hold StopIteration, nor a coroutine raise it."""
+class _Raised:
+    """An exception of a function in a thread. A future would not hold each of them: StopIteration, GeneratorExit."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _outside_of_futures(function: Callable[[], Any]) -> Any:
     try:
         return function()
-    except StopIteration as error:
-        raise RuntimeError("the function raised StopIteration") from error
+    except BaseException as error:
+        return _Raised(error)
 
 
 class Worker:
-    """libjobq's worker on an event loop. All of it but :meth:`_context`'s functions runs in the loop's thread."""
+    """libjobq's worker on an event loop. All of it but a context's functions runs in the loop's thread."""
 
     def __init__(self, table: Table, concurrency: int, on_fork: Any, on_exit: Any) -> None:
         self._table = table
@@ -58,10 +66,8 @@ class Worker:
         self._threads: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._worker = ctypes.c_void_p()
         self._failure: Optional[BaseException] = None
-        rows = (_native.WorkerKind * len(table))()
-        for row, handler in zip(rows, table.values()):
-            row.kind = handler.kind.encode()
-            row.handler = _native.HANDLER(self._begin_of(handler))
+        self._interrupted = False
+        rows = names(table)
         self._options = _native.WorkerOptions(
             size=ctypes.sizeof(_native.WorkerOptions),
             kinds=rows,
@@ -78,11 +84,26 @@ class Worker:
         check(lib.jobq_worker_open(byref(self._worker), byref(self._options), byref(err)), err)
         if not self._worker:
             return  # a template that was told to go
+        self._pid = os.getpid()
         try:
             asyncio.run(self._main())
+        except (KeyboardInterrupt, SystemExit) as request:  # of a signal handler, or of a function without a job
+            if os.getpid() != self._pid:
+                leave_child(request)
+            self._give_all_back()
+            self._on_exit(request if isinstance(request, SystemExit) else SystemExit(130))
         finally:
             if not self._tasks:  # else the loop itself has failed, and they refer to it
                 lib.jobq_worker_close(self._worker)
+
+    def _give_all_back(self) -> None:
+        """Uncounted, after the loop's end, which has cancelled what ran on it. What a thread still runs comes back after a
+        second, when this process is gone."""
+        for work in list(self._tasks):
+            try:
+                Answers(work, self._lock).outcome(Snooze(1 if work in self._in_threads else 0))
+            except JobqError:
+                pass
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
@@ -94,40 +115,50 @@ class Worker:
         self._threads = concurrent.futures.ThreadPoolExecutor(self._concurrency, "jobq")
         fd = lib.jobq_worker_fd(self._worker)
         loop.add_reader(fd, self._step)
+        self._hear_interrupts(loop)
         try:
             self._step()
             await self._over.wait()
+        except BaseException:
+            self._interrupted = True
+            raise
         finally:
             loop.remove_reader(fd)
         if self._failure is not None:
             raise self._failure
         self._threads.shutdown(wait=False)
 
+    def _hear_interrupts(self, loop: asyncio.AbstractEventLoop) -> None:
+        """SIGINT is SIGTERM to this worker, unless the application has a handler of its own: coroutines are cancelled and their
+        jobs given back, threads end what they do. KeyboardInterrupt would end the loop under all of them."""
+        there: Any = signal.getsignal(signal.SIGINT)
+        of_asyncio = getattr(getattr(there, "func", None), "__name__", "") == "_on_sigint"  # from 3.11 on, in Python's place
+        if there is signal.default_int_handler or of_asyncio:
+            loop.add_signal_handler(signal.SIGINT, os.kill, os.getpid(), signal.SIGTERM)
+
     def _step(self) -> None:
-        err = _native.Error()
-        with self._lock:
-            code = lib.jobq_worker_step(self._worker, byref(err))
-        if code == 1:
-            return
+        """Begins what has come."""
+        if os.getpid() != self._pid:
+            leave_child()
+        code = 1
+        while code == 1:
+            err, taken, codes = _native.Error(), ctypes.c_void_p(), []  # type: ignore[var-annotated]
+            try:
+                with self._lock:
+                    codes.extend(map(lib.jobq_worker_take, (self._worker,), (byref(taken),), (byref(err),)))
+            finally:
+                if taken.value is not None:
+                    self._begin(taken.value)
+            code = codes[0]
+            if code == 1 and taken.value is None:
+                return
         if code < 0:
             self._failure = of_code(code, err.message.decode("utf-8", "replace"))
         self._over.set()
 
-    # ---- what libjobq calls, in the loop's thread, from within _step ----
-
-    def _begin_of(self, handler: Handler[Any, Any]) -> Any:
-        def begin(work: int, data: Optional[int]) -> int:
-            try:
-                kept, err = ctypes.c_void_p(), _native.Error()
-                check(lib.jobq_work_keep(work, byref(kept), byref(err)), err)
-                assert kept.value is not None
-                self._tasks[kept.value] = asyncio.get_running_loop().create_task(self._job(handler, kept.value))
-                return 0
-            except BaseException as error:  # nothing may reach C
-                print(f"jobq: cannot begin job {lib.jobq_work_id(work)}: {one_line(error)}", file=sys.stderr)
-                return 1
-
-        return begin
+    def _begin(self, work: int) -> None:
+        handler = self._table[lib.jobq_work_kind(work).decode()]
+        self._tasks[work] = asyncio.get_running_loop().create_task(self._job(handler, work))
 
     def _stop(self, work: int, data: Optional[int]) -> None:
         task = self._tasks.get(work)
@@ -137,73 +168,99 @@ class Worker:
     # ---- one job ----
 
     async def _job(self, handler: Handler[Any, Any], work: int) -> None:
-        answers = Answers(work)
-        attempt = 1
+        """In the task's own context: what the function sets in it ends with it."""
+        answers = Answers(work, self._lock)
         try:
             try:
-                attempt = lib.jobq_work_attempt(work)
-                result = await self._call(handler, work)
-                self._say(answers.ok, result)
-            except asyncio.CancelledError as error:
-                self._say(self._was_stopped, answers, handler, work, attempt, error)
-            except SystemExit as request:
-                self._say(answer, answers, handler, attempt, self._on_exit(request))
-            except BaseException as error:  # whatever the function raises is its own affair
-                if answers.given:
-                    raise
-                self._say(answer, answers, handler, attempt, error)
+                with self._lock:
+                    context = context_of(work, self._lock)
+            except Exception as error:
+                answers.error(error, -1)
+                return
+            token = enter(context)
+            try:
+                insist(answers, await self._ending(handler, work, context))
+            finally:
+                leave(context, token)
         except JobqError as error:
             if self._failure is None:
                 print(f"jobq: cannot answer a job of {handler.kind}: {one_line(error)}", file=sys.stderr)
         finally:
-            self._tasks.pop(work, None)
+            if answers.given or not self._interrupted:
+                self._tasks.pop(work, None)
 
-    def _say(self, function: Callable[..., T], *args: Any) -> T:
-        with self._lock:
-            return function(*args)
+    async def _ending(self, handler: Handler[Any, Any], work: int, context: Context) -> Ending:
+        """Runs it, and says what to tell jobqd."""
+        try:
+            result = await self._call(handler, work, context)
+        except BaseException as error:  # whatever the function raises is its own affair
+            if os.getpid() != self._pid:
+                leave_child(error)
+            stop = context.should_stop()
+            context.end()
+            if isinstance(error, asyncio.CancelledError):
+                return self._of_cancelled(handler, context, stop, error, work in self._in_threads)
+            if isinstance(error, SystemExit):
+                self._on_exit(error)
+            return of_error(handler, context, error)
+        if os.getpid() != self._pid:
+            leave_child()
+        context.end()
+        return of_result(context, result)
 
-    def _was_stopped(
-        self, answers: Answers, handler: Handler[Any, Any], work: int, attempt: int, error: BaseException
-    ) -> None:
+    def _of_cancelled(
+        self, handler: Handler[Any, Any], context: Context, stop: Stop, error: asyncio.CancelledError, in_thread: bool
+    ) -> Ending:
         """The coroutine has ended with CancelledError: as we asked, or by its own doing."""
-        stop = Stop(lib.jobq_work_should_stop(work))
         if stop is Stop.CANCEL:
-            answers.outcome(Cancel("stopped as asked"))
-        elif stop is Stop.NOW:
-            answers.outcome(Snooze(0))
-        else:
-            answer(answers, handler, attempt, error)
+            return lambda answers: answers.outcome(Cancel("stopped as asked"))
+        if stop is Stop.NOW or self._interrupted:
+            return lambda answers: answers.outcome(Snooze(1 if in_thread else 0))
+        return of_error(handler, context, error)
 
-    async def _call(self, handler: Handler[Any, Any], work: int) -> Any:
+    async def _call(self, handler: Handler[Any, Any], work: int, context: Context) -> Any:
         limit = self._limits.get(handler.kind)
         if limit is None:
-            return await self._run(handler, work)
+            return await self._run(handler, work, context)
         async with limit:
-            return await self._run(handler, work)
+            return await self._run(handler, work, context)
 
-    async def _run(self, handler: Handler[Any, Any], work: int) -> Any:
-        inner = self._say(context_of, work)
-        context = Context(  # whose functions may be called from any thread
-            inner.job,
-            lambda done, note: self._say(inner.progress, done, note),
-            lambda: self._say(inner.should_stop),
-        )
-        token = enter(context)
-        try:
-            kwargs = handler.parameters.convert(context.job.args)
-            first = (context,) if handler.parameters.takes_context else ()
-            if handler.is_coroutine:
-                return await handler.function(*first, **kwargs)
-            return await self._run_in_thread(handler, work, functools.partial(handler.function, *first, **kwargs))
-        finally:
-            self._say(inner.end)
-            leave(context, token)
+    async def _run(self, handler: Handler[Any, Any], work: int, context: Context) -> Any:
+        if not handler.is_coroutine:
+            return await self._run_in_thread(handler, work, context)
+        with hooks.around(context):
+            coroutine = prepared(handler, context, context.job.args)()
+            context.begun = True
+            if handler.soft_timeout_s is None:
+                return await coroutine
+            return await _soft.of_coroutine(coroutine, handler.soft_timeout_s)
 
-    async def _run_in_thread(self, handler: Handler[Any, Any], work: int, function: Callable[[], Any]) -> Any:
+    async def _run_in_thread(self, handler: Handler[Any, Any], work: int, context: Context) -> Any:
+        pid = self._pid
+
+        def function() -> Any:
+            try:
+                with hooks.around(context):
+                    inner = prepared(handler, context, context.job.args)
+                    context.begun = True
+                    result = _soft.call(inner, handler.soft_timeout_s)
+            except BaseException as error:
+                if os.getpid() != pid:
+                    leave_child(error)
+                raise
+            if os.getpid() != pid:
+                leave_child()
+            return result
+
         self._in_threads[work] = handler
         try:
             run = functools.partial(contextvars.copy_context().run, _outside_of_futures, function)
             result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
         finally:
-            del self._in_threads[work]
+            if not self._interrupted:
+                del self._in_threads[work]
+        if isinstance(result, _Raised):
+            if isinstance(result.error, StopIteration):  # which a coroutine cannot raise
+                raise RuntimeError("the function raised StopIteration") from result.error
+            raise result.error
         return await result if inspect.iscoroutine(result) else result

@@ -5,6 +5,7 @@ whoever else holds the connection. Which of the two it becomes is the business o
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import datetime
 import functools
 import operator
@@ -46,7 +47,8 @@ Statement = Tuple[str, Sequence[Any]]
 
 class Operation(Generic[T]):
     """One of them. `on_conn`, `on_client`: calls of libjobq on a PGconn or a jobq_client, by their addresses; without
-    `on_client` the client's own PGconn serves. `statement` gives SQL and its parameters (pyformat), `read` takes the rows."""
+    `on_client` the client's own PGconn serves. `undo_on_error`: an error that the caller may expect must leave the application's
+    transaction usable, so there the statement needs a savepoint. `statement` gives SQL and its parameters (pyformat), `read` takes the rows."""
 
     def __init__(
         self,
@@ -54,7 +56,9 @@ class Operation(Generic[T]):
         statement: Callable[[], Statement],
         read: Callable[[Sequence[Row]], T],
         on_client: Optional[Callable[[int], T]] = None,
+        undo_on_error: bool = False,
     ) -> None:
+        self.undo_on_error = undo_on_error
         self.on_conn = on_conn
         self.on_client = on_client or (lambda client: on_conn(_conn_of(client)))
         self.statement = statement
@@ -176,7 +180,7 @@ def fill(native: Any, job: NewJob) -> None:
 def _fill_options(native: Any, job: NewJob) -> None:
     native.queue = text(job.queue, "queue")
     native.priority = whole(job.priority, "priority", 0, 9)
-    native.max_attempts = whole(job.max_attempts, "max_attempts", 1, 1000)
+    native.max_attempts = 0 if job.max_attempts is None else whole(job.max_attempts, "max_attempts", 1, 1000)
     native.on_conflict = ON_CONFLICT[on_conflict_of(job)]
     if job.meta is not None:
         native.meta = encoding.to_bytes(encoding.dump_object(job.meta, "meta"), "meta")
@@ -215,23 +219,27 @@ def _fill_times(native: Any, job: NewJob) -> None:
             raise InvalidError(f"expires_at must be after schedule_at, {job.schedule_at}; got {job.expires_at}")
 
 
+# The statements run on the application's connection, whose search_path is the application's: so they name a schema for each
+# function, type and operator. int, bigint and interval are words of SQL's own, which mean pg_catalog's.
+_TEXT, _JSONB, _TIMESTAMPTZ = "pg_catalog.text", "pg_catalog.jsonb", "pg_catalog.timestamptz"
+
 # As SQL has it: column, the cast of its parameter.
 _CASTS = {
-    "kind": "text",
-    "args": "jsonb",
-    "queue": "text",
+    "kind": _TEXT,
+    "args": _JSONB,
+    "queue": _TEXT,
     "priority": "int",
     "max_attempts": "int",
-    "key": "text",
-    "unique_key": "text",
-    "tags": "text[]",
-    "meta": "jsonb",
+    "key": _TEXT,
+    "unique_key": _TEXT,
+    "tags": f"{_TEXT}[]",
+    "meta": _JSONB,
     "timeout_ms": "int",
-    "unique_by": "jsonb",
-    "on_conflict": "text",
-    "replace": "jsonb",
-    "scheduled_at": "timestamptz",
-    "expires_at": "timestamptz",
+    "unique_by": _JSONB,
+    "on_conflict": _TEXT,
+    "replace": _JSONB,
+    "scheduled_at": _TIMESTAMPTZ,
+    "expires_at": _TIMESTAMPTZ,
 }
 _JSON = frozenset(("args", "meta", "unique_by", "replace"))
 
@@ -244,6 +252,15 @@ def rule(unique: Unique) -> Dict[str, Any]:
     if unique.states:
         members["states"] = list(unique.states)
     return members
+
+
+def _op(operator: str) -> str:
+    return f"OPERATOR(pg_catalog.{operator})"
+
+
+def _from_now(milliseconds: str) -> str:
+    """That much later by the database's clock."""
+    return f"pg_catalog.clock_timestamp() {_op('+')} ({milliseconds} {_op('*')} interval '1 millisecond')"
 
 
 def members_of(job: NewJob) -> Dict[str, Any]:
@@ -280,12 +297,12 @@ def arguments_of(members: Mapping[str, Any]) -> Tuple[str, List[Any]]:
     parts, params = [], []
     for name, value in members.items():
         if name in ("scheduled_in", "expires_in"):
-            parts.append(f"{name[:-3]}_at => clock_timestamp() + %s * interval '1 millisecond'")
+            parts.append(f"{name[:-3]}_at => {_from_now('%s::bigint')}")
         else:
             quoted = f'"{name}"' if name == "replace" else name
             cast = _CASTS[name]
             # asyncpg would want a datetime for what is a timestamptz at once
-            parts.append(f"{quoted} => %s::text::{cast}" if cast == "timestamptz" else f"{quoted} => %s::{cast}")
+            parts.append(f"{quoted} => %s::{_TEXT}::{cast}" if cast == _TIMESTAMPTZ else f"{quoted} => %s::{cast}")
         params.append(value)
     return ", ".join(parts), params
 
@@ -297,19 +314,17 @@ def json_of(members: Mapping[str, Any]) -> str:
 
 
 def _by_the_database(delay: str, at: str) -> str:
+    later = _from_now(f"(j {_op('->>')} '{delay}')::bigint")
     return (
-        f"CASE WHEN j ? '{delay}' THEN pg_catalog.jsonb_build_object('{at}', pg_catalog.clock_timestamp()"
-        f" + (j ->> '{delay}')::bigint * interval '1 millisecond') ELSE '{{}}' END"
+        f"CASE WHEN j {_op('?')} '{delay}' THEN pg_catalog.jsonb_build_object('{at}', {later}) ELSE '{{}}'::{_JSONB} END"
     )
 
 
 #: The array of enqueue_many, with delays made times by the database's clock.
 _WITH_DELAYS = (
-    "(SELECT pg_catalog.jsonb_agg((j - '{scheduled_in,expires_in}'::text[]) || "
-    + _by_the_database("scheduled_in", "scheduled_at")
-    + " || "
-    + _by_the_database("expires_in", "expires_at")
-    + " ORDER BY nth) FROM pg_catalog.jsonb_array_elements(%s::jsonb) WITH ORDINALITY t (j, nth))"
+    f"(SELECT pg_catalog.jsonb_agg((j {_op('-')} '{{scheduled_in,expires_in}}'::{_TEXT}[]) {_op('||')} "
+    f"({_by_the_database('scheduled_in', 'scheduled_at')}) {_op('||')} ({_by_the_database('expires_in', 'expires_at')})"
+    f" ORDER BY nth) FROM pg_catalog.jsonb_array_elements(%s::{_JSONB}) WITH ORDINALITY t (j, nth))"
 )
 
 
@@ -317,9 +332,33 @@ def _enqueued(rows: Sequence[Row]) -> List[Enqueued]:
     return [Enqueued(row[0], row[1] or "") for row in rows]
 
 
-def enqueue(schema: Optional[str], job: NewJob) -> Operation[Enqueued]:
-    """One job."""
+def _conflict(job: NewJob, made: Enqueued) -> Enqueued:
+    """The error that the database would have raised, without what that does to the application's transaction."""
+    if made.conflict:
+        same = "unique key, " + encoding.dumps(job.unique_key) if job.unique_key is not None else _same_by_rule(job)
+        raise errors.ConflictError(f"jobq.try_enqueue is not unique: job {made.id} has the same {same}", "23505")
+    return made
+
+
+def _same_by_rule(job: NewJob) -> str:
+    unique = unique_of(job) or Unique()
+    fields = [field for field in FIELDS if field in unique.fields]
+    listed = ", ".join(fields[:-1]) + " and " + fields[-1] if len(fields) > 1 else fields[0]
+    keys = f" (of the keys {', '.join(map(encoding.dumps, unique.keys))})" if unique.keys else ""
+    return listed + keys
+
+
+def enqueue(schema: Optional[str], job: NewJob, in_transaction: bool = False) -> Operation[Enqueued]:
+    """One job. in_transaction: of the application's, which a conflict must not abort."""
     quoted = schema_name(schema)
+    asked = job
+    raises = in_transaction and on_conflict_of(job) is OnConflict.RAISE
+    if raises:
+        job = dataclasses.replace(job, on_conflict=OnConflict.IGNORE)
+
+    def told(made: Enqueued) -> Enqueued:
+        return _conflict(asked, made) if raises else made
+
     native = _native.Job(_SIZE, schema.encode() if schema else None)
     fill(native, job)
 
@@ -333,9 +372,9 @@ def enqueue(schema: Optional[str], job: NewJob) -> Operation[Enqueued]:
         return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue({arguments}) e", params
 
     return Operation(
-        lambda conn: call(lib.jobq_try_enqueue, conn),
+        lambda conn: told(call(lib.jobq_try_enqueue, conn)),
         statement,
-        lambda rows: _enqueued(rows)[0],
+        lambda rows: told(_enqueued(rows)[0]),
         lambda client: call(lib.jobq_client_try_enqueue, client),
     )
 
@@ -349,19 +388,31 @@ assert _ENQUEUED.size == ctypes.sizeof(_native.Enqueued)
 _made: Callable[[Tuple[int, str]], Enqueued] = cast(Any, functools.partial(tuple.__new__, Enqueued))
 
 
-def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[List[Enqueued]]:
-    """Many, all or nothing."""
-    quoted = schema_name(schema)
-    blank = _native.Job(_SIZE, schema.encode() if schema else None)
-    n = len(jobs)
-    native = (_native.Job * n).from_buffer_copy(bytes(blank) * n)
+def _natives(jobs: Iterable[NewJob], blank: _native.Job) -> "Tuple[int, Any, List[Any]]":
+    """How many, and as C has them; they refer to what the list keeps. The jobs themselves may go, one by one."""
+    kept: List[Any] = [blank]  # whose schema they all refer to
+    filled = bytearray()
     for i, job in enumerate(jobs):
+        native = _native.Job.from_buffer_copy(blank)
         try:
-            fill(native[i], job)
+            fill(native, job)
         except InvalidError as error:
             raise InvalidError(f"jobs[{i}].{error}") from error.__cause__
+        kept.append(native._objects)
+        filled += native
+    n = len(filled) // _SIZE
+    return n, (_native.Job * n).from_buffer(filled), kept
 
-    def call(function: Any, on: int, keep: Any = blank) -> List[Enqueued]:  # whose schema they all refer to
+
+def enqueue_many(schema: Optional[str], jobs: Iterable[NewJob], in_transaction: bool = False) -> Operation[List[Enqueued]]:
+    """Many, all or nothing. in_transaction: of the application's, where they may have to be written as SQL."""
+    quoted = schema_name(schema)
+    jobs = list(jobs) if in_transaction else jobs
+    n, native, kept = _natives(jobs, _native.Job(_SIZE, schema.encode() if schema else None))
+
+    def call(function: Any, on: int, keep: Any = kept) -> List[Enqueued]:
+        if not n:
+            return []
         out, err = (_native.Enqueued * n)(), _native.Error()
         check(function(on, native, n, out, byref(err)), err)
         return [_made((id, CONFLICTS[conflict])) for id, conflict in _ENQUEUED.iter_unpack(out)]
@@ -370,7 +421,7 @@ def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[Lis
         all_members = [members_of(job) for job in jobs]
         delays = any("scheduled_in" in members or "expires_in" in members for members in all_members)
         array = "[" + ",".join(map(json_of, all_members)) + "]"
-        which = _WITH_DELAYS if delays else "%s::jsonb"
+        which = _WITH_DELAYS if delays else f"%s::{_JSONB}"
         return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue_many({which}) e", [array]
 
     return Operation(
@@ -378,6 +429,7 @@ def enqueue_many(schema: Optional[str], jobs: Sequence[NewJob]) -> Operation[Lis
         statement,
         _enqueued,
         lambda client: call(lib.jobq_client_try_enqueue_many, client),
+        undo_on_error=in_transaction and any(job.on_conflict == OnConflict.RAISE for job in jobs),
     )
 
 
@@ -428,11 +480,15 @@ def take_info(function: Any, *args: Any) -> JobInfo:
 
 
 #: Texts are sent as text: what a driver would make of jsonb is its user's own affair.
-_COLUMNS = (
-    "a.id, a.state::text, a.queue, a.kind, a.args::text, a.meta::text, a.errors::text, a.result::text, a.key,"
-    " a.unique_key, a.priority, a.attempt, a.max_attempts, a.timeout_ms, to_json(a.inserted_at)::text,"
-    " to_json(a.scheduled_at)::text, to_json(a.attempted_at)::text, to_json(a.finished_at)::text,"
-    " to_json(a.expires_at)::text, a.progress::text"
+_COLUMNS = ", ".join(
+    ["a.id", f"a.state::{_TEXT}", "a.queue", "a.kind"]
+    + [f"a.{name}::{_TEXT}" for name in ("args", "meta", "errors", "result")]
+    + ["a.key", "a.unique_key", "a.priority", "a.attempt", "a.max_attempts", "a.timeout_ms"]
+    + [
+        f"pg_catalog.to_json(a.{name}_at)::{_TEXT}"
+        for name in ("inserted", "scheduled", "attempted", "finished", "expires")
+    ]
+    + [f"a.progress::{_TEXT}"]
 )
 
 
@@ -484,7 +540,7 @@ def get(schema: Optional[str], job: JobId) -> Operation[JobInfo]:
     in_c = schema.encode() if schema else None
     return Operation(
         lambda conn: take_info(lib.jobq_job_get, conn, in_c, number),
-        lambda: (f"SELECT {_COLUMNS} FROM {quoted}.all_jobs a WHERE a.id = %s", [number]),
+        lambda: (f"SELECT {_COLUMNS} FROM {quoted}.all_jobs a WHERE a.id {_op('=')} %s::bigint", [number]),
         lambda rows: _read_info(rows, number),
         lambda client: take_info(lib.jobq_client_job_get, client, number),
     )
@@ -540,7 +596,7 @@ def on_many(verb: str, schema: Optional[str], conditions: Mapping[str, Any]) -> 
     in_c = schema.encode() if schema else None
     return Operation(
         lambda conn: _count(getattr(lib, f"jobq_{verb}"), conn, in_c, encoding.to_bytes(which, "the filter")),
-        lambda: (f"SELECT {quoted}.{verb}(%s::jsonb)", [which]),
+        lambda: (f"SELECT {quoted}.{verb}(%s::{_JSONB})", [which]),
         _first,
     )
 
@@ -552,7 +608,7 @@ def purge(schema: Optional[str], args: Any, kind: Optional[str], queue: Optional
     schema_in_c = schema.encode() if schema else None
     return Operation(
         lambda conn: _count(lib.jobq_purge, conn, schema_in_c, encoding.to_bytes(contained, "args"), *in_c),
-        lambda: (f"SELECT {quoted}.purge(%s::jsonb, %s::text, %s::text)", [contained, kind, queue]),
+        lambda: (f"SELECT {quoted}.purge(%s::{_JSONB}, %s::{_TEXT}, %s::{_TEXT})", [contained, kind, queue]),
         _first,
     )
 
@@ -566,7 +622,7 @@ def on_queue(
     more = list(numbers)
     more_in_c = [-1 if number is None else number for number in more]
     in_c = schema.encode() if schema else None
-    holes = ", ".join(["%s::text", *("%s::int" for _ in more), "%s::text"])
+    holes = ", ".join([f"%s::{_TEXT}", *("%s::int" for _ in more), f"%s::{_TEXT}"])
     return Operation(
         lambda conn: _flag(getattr(lib, f"jobq_{verb}"), conn, in_c, queue_in_c, *more_in_c, node_in_c),
         lambda: (f"SELECT {quoted}.{verb}({holes})", [queue, *more, node]),

@@ -10,15 +10,20 @@ import importlib
 import io
 import logging
 import os
+import select
+import signal
 import sys
+import threading
 import traceback
-from typing import Callable, NoReturn, Optional, Sequence
+from typing import Callable, List, NoReturn, Optional, Sequence
 
 from . import _many, _native, _running
 from ._native import lib
 from ._operations import check
-from .errors import JobqError
+from .errors import InvalidError, JobqError
 from .handlers import handlers
+from .hooks import log
+from .outcome import Snooze
 
 USAGE = """Runs the jobs of the @jobq.worker functions that the modules define. jobqd starts it:
 
@@ -110,21 +115,83 @@ def _became_a_worker(pid: int) -> Callable[[Optional[int]], int]:
     return on_fork
 
 
-def _run_one_by_one(table: _running.Table) -> None:
-    loop = _running.Loop()
-    rows = _running.kinds(table, loop, leave_process)
-    options = _native.WorkerOptions(
-        size=ctypes.sizeof(_native.WorkerOptions),
-        kinds=rows,
-        n_kinds=len(rows),
-        fd=-1,
-        on_fork=_native.HOOK(_became_a_worker(os.getpid())),
-    )
-    err = _native.Error()
-    try:
-        check(lib.jobq_worker_run(ctypes.byref(options), ctypes.byref(err)), err)
-    finally:
-        loop.close()
+class _OneByOne:
+    """A worker of one job at a time. Jobs are taken from libjobq, which calls nothing of ours while there is one: an exception
+    that a signal handler raises would be lost in C, and its job with it."""
+
+    def __init__(self, table: _running.Table) -> None:
+        self._table = table
+        self._loop = _running.Loop()
+        self._lock = threading.RLock()
+        self._worker = ctypes.c_void_p()
+        self._pid = os.getpid()
+        rows = _running.names(table)
+        self._options = _native.WorkerOptions(
+            size=ctypes.sizeof(_native.WorkerOptions),
+            kinds=rows,
+            n_kinds=len(rows),
+            fd=-1,
+            on_fork=_native.HOOK(_became_a_worker(os.getpid())),
+        )
+
+    def run(self) -> None:
+        """The worker's life. Raises what ends it before its time."""
+        err = _native.Error()
+        check(lib.jobq_worker_open(ctypes.byref(self._worker), ctypes.byref(self._options), ctypes.byref(err)), err)
+        if not self._worker:
+            return  # a template that was told to go
+        self._pid = os.getpid()
+        try:
+            self._turns()
+        finally:
+            if os.getpid() == self._pid:
+                lib.jobq_worker_close(self._worker)
+                self._loop.close()
+
+    def _turns(self) -> None:
+        wait = select.poll()
+        wait.register(lib.jobq_worker_fd(self._worker), select.POLLIN)
+        taken = ctypes.c_void_p()  # here, so that it is known whatever comes in between
+        over: List[int] = []
+        while not over:
+            try:
+                if taken.value is None and not self._take(taken, over) and not over:
+                    wait.poll()
+                if taken.value is not None:
+                    work, taken.value = taken.value, None
+                    self._do(work)
+            except (JobqError, MemoryError):
+                raise
+            except SystemExit as request:
+                self._give_back(taken)
+                leave_process(request)
+            except KeyboardInterrupt:
+                self._give_back(taken)
+                os.kill(self._pid, signal.SIGTERM)  # as if jobqd had asked: nothing is lost, nothing charged
+            except BaseException:  # of a signal handler, between two jobs: it is none of theirs
+                log.exception("a signal handler raised between two jobs")
+
+    def _take(self, taken: ctypes.c_void_p, over: List[int]) -> bool:
+        """The next job that has come. `over` is not empty when there will be none."""
+        err, codes = _native.Error(), []  # type: ignore[var-annotated]
+        try:
+            codes.extend(map(lib.jobq_worker_take, (self._worker,), (ctypes.byref(taken),), (ctypes.byref(err),)))
+        finally:
+            if codes == [0]:
+                over.append(1)
+        check(codes[0], err)
+        return taken.value is not None
+
+    def _give_back(self, taken: ctypes.c_void_p) -> None:
+        if taken.value is not None:
+            work, taken.value = taken.value, None
+            _running.Answers(work, self._lock).outcome(Snooze(0))
+
+    def _do(self, work: int) -> None:
+        try:
+            _running.run(self._table[lib.jobq_work_kind(work).decode()], work, self._loop, self._lock)
+        except InvalidError as error:  # an answer that is refused
+            _give_up(f"jobq.worker: {error}\n")
 
 
 def run(modules: Sequence[str], concurrency: Optional[int]) -> int:
@@ -143,7 +210,7 @@ def run(modules: Sequence[str], concurrency: Optional[int]) -> int:
         if many > 1:
             _many.Worker(table, many, _became_a_worker(os.getpid()), leave_process).run()
         else:
-            _run_one_by_one(table)
+            _OneByOne(table).run()
     except JobqError as failure:
         _give_up(f"jobq.worker: {failure}\n")
     except Exception:  # the event loop's own: somebody has closed its descriptors, say

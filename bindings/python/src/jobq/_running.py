@@ -6,25 +6,24 @@ import asyncio
 import concurrent.futures
 import contextvars
 import datetime
+import functools
 import inspect
 import os
 import sys
+import threading
 import traceback
 from ctypes import byref
-from typing import Any, Callable, Coroutine, Dict, Mapping, Optional
+from typing import Any, Callable, ContextManager, Coroutine, Dict, List, Mapping, Optional
 
-from . import _native, encoding, errors
+from . import _native, _soft, encoding, errors, hooks
 from ._native import lib
 from ._operations import check
 from .context import Context, Job, enter, leave
-from .errors import InvalidError
+from .errors import InvalidError, JobqError, ResultError
 from .handlers import Handler
 from .model import milliseconds
 from .outcome import Cancel, Discard, Outcome, Retry, Snooze
 from .validation import ArgumentError
-
-_HERE = os.path.dirname(os.path.abspath(__file__))
-
 
 class Loop:
     """The event loop for coroutine functions: one for the process, so that what they keep between jobs stays alive."""
@@ -35,13 +34,19 @@ class Loop:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """To its end. Where this thread has a loop that runs (a test's, say) another thread does it meanwhile."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not self._is_within_one():
             return self._run(coroutine)
         context = contextvars.copy_context()
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             return thread.submit(lambda: context.run(asyncio.run, coroutine)).result()
+
+    @staticmethod
+    def _is_within_one() -> bool:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return True
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         if self._loop is None or self._pid != os.getpid():
@@ -77,29 +82,35 @@ def job_of(work: int) -> Job:
     )
 
 
-def context_of(work: int) -> Context:
-    """A context on libjobq's jobq_work."""
+def context_of(work: int, lock: "ContextManager[Any]") -> Context:
+    """A context on libjobq's jobq_work, whose functions may be called from any thread: `lock` is the worker's."""
 
     def progress(done: float, note: Optional[str]) -> None:
         err = _native.Error()
         line = None if note is None else note.encode("utf-8", "replace").replace(b"\0", b"?")
         check(lib.jobq_work_progress(work, float(done), line, byref(err)), err)
 
-    return Context(job_of(work), progress, lambda: int(lib.jobq_work_should_stop(work)))
+    return Context(job_of(work), progress, lambda: int(lib.jobq_work_should_stop(work)), lock)
+
+
+def prepared(handler: Handler[Any, Any], context: Context, args: Mapping[str, Any]) -> Callable[[], Any]:
+    """The call of the function, with its arguments converted."""
+    kwargs = handler.parameters.convert(args)
+    first = (context,) if handler.parameters.takes_context else ()
+    return functools.partial(handler.function, *first, **kwargs)
 
 
 def call(handler: Handler[Any, Any], context: Context, args: Mapping[str, Any], loop: Loop) -> Any:
-    """Runs the function in the context."""
-    token = enter(context)
-    try:
-        kwargs = handler.parameters.convert(args)
-        first = (context,) if handler.parameters.takes_context else ()
-        result = handler.function(*first, **kwargs)
-        if inspect.iscoroutine(result):
-            result = loop.run(result)
-        return result
-    finally:
-        leave(context, token)
+    """Runs the function in the context, with what the application has around its jobs."""
+    with hooks.around(context):
+        function = prepared(handler, context, args)
+        context.begun = True
+        if handler.is_coroutine:
+            coroutine = function()
+            limit = handler.soft_timeout_s
+            return loop.run(coroutine if limit is None else _soft.of_coroutine(coroutine, limit))
+        result = _soft.call(function, handler.soft_timeout_s)
+        return loop.run(result) if inspect.iscoroutine(result) else result
 
 
 # ---- what failed, in words ----
@@ -114,11 +125,8 @@ def one_line(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """The traceback from the function on: our own frames tell nobody anything."""
-    frames = error.__traceback__
-    while frames is not None and os.path.dirname(os.path.abspath(frames.tb_frame.f_code.co_filename)) == _HERE:
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    """The traceback from the function on, without our own frames."""
+    return "".join(traceback.format_exception(type(error), error, hooks.frames_of(error)))
 
 
 def _bytes(text: str) -> bytes:
@@ -126,34 +134,50 @@ def _bytes(text: str) -> bytes:
 
 
 class Answers:
-    """Says how a job ended, to libjobq's jobq_work."""
+    """Says how a job ended, to libjobq's jobq_work; `lock`: the worker's."""
 
-    def __init__(self, work: int) -> None:
+    def __init__(self, work: int, lock: "ContextManager[Any]") -> None:
         self._work = work
-        self.given = False  # also where jobqd was gone: there is no second one
+        self._lock = lock
+        self._codes: List[int] = []
+
+    @property
+    def given(self) -> bool:
+        """Whether there is one, also where jobqd was gone: there is no second, and no jobq_work any more."""
+        return any(code in (0, errors.EIO) for code in self._codes)
 
     def _say(self, function: Any, *args: Any) -> None:
         err = _native.Error()
-        code = function(self._work, *args, byref(err))
-        self.given = code in (0, errors.EIO)
-        check(code, err)
+        with self._lock:
+            if self.given:
+                return
+            # The code is kept by C, with no instruction in between at which a signal handler could raise.
+            self._codes.extend(map(function, (self._work,), *((each,) for each in args), (byref(err),)))
+        check(self._codes[-1], err)
 
-    def ok(self, result: Any) -> None:
-        """Completed; None: no result."""
-        text = None if result is None else encoding.to_bytes(encoding.dumps(result, "the result"), "the result")
+    def ok(self, text: Optional[bytes]) -> None:
+        """Completed; None: no result. InvalidError: libjobq refuses it, and the job is not answered."""
         self._say(lib.jobq_work_ok, text)
+
+    def ok_without_result(self, why: str) -> None:
+        """Completed, and why its result is lost."""
+        self._say(lib.jobq_work_ok_without_result, _bytes(why))
 
     def error(self, error: BaseException, after_ms: int, reason: Optional[str] = None) -> None:
         """Failed."""
         line = reason or one_line(error)
         self._say(lib.jobq_work_error, _bytes(line), _bytes(trace(error)), after_ms)
 
+    def discard(self, reason: Optional[str]) -> None:
+        """Never again."""
+        self._say(lib.jobq_work_discard, _bytes(reason) if reason else None)
+
     def outcome(self, outcome: Outcome) -> None:
         """What the function has raised on purpose."""
         if isinstance(outcome, Snooze):
             self._say(lib.jobq_work_snooze, outcome.after_ms)
         elif isinstance(outcome, Discard):
-            self._say(lib.jobq_work_discard, _bytes(outcome.reason) if outcome.reason else None)
+            self.discard(outcome.reason)
         elif isinstance(outcome, Cancel):
             self._say(lib.jobq_work_cancel, _bytes(outcome.reason) if outcome.reason else None)
         elif isinstance(outcome, Retry):
@@ -170,54 +194,184 @@ def delay_ms(handler: Handler[Any, Any], attempt: int) -> int:
     return milliseconds(handler.backoff(attempt), "what backoff returned", 0)
 
 
-def answer(answers: Answers, handler: Handler[Any, Any], attempt: int, error: BaseException) -> None:
-    """Says how it ended that the function has raised something."""
-    if isinstance(error, Outcome):
-        answers.outcome(error)
-        return
+def _delay_or_the_queues(handler: Handler[Any, Any], attempt: int) -> int:
     try:
-        after_ms = delay_ms(handler, attempt)
+        return delay_ms(handler, attempt)
     except Exception as fault:  # of the back-off's own function: the job's failure is what matters
         print(f"jobq: the backoff of {handler.kind} failed: {one_line(fault)}", file=sys.stderr)
-        after_ms = -1
-    answers.error(error, after_ms)
+        return -1
 
 
-def run(handler: Handler[Any, Any], work: int, loop: Loop) -> None:
-    """One job, from jobq_work to its answer. SystemExit leaves it."""
-    answers = Answers(work)
+# ---- how it ended ----
+
+Ending = Callable[[Answers], None]
+
+
+def is_hopeless(handler: Handler[Any, Any], error: BaseException) -> bool:
+    """Whether no further attempt can end otherwise, as the decorator's discard_on says."""
+    return isinstance(error, handler.discard_on)
+
+
+def of_error(handler: Handler[Any, Any], context: Context, error: BaseException) -> Ending:
+    """The function has raised something: tells the application, and returns what to tell jobqd."""
+    if isinstance(error, (Snooze, Discard, Cancel)):
+        deliberate: Outcome = error
+        return lambda answers: answers.outcome(deliberate)
+    hopeless = is_hopeless(handler, error)
+    hooks.tell(context, error, "is discarded" if hopeless else None)
+    if hopeless:
+        return lambda answers: answers.discard(one_line(error))
+    if isinstance(error, Outcome):
+        other: Outcome = error
+        return lambda answers: answers.outcome(other)
+    after_ms = _delay_or_the_queues(handler, context.job.attempt)
+    return lambda answers: answers.error(error, after_ms)
+
+
+def text_of_result(result: Any) -> Optional[bytes]:
+    """As jobqd gets it. ResultError: it has no JSON form that the database takes."""
+    interrupted: Optional[BaseException] = None
+    for _ in range(2):  # again where Ctrl-C came in between
+        try:
+            return None if result is None else encoding.to_bytes(encoding.dumps(result, "the result"), "the result")
+        except InvalidError as error:
+            raise ResultError(str(error)) from error.__cause__
+        except BaseException as error:
+            interrupted = error
+    raise ResultError(f"the result cannot be written as JSON: {one_line(interrupted or KeyboardInterrupt())}")
+
+
+def of_result(context: Context, result: Any) -> Ending:
+    """The function has returned. Its work is done, and is not done again, whatever it returned: what cannot be kept is left
+    out, and the job's errors and the log say why."""
+
+    def say(answers: Answers) -> None:
+        try:
+            try:
+                answers.ok(text_of_result(result))
+            except ResultError:
+                raise
+            except (InvalidError, MemoryError) as refused:  # by libjobq: it is too large, or nests too deep
+                raise ResultError(f"the result cannot be kept: {refused}") from refused
+        except ResultError as fault:
+            hooks.tell(context, fault, "is completed without its result")
+            answers.ok_without_result(f"the result was left out: {fault}")
+
+    return say
+
+
+def insist(answers: Answers, ending: Ending) -> None:
+    """Says it, also when a signal handler raises meanwhile: that is no concern of the job's."""
+    for _ in range(10):
+        try:
+            ending(answers)
+            return
+        except (JobqError, MemoryError):
+            raise
+        except BaseException as interruption:
+            if answers.given:
+                raise
+            last = interruption
+    raise last
+
+
+# ---- a process that the function has forked ----
+
+
+def leave_child(error: Optional[BaseException] = None) -> None:
+    """Ends a process that a function has forked and that has come out of it: the worker's loop is not its own."""
+    code = 70
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    elif error is not None:
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+    if not isinstance(error, SystemExit):
+        print("jobq: a process that a job's function forked has come out of the function, and ends here; end it with "
+              "os._exit()", file=sys.stderr)  # fmt: skip
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+    os._exit(code & 0xFF)
+
+
+# ---- one job ----
+
+
+def run(handler: Handler[Any, Any], work: int, loop: Loop, lock: "ContextManager[Any]") -> None:
+    """One job, from jobq_work to its answer, in a copy of the context: what the function sets in it ends with it. SystemExit
+    leaves it, and so does KeyboardInterrupt that came before the function began: then the job was given back."""
+    contextvars.copy_context().run(_run, handler, work, loop, lock)
+
+
+def _run(handler: Handler[Any, Any], work: int, loop: Loop, lock: "ContextManager[Any]") -> None:
+    pid = os.getpid()
+    answers = Answers(work, lock)
     try:
-        context = context_of(work)
-        result = call(handler, context, context.job.args, loop)
-        answers.ok(result)
-    except SystemExit:
+        context = context_of(work, lock)
+    except Exception as error:
+        answers.error(error, -1)
+        return
+    except BaseException:
+        answers.outcome(Snooze(0))
         raise
-    except BaseException as error:  # whatever the function raises is its own affair
-        answer(answers, handler, lib.jobq_work_attempt(work), error)
+    token = enter(context)
+    try:
+        failure: Optional[BaseException] = None
+        result: Any = None
+        try:
+            result = call(handler, context, context.job.args, loop)
+        except BaseException as raised:  # whatever the function raises is its own affair
+            failure = raised
+        if os.getpid() != pid:
+            leave_child(failure)
+        context.end()
+        if failure is None:
+            ending = of_result(context, result)
+        elif isinstance(failure, SystemExit):
+            raise failure
+        elif not context.begun and isinstance(failure, KeyboardInterrupt):
+            answers.outcome(Snooze(0))
+            raise failure
+        else:
+            ending = of_error(handler, context, failure)
+        insist(answers, ending)
+    finally:
+        leave(context, token)
 
 
 Table = Dict[str, Handler[Any, Any]]
 
 
 def kinds(table: Table, loop: Loop, on_exit: Callable[[SystemExit], BaseException]) -> Any:
-    """The handlers as libjobq's table of kinds, which keeps all that it refers to. `on_exit`: what a sys.exit() in a function
-    does, unless it ends the process: the job fails with what it returns."""
+    """The handlers as libjobq's table of kinds, which keeps all that it refers to, for jobq.testing. `on_exit`: what becomes of
+    a sys.exit() in a function: the job fails with what it returns."""
+    rows = names(table)
+    for row, handler in zip(rows, table.values()):
+        row.handler = _native.HANDLER(_callback(handler, loop, on_exit))
+    return rows
+
+
+def names(table: Table) -> Any:
+    """The kinds without handlers, for a worker whose jobs are taken."""
     rows = (_native.WorkerKind * len(table))()
     for row, handler in zip(rows, table.values()):
         row.kind = handler.kind.encode()
-        row.handler = _native.HANDLER(_callback(handler, loop, on_exit))
     return rows
 
 
 def _callback(
     handler: Handler[Any, Any], loop: Loop, on_exit: Callable[[SystemExit], BaseException]
 ) -> Callable[[int, Optional[int]], int]:
+    lock = threading.RLock()
+
     def callback(work: int, data: Optional[int]) -> int:
         try:
             try:
-                run(handler, work, loop)
+                run(handler, work, loop, lock)
             except SystemExit as request:
-                answer(Answers(work), handler, lib.jobq_work_attempt(work), on_exit(request))
+                Answers(work, lock).error(on_exit(request), _delay_or_the_queues(handler, lib.jobq_work_attempt(work)))
             return 0
         except BaseException as error:  # nothing may reach C
             print(f"jobq: cannot answer job {lib.jobq_work_id(work)}: {one_line(error)}", file=sys.stderr)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import datetime
+import os
+import weakref
 from types import TracebackType
 from typing import Any, Awaitable, Callable, Iterable, List, Optional, Sequence, Type, TypeVar, Union
 
@@ -30,9 +32,20 @@ async def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
 
     sql, params = operation.statement()
     async with connection.cursor(row_factory=tuple_row) as cursor:
+        guarded = operation.undo_on_error and _connections.in_transaction_psycopg(connection)
         try:
-            await cursor.execute(sql, params)
-            rows = await cursor.fetchall()
+            if guarded:
+                await cursor.execute(_connections.SAVEPOINT)
+            try:
+                await cursor.execute(sql, params)
+                rows = await cursor.fetchall()
+            except Exception:
+                if guarded:
+                    await cursor.execute(_connections.ROLLBACK_TO)
+                raise
+            finally:
+                if guarded:
+                    await cursor.execute(_connections.RELEASE)
         except Exception as error:
             _connections.translate(error)
     return operation.read(rows)
@@ -40,15 +53,24 @@ async def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
 
 async def _run_on(connection: Any, operation: Operation[T]) -> T:
     """Runs it in the application's transaction."""
-    whose = _connections.module_of(connection)
-    if whose == "psycopg" and hasattr(connection, "__aenter__"):
+    whose = _connections.kind_of(connection)
+    if whose == "psycopg async":
         return await _on_psycopg(connection, operation)
-    if whose == "sqlalchemy" and hasattr(connection, "run_sync"):
+    if whose == "sqlalchemy async":
         run_sync: Callable[[Callable[[Any], T]], Awaitable[T]] = connection.run_sync
         return await run_sync(lambda inner: _connections.run_on(inner, operation))
-    raise InvalidError(
-        f"connection must be {_KINDS}; got a {type(connection).__module__}.{type(connection).__qualname__}"
-    )
+    raise InvalidError(f"connection must be {_KINDS}; got {_connections.what_it_is(connection)}")
+
+
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for client in list(_clients):
+        client._start_threads()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 class Client:
@@ -62,7 +84,13 @@ class Client:
         self._sync = _sync.Client(dsn, schema=schema, max_connections=max_connections)
         self._schema = schema
         self._closed = False
-        self._threads = concurrent.futures.ThreadPoolExecutor(max_connections, "jobq")
+        self._max_connections = max_connections
+        self._start_threads()
+        _clients.add(self)
+
+    def _start_threads(self) -> None:
+        """Also in a child of fork(), which has none of its parent's: what was handed to them would wait for ever."""
+        self._threads = concurrent.futures.ThreadPoolExecutor(self._max_connections, "jobq")
 
     async def __aenter__(self) -> "Client":
         return self
@@ -101,7 +129,7 @@ class Client:
         *,
         queue: str = "default",
         priority: int = 0,
-        max_attempts: int = 20,
+        max_attempts: Optional[int] = None,
         timeout: Optional[Seconds] = None,
         schedule_in: Optional[Seconds] = None,
         schedule_at: Optional[datetime.datetime] = None,
@@ -128,7 +156,7 @@ class Client:
         take = _sync.taken_instead()
         if take is not None:
             return take(new_job(job))
-        return await self._run(_operations.enqueue(self._schema, new_job(job)), connection)
+        return await self._run(_operations.enqueue(self._schema, new_job(job), connection is not None), connection)
 
     async def enqueue_many(self, jobs: Iterable[JobLike], *, connection: Any = None) -> List[Enqueued]:
         """See :meth:`jobq.Client.enqueue_many`."""
@@ -136,9 +164,9 @@ class Client:
         take = _sync.taken_instead()
         if take is not None:
             return [take(job) for job in all_jobs]
-        if not all_jobs:
+        if isinstance(jobs, Sequence) and not jobs:
             return []
-        return await self._run(_operations.enqueue_many(self._schema, all_jobs), connection)
+        return await self._run(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
 
     async def get(self, job: JobId, *, connection: Any = None) -> JobInfo:
         """See :meth:`jobq.Client.get`."""

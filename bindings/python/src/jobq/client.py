@@ -6,8 +6,11 @@ import contextlib
 import contextvars
 import dataclasses
 import datetime
+import os
+import sys
+import warnings
 from types import TracebackType
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _connections, _operations
 from ._operations import Operation
@@ -39,6 +42,59 @@ def taken_instead() -> Optional[Callable[[NewJob], Enqueued]]:
     return _instead.get()
 
 
+# ---- what decorators say of kinds ----
+
+#: By kind.
+_declared: Dict[str, NewJob] = {}
+
+#: What the decorator may say.
+_DECLARED = ("queue", "priority", "max_attempts", "timeout", "unique", "tags")
+
+
+class IgnoredOptionsWarning(UserWarning):
+    """A job of a kind that this program has a function for was enqueued by the kind's name, and the options of its decorator
+    do not hold for it."""
+
+
+def set_declared(defaults: NewJob) -> None:
+    """The options of a decorated function's jobs. For jobq.handlers."""
+    _declared[defaults.kind] = defaults
+
+
+def of_handler(job: NewJob) -> NewJob:
+    """Marks a job that has a decorator's options. For jobq.handlers."""
+    job.__dict__["_of_handler"] = True
+    return job
+
+
+def warn_of_ignored(job: NewJob) -> None:
+    """Where a job has the plain defaults for what its kind's decorator says otherwise."""
+    declared = _declared.get(job.kind) if isinstance(job.kind, str) else None
+    if declared is None or "_of_handler" in job.__dict__:
+        return
+    plain = NewJob(job.kind)
+    ignored = [
+        f"{name}={getattr(declared, name)!r}"
+        for name in _DECLARED
+        if getattr(declared, name) != getattr(plain, name) == getattr(job, name)
+    ]
+    if ignored:
+        warnings.warn(
+            f"a job of the kind {job.kind!r} is enqueued by name, without its decorator's {', '.join(ignored)}: call the "
+            f"function's .enqueue() or .job(), or give the options",
+            IgnoredOptionsWarning,
+            stacklevel=_outside(),
+        )
+
+
+def _outside() -> int:
+    """The stack level of the application's own line."""
+    here, level, frame = os.path.dirname(os.path.abspath(__file__)), 1, sys._getframe(1)
+    while frame.f_back is not None and os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == here:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 #: What enqueue_many takes for one job.
 JobLike = Union[NewJob, Mapping[str, Any]]
 
@@ -46,6 +102,8 @@ JobLike = Union[NewJob, Mapping[str, Any]]
 def new_job(job: JobLike) -> NewJob:
     """A job, also where its members were given in a mapping."""
     if isinstance(job, NewJob):
+        if _declared:
+            warn_of_ignored(job)
         return job
     if not isinstance(job, Mapping):
         raise InvalidError(f"a job must be a jobq.NewJob or a mapping of its members, got {job!r:.100}")
@@ -55,14 +113,17 @@ def new_job(job: JobLike) -> NewJob:
         raise InvalidError(f"a job has no member {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
     if "kind" not in job:
         raise InvalidError("kind must be given")
-    return NewJob(**job)
+    return new_job(NewJob(**job))
 
 
-def new_jobs(jobs: Iterable[JobLike]) -> List[NewJob]:
-    """The same of many."""
-    if isinstance(jobs, Mapping):
-        raise InvalidError("jobs must be an iterable of jobs, got a mapping")
-    return [new_job(job) for job in jobs]
+def new_jobs(jobs: Iterable[JobLike]) -> Iterator[NewJob]:
+    """The same of many, one by one: a generator of very many need not fit into memory twice."""
+    if isinstance(jobs, (Mapping, NewJob, str, bytes)):
+        raise InvalidError(f"jobs must be an iterable of jobs, got a {type(jobs).__name__}")
+    try:
+        return map(new_job, jobs)
+    except TypeError:
+        raise InvalidError(f"jobs must be an iterable of jobs, got {jobs!r:.100}") from None
 
 
 class Client:
@@ -117,7 +178,7 @@ class Client:
         *,
         queue: str = "default",
         priority: int = 0,
-        max_attempts: int = 20,
+        max_attempts: Optional[int] = None,
         timeout: Optional[Seconds] = None,
         schedule_in: Optional[Seconds] = None,
         schedule_at: Optional[datetime.datetime] = None,
@@ -148,7 +209,7 @@ class Client:
         one, take = new_job(job), taken_instead()
         if take is not None:
             return take(one)
-        return self._run(_operations.enqueue(self._schema, one), connection)
+        return self._run(_operations.enqueue(self._schema, one, connection is not None), connection)
 
     def enqueue_many(self, jobs: Iterable[JobLike], *, connection: Any = None) -> List[Enqueued]:
         """Enqueues jobs, all or none, in few round trips. The line is in their order, and so are the answers.
@@ -158,9 +219,9 @@ class Client:
         all_jobs, take = new_jobs(jobs), taken_instead()
         if take is not None:
             return [take(job) for job in all_jobs]
-        if not all_jobs:
+        if isinstance(jobs, Sequence) and not jobs:
             return []
-        return self._run(_operations.enqueue_many(self._schema, all_jobs), connection)
+        return self._run(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
 
     # ---- one job ----
 

@@ -7,7 +7,8 @@ import dataclasses
 import datetime
 import enum
 import logging
-from typing import Any, Callable, Dict, Optional
+import threading
+from typing import Any, Callable, ContextManager, Dict, Optional
 
 from .errors import StateError
 
@@ -42,33 +43,39 @@ class Job:
 
 class Context:
     """A function whose first parameter is annotated with this gets it; :func:`current` gives it to everything else that the
-    function calls. It counts until the function has returned."""
+    function calls. It counts until the function has returned; any thread may use it."""
 
     def __init__(
         self,
         job: Job,
         progress: Callable[[float, Optional[str]], None],
         should_stop: Callable[[], int],
+        lock: Optional[ContextManager[Any]] = None,
     ) -> None:
         self.job = job
+        self.begun = False  #: whether the function has been called; for jobq itself
+        self._lock: ContextManager[Any] = threading.RLock() if lock is None else lock
         self._progress: Optional[Callable[[float, Optional[str]], None]] = progress
         self._should_stop: Optional[Callable[[], int]] = should_stop
 
     def progress(self, done: float, note: Optional[str] = None) -> None:
         """How far it is: ``done`` from 0 to 1; ``note``: one line. Cheap: what comes within 50 ms is dropped."""
-        if self._progress is None:
-            raise StateError("the job has ended")
-        self._progress(done, note)
+        with self._lock:
+            if self._progress is None:
+                raise StateError("the job has ended")
+            self._progress(done, note)
 
     def should_stop(self) -> Stop:
         """Whether the function should stop, and how soon. A long loop asks often: it costs a few microseconds."""
-        if self._should_stop is None:
-            return Stop.NOW
-        return Stop(self._should_stop())
+        with self._lock:
+            if self._should_stop is None:
+                return Stop.NOW
+            return Stop(self._should_stop())
 
     def end(self) -> None:
         """What it was lent is gone. For jobq itself."""
-        self._progress = self._should_stop = None
+        with self._lock:
+            self._progress = self._should_stop = None
 
     def __repr__(self) -> str:
         return f"<jobq.Context of job {self.job.id}, {self.job.kind}, attempt {self.job.attempt}>"

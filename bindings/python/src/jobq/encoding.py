@@ -2,7 +2,8 @@
 
 Times are ISO 8601, a ``timedelta`` is seconds, a ``Decimal`` is a string (a JSON number would lose digits in most
 readers), a ``UUID`` and a path are strings, an enum is its value, sets (sorted where it can be) and named tuples are lists,
-a dataclass is an object, a pydantic model what it dumps itself as. Bytes and everything else are refused.
+a dataclass is an object, a pydantic model what it dumps itself as. Bytes and everything else are refused, unless
+:func:`register_type` says what they are.
 
 :mod:`jobq.validation` reads all of these back by a function's annotations.
 """
@@ -16,14 +17,65 @@ import enum
 import json
 import json.encoder
 import os
+import re
 import uuid
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, Mapping, Optional, Type
 
 from .errors import InvalidError
+
+# ---- types of the application's own ----
+
+_encoders: Dict[type, Callable[[Any], Any]] = {}
+_decoders: Dict[type, Callable[[Any], Any]] = {}
+
+
+def register_type(
+    kind: Type[Any], *, encode: Callable[[Any], Any], decode: Optional[Callable[[Any], Any]] = None
+) -> None:
+    """Teaches jobq a type, for arguments, results and meta: ``encode`` makes of an instance what JSON has, or another type
+    that jobq knows; ``decode`` makes an instance of that again, where a function's annotation names the type. Without
+    ``decode`` such an argument is refused. Subclasses are encoded as well, unless they are registered themselves; decoded is
+    what the annotation names. Register a type before the functions that name it are declared.
+
+        jobq.register_type(numpy.generic, encode=lambda value: value.item())
+        jobq.register_type(Money, encode=str, decode=Money.parse)
+
+    Not asked for what JSON has itself: subclasses of str, int, float, list, tuple and dict are written as these.
+    """
+    if not isinstance(kind, type):
+        raise InvalidError(f"kind must be a class, got {kind!r:.100}")
+    for name, function in (("encode", encode), ("decode", decode)):
+        if not callable(function) and (name == "encode" or function is not None):
+            raise InvalidError(f"{name} must be a function, got {function!r:.100}")
+    _encoders[kind] = encode
+    if decode is not None:
+        _decoders[kind] = decode
+    else:
+        _decoders.pop(kind, None)
+
+
+def encoder_of(kind: type) -> Optional[Callable[[Any], Any]]:
+    """What was registered for the class or its nearest base; None: nothing."""
+    for base in kind.__mro__:
+        if base in _encoders:
+            return _encoders[base]
+    return None
+
+
+def decoder_of(kind: type) -> Optional[Callable[[Any], Any]]:
+    """What was registered for the class itself."""
+    return _decoders.get(kind)
+
+
+# ---- the encoder ----
 
 
 def _default(value: Any) -> Any:
     """What json itself does not know."""
+    if _encoders:
+        encode = encoder_of(type(value))
+        if encode is not None:
+            return encode(value)
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -71,13 +123,20 @@ def _make_encode() -> Callable[[Any], str]:
 
 _encode = _make_encode()
 
+#: NUL as json writes it, and not a backslash before "u0000".
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
 
 def dumps(value: Any, what: str = "the value") -> str:
     """JSON text of `value`. InvalidError, which begins with `what`: it has none, or none that the database can hold."""
     try:
         text = _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidError(f"{what} cannot be written as JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidError(f"{what} cannot be written as JSON: it nests too deep, or holds itself") from error
+    except (Exception, SystemExit) as error:  # also whatever a property, a __str__ or an encoder of the application's raises
+        raise InvalidError(f"{what} cannot be written as JSON: {error or type(error).__name__}") from error
+    if "\\u0000" in text and _NUL.search(text):
+        raise InvalidError(f"{what} cannot be written as JSON: it holds a NUL character, which PostgreSQL cannot store")
     return text
 
 

@@ -26,6 +26,10 @@ class InvalidError(JobqError, ValueError):
     """An argument is wrong; the message names it and what is allowed."""
 
 
+class ResultError(InvalidError):
+    """What a function returned cannot be kept as its job's result. The work is done: the job is completed without it."""
+
+
 class ConnectionLostError(JobqError, ConnectionError):
     """The database is away, or the connection broke. It is unknown whether a call under way took place."""
 

@@ -8,13 +8,13 @@ import inspect
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, Type, TypeVar, Union, overload
 
-from .client import Client
+from .client import Client, of_handler, set_declared
 from .context import Context
 from .errors import InvalidError
 from .model import Enqueued, NewJob, Seconds, Unique, milliseconds
-from .validation import Parameters
+from .validation import ArgumentError, Parameters
 
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
@@ -37,6 +37,15 @@ _handlers: "Dict[str, Handler[Any, Any]]" = {}
 
 _client_lock = threading.Lock()
 _client: Optional[Client] = None
+
+
+def _in_child() -> None:
+    """Another thread of the parent's may have held the lock."""
+    global _client_lock
+    _client_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def set_client(client: Optional[Client]) -> None:
@@ -87,14 +96,20 @@ class Handler(Generic[P, R]):
         client: Optional[Client],
         validate: bool,
         concurrency: Optional[int],
+        discard_on: Sequence[Type[BaseException]] = (ArgumentError,),
+        soft_timeout: Optional[Seconds] = None,
     ) -> None:
         self.function = function
         self.defaults = defaults
         self.backoff = _delays(backoff)
         self.client = client
         self.concurrency = concurrency
+        self.discard_on = tuple(discard_on)
+        self.soft_timeout_s = None if soft_timeout is None else milliseconds(soft_timeout, "soft_timeout", 1) / 1000
         self.parameters = Parameters(function, Context, validate)
-        self.is_coroutine = inspect.iscoroutinefunction(function)
+        self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)
+        )
         functools.update_wrapper(self, function)
 
     @property
@@ -102,15 +117,15 @@ class Handler(Generic[P, R]):
         """The job's kind."""
         return self.defaults.kind
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         return self.function(*args, **kwargs)
 
-    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+    def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The call as a job that is not enqueued yet: for :meth:`jobq.Client.enqueue_many`. InvalidError when the function
-        would not take the arguments."""
-        return dataclasses.replace(self.defaults, args=self.parameters.bind(args, kwargs))
+        would not take the arguments, or would get others than these."""
+        return of_handler(dataclasses.replace(self.defaults, args=self.parameters.bind(args, kwargs)))
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
         """Enqueues the call, with the decorator's options and client. See :meth:`options` for others."""
         return self.options().enqueue(*args, **kwargs)
 
@@ -136,11 +151,11 @@ class Call(Generic[P, R]):
         self._client = client
         self._connection = connection
 
-    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+    def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """As :meth:`Handler.job`."""
-        return dataclasses.replace(self._defaults, args=self._handler.parameters.bind(args, kwargs))
+        return of_handler(dataclasses.replace(self._defaults, args=self._handler.parameters.bind(args, kwargs)))
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
         """As :meth:`Handler.enqueue`."""
         job = self.job(*args, **kwargs)
         client = self._client or self._handler.client or get_client()
@@ -168,7 +183,7 @@ def worker(
     *,
     queue: str = "default",
     priority: int = 0,
-    max_attempts: int = 20,
+    max_attempts: Optional[int] = None,
     timeout: Optional[Seconds] = None,
     backoff: Optional[Backoff] = None,
     unique: Union[Unique, bool, None] = None,
@@ -176,20 +191,31 @@ def worker(
     client: Optional[Client] = None,
     validate: bool = True,
     concurrency: Optional[int] = None,
+    discard_on: Sequence[Type[BaseException]] = (ArgumentError,),
+    soft_timeout: Optional[Seconds] = None,
 ) -> _Decorator:
     """Makes a function, or a coroutine function, the handler of a kind of job, and gives it ``.enqueue()``.
 
     ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. ``backoff``: the
     delay after a failed attempt: seconds, a sequence of them (the last for all attempts beyond), or a function of the
-    attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether a
-    job's arguments are checked and converted by the function's annotations before it runs. ``concurrency``: how many of these
-    jobs one worker process runs at a time, 1 to 1000, coroutines on its event loop and plain functions in threads; None: one,
-    or for a coroutine as many as the process runs (the largest ``concurrency`` of its functions, or ``--concurrency``).
+    attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether
+    annotations are checked when the function is declared, a job's arguments when it is made, and both converted before the
+    function runs. ``concurrency``: how many of these jobs one worker process runs at a time, 1 to 1000, coroutines on its event
+    loop and plain functions in threads; None: one, or for a coroutine as many as the process runs (the largest
+    ``concurrency`` of its functions, or ``--concurrency``).
+
+    ``discard_on``: exceptions that no further attempt can avoid: the job is discarded at once. As given, it replaces the
+    default: name :class:`jobq.ArgumentError` (the job's arguments are not what the function takes) again, or leave it out
+    where an old worker may meet a new release's jobs. ``soft_timeout``: after this time :class:`jobq.SoftTimeout` is raised
+    in the function, which can put things in order before its ``timeout`` ends it; uncaught it fails the attempt.
 
     Raises :class:`InvalidError`: the kind has a handler already, or an option is wrong.
     """
     if not isinstance(kind, str):
         raise InvalidError(f"kind must be a str, as in @jobq.worker(\"resize\"), got {kind!r:.100}")
+    for error in discard_on if isinstance(discard_on, (list, tuple, set, frozenset)) else (discard_on,):
+        if not (isinstance(error, type) and issubclass(error, BaseException)) or isinstance(discard_on, type):
+            raise InvalidError(f"discard_on must be a sequence of exception classes, got {discard_on!r:.100}")
     defaults = NewJob(
         kind, queue=queue, priority=priority, max_attempts=max_attempts, timeout=timeout, unique=unique, tags=tags
     )
@@ -198,16 +224,40 @@ def worker(
         raise InvalidError(f"concurrency must be 1 to 1000, got {concurrency!r}")
 
     def make(function: Callable[..., Any]) -> Handler[Any, Any]:
+        _refuse(kind, function)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidError(f"kind {kind!r}: {'.'.join(_place(function))} is a generator function: nobody would run its body")
         there = _handlers.get(kind)
         if there is not None and _place(there.function) != _place(function):
             raise InvalidError(f"kind {kind!r} has a handler already: {'.'.join(_place(there.function))}")
-        handler: Handler[Any, Any] = Handler(function, defaults, backoff, client, validate, concurrency)
+        handler: Handler[Any, Any] = Handler(
+            function, defaults, backoff, client, validate, concurrency, tuple(discard_on), soft_timeout
+        )
         _handlers[kind] = handler
+        set_declared(defaults)
         return handler
 
     return _Decorator(make)
+
+
+def _refuse(kind: str, function: Any) -> None:
+    """Raises InvalidError for what cannot be called as a function is."""
+    what = None
+    if isinstance(function, (staticmethod, classmethod)):
+        what = f"a {type(function).__name__}; write @{type(function).__name__} above @jobq.worker"
+    elif isinstance(function, Handler):
+        what = f"the handler of {function.kind!r} already"
+    elif isinstance(function, type):
+        what = "a class; declare a function that makes what it needs"
+    elif not callable(function):
+        what = "no function"
+    elif not inspect.ismethod(function):
+        where = getattr(function, "__qualname__", "").rsplit("<locals>.")[-1]
+        first = next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), "")
+        if "." in where and first in ("self", "cls"):
+            what = "a method, and a job has no object to call it on; declare a function, or a staticmethod"
+    if what is not None:
+        raise InvalidError(f"kind {kind!r}: {'.'.join(_place(function))} is {what}")
 
 
 def check_job(job: NewJob) -> None:
@@ -219,6 +269,10 @@ def check_job(job: NewJob) -> None:
 
 def _place(function: Callable[..., Any]) -> "tuple[str, str]":
     """Where a function is from; the same again after a reload of its module, and in what ran as __main__."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)  # an object that can be called
     module = getattr(function, "__module__", "") or ""
     if module == "__main__":
         spec = getattr(sys.modules.get("__main__"), "__spec__", None)

@@ -99,7 +99,7 @@ class NewJob:
     ``args``, ``meta``: what :mod:`jobq.encoding` makes a JSON object of. ``priority``: 0 (first) to 9. ``timeout``: how long
     an attempt may take; None: as long as its queue allows. ``schedule_in`` counts from now by the database's clock,
     ``schedule_at`` needs a time zone. ``expires_in``, ``expires_at``: cancelled if it has not begun by then. ``key``: the
-    application's own grouping. ``unique_key``: no second live job with this key. ``unique``: see :class:`Unique`; True is
+    application's own grouping. ``max_attempts``: None: that of the queue, else 20. ``unique_key``: no second live job with this key. ``unique``: see :class:`Unique`; True is
     ``Unique()``. ``on_conflict``, ``replace``: see :class:`OnConflict`; a sequence of members for all states that wait, or a
     mapping of states to such sequences.
     """
@@ -108,7 +108,7 @@ class NewJob:
     args: Any = None
     queue: str = "default"
     priority: int = 0
-    max_attempts: int = 20
+    max_attempts: Optional[int] = None
     timeout: Optional[Seconds] = None
     schedule_in: Optional[Seconds] = None
     schedule_at: Optional[datetime.datetime] = None

@@ -43,3 +43,11 @@ class Cancel(Outcome):
     def __init__(self, reason: Optional[str] = None) -> None:
         super().__init__(reason or "cancelled")
         self.reason = reason
+
+
+class SoftTimeout(Exception):
+    """Raised in a function that has run longer than its ``soft_timeout``: put things in order and return, or raise. Uncaught
+    it fails the attempt."""
+
+    def __init__(self) -> None:
+        super().__init__("the function has run longer than its soft_timeout")

@@ -22,8 +22,8 @@ from typing import Any, Iterator, List, NoReturn, Optional, Sequence, Tuple, Typ
 from . import _connections, _native, _operations, _running, client as _client, encoding
 from ._native import lib
 from .client import Client
-from .context import Context, Job
-from .errors import InvalidError
+from .context import Context, Job, enter, leave
+from .errors import InvalidError, ResultError
 from .handlers import Handler, get_client, handlers
 from .model import Enqueued, NewJob, microseconds
 from .outcome import Cancel, Discard, Retry, Snooze
@@ -53,7 +53,7 @@ def _handler(kind: Kind) -> Handler[Any, Any]:
 @dataclasses.dataclass(frozen=True)
 class Performed:
     """How it ended. ``state``: "completed", "retryable", "discarded", "scheduled" (snoozed) or "cancelled". ``error``: what
-    the function raised. ``delay``: of a snooze, or a retry with one of its own. ``progress``: each report."""
+    the function raised, or why its result was left out (:class:`jobq.ResultError`). ``delay``: of a snooze, or a retry with one of its own. ``progress``: each report."""
 
     state: str
     result: Any = None
@@ -89,10 +89,14 @@ def perform(
     said: List[Tuple[float, Optional[str]]] = []
     context = Context(job, lambda done, note: said.append((done, note)), lambda: stop)
     loop = _running.Loop()
+    token = enter(context)
     try:
         result = _running.call(handler, context, job.args, loop)
-        result = None if result is None else encoding.loads(encoding.dumps(result, "the result"))
-        return Performed("completed", result, progress=tuple(said))
+        try:
+            text = _running.text_of_result(result)
+        except ResultError as fault:
+            return Performed("completed", error=fault, progress=tuple(said))
+        return Performed("completed", None if text is None else encoding.loads(text), progress=tuple(said))
     except Snooze as outcome:
         return Performed("scheduled", error=outcome, delay=datetime.timedelta(milliseconds=outcome.after_ms), progress=tuple(said))
     except Cancel as outcome:
@@ -100,6 +104,8 @@ def perform(
     except Discard as outcome:
         return Performed("discarded", error=outcome, progress=tuple(said))
     except Exception as error:
+        if _running.is_hopeless(handler, error):
+            return Performed("discarded", error=error, progress=tuple(said))
         delay_ms = error.after_ms if isinstance(error, Retry) else _running.delay_ms(handler, attempt)
         return Performed(
             "retryable" if attempt < max_attempts else "discarded",
@@ -108,6 +114,7 @@ def perform(
             progress=tuple(said),
         )
     finally:
+        leave(context, token)
         loop.close()
 
 
@@ -127,7 +134,8 @@ def inline() -> Iterator[List[NewJob]]:
         ran.append(job)
         number = next(_numbers)
         done = perform(
-            job.kind, job.args, queue=job.queue, max_attempts=job.max_attempts, meta=job.meta, id=number
+            job.kind, job.args, queue=job.queue, max_attempts=job.max_attempts or 20, meta=job.meta,
+            id=number
         )
         if done.error is not None and not isinstance(done.error, (Snooze, Cancel, Discard)):
             raise done.error

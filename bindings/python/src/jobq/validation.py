@@ -1,8 +1,10 @@
 """A job's arguments, checked against the annotations of the function that will run, and converted to what they ask for.
 
 What :mod:`jobq.encoding` writes is read back: ISO times, Decimals and UUIDs as strings, enums by value, dataclasses,
-typed dicts and named tuples from objects, pydantic models by pydantic. Anything without an annotation, or with one that is
-not known here, arrives as JSON has it.
+typed dicts and named tuples from objects, pydantic models by pydantic. Anything without an annotation arrives as JSON has it.
+
+A type that JSON cannot carry is refused when the function is declared. A value is written and read back when the job is made,
+and refused if the function would get another (:mod:`jobq._sameness`).
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import inspect
 import os
 import pathlib
 import sys
 import threading
 import typing
+import types
 import uuid
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type, Union
+import warnings
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Type, Union
 
+from . import _sameness, encoding
 from .errors import InvalidError
 from .model import parse_time
 
@@ -29,6 +35,15 @@ Converter = Callable[[Any, str], Any]
 
 class ArgumentError(InvalidError):
     """The job's arguments are not what its function takes; the message names which."""
+
+
+class AnnotationWarning(UserWarning):
+    """An annotation names what is not there when the function is declared, as a name under ``TYPE_CHECKING`` is not: that
+    argument is not checked, and arrives as JSON has it."""
+
+
+class NoJsonForm(InvalidError):
+    """A type that JSON cannot carry."""
 
 
 def _fail(where: str, wanted: str, value: Any) -> "typing.NoReturn":
@@ -43,9 +58,20 @@ def _anything(value: Any, where: str) -> Any:
     return value
 
 
+def _never(why: str) -> Converter:
+    def convert(value: Any, where: str) -> Any:
+        raise ArgumentError(f"{where} must be left out: {why}")
+
+    return convert
+
+
 def _none(value: Any, where: str) -> None:
     if value is not None:
         _fail(where, "null", value)
+
+
+def _time(text: str) -> datetime.datetime:
+    return parse_time(text)
 
 
 def _exactly(kind: Type[Any], wanted: str) -> Converter:
@@ -109,7 +135,7 @@ _SIMPLE: Dict[Any, Converter] = {
     float: _float,
     decimal.Decimal: _decimal,
     datetime.timedelta: _timedelta,
-    datetime.datetime: _from_text(parse_time, "a time as ISO 8601 has it"),
+    datetime.datetime: _from_text(_time, "a time as ISO 8601 has it"),
     datetime.date: _from_text(datetime.date.fromisoformat, "a date as ISO 8601 has it"),
     datetime.time: _from_text(datetime.time.fromisoformat, "a time of day as ISO 8601 has it"),
     uuid.UUID: _from_text(uuid.UUID, "a UUID"),
@@ -129,6 +155,15 @@ _LISTS: Dict[Any, Callable[[List[Any]], Any]] = {
     collections.abc.Set: frozenset,
     collections.abc.MutableSet: set,
 }
+
+#: What gives its items once.
+_RUN_DRY = (
+    collections.abc.Iterator,
+    collections.abc.Generator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncGenerator,
+)
 
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
@@ -163,14 +198,44 @@ def _mapping(key: Converter, of: Converter) -> Converter:
     return convert
 
 
+_BOOLS = {"true": True, "false": False}
+
+
 def _key(kind: Any) -> Converter:
-    """Members' names are strings in JSON; a dict may have had numbers."""
+    """Members' names are strings in JSON; a dict may have had numbers, which are written as their digits."""
     if kind in (int, float):
         return _from_text(kind, f"named by {'whole ' if kind is int else ''}numbers")
+    if kind is bool:
+        return _literal_key(_BOOLS)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and issubclass(kind, (int, float, str)):
+        return _literal_key({next(iter(encoding.loads(encoding.dumps({member: 0})))): member for member in kind})
     return converter(kind)
 
 
-def _union(of: List[Converter], wanted: str) -> Converter:
+def _literal_key(members: Mapping[str, Any]) -> Converter:
+    def convert(value: Any, where: str) -> Any:
+        if value not in members:
+            _fail(where, "named by one of " + ", ".join(map(repr, members)), value)
+        return members[value]
+
+    return convert
+
+
+#: Types whose values are strings in JSON, of which many a string is one.
+_TEXTUAL = (str, os.PathLike)
+
+
+def _union(kinds: Tuple[Any, ...], wanted: str) -> Converter:
+    """The first of them that takes the value, where one that takes any string, or any number, comes last."""
+    def rank(kind: Any) -> int:
+        if kind in (Any, object):
+            return 3
+        if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
+            return 2
+        return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
+
+    of = [converter(kind) for kind in sorted(kinds, key=rank)]
+
     def convert(value: Any, where: str) -> Any:
         for each in of:
             try:
@@ -193,8 +258,36 @@ def _literal(values: Tuple[Any, ...]) -> Converter:
     return convert
 
 
+def _flags(kind: Type[enum.Flag]) -> Converter:
+    """Members and what they are together, by number."""
+    def convert(value: Any, where: str) -> enum.Flag:
+        if type(value) is int:
+            try:
+                made = kind(value)
+                if made.value == value:  # Python 3.11.2 makes 0 of what is none
+                    return made
+            except ValueError:
+                pass
+        _fail(where, "a sum of " + ", ".join(repr(member.value) for member in kind), value)
+
+    return convert
+
+
 def _enum(kind: Type[enum.Enum]) -> Converter:
+    """By value, as JSON has that: a tuple is an array there, a date a string."""
+    if issubclass(kind, enum.Flag):
+        return _flags(kind)
+    by_json: Dict[str, enum.Enum] = {}
+    for member in kind:
+        try:
+            by_json.setdefault(encoding.dumps(member), member)
+        except InvalidError as error:
+            raise NoJsonForm(f"{_name(kind)}.{member.name} has no JSON form: {error}") from None
+
     def convert(value: Any, where: str) -> enum.Enum:
+        found = by_json.get(encoding.dumps(value))
+        if found is not None:
+            return found
         for member in kind:
             if member.value == value and isinstance(value, bool) == isinstance(member.value, bool):
                 return member
@@ -203,10 +296,18 @@ def _enum(kind: Type[enum.Enum]) -> Converter:
     return convert
 
 
-def _object(make: Callable[..., Any], members: Dict[str, Converter], required: "frozenset[str]", what: str) -> Converter:
+def _object(
+    make: Callable[..., Any],
+    members: Dict[str, Converter],
+    required: "frozenset[str]",
+    what: str,
+    ignored: "frozenset[str]" = frozenset(),
+) -> Converter:
     def convert(value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             _fail(where, f"an object ({what})", value)
+        if ignored:
+            value = {name: item for name, item in value.items() if name not in ignored}
         unknown = [name for name in value if name not in members]
         missing = sorted(required - value.keys())
         if unknown or missing:
@@ -216,33 +317,122 @@ def _object(make: Callable[..., Any], members: Dict[str, Converter], required: "
             return make(**{name: members[name](item, f"{where}.{name}") for name, item in value.items()})
         except ArgumentError:
             raise
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{where} is no {what}: {error}") from error
+        except Exception as error:  # whatever its __init__ or __post_init__ raises
+            raise ArgumentError(f"{where} is no {what}: {error or type(error).__name__}") from error
 
     return convert
 
 
+# ---- annotations ----
+
+
+def hints_of(thing: Any, what: str) -> Dict[str, Any]:
+    """typing.get_type_hints, with what marks members of typed dicts, each annotation by itself: one that cannot be read
+    costs its own check, and a warning."""
+    try:
+        return typing.get_type_hints(thing, include_extras=True)
+    except Exception:
+        pass
+    out: Dict[str, Any] = {}
+    for owner in reversed(getattr(thing, "__mro__", (thing,))):
+        module = sys.modules.get(getattr(owner, "__module__", None) or "")
+        names = {**vars(module)} if module is not None else {}
+        names.update(getattr(owner, "__globals__", {}))
+        own = owner.__dict__.get("__annotations__") if isinstance(owner, type) else getattr(owner, "__annotations__", None)
+        for name, hint in (own or {}).items():
+            try:
+                out[name] = _read_hint(hint, names)
+            except Exception as error:
+                out[name] = Any
+                warnings.warn(
+                    f"the annotation of {what}'s {name} cannot be read ({error}): it is not checked, and arrives as JSON has it",
+                    AnnotationWarning,
+                    stacklevel=2,
+                )
+    return out
+
+
+def _read_hint(hint: Any, names: Dict[str, Any]) -> Any:
+    """One annotation, of which all may be text, or a part."""
+    holder = types.SimpleNamespace(__annotations__={"it": hint})
+    return typing.get_type_hints(holder, names, names, include_extras=True)["it"]
+
+
+#: What says of a typed dict's member whether it must be there, and no more; also as typing_extensions has it.
+_MARKS = ("Required", "NotRequired", "ReadOnly")
+
+
+def mark_of(hint: Any) -> str:
+    """Required, NotRequired, ReadOnly, or nothing."""
+    origin = typing.get_origin(hint)
+    name = str(getattr(origin, "_name", None) or getattr(origin, "__name__", ""))
+    return name if name in _MARKS and origin is not None else ""
+
+
+def _substituted(hint: Any, given: Mapping[Any, Any]) -> Any:
+    """The annotation of a generic class's member, with what its parameters are."""
+    if isinstance(hint, typing.TypeVar):
+        return given.get(hint, Any)
+    parameters = getattr(hint, "__parameters__", ())
+    if parameters and typing.get_origin(hint) is not None:
+        return hint[tuple(given.get(parameter, Any) for parameter in parameters)]
+    return hint
+
+
+def members_of(kind: Any) -> Dict[str, Any]:
+    """The members of a dataclass, typed dict or named tuple, also of a generic one with parameters, and their types."""
+    origin = typing.get_origin(kind) or kind
+    given = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(kind)))
+    return {name: _substituted(hint, given) for name, hint in hints_of(origin, _name(origin)).items()}
+
+
 def _dataclass(kind: Any) -> Converter:
-    hints = typing.get_type_hints(kind)
-    fields = [field for field in dataclasses.fields(kind) if field.init]
+    origin = typing.get_origin(kind) or kind
+    hints = members_of(kind)
+    fields = [field for field in dataclasses.fields(origin) if field.init]
+    derived = frozenset(field.name for field in dataclasses.fields(origin) if not field.init)
     required = frozenset(
         field.name
         for field in fields
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
-    return _object(kind, {field.name: converter(hints[field.name]) for field in fields}, required, _name(kind))
+    members = {field.name: converter(hints[field.name]) for field in fields}
+    return _object(origin, members, required, _name(origin), derived)
+
+
+def required_of(kind: Any, hints: Mapping[str, Any]) -> "frozenset[str]":
+    """The members that must be there. The class itself does not know where annotations are strings."""
+    required: Set[str] = set(kind.__required_keys__)
+    for name, hint in hints.items():
+        mark = mark_of(hint)
+        if mark == "NotRequired":
+            required.discard(name)
+        elif mark == "Required":
+            required.add(name)
+    return frozenset(required)
 
 
 def _typed_dict(kind: Any) -> Converter:
-    members = {name: converter(hint) for name, hint in typing.get_type_hints(kind).items()}
-    return _object(dict, members, frozenset(kind.__required_keys__), _name(kind))
+    origin = typing.get_origin(kind) or kind
+    hints = members_of(kind)
+    members = {name: converter(hint) for name, hint in hints.items()}
+    return _object(dict, members, required_of(origin, hints), _name(origin))
 
 
 def _named_tuple(kind: Any) -> Converter:
     """json writes it as an array."""
-    hints = typing.get_type_hints(kind)
-    as_tuple = _tuple([converter(hints.get(name, Any)) for name in kind._fields])
-    return lambda value, where: kind(*as_tuple(value, where))
+    origin = typing.get_origin(kind) or kind
+    hints = members_of(kind)
+    as_tuple = _tuple([converter(hints.get(name, Any)) for name in origin._fields])
+
+    def convert(value: Any, where: str) -> Any:
+        items = as_tuple(value, where)
+        try:
+            return origin(*items)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"{where} is no {_name(origin)}: {error}") from error
+
+    return convert
 
 
 class _UnderWay(threading.local):
@@ -289,8 +479,10 @@ def _pydantic(kind: Any) -> Optional[Converter]:
 
 def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
     """A type with parameters."""
-    if origin is Union or (sys.version_info >= (3, 10) and origin is __import__("types").UnionType):
-        return _union([converter(each) for each in args], " or ".join(_name(each) for each in args))
+    if is_union(origin):
+        return _union(args, " or ".join(_name(each) for each in args))
+    if mark_of(kind):
+        return converter(args[0])
     if origin is typing.Literal:
         return _literal(args)
     if origin is tuple:
@@ -302,8 +494,87 @@ def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
     if origin in _MAPPINGS:
         return _mapping(_key(args[0]), converter(args[1]))
     if hasattr(kind, "__metadata__"):  # Annotated
-        return converter(args[0])
-    return _anything
+        return converter(kind.__origin__)
+    if origin in (type, collections.abc.Callable, *_RUN_DRY) or not isinstance(origin, type):
+        raise NoJsonForm(f"{_name(kind)} has no JSON form")
+    pydantic = _pydantic(kind)
+    if pydantic is not None:
+        return pydantic
+    compound = _compound(kind, origin)
+    return compound if compound is not None else converter(origin)
+
+
+def is_union(origin: Any) -> bool:
+    """Union[…], or … | …."""
+    return origin is Union or (sys.version_info >= (3, 10) and origin is getattr(types, "UnionType"))
+
+
+def _compound(kind: Any, origin: Any) -> Optional[Converter]:
+    """A class with members; `kind` may have parameters, and `origin` has none."""
+    if dataclasses.is_dataclass(origin):
+        return _perhaps_recursive(kind, _dataclass)
+    if issubclass(origin, dict) and hasattr(origin, "__required_keys__"):  # a TypedDict
+        return _perhaps_recursive(kind, _typed_dict)
+    if issubclass(origin, tuple) and hasattr(origin, "_fields"):
+        return _perhaps_recursive(kind, _named_tuple)
+    return None
+
+
+def _path(kind: Type[pathlib.PurePath]) -> Converter:
+    return _from_text(kind, "a path")
+
+
+def _of_a_base(kind: Any) -> Optional[Converter]:
+    """A class that comes of one that is known."""
+    if issubclass(kind, pathlib.PurePath):
+        return _path(kind)
+    if issubclass(kind, (_DATETIME, _DATE, _TIME)):
+        return _clock(kind)
+    for base in (decimal.Decimal, uuid.UUID):
+        if issubclass(kind, base):
+            return _from_text(kind, f"a {_name(kind)} as text")
+    for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
+        if issubclass(kind, base):
+            return _made(kind, _SIMPLE[base])
+    for base, make in ((list, _LISTS[list]), (set, _LISTS[set]), (frozenset, _LISTS[frozenset])):
+        if issubclass(kind, base):
+            return _made(kind, _list(make, _anything))
+    return _made(kind, _mapping(_anything, _anything)) if issubclass(kind, dict) else None
+
+
+def _made(kind: Any, inner: Converter) -> Converter:
+    """An instance of a subclass of what JSON has."""
+    def convert(value: Any, where: str) -> Any:
+        plain = inner(value, where)
+        try:
+            return kind(plain)
+        except Exception as error:
+            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+
+    return convert
+
+
+#: As they are without whatever holds the clock for a test.
+_DATETIME, _DATE, _TIME = datetime.datetime, datetime.date, datetime.time
+
+
+def _clock(kind: Any) -> Converter:
+    """A datetime of the application's own, or of a library that holds the clock still: that one's are put back, for the
+    function outlives the test in which it was declared."""
+    base = next(base for base in (_DATETIME, _DATE, _TIME) if issubclass(kind, base))
+    if kind.__module__.split(".")[0] == "freezegun":
+        return _SIMPLE[base]
+    plain = _SIMPLE[base]
+
+    def convert(value: Any, where: str) -> Any:
+        return kind.fromisoformat(plain(value, where).isoformat())
+
+    return convert
+
+
+def _is_open(kind: Any) -> bool:
+    """A class of which anything may be an instance."""
+    return bool(getattr(kind, "_is_protocol", False)) or inspect.isabstract(kind)
 
 
 def converter(kind: Any) -> Converter:
@@ -327,65 +598,143 @@ def converter(kind: Any) -> Converter:
         return converter(kind.__supertype__)
     if not isinstance(kind, type):
         return _anything
+    decode = encoding.decoder_of(kind)
+    if decode is not None:
+        return _decoded(kind, decode)
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
     if issubclass(kind, enum.Enum):
         return _enum(kind)
-    if dataclasses.is_dataclass(kind):
-        return _perhaps_recursive(kind, _dataclass)
-    if issubclass(kind, dict) and hasattr(kind, "__required_keys__"):  # a TypedDict
-        return _perhaps_recursive(kind, _typed_dict)
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        return _perhaps_recursive(kind, _named_tuple)
-    return _anything
+    compound = _compound(kind, kind)
+    if compound is None:
+        compound = _of_a_base(kind)
+    if compound is not None:
+        return compound
+    if _is_open(kind) and kind not in _RUN_DRY:
+        return _anything
+    more = "it was registered without decode=" if encoding.encoder_of(kind) else "jobq.register_type gives it one"
+    raise NoJsonForm(f"{_name(kind)} has no JSON form ({more})")
 
 
-def _unreadable(what: str, error: Exception) -> InvalidError:
-    return InvalidError(f"the annotations of {what} cannot be read ({error}); validate=False does without")
+def _decoded(kind: Any, decode: Callable[[Any], Any]) -> Converter:
+    def convert(value: Any, where: str) -> Any:
+        try:
+            return decode(value)
+        except Exception as error:
+            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+
+    return convert
+
+
+def check_result(kind: Any, what: str) -> None:
+    """Raises InvalidError where no value of the type a function returns has a JSON form, as far as a type tells."""
+    origin = typing.get_origin(kind)
+    if origin is not None and not hasattr(kind, "__metadata__"):
+        if is_union(origin) or origin in _LISTS or origin in _MAPPINGS or origin is tuple:
+            for each in typing.get_args(kind):
+                if each is not Ellipsis:
+                    check_result(each, what)
+            return
+    if kind in (typing.NoReturn, getattr(typing, "Never", typing.NoReturn)):
+        return
+    plain = origin if isinstance(origin, type) else kind
+    if isinstance(plain, type) and encoding.encoder_of(plain):
+        return
+    try:
+        converter(kind)
+    except NoJsonForm as error:
+        raise InvalidError(
+            f"{what} returns what cannot be a job's result: {error}; return what JSON has, or declare it with validate=False"
+        ) from None
+
+
+def _context_in(hint: Any, context: Type[Any]) -> bool:
+    """Context, or Optional[Context]."""
+    return hint is context or (is_union(typing.get_origin(hint)) and context in typing.get_args(hint))
+
+
+def _callable_of(function: Any) -> Any:
+    """What has the annotations: of functools.partial the function in it, of an object its __call__."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__annotations__") and hasattr(type(function), "__call__"):
+        return getattr(type(function).__call__, "__wrapped__", type(function).__call__)
+    return function
+
+
+def _hints(function: Any, context: Type[Any], validate: bool) -> Dict[str, Any]:
+    """The function's annotations. The context is found where its name is not there at run time, too."""
+    inner = _callable_of(function)
+    written = getattr(inner, "__annotations__", {})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AnnotationWarning)
+        hints = hints_of(inner, _name(function))
+    contexts = [name for name, hint in written.items() if hint in ("Context", "jobq.Context") and hints.get(name) is Any]
+    hints.update((name, context) for name in contexts)
+    if validate:
+        quiet = [f"'s {name} cannot be read" for name in (*contexts, "return")]
+        for warning in caught:
+            if not any(words in str(warning.message) for words in quiet):
+                warnings.warn_explicit(warning.message, warning.category, inner.__code__.co_filename
+                                       if hasattr(inner, "__code__") else "jobq", getattr(
+                                           getattr(inner, "__code__", None), "co_firstlineno", 1))
+    return hints
 
 
 class Parameters:
     """What a function takes, of which the first may be its context."""
 
     def __init__(self, function: Callable[..., Any], context: Type[Any], validate: bool) -> None:
-        self.signature = inspect.signature(function)
+        name = _name(function)
         try:
-            hints = typing.get_type_hints(function)
-        except Exception as error:
-            if validate:
-                raise _unreadable(_name(function), error) from error
-            names = {"Context": context, "jobq.Context": context}
-            hints = {name: names.get(hint) for name, hint in getattr(function, "__annotations__", {}).items()}
+            self.signature = inspect.signature(function)
+        except (TypeError, ValueError) as error:
+            raise InvalidError(f"the parameters of {name} cannot be read ({error}): wrap it in a function") from None
+        self._validates = validate
+        self.hints = hints = _hints(function, context, validate)
         parameters = list(self.signature.parameters.values())
-        self.takes_context = bool(parameters) and hints.get(parameters[0].name) is context
+        self.takes_context = bool(parameters) and _context_in(hints.get(parameters[0].name), context)
         if self.takes_context:
+            if parameters[0].kind not in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
+                raise InvalidError(f"{name} takes its context by name only; the context must be a positional parameter, the first")
             del parameters[0]
         for parameter in parameters:
+            if _context_in(hints.get(parameter.name), context):
+                raise InvalidError(f"{name}'s context is {parameter.name}, but only the first parameter can be the context")
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-                raise InvalidError(
-                    f"{_name(function)} takes {parameter.name} by position alone; a job's arguments have names"
-                )
+                raise InvalidError(f"{name} takes {parameter.name} by position alone; a job's arguments have names")
         self.signature = self.signature.replace(parameters=parameters)
         self._rest: Optional[Converter] = None
         self._converters: Dict[str, Converter] = {}
         for parameter in parameters:
-            try:
-                convert = converter(hints.get(parameter.name, Any)) if validate else _anything
-            except NameError as error:  # an annotation of a dataclass's member, say
-                raise _unreadable(f"{_name(function)}'s {parameter.name}", error) from error
+            convert = self._converter_of(parameter, name) if validate else _anything
             if parameter.kind is parameter.VAR_KEYWORD:
                 self._rest = convert
             else:
                 self._converters[parameter.name] = convert
+        if validate and "return" in hints:
+            check_result(hints["return"], name)
         self._required = frozenset(
             parameter.name
             for parameter in parameters
             if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
         )
 
+    def _converter_of(self, parameter: inspect.Parameter, name: str) -> Converter:
+        try:
+            return converter(self.hints.get(parameter.name, Any))
+        except NoJsonForm as error:
+            if parameter.default is not parameter.empty:
+                return _never(str(error))
+            raise InvalidError(
+                f"{name}'s {parameter.name} cannot be a job's argument: {error}; hand over what identifies it, such as an id, "
+                f"or declare it with validate=False"
+            ) from None
+
     def bind(self, args: Tuple[Any, ...], kwargs: Mapping[str, Any]) -> Dict[str, Any]:
-        """The job's args for a call. InvalidError when the function would not take it."""
+        """The job's args for a call, as JSON has them. InvalidError when the function would not take it, or would get
+        something else."""
         try:
             bound = self.signature.bind(*args, **kwargs).arguments
         except TypeError as error:
@@ -393,7 +742,24 @@ class Parameters:
         for parameter in self.signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 bound.update(bound.pop(parameter.name, {}))
-        return dict(bound)
+        given = dict(bound)
+        plain: Dict[str, Any] = encoding.loads(encoding.to_bytes(encoding.dumps(given, "args"), "args"))
+        if self._validates:
+            self._read_back(given, plain)
+        return plain
+
+    def _read_back(self, given: Mapping[str, Any], plain: Mapping[str, Any]) -> None:
+        """What the worker will do, done once here."""
+        rest = next((p.name for p in self.signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+        try:
+            converted = self.convert(plain)
+        except ArgumentError as error:  # which would be about a job that runs, and its function may be making this one
+            raise InvalidError(str(error)) from error
+        for name, got in converted.items():
+            hint = self.hints.get(name if name in self._converters else rest or name, Any)
+            change = _sameness.change(hint, given[name], got, f"args.{name}")
+            if change is not None:
+                raise InvalidError(change)
 
     def convert(self, args: Mapping[str, Any]) -> Dict[str, Any]:
         """What to call the function with. ArgumentError names what is wrong."""

@@ -1,0 +1,127 @@
+"""The soft time limit: an exception in a function that has run too long. Where the function runs decides how it gets there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any, Callable, Coroutine, Iterator, List, Optional
+
+from .outcome import SoftTimeout
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+#: How long the exception is put off while the interpreter is in jobq's own code.
+_AGAIN_S = 0.01
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == _HERE
+
+
+def _in_function(frame: Optional[FrameType]) -> bool:
+    """Whether the interpreter is in the job's function, or in what that calls, and not in jobq."""
+    if frame is None or _is_ours(frame):
+        return False
+    while frame is not None and not _is_ours(frame):
+        frame = frame.f_back
+    return frame is not None and frame.f_code is in_main_thread.__code__
+
+
+def in_main_thread(function: Callable[[], Any], after_s: float) -> Any:
+    """Calls the function; SIGALRM interrupts it. A timer of the application's own is put back, and its time has gone on."""
+    over = False
+
+    def rings(number: int, frame: Optional[FrameType]) -> None:
+        if over:
+            return
+        if not _in_function(frame):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+            return
+        raise SoftTimeout()
+
+    before = signal.signal(signal.SIGALRM, rings)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, after_s)
+    try:
+        return function()
+    finally:
+        over = True
+        signal.setitimer(signal.ITIMER_REAL, max(left - after_s, _AGAIN_S) if left else 0, interval)
+        signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _raised_in_this_thread(after_s: float) -> Iterator[None]:
+    """The interpreter raises it between two instructions of this thread; a call into C ends first."""
+    thread, lock, over, fired = threading.get_ident(), threading.Lock(), False, False
+
+    def ring() -> None:
+        nonlocal fired
+        with lock:
+            if not over:
+                fired = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SoftTimeout))
+
+    timer = threading.Timer(after_s, ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        with lock:
+            over = True
+            if fired:  # and perhaps not raised yet
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+
+
+def in_this_thread(function: Callable[[], Any], after_s: float) -> Any:
+    """Calls the function, in any thread. What it returned counts, also where the exception came an instruction later: it is
+    kept by C, without one in between."""
+    returned: List[Any] = []
+    try:
+        with _raised_in_this_thread(after_s):
+            returned.extend(itertools.starmap(function, ((),)))
+    except SoftTimeout:
+        if not returned:
+            raise
+    if not returned:
+        raise RuntimeError("the function raised StopIteration")
+    return returned[0]
+
+
+async def of_coroutine(coroutine: "Coroutine[Any, Any, Any]", after_s: float) -> Any:
+    """Awaits it, in a task of its own, which is cancelled: CancelledError inside, SoftTimeout outside."""
+    fired = False
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(coroutine)
+
+    def ring() -> None:
+        nonlocal fired
+        if not task.done():
+            fired = True
+            task.cancel()
+
+    timer = loop.call_later(after_s, ring)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if fired and task.cancelled():
+            raise SoftTimeout() from None
+        raise
+    finally:
+        timer.cancel()
+
+
+def call(function: Callable[[], Any], after_s: Optional[float]) -> Any:
+    """Calls a plain function with its limit, if it has one."""
+    if after_s is None:
+        return function()
+    if threading.current_thread() is threading.main_thread():
+        return in_main_thread(function, after_s)
+    return in_this_thread(function, after_s)

@@ -1,0 +1,2 @@
+-- After it: nothing is left of one that was refused.
+COMMIT

@@ -1,0 +1,1031 @@
+-- jobq, migration 11: what the database refuses of one job stops no other.
+--
+-- A job can be in a state in which a statement on it fails: a foreign key of the application's refers to it, a trigger or
+-- an index of the application's raises, a value does not fit. Another session can hold its row locked. jobqd works on many
+-- jobs in one statement, so one such job would stop all of them. Its statements therefore come in two forms: the plain
+-- one for all jobs at once, and one of the functions below, which finds the guilty job, leaves it, and goes on with the
+-- others. A locked row is never waited for: it is left for later. What jobqd calls is SECURITY DEFINER: its role needs no right
+-- but on that.
+
+-- The jobs on which the database refused a statement: what an operator asks first, and what the functions below leave
+-- out until again_at: for a minute, or for a moment where another session's lock was in the way (55P03). outcome: how an
+-- attempt ended that could not be recorded (the arguments of _settle); the leader tries to record it again, until the database
+-- takes it. Null: nothing is to be recorded.
+CREATE TABLE @schema@.refusals (
+    job_id   bigint PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT now(),
+    tried_at timestamptz NOT NULL DEFAULT now(),
+    again_at timestamptz NOT NULL DEFAULT now() + interval '1 minute',
+    doing    text NOT NULL,     -- claim, settle, stage, expire, rescue, release, cancel, delete
+    sqlstate text NOT NULL,
+    message  text NOT NULL,
+    outcome  jsonb
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Notes a refusal; true: it is new. A note that cannot be written is left out: it must not stop anything in turn. A lock
+-- that is in the way for once says nothing about the job: what the database refused before stays as it was noted.
+CREATE FUNCTION @schema@._refuse(job_id bigint, doing text, state text, message text, outcome jsonb DEFAULT NULL,
+    pause interval DEFAULT '1 minute') RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    fresh boolean;
+BEGIN
+    INSERT INTO @schema@.refusals AS r (job_id, doing, sqlstate, message, outcome, again_at)
+    VALUES ($1, $2, $3, left($4, 1000), $5, clock_timestamp() + $6)
+    ON CONFLICT ON CONSTRAINT refusals_pkey DO UPDATE
+       SET tried_at = now(), again_at = excluded.again_at, outcome = coalesce(excluded.outcome, r.outcome),
+           at = CASE WHEN r.sqlstate = '55P03' AND $3 <> '55P03' THEN now() ELSE r.at END,
+           doing = CASE WHEN $3 = '55P03' THEN r.doing ELSE excluded.doing END,
+           sqlstate = CASE WHEN $3 = '55P03' THEN r.sqlstate ELSE excluded.sqlstate END,
+           message = CASE WHEN $3 = '55P03' THEN r.message ELSE excluded.message END
+    RETURNING r.at = now() INTO fresh;
+    RETURN fresh;
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+    IF left(SQLSTATE, 2) IN ('25', '40', '53') THEN
+        RAISE;
+    END IF;
+    RETURN true;
+END
+$$;
+
+-- A transaction's session in words: its pid, application, role, and since when its transaction is open.
+CREATE FUNCTION @schema@._session_text(pid int, gid text DEFAULT NULL) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN $2 IS NOT NULL THEN 'prepared transaction ' || quote_literal($2)
+                ELSE format('pid %s (%s)', $1,
+                    (SELECT concat_ws(', ', 'application ' || nullif(a.application_name, ''), 'role ' || a.usename, a.state,
+                            'transaction open since '
+                            || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+                       FROM pg_stat_activity a WHERE a.pid = $1)) END
+$$;
+
+-- Who holds a row's lock, by the row's xmax: a transaction, or several of them. Null when they are gone.
+CREATE FUNCTION @schema@._holder_of(xmax xid) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    holders xid[] := ARRAY[$1];
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_locks l WHERE l.transactionid = $1 AND l.granted) THEN
+        BEGIN -- perhaps the number of a multixact
+            holders := ARRAY(SELECT m.xid FROM pg_get_multixact_members($1) m);
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            RETURN NULL;
+        END;
+    END IF;
+    RETURN (SELECT string_agg(@schema@._session_text(l.pid, p.gid), '; ')
+              FROM pg_locks l
+              LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid
+             WHERE l.locktype = 'transactionid' AND l.granted AND l.transactionid = ANY (holders)
+               AND l.pid IS DISTINCT FROM pg_backend_pid());
+END
+$$;
+
+-- Who holds a lock that the node's statements wait for: on one of our tables, else on the node's own row, which cannot be
+-- read while its table is locked. Empty: none does.
+CREATE FUNCTION @schema@._lock_holders(node bigint) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    holders text;
+BEGIN
+    holders := (SELECT string_agg(format('%s is locked (%s) by %s', t.relname, t.mode, t.text), '; ')
+           FROM (SELECT c.relname, l.mode, @schema@._session_text(l.pid, p.gid) AS text
+                   FROM pg_locks l
+                   JOIN pg_class c ON c.oid = l.relation
+                   JOIN pg_namespace s ON s.oid = c.relnamespace AND s.nspname = '@channel@'
+                   LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL
+                        AND EXISTS (SELECT FROM pg_locks x WHERE x.virtualtransaction = l.virtualtransaction
+                                       AND x.locktype = 'transactionid' AND x.transactionid = p.transaction)
+                  WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+                    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                    AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                  ORDER BY l.mode, c.relname LIMIT 5) t);
+    IF holders IS NULL THEN
+        holders := (SELECT format('the row of this node is locked by %s', h.text)
+                      FROM @schema@.nodes n CROSS JOIN LATERAL @schema@._holder_of(n.xmax) h (text)
+                     WHERE n.id = node AND n.xmax <> '0' AND h.text IS NOT NULL AND h.text NOT LIKE '%application jobqd%');
+    END IF;
+    RETURN coalesce(holders, '');
+EXCEPTION WHEN lock_not_available THEN
+    RETURN '';
+END
+$$;
+
+-- ---- how attempts end ----
+
+-- Whether a job is a hook's, whose end calls no hook (migration 13). A large meta is not read for that.
+CREATE FUNCTION @schema@._is_hooks(meta jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_column_size(meta) < 2000 AND jsonb_typeof(meta) = 'object' AND meta ? 'jobq.hook'
+$$;
+
+-- What a node tells of a job's failed attempt or end: to its log, and to the programs of on_failure and on_discard.
+CREATE FUNCTION @schema@._story(id bigint, kind text, queue text, attempt int, max_attempts int, state text, retry_at timestamptz,
+    entry jsonb, hooks boolean) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object('job', $1, 'kind', $2, 'queue', $3, 'attempt', $4, 'max_attempts', $5, 'state', $6,
+                              'retry_at_ms', (extract(epoch FROM $7) * 1000)::bigint, 'error', $8, 'hooks', $9)
+$$;
+
+-- Settles attempts that ended in any way: completed (with a result or measured use), failed, crashed, discarded, cancelled,
+-- snoozed, released. Fenced: only the attempt that holds the job on that node ends it. fate: accepted; refused: the
+-- attempt had ended already, or is not this node's; locked: another session has the row, nothing was done. became: the job's
+-- state; due: when it is tried again; hooks: the job is a hook's.
+--   max_crashes 0: no limit   keep: whether completed jobs go to the history
+--
+-- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do not count. A failed
+-- job without attempts left, and one that crashed max_crashes workers since it was last retried by hand, is discarded: a
+-- worker that was killed for its memory counts as crashed. One that jobq.cancel was called for is cancelled, however its
+-- attempt ended, unless it completed: a completed one is not asked about, its request is left to housekeeping.
+CREATE FUNCTION @schema@._settle(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
+    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
+RETURNS TABLE (id bigint, fate text, became text, due timestamptz, hooks boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    accepted bigint[];
+    states text[];
+    dues timestamptz[];
+    of_hooks boolean[];
+    woken text[];
+    soon boolean;
+BEGIN
+    WITH a AS MATERIALIZED (
+        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               AS u (id, attempt, outcome, delay_ms, entry, result, run_us, cpu_us, max_rss_kb)
+    ), v AS MATERIALIZED (
+        SELECT a.*, j.queue, asked.yes AS asked, asked.forget,
+               CASE WHEN a.entry IS NOT NULL OR asked.yes THEN
+                   jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at,
+                       'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10))
+                   || coalesce(a.entry, '{"kind": "cancelled", "error": "cancelled by request"}')
+                   || CASE WHEN asked.yes THEN '{"cancelled": "by request"}'
+                           WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
+                           ELSE '{}' END
+               END AS noted,
+               CASE WHEN a.outcome = 'completed' THEN a.outcome
+                    WHEN asked.yes OR a.outcome = 'cancelled' THEN 'cancelled'
+                    WHEN a.outcome = 'discarded' THEN a.outcome
+                    WHEN a.outcome IN ('failed', 'crashed') AND (j.attempt >= j.max_attempts OR poison.yes)
+                    THEN 'discarded'
+                    WHEN a.outcome = 'released' OR a.delay_ms <= 0 THEN 'available'
+                    WHEN a.outcome = 'snoozed' THEN 'scheduled'
+                    ELSE 'retryable' END::@schema@.job_state AS next
+          FROM a
+          JOIN @schema@.jobs j
+            ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
+         CROSS JOIN LATERAL (
+                SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
+                  FROM @schema@.cancels c
+                 WHERE a.outcome <> 'completed'
+                   AND c.job_id = a.id AND c.attempt = a.attempt AND (c.node_id = $10 OR c.node_id < 0)) asked
+         CROSS JOIN LATERAL (
+                SELECT a.outcome = 'crashed' AND $11 > 0 AND
+                       1 + @schema@._crashes(j.errors, j.retried_attempt) >= $11 AS yes) poison
+           FOR UPDATE OF j SKIP LOCKED
+    ), again AS (
+        UPDATE @schema@.jobs j
+           SET state = v.next,
+               position = CASE WHEN v.next = 'available' THEN @schema@.next_position() END,
+               attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
+               scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
+                                   -- at most a hundred years: an interval has its bound
+                               ELSE now() + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
+               errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END
+          FROM v
+         WHERE j.id = v.id AND v.next IN ('available', 'scheduled', 'retryable')
+        RETURNING j.id, v.queue, v.next, v.delay_ms, v.outcome, j.scheduled_at, j.meta
+    ), ended AS (
+        DELETE FROM @schema@.jobs j
+         USING v
+         WHERE j.id = v.id AND v.next IN ('completed', 'cancelled', 'discarded')
+        RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
+                  v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
+                  j.meta, j.tags,
+                  CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END AS errors,
+                  j.key, j.unique_key, v.result, v.forget, j.expires_at
+    ), kept AS (
+        INSERT INTO @schema@.finished_jobs
+               (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, run_us, cpu_us,
+                max_rss_kb, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
+                meta, tags, errors, key, unique_key, result, expires_at)
+        SELECT e.id, e.inserted_at, e.scheduled_at, e.attempted_at, e.attempted_by, now(), e.run_us, e.cpu_us,
+               e.max_rss_kb, e.next, e.attempt, e.max_attempts, e.timeout_ms, e.priority, e.queue, e.kind, e.args,
+               e.meta, e.tags, e.errors, e.key, e.unique_key, e.result, e.expires_at
+          FROM ended e
+         WHERE ($12 OR e.next <> 'completed') AND NOT e.forget
+    ), answered AS (
+        DELETE FROM @schema@.cancels c USING v WHERE v.asked AND c.job_id = v.id
+    )
+    -- What was written, not what was found: a trigger or a rule of the application's can keep a row without a word.
+    SELECT array_agg(w.id), array_agg(w.next::text), array_agg(w.due), array_agg(w.hooks),
+           array_agg(DISTINCT w.queue) FILTER (WHERE w.next = 'available'),
+           bool_or(w.next IN ('scheduled', 'retryable') AND w.delay_ms < 2000)
+      INTO accepted, states, dues, of_hooks, woken, soon
+      FROM (SELECT a.id, a.queue, a.next, a.delay_ms, CASE WHEN a.outcome <> 'released' THEN a.scheduled_at END AS due,
+                   a.outcome <> 'released' AND @schema@._is_hooks(a.meta) AS hooks
+              FROM again a
+             UNION ALL
+            SELECT e.id, e.queue, e.next, 0, NULL, e.next = 'discarded' AND @schema@._is_hooks(e.meta) FROM ended e) w;
+    IF woken IS NOT NULL THEN
+        PERFORM @schema@.wake(woken);
+    END IF;
+    IF soon THEN
+        PERFORM pg_notify('@channel@', 'stage');
+    END IF;
+    RETURN QUERY SELECT u.id, 'accepted'::text, u.became, u.due, u.hooks
+                   FROM unnest(accepted, states, dues, of_hooks) u (id, became, due, hooks);
+    IF coalesce(cardinality(accepted), 0) < cardinality($1) THEN
+        RETURN QUERY
+            SELECT u.id, CASE WHEN EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = u.id AND j.attempt = u.attempt
+                                              AND j.attempted_by = $10 AND j.state = 'executing')
+                              THEN 'locked' ELSE 'refused' END, NULL::text, NULL::timestamptz, NULL::boolean
+              FROM unnest($1, $2) u (id, attempt)
+             WHERE u.id <> ALL (coalesce(accepted, '{}'));
+    END IF;
+END
+$$;
+
+-- _settle for one attempt whose row this transaction has locked. Raises the error here that would come at the commit, and
+-- one where a trigger or a rule of the application's kept the row as it was without a word. Returns what _settle does.
+CREATE FUNCTION @schema@._settle_one(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
+    run_us bigint, cpu_us bigint, max_rss_kb bigint, node bigint, max_crashes int, keep boolean,
+    OUT became text, OUT due timestamptz, OUT hooks boolean)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+BEGIN
+    SELECT s.became, s.due, s.hooks INTO became, due, hooks
+      FROM @schema@._settle(ARRAY[$1], ARRAY[$2], ARRAY[$3], ARRAY[$4], ARRAY[$5], ARRAY[$6], ARRAY[$7], ARRAY[$8],
+                            ARRAY[$9], $10, $11, $12) s;
+    SET CONSTRAINTS ALL IMMEDIATE;
+    IF EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'executing') THEN
+        RAISE EXCEPTION 'a trigger or rule on jobs keeps its row from being changed'
+            USING ERRCODE = 'triggered_action_exception';
+    END IF;
+END
+$$;
+
+-- Settles attempts one by one, each by itself: at most 50 in one call, since more than 64 subtransactions slow down the
+-- snapshots of all sessions. Arguments as _settle's. fate, besides _settle's:
+--   stripped: recorded, but without its result or the details of its error
+--   parked:   cannot be recorded; the job is suspended, and the leader tries again (_settle_again)
+--   stuck:    not even that was taken; the job stays as it is, and the node tries again
+-- message: what the database said, or who holds the lock.
+CREATE FUNCTION @schema@._settle_apart(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
+    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
+RETURNS TABLE (id bigint, fate text, state text, message text, became text, due timestamptz, hooks boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    bare jsonb;
+    holders text;
+BEGIN
+    FOR i IN 1 .. cardinality(ids) LOOP
+        id := ids[i];
+        fate := NULL;
+        state := NULL;
+        message := NULL;
+        became := NULL;
+        due := NULL;
+        hooks := NULL;
+        BEGIN
+            PERFORM FROM @schema@.jobs j
+              WHERE j.id = ids[i] AND j.attempt = attempts[i] AND j.attempted_by = node AND j.state = 'executing'
+                FOR UPDATE SKIP LOCKED;
+            IF NOT FOUND THEN
+                SELECT 'locked', @schema@._holder_of(j.xmax) INTO fate, message FROM @schema@.jobs j
+                 WHERE j.id = ids[i] AND j.attempt = attempts[i] AND j.attempted_by = node AND j.state = 'executing';
+                fate := coalesce(fate, 'refused');
+            ELSE
+                SELECT s.became, s.due, s.hooks INTO became, due, hooks
+                  FROM @schema@._settle_one(id, attempts[i], outcomes[i], delays_ms[i], entries[i], results[i], run_us[i],
+                                            cpu_us[i], max_rss_kb[i], node, max_crashes, keep) s;
+                fate := 'accepted';
+            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            state := SQLSTATE;
+            message := left(SQLERRM, 1000);
+        END;
+        IF fate IS NULL AND state = '55P03' THEN -- a table, or a row that the application's trigger wants
+            fate := 'locked';
+            holders := coalesce(holders, nullif(@schema@._lock_holders(node), ''), message);
+            message := holders;
+            PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+        END IF;
+        bare := jsonb_build_object('kind', coalesce(left(entries[i] ->> 'kind', 20), 'error'), 'error',
+            'the database refused what this attempt left (' || outcomes[i] || '): ' || left(message, 500), 'sqlstate', state);
+        FOR without IN 1 .. 2 LOOP -- its details; any entry
+            CONTINUE WHEN fate IS NOT NULL OR (entries[i] IS NULL AND results[i] IS NULL);
+            BEGIN
+                SELECT s.became, s.due, s.hooks INTO became, due, hooks
+                  FROM @schema@._settle_one(id, attempts[i], outcomes[i], delays_ms[i], CASE without WHEN 1 THEN bare END,
+                                            NULL, run_us[i], cpu_us[i], max_rss_kb[i], node, max_crashes, keep) s;
+                fate := 'stripped';
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
+                IF @schema@._is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+            END;
+        END LOOP;
+        IF fate IS NULL THEN
+            fate := CASE WHEN @schema@._park(id, attempts[i], bare, 'settle', state, message, jsonb_build_object(
+                'attempt', attempts[i], 'outcome', outcomes[i], 'delay_ms', delays_ms[i], 'entry', entries[i],
+                'result', results[i], 'run_us', run_us[i], 'cpu_us', cpu_us[i], 'max_rss_kb', max_rss_kb[i],
+                'max_crashes', max_crashes, 'keep', keep)) THEN 'parked' ELSE 'stuck' END;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+-- Suspends a running job whose end the database does not take, and keeps that end for _settle_again. False: the database
+-- does not take that either, and nothing was changed.
+CREATE FUNCTION @schema@._park(id bigint, attempt int, entry jsonb, doing text, state text, message text, outcome jsonb)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+BEGIN
+    FOR without IN 1 .. 2 LOOP -- any entry
+        BEGIN
+            UPDATE @schema@.jobs j
+               SET state = 'suspended', position = NULL,
+                   errors = CASE WHEN without = 2 THEN j.errors
+                                 ELSE @schema@._add_error(j.errors, jsonb_build_object('attempt', $2, 'at', now()) || $3) END
+             WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'executing';
+            SET CONSTRAINTS ALL IMMEDIATE;
+            IF EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'suspended') THEN
+                PERFORM @schema@._refuse($1, $4, $5, $6, $7);
+                IF EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = $1 AND r.outcome IS NOT NULL) THEN
+                    RETURN true;
+                END IF;
+                -- Without the note nothing would end the job again: not so, then.
+                RAISE EXCEPTION 'the note was refused' USING ERRCODE = 'triggered_action_exception';
+            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+    RETURN false;
+END
+$$;
+
+-- The leader: records the ends that the database refused, up to 50 of those that are due to be tried again: after 5
+-- seconds, then ever more rarely, at least once a minute. Returns how many were recorded. Notes that say nothing of how
+-- an attempt ended go when nothing was refused for an hour, or when the job has gone on: it has ended, or was claimed or
+-- staged since. stories: of the attempts that failed and the jobs that were discarded.
+CREATE FUNCTION @schema@._settle_again(OUT recorded int, OUT stories jsonb)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    refusal @schema@.refusals;
+    o jsonb;
+    job record;
+    ended record;
+BEGIN
+    recorded := 0;
+    stories := '[]';
+    IF NOT EXISTS (SELECT FROM @schema@.refusals) THEN
+        RETURN;
+    END IF;
+    DELETE FROM @schema@.refusals r
+     WHERE r.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.refusals d
+                                WHERE d.outcome IS NULL
+                                  AND (d.tried_at < clock_timestamp() - interval '1 hour'
+                                       OR d.sqlstate = '55P03' AND d.again_at < clock_timestamp() - interval '1 minute'
+                                       OR NOT EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = d.job_id
+                                             AND CASE d.doing
+                                                 WHEN 'claim' THEN j.state = 'available'
+                                                                   AND coalesce(j.attempted_at <= d.tried_at, true)
+                                                 WHEN 'stage' THEN j.state IN ('scheduled', 'retryable')
+                                                 WHEN 'expire' THEN j.state <> 'executing' AND j.attempt = 0
+                                                 ELSE j.state = 'executing' END))
+                                  FOR UPDATE SKIP LOCKED));
+    FOR refusal IN
+        SELECT r.* FROM @schema@.refusals r
+         WHERE r.outcome IS NOT NULL
+           AND r.tried_at < clock_timestamp() - least(greatest(r.tried_at - r.at, interval '5 seconds'), interval '1 minute')
+         ORDER BY r.tried_at LIMIT 50
+           FOR UPDATE SKIP LOCKED
+    LOOP
+        o := refusal.outcome;
+        BEGIN
+            SELECT j.attempted_by, j.kind, j.queue, j.max_attempts INTO job FROM @schema@.jobs j
+             WHERE j.id = refusal.job_id AND j.attempt = (o ->> 'attempt')::int AND j.state = 'suspended'
+               FOR UPDATE NOWAIT;
+            IF FOUND THEN
+                UPDATE @schema@.jobs j SET state = 'executing', position = @schema@.next_position()
+                 WHERE j.id = refusal.job_id;
+                SELECT s.* INTO ended FROM @schema@._settle_one(refusal.job_id, (o ->> 'attempt')::int, o ->> 'outcome',
+                    coalesce((o ->> 'delay_ms')::bigint, 0), nullif(o -> 'entry', 'null'), nullif(o -> 'result', 'null'),
+                    (o ->> 'run_us')::bigint, (o ->> 'cpu_us')::bigint, (o ->> 'max_rss_kb')::bigint, job.attempted_by,
+                    coalesce((o ->> 'max_crashes')::int, 0), coalesce((o ->> 'keep')::boolean, true)) s;
+                recorded := recorded + 1;
+                IF o ->> 'outcome' IN ('failed', 'crashed', 'discarded') AND ended.became <> 'cancelled' THEN
+                    stories := stories || @schema@._story(refusal.job_id, job.kind, job.queue, (o ->> 'attempt')::int,
+                        job.max_attempts, ended.became, ended.due, o -> 'entry', ended.hooks);
+                END IF;
+            END IF;
+            DELETE FROM @schema@.refusals r WHERE r.job_id = refusal.job_id;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            PERFORM @schema@._refuse(refusal.job_id, refusal.doing, SQLSTATE, left(SQLERRM, 1000));
+        END;
+    END LOOP;
+END
+$$;
+
+-- The leader's sweep, in parts that do not stop one another. cancelled: how many jobs were, since their attempt had
+-- ended when the request for it came; stories: see _settle_again. What is locked is left for the next time, without a word.
+CREATE FUNCTION @schema@._sweep(OUT cancelled int, OUT stories jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part text;
+BEGIN
+    cancelled := 0;
+    FOREACH part IN ARRAY '{cancel_again,sweep_progress,_settle_again}'::text[] LOOP
+        BEGIN
+            CASE part
+                WHEN 'cancel_again' THEN cancelled := @schema@.cancel_again();
+                WHEN 'sweep_progress' THEN PERFORM @schema@.sweep_progress();
+                WHEN '_settle_again' THEN stories := (@schema@._settle_again()).stories;
+            END CASE;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            IF SQLSTATE <> '55P03' THEN
+                RAISE WARNING 'housekeeping (%): the database refused it: %', part, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+            END IF;
+        END;
+    END LOOP;
+END
+$$;
+
+-- ---- the same for what is done to many jobs ----
+
+-- Does one thing to jobs whose rows this transaction has locked, all at once; where the database refuses that, to halves of
+-- them, and so on, until the guilty ones are found: these are left as they are, and noted. `what` is one of the
+-- functions _claim_these, _stage_these, _expire_these, _release_these, _rescue_these, _adopt_these: it takes the ids and a node, and
+-- raises an error unless it changed every one of these jobs. done: the ids that it was done to; rest: those for
+-- which there was no room: more than 60 subtransactions slow down the snapshots of all sessions.
+--
+-- A statement can wait for a lock of the application's (a trigger on jobs changes a row of its own tables). That is waited for
+-- once, and briefly, since all of these rows are locked meanwhile. locked: the ids for which one was in the way; they are tried
+-- again after a second, or later where there are so many that they would be in front of all others for ever.
+CREATE FUNCTION @schema@._apart(what text, ids bigint[], node bigint, OUT done bigint[], OUT refused bigint[],
+    OUT fresh bigint[], OUT messages text[], OUT rest bigint[], OUT locked bigint[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    most CONSTANT interval := '500 ms'; -- from the first lock on
+    until timestamptz;
+    pause interval;
+    doing CONSTANT text := split_part(what, '_', 2);
+    lows int[] := ARRAY[1];
+    highs int[] := ARRAY[cardinality(ids)];
+    low int;
+    high int;
+    middle int;
+    used int := 0;
+    text_of text;
+BEGIN
+    done := '{}';
+    refused := '{}';
+    fresh := '{}';
+    messages := '{}';
+    rest := '{}';
+    locked := '{}';
+    IF coalesce(cardinality(ids), 0) = 0 THEN
+        RETURN;
+    END IF;
+    WHILE cardinality(lows) > 0 LOOP
+        low := lows[cardinality(lows)];
+        high := highs[cardinality(highs)];
+        lows := lows[1 : cardinality(lows) - 1];
+        highs := highs[1 : cardinality(highs) - 1];
+        IF used >= 60 OR clock_timestamp() > until THEN
+            rest := rest || ids[low : high];
+            CONTINUE;
+        END IF;
+        BEGIN
+            EXECUTE format('SELECT @schema@.%I($1, $2)', what) USING ids[low : high], node;
+            SET CONSTRAINTS ALL IMMEDIATE;
+            done := done || ids[low : high];
+            used := used + 1;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            IF SQLSTATE = '55P03' AND until IS NULL THEN
+                until := clock_timestamp() + most;
+                PERFORM set_config('lock_timeout', '1ms', true); -- to the function's end
+                pause := interval '1 second' + (SELECT count(*) FROM @schema@.refusals r WHERE r.sqlstate = '55P03')
+                                               * interval '5 ms';
+            END IF;
+            IF low = high THEN
+                text_of := left(SQLERRM, 1000);
+                IF SQLSTATE = '55P03' THEN
+                    locked := locked || ids[low];
+                    PERFORM @schema@._refuse(ids[low], doing, SQLSTATE, text_of, NULL, pause);
+                    CONTINUE;
+                END IF;
+                refused := refused || ids[low];
+                messages := messages || text_of;
+                IF @schema@._refuse(ids[low], doing, SQLSTATE, text_of) THEN
+                    fresh := fresh || ids[low];
+                    IF what <> '_claim_these' THEN -- of that the queue's own log speaks
+                        RAISE WARNING 'job %: the database refused to % it: %', ids[low], doing, text_of USING ERRCODE = '01JQ1';
+                    END IF;
+                END IF;
+            ELSE
+                middle := low + (high - low) / 2;
+                lows := lows || ARRAY[middle + 1, low];
+                highs := highs || ARRAY[high, middle];
+            END IF;
+        END;
+    END LOOP;
+END
+$$;
+
+-- Raises the error for _apart where a statement changed fewer jobs than it was to: a trigger or a rule of the application's
+-- kept them as they were without a word.
+CREATE FUNCTION @schema@._all_changed(changed bigint, ids bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    IF changed < cardinality(ids) THEN
+        RAISE EXCEPTION 'a trigger or rule on jobs keeps its row from being changed'
+            USING ERRCODE = 'triggered_action_exception';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION @schema@._claim_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    changed bigint;
+BEGIN
+    WITH written AS (
+        UPDATE @schema@.jobs j
+           SET state = 'executing', attempt = j.attempt + 1, attempted_at = now(), attempted_by = $2
+         WHERE j.id = ANY ($1)
+        RETURNING j.state
+    )
+    SELECT count(*) INTO changed FROM written w WHERE w.state = 'executing';
+    PERFORM @schema@._all_changed(changed, ids);
+END
+$$;
+
+-- claim_aged.sql, with each job that the database refuses left as it is; one that was refused within the last minute is
+-- passed over. Without args and meta: those are fetched job by job. A refused job comes back with what the database said;
+-- fresh: it was not known before. At most 100 of them do; the last one says how many more there are. One for which a lock of
+-- the application's is in the way comes back like one that was known.
+CREATE FUNCTION @schema@._claim_apart(queue text, afters bigint[], node bigint, session bigint, priorities int[],
+    uptos bigint[], most int)
+RETURNS TABLE (id bigint, "position" bigint, priority smallint, attempt int, max_attempts int, timeout_ms int, kind text,
+               args text, meta text, refusal text, fresh boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off
+SET enable_bitmapscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    until CONSTANT timestamptz := clock_timestamp() + interval '100 ms';
+    looked bigint[] := '{}';
+    claimed bigint[] := '{}';
+    ids bigint[];
+    here bigint[];
+    size int := $7;
+    a record;
+    told jsonb := '[]'; -- refused: [id, message, fresh]
+    untold bigint := 0; -- fresh ones beyond these
+BEGIN
+    PERFORM FROM @schema@.nodes n WHERE n.id = $3 AND n.session = $4 FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    LOOP
+        ids := '{}';
+        FOR i IN 1 .. cardinality($2) LOOP
+            EXECUTE format('SELECT ARRAY(SELECT j.id FROM @schema@.jobs j WHERE j.queue = $1 AND j.priority = $2 '
+                           'AND j.position > $3 AND j.position <= $4 AND j.state = ''available'' '
+                           'AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0) AND j.id <> ALL ($5) '
+                           'AND NOT EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = j.id '
+                           'AND r.again_at > now()) '
+                           'ORDER BY j.position LIMIT %s FOR UPDATE OF j SKIP LOCKED)',
+                           size - cardinality(ids))
+               INTO here USING $1, $5[i]::smallint, $2[i], $6[i], looked;
+            ids := ids || here;
+            EXIT WHEN cardinality(ids) >= size;
+        END LOOP;
+        EXIT WHEN cardinality(ids) = 0;
+        looked := looked || ids;
+        a := @schema@._apart('_claim_these', ids, $3);
+        claimed := claimed || a.done;
+        IF jsonb_array_length(told) < 100 THEN
+            told := told || coalesce((
+                SELECT jsonb_agg(jsonb_build_array(u.id, u.message, u.fresh))
+                  FROM (SELECT r.id, r.message, r.id = ANY (a.fresh) AS fresh FROM unnest(a.refused, a.messages) r (id, message)
+                         UNION ALL
+                        SELECT l.id, 'a lock is in the way', false FROM unnest(a.locked) l (id)
+                         ORDER BY fresh DESC LIMIT 100 - jsonb_array_length(told)) u), '[]');
+        END IF;
+        untold := untold + cardinality(a.fresh);
+        -- Thousands of guilty ones may be in front: it looks further while it has claimed nothing, for a while, and at many at
+        -- a time, though that may be some more than were wanted.
+        EXIT WHEN cardinality(claimed) > 0 OR clock_timestamp() > until;
+        size := greatest($7, 50);
+    END LOOP;
+    RETURN QUERY
+        SELECT j.id, j.position, j.priority, j.attempt, j.max_attempts, j.timeout_ms, j.kind, NULL::text, NULL::text,
+               NULL::text, false
+          FROM @schema@.jobs j WHERE j.id = ANY (claimed);
+    untold := untold - jsonb_array_length(jsonb_path_query_array(told, 'strict $[*][2] ? (@ == true)'));
+    RETURN QUERY
+        SELECT j.id, j.position, j.priority, j.attempt, j.max_attempts, j.timeout_ms, j.kind, NULL::text, NULL::text,
+               (u.it ->> 1) || CASE WHEN untold > 0 AND u.nth = jsonb_array_length(told)
+                                    THEN format(' (and %s more jobs)', untold) ELSE '' END,
+               (u.it -> 2)::boolean
+          FROM jsonb_array_elements(told) WITH ORDINALITY u (it, nth)
+          JOIN @schema@.jobs j ON j.id = (u.it ->> 0)::bigint;
+END
+$$;
+
+CREATE FUNCTION @schema@._stage_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off AS $$
+#variable_conflict use_variable
+DECLARE
+    changed bigint;
+BEGIN
+    WITH written AS (
+        UPDATE @schema@.jobs j
+           SET state = 'available', position = @schema@.next_position()
+          FROM unnest($1) WITH ORDINALITY due (id, nth)
+         WHERE j.id = due.id
+        RETURNING j.state
+    )
+    SELECT count(*) INTO changed FROM written w WHERE w.state = 'available';
+    PERFORM @schema@._all_changed(changed, ids);
+END
+$$;
+
+-- The stager: makes due jobs available, the oldest first, up to a thousand, and wakes who waits for them. staged: how many;
+-- in_ms: how long until the next job is due; 0: now, -1: none waits for its time.
+CREATE FUNCTION @schema@._stage(OUT staged bigint, OUT in_ms bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
+#variable_conflict use_variable
+DECLARE
+    due bigint[];
+    woken text[];
+BEGIN
+    due := ARRAY(SELECT j.id
+                   FROM @schema@.jobs j
+                  WHERE j.position IS NULL AND j.scheduled_at <= now() AND j.state IN ('scheduled', 'retryable')
+                    AND NOT EXISTS (SELECT FROM @schema@.refusals r
+                                     WHERE r.job_id = j.id AND r.again_at > now())
+                  ORDER BY j.scheduled_at
+                  LIMIT 1000
+                    FOR UPDATE OF j SKIP LOCKED);
+    IF cardinality(due) > 0 THEN
+        due := (@schema@._apart('_stage_these', due, NULL)).done;
+        woken := ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (due));
+        PERFORM @schema@.wake(woken);
+    END IF;
+    staged := cardinality(due);
+    in_ms := coalesce((SELECT greatest(0, ceil(extract(epoch FROM j.scheduled_at - clock_timestamp()) * 1000))
+                         FROM @schema@.jobs j
+                        WHERE j.position IS NULL AND j.state IN ('scheduled', 'retryable')
+                          AND NOT EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = j.id AND r.again_at > now())
+                          AND j.scheduled_at < 'infinity'
+                        ORDER BY j.scheduled_at
+                        LIMIT 1), -1);
+END
+$$;
+
+CREATE FUNCTION @schema@._expire_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM @schema@._all_changed(@schema@.expire_these(ids), ids);
+END
+$$;
+
+-- Ends jobs that have not begun by their expires_at; one that the database refuses to end is passed over, and tried again every
+-- minute. since: what expired before then is passed over. found: how many; with 1000 there may be more. stories: of those that
+-- ended.
+CREATE FUNCTION @schema@._expire(since timestamptz, OUT found_now int, OUT stories jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
+#variable_conflict use_variable
+DECLARE
+    due bigint[];
+BEGIN
+    due := ARRAY(SELECT j.id
+                   FROM @schema@.jobs j
+                  WHERE j.expires_at <= now() AND j.expires_at >= since AND j.attempt = 0
+                    AND j.state IN ('scheduled', 'available', 'retryable', 'suspended')
+                    AND NOT EXISTS (SELECT FROM @schema@.refusals r
+                                     WHERE r.job_id = j.id AND r.again_at > now())
+                  ORDER BY j.expires_at
+                  LIMIT 1000
+                    FOR UPDATE OF j SKIP LOCKED);
+    found_now := cardinality(due);
+    IF found_now = 0 THEN
+        RETURN;
+    END IF;
+    stories := (SELECT jsonb_object_agg(j.id, @schema@._story(j.id, j.kind, j.queue, 0, j.max_attempts, 'cancelled', NULL,
+                       jsonb_build_object('kind', 'expired', 'error', 'not started by '
+                           || to_char(j.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+                       @schema@._is_hooks(j.meta)))
+                  FROM @schema@.jobs j WHERE j.id = ANY (due));
+    stories := (SELECT jsonb_agg(stories -> d.id::text) FROM unnest((@schema@._apart('_expire_these', due, NULL)).done) d (id));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@.expire_jobs(since timestamptz DEFAULT '-infinity') RETURNS int
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (@schema@._expire(since)).found_now
+$$;
+
+CREATE FUNCTION @schema@._release_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    changed bigint;
+BEGIN
+    WITH written AS (
+        UPDATE @schema@.jobs j
+           SET state = 'available', position = @schema@.next_position(), attempt = j.attempt - 1
+         WHERE j.id = ANY ($1) AND j.state = 'executing' AND j.attempted_by = $2
+        RETURNING j.state
+    )
+    SELECT count(*) INTO changed FROM written w WHERE w.state = 'available';
+    PERFORM @schema@._all_changed(changed, ids);
+END
+$$;
+
+-- Gives back the jobs that a node holds by the database's word, but not by its own: claims whose answer was lost with the
+-- connection. They never started, so the attempt does not count. only: of these claims alone, which an earlier call
+-- has left; null: looks through the table. released: how many; remaining: those that are locked or refused, an object of ids
+-- and when each was claimed. By that a claim is known: a job that was given back and claimed again by the same node has the
+-- same attempt once more, and runs.
+CREATE FUNCTION @schema@._release(node bigint, held bigint[], only_these jsonb, OUT released bigint, OUT remaining jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    theirs jsonb;
+    free bigint[];
+BEGIN
+    IF only_these IS NULL THEN
+        theirs := (SELECT jsonb_object_agg(j.id, j.attempted_at) FROM @schema@.jobs j
+                    WHERE j.state = 'executing' AND j.attempted_by = node AND j.id <> ALL (held));
+    ELSE
+        theirs := (SELECT jsonb_object_agg(j.id, j.attempted_at)
+                     FROM jsonb_each_text(only_these) o
+                     JOIN @schema@.jobs j ON j.id = o.key::bigint AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
+                    WHERE j.state = 'executing' AND j.attempted_by = node);
+    END IF;
+    theirs := coalesce(theirs, '{}');
+    free := ARRAY(SELECT j.id
+                    FROM jsonb_each_text(theirs) o
+                    JOIN @schema@.jobs j ON j.id = o.key::bigint AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
+                   WHERE j.state = 'executing' AND j.attempted_by = node
+                     FOR UPDATE OF j SKIP LOCKED);
+    free := (@schema@._apart('_release_these', free, node)).done;
+    released := cardinality(free);
+    remaining := theirs - free::text[];
+END
+$$;
+
+-- The entry and the next state of a job whose node is dead; it is put among the available ones, or it ends: discarded
+-- without attempts left, cancelled where jobq.cancel was called for it.
+CREATE FUNCTION @schema@._rescue_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    changed bigint;
+BEGIN
+    WITH orphans AS MATERIALIZED (
+        SELECT j.id, asked.yes AS asked, asked.forget,
+               CASE WHEN asked.yes THEN 'cancelled'
+                    WHEN j.attempt < j.max_attempts THEN 'available'
+                    ELSE 'discarded' END::@schema@.job_state AS next,
+               @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by)
+               || jsonb_build_object('attempt', j.attempt, 'at', now())
+               || CASE WHEN asked.yes THEN '{"cancelled": "by request"}' ELSE '{}' END::jsonb AS entry
+          FROM @schema@.jobs j
+         CROSS JOIN LATERAL (
+                SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
+                  FROM @schema@.cancels c
+                 WHERE c.job_id = j.id AND c.attempt = j.attempt AND (c.node_id = j.attempted_by OR c.node_id < 0)) asked
+         WHERE j.id = ANY ($1) AND j.state = 'executing'
+    ), again AS (
+        UPDATE @schema@.jobs j
+           SET state = 'available', position = @schema@.next_position(), errors = @schema@._add_error(j.errors, o.entry)
+          FROM orphans o
+         WHERE j.id = o.id AND o.next = 'available'
+        RETURNING 1
+    ), ended AS (
+        DELETE FROM @schema@.jobs j
+         USING orphans o
+         WHERE j.id = o.id AND o.next <> 'available'
+        RETURNING o.next, j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, j.attempt, j.max_attempts,
+                  j.timeout_ms, j.priority, j.queue, j.kind, j.args, j.meta, j.tags,
+                  @schema@._add_error(j.errors, o.entry) AS errors, j.key, j.unique_key, j.expires_at, o.forget
+    ), kept AS (
+        INSERT INTO @schema@.finished_jobs
+               (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
+                timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
+        SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), next, attempt, max_attempts,
+               timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at
+          FROM ended
+         WHERE NOT forget
+    ), answered AS (
+        DELETE FROM @schema@.cancels c USING orphans o WHERE o.asked AND c.job_id = o.id
+    )
+    SELECT (SELECT count(*) FROM again) + (SELECT count(*) FROM ended) INTO changed;
+    PERFORM @schema@._all_changed(changed, ids);
+END
+$$;
+
+CREATE FUNCTION @schema@._orphaned(attempt int, attempted_at timestamptz, node bigint) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object('claimed_at', attempted_at, 'node', n.name, 'kind', 'orphaned',
+                              'error', format('node %s ended while it held the job', n.name))
+      FROM (SELECT coalesce((SELECT regexp_replace(n.name, '^removed-[0-9]+ ', '') FROM @schema@.nodes n WHERE n.id = $3),
+                            $3::text) AS name) n
+$$;
+
+-- The lifeline, second step: gives the jobs of the nodes that bury_mark.sql marked back, and removes these nodes. A job
+-- whose row is locked, or that the database refuses to change, is left for the next call (every few seconds): its node's
+-- row stays for it, under another name, so that a new node can have the name. removed, name: how many nodes, the first
+-- one's name; again, ended: jobs that are available again, that were discarded or cancelled; remaining: jobs that are left,
+-- the first of which is named in `note`; stories: of at most 1000 jobs that are available again or were discarded.
+CREATE FUNCTION @schema@._rescue(OUT removed bigint, OUT again bigint, OUT ended bigint, OUT remaining bigint,
+    OUT name text, OUT note text, OUT stories jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    dead bigint[] := ARRAY(SELECT n.id FROM @schema@.nodes n WHERE n.session = -1 ORDER BY n.id LIMIT 100);
+    theirs bigint[];
+    free bigint[];
+    a record;
+    job record;
+    left_over bigint[];
+    still bigint[]; -- nodes for which jobs are left
+BEGIN
+    removed := 0;
+    again := 0;
+    ended := 0;
+    remaining := 0;
+    IF cardinality(dead) = 0 THEN
+        RETURN;
+    END IF;
+    theirs := ARRAY(SELECT j.id FROM @schema@.jobs j WHERE j.state = 'executing' AND j.attempted_by = ANY (dead));
+    free := ARRAY(SELECT j.id FROM @schema@.jobs j
+                   WHERE j.id = ANY (theirs) AND j.state = 'executing' AND j.attempted_by = ANY (dead)
+                     FOR UPDATE SKIP LOCKED);
+    stories := (SELECT jsonb_object_agg(f.id, f.story)
+                  FROM (SELECT j.id, @schema@._story(j.id, j.kind, j.queue, j.attempt, j.max_attempts,
+                                   CASE WHEN j.attempt < j.max_attempts THEN 'available' ELSE 'discarded' END, NULL,
+                                   @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by), @schema@._is_hooks(j.meta)) AS story
+                          FROM @schema@.jobs j
+                         WHERE j.id = ANY (free)
+                           AND NOT EXISTS (SELECT FROM @schema@.cancels c WHERE c.job_id = j.id AND c.attempt = j.attempt
+                                              AND (c.node_id = j.attempted_by OR c.node_id < 0))
+                         LIMIT 1000) f);
+    a := @schema@._apart('_rescue_these', free, NULL);
+    stories := (SELECT jsonb_agg(stories -> d.id::text) FROM unnest(a.done) d (id) WHERE stories ? d.id::text);
+    again := (SELECT count(*) FROM @schema@.jobs j WHERE j.id = ANY (a.done));
+    ended := cardinality(a.done) - again;
+    PERFORM @schema@.wake(ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (a.done)));
+    FOR job IN
+        SELECT j.id, j.attempt, u.message, r.sqlstate, @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by) AS entry
+          FROM unnest(a.refused, a.messages) u (id, message)
+          JOIN @schema@.jobs j ON j.id = u.id
+          LEFT JOIN @schema@.refusals r ON r.job_id = u.id
+         LIMIT 50
+    LOOP
+        IF @schema@._park(job.id, job.attempt, job.entry, 'rescue', coalesce(job.sqlstate, 'XX000'), job.message,
+                          jsonb_build_object('attempt', job.attempt, 'outcome', 'failed', 'delay_ms', 0, 'entry', job.entry)) THEN
+            note := coalesce(note, format('job %s: %s', job.id, job.message));
+        END IF;
+    END LOOP;
+
+    left_over := ARRAY(SELECT j.id FROM @schema@.jobs j
+                        WHERE j.id = ANY (theirs) AND j.state = 'executing' AND j.attempted_by = ANY (dead));
+    remaining := cardinality(left_over);
+    still := ARRAY(SELECT DISTINCT j.attempted_by FROM @schema@.jobs j WHERE j.id = ANY (left_over));
+    IF remaining > 0 THEN
+        SELECT format('job %s: %s', j.id, coalesce((SELECT u.message FROM unnest(a.refused, a.messages) u (id, message)
+                                                     WHERE u.id = j.id),
+                                                   CASE WHEN j.id = ANY (a.rest) THEN 'it is left for the next call'
+                                                        WHEN j.id = ANY (a.locked) THEN 'a lock of another session is in the way'
+                                                   END,
+                                                   'its row is locked by ' || @schema@._holder_of(j.xmax), 'its row is locked'))
+          INTO note -- what is left for want of room says the least
+          FROM @schema@.jobs j WHERE j.id = ANY (left_over) ORDER BY j.id = ANY (a.rest), j.id LIMIT 1;
+    END IF;
+    FOR a IN SELECT n.id, n.name FROM @schema@.nodes n WHERE n.id = ANY (dead) ORDER BY n.id LIMIT 50 LOOP
+        BEGIN
+            IF a.id <> ALL (still) THEN
+                DELETE FROM @schema@.nodes n WHERE n.id = a.id;
+                SET CONSTRAINTS ALL IMMEDIATE;
+                removed := removed + 1;
+                name := coalesce(name, a.name);
+                CONTINUE;
+            END IF;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            note := coalesce(note, format('the row of node %s: %s', a.name, left(SQLERRM, 1000)));
+        END;
+        BEGIN
+            UPDATE @schema@.nodes n SET name = format('removed-%s %s', n.id, n.name), host = '-', pid = 0, pid_start = 0
+             WHERE n.id = a.id AND n.host <> '-';
+            DELETE FROM @schema@.idle i WHERE i.node_id = a.id;
+            SET CONSTRAINTS ALL IMMEDIATE;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            note := coalesce(note, format('the row of node %s: %s', a.name, left(SQLERRM, 1000)));
+        END;
+    END LOOP;
+    BEGIN
+        DELETE FROM @schema@.idle i WHERE i.node_id = ANY (dead);
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
+        IF @schema@._is_passing(SQLSTATE) THEN
+            RAISE;
+        END IF;
+    END;
+END
+$$;
+
+-- Gives these jobs to a node.
+CREATE FUNCTION @schema@._adopt_these(ids bigint[], node bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_variable
+DECLARE
+    changed bigint;
+BEGIN
+    WITH written AS (
+        UPDATE @schema@.jobs j SET attempted_by = $2 WHERE j.id = ANY ($1) RETURNING j.attempted_by
+    )
+    SELECT count(*) INTO changed FROM written w WHERE w.attempted_by = $2;
+    PERFORM @schema@._all_changed(changed, ids);
+END
+$$;
+
+-- Nodes that hold jobs but have no row any more (it was deleted by hand) get one again: session -2 shuts them out, and the
+-- lifeline ends them like any other once their lease must have run out. An executing job that names no node (an UPDATE by hand)
+-- is first given to node -1, which never exists. Returns how many. Reads the table through.
+CREATE FUNCTION @schema@._strays(lease_ms bigint) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    stray bigint;
+    held bigint;
+    first bigint;
+    found_now int := 0;
+BEGIN
+    PERFORM @schema@._apart('_adopt_these', ARRAY(
+        SELECT j.id FROM @schema@.jobs j WHERE j.state = 'executing' AND j.attempted_by IS NULL
+           FOR UPDATE SKIP LOCKED), -1);
+    FOR stray, held, first IN
+        SELECT j.attempted_by, count(*), min(j.id)
+          FROM @schema@.jobs j
+         WHERE j.state = 'executing' AND j.attempted_by IS NOT NULL
+           AND NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.id = j.attempted_by)
+         GROUP BY j.attempted_by
+         LIMIT 50
+    LOOP
+        BEGIN
+            INSERT INTO @schema@.nodes (id, session, name, host, pid, pid_start, version, expires_at)
+                   OVERRIDING SYSTEM VALUE
+            VALUES (stray, -2, format('removed-%s', stray), '-', 0, 0, '-',
+                    clock_timestamp() + lease_ms * interval '1 millisecond')
+                ON CONFLICT DO NOTHING;
+            SET CONSTRAINTS ALL IMMEDIATE;
+            found_now := found_now + 1;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            RAISE WARNING 'job % is held by node % (% in all), which has no row, and the database refuses one: %',
+                first, stray, held, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+        END;
+    END LOOP;
+    RETURN found_now;
+END
+$$;

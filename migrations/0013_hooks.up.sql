@@ -1,0 +1,85 @@
+-- jobq, migration 13: on_discard_kind: a job of the user's own for each job that is discarded or expires.
+
+-- What nodes' configurations say: for a job of that queue that is discarded or expires, enqueue one of that kind, into to_queue
+-- (null: the same queue). Where several nodes say the same, there is one job.
+CREATE TABLE @schema@.hooks (
+    queue    text NOT NULL,
+    node     text NOT NULL,
+    kind     text NOT NULL,
+    to_queue text,
+    PRIMARY KEY (queue, node)
+);
+
+-- What a node's configuration says of the queues that it serves: an array of {queue, kind, to_queue}; a null kind: it has none.
+-- What nodes said that do not live any more ends with that, of these queues. Returns how many queues have another hook now.
+CREATE FUNCTION @schema@._hooks_declare(node text, queues jsonb) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    n int;
+    changed int := 0;
+BEGIN
+    DELETE FROM @schema@.hooks h
+     WHERE CASE WHEN h.node = node
+                THEN NOT EXISTS (SELECT FROM jsonb_array_elements(queues) s
+                                  WHERE s ->> 'queue' = h.queue AND s ->> 'kind' IS NOT NULL)
+                ELSE EXISTS (SELECT FROM jsonb_array_elements(queues) s WHERE s ->> 'queue' = h.queue)
+                     AND NOT EXISTS (SELECT FROM @schema@.nodes a WHERE a.name = h.node AND a.expires_at > clock_timestamp()) END;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    INSERT INTO @schema@.hooks AS h (queue, node, kind, to_queue)
+    SELECT s ->> 'queue', node, s ->> 'kind', s ->> 'to_queue' FROM jsonb_array_elements(queues) s WHERE s ->> 'kind' IS NOT NULL
+        ON CONFLICT ON CONSTRAINT hooks_pkey DO UPDATE SET kind = excluded.kind, to_queue = excluded.to_queue
+     WHERE (h.kind, h.to_queue) IS DISTINCT FROM (excluded.kind, excluded.to_queue);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN changed + n;
+END
+$$;
+
+-- Enqueues the hooks' jobs in the transaction that ends the job, however it ends: settled, rescued, expired. A hook's own job calls
+-- none. A hook's job that cannot be enqueued stops nothing: without the ended job's args and meta it may be small enough, else a
+-- warning says so.
+CREATE FUNCTION @schema@._on_discard() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    hook record;
+    entry jsonb;
+    story jsonb;
+BEGIN
+    FOR hook IN SELECT DISTINCT h.kind, coalesce(h.to_queue, NEW.queue) AS to_queue
+                  FROM @schema@.hooks h WHERE h.queue = NEW.queue ORDER BY 1, 2
+    LOOP
+        EXIT WHEN @schema@._is_hooks(NEW.meta);
+        BEGIN
+            entry := @schema@._errors(NEW.errors) -> -1;
+            IF NEW.state = 'cancelled' AND entry ->> 'kind' IS DISTINCT FROM 'expired' THEN
+                EXIT;
+            END IF;
+            story := jsonb_build_object('event', 'discard', 'job', NEW.id, 'kind', NEW.kind, 'queue', NEW.queue,
+                'attempt', NEW.attempt, 'max_attempts', NEW.max_attempts, 'state', NEW.state, 'tags', NEW.tags, 'key', NEW.key,
+                'at', @schema@.iso(NEW.finished_at), 'error', entry);
+            BEGIN
+                PERFORM @schema@.enqueue(hook.kind, story || jsonb_build_object('args', NEW.args, 'meta', NEW.meta),
+                    queue => hook.to_queue, meta => '{"jobq.hook": "on_discard_kind"}');
+            EXCEPTION WHEN OTHERS OR assert_failure THEN
+                IF @schema@._is_passing(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                PERFORM @schema@.enqueue(hook.kind, story - 'tags' || jsonb_build_object('args_left_out', left(SQLERRM, 1000),
+                    'error', jsonb_build_object('kind', entry ->> 'kind', 'error', left(entry ->> 'error', 1000))),
+                    queue => hook.to_queue, meta => '{"jobq.hook": "on_discard_kind"}');
+            END;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            RAISE WARNING 'job %: its on_discard_kind (%) could not be enqueued: %', NEW.id, hook.kind, left(SQLERRM, 1000)
+                USING ERRCODE = '01JQ1';
+        END;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Of the part of the history without completed jobs: their way is not longer by this.
+CREATE TRIGGER on_discard AFTER INSERT ON @schema@.finished_failed FOR EACH ROW EXECUTE FUNCTION @schema@._on_discard();

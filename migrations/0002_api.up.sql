@@ -4,7 +4,8 @@
 -- (no_data_found) no job has that id, 55000 (object_not_in_prerequisite_state) the job's state forbids it.
 --
 -- Functions that look a row up run with enable_seqscan = off: a plan made while the table was empty would
--- otherwise read dead rows one after another ever after.
+-- otherwise read dead rows one after another ever after. Rows are joined by id with `j.id = ANY (ARRAY[a.id])`: see
+-- jobqd/sql/README.md.
 
 -- Whether a JSON value is there and is no int.
 CREATE FUNCTION @schema@.json_is_no_int(value jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$

@@ -91,8 +91,7 @@ BEGIN
             IF jsonb_typeof(got) = 'array' THEN
                 numbers := @schema@.numbers_of(got, 1, 9223372036854775807);
                 by_id := cardinality(numbers) <= 200;
-                -- A join, for the servers that would look through the array for each row.
-                of_ids := format('j.id IN (SELECT unnest(%L::bigint[]))', numbers);
+                of_ids := format('j.id = ANY (%L::bigint[])', numbers);
                 condition := CASE WHEN numbers IS NOT NULL THEN 'true' END;
             END IF;
         WHEN name = 'state' THEN
@@ -232,7 +231,7 @@ BEGIN
         statement,
         CASE act
         WHEN 'cancel' THEN
-            'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = l.id RETURNING j.*), '
+            'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = ANY (ARRAY[l.id]) RETURNING j.*), '
             'kept AS (INSERT INTO @schema@.finished_jobs (id, inserted_at, scheduled_at, attempted_at, attempted_by, '
             'finished_at, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key, '
             'unique_key, expires_at) '
@@ -240,17 +239,17 @@ BEGIN
             'max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at '
             'FROM gone)'
         WHEN 'delete' THEN
-            'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = l.id RETURNING j.id), '
-            'noted AS (DELETE FROM @schema@.progress p USING locked l WHERE p.job_id = l.id), '
+            'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = ANY (ARRAY[l.id]) RETURNING j.id), '
+            'noted AS (DELETE FROM @schema@.progress p USING locked l WHERE p.job_id = ANY (ARRAY[l.id])), '
             'asked AS (DELETE FROM @schema@.cancels c WHERE c.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.cancels d, locked l '
-            'WHERE d.job_id = l.id FOR UPDATE OF d SKIP LOCKED)))'
+            'WHERE d.job_id = ANY (ARRAY[l.id]) FOR UPDATE OF d SKIP LOCKED)))'
         WHEN 'retry' THEN
             'again AS (UPDATE @schema@.jobs j SET state = ''available'', position = @schema@.next_position(), '
             'scheduled_at = now(), retried_attempt = attempt, '
             'expires_at = CASE WHEN expires_at > now() THEN expires_at END '
-            'FROM locked l WHERE j.id = l.id RETURNING j.queue), '
+            'FROM locked l WHERE j.id = ANY (ARRAY[l.id]) RETURNING j.queue), '
             'asked AS (DELETE FROM @schema@.cancels c WHERE c.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.cancels d, locked l '
-            'WHERE d.job_id = l.id FOR UPDATE OF d SKIP LOCKED)))'
+            'WHERE d.job_id = ANY (ARRAY[l.id]) FOR UPDATE OF d SKIP LOCKED)))'
         END,
         CASE act WHEN 'retry' THEN ', (SELECT @schema@.wake(array_agg(DISTINCT a.queue)) FROM again a)' ELSE '' END,
         CASE act WHEN 'retry' THEN 'again' ELSE 'gone' END);
@@ -415,11 +414,11 @@ BEGIN
     END IF;
     FOR nth IN 1 .. cardinality(parts) LOOP
         EXECUTE format('WITH gone AS (DELETE FROM %s j WHERE j.ctid = ANY ($1) %s RETURNING j.id), '
-                       'noted AS (DELETE FROM @schema@.progress p USING gone g WHERE p.job_id = g.id), '
+                       'noted AS (DELETE FROM @schema@.progress p USING gone g WHERE p.job_id = ANY (ARRAY[g.id])), '
                        'asked AS (DELETE FROM @schema@.cancels c WHERE c.ctid = ANY (ARRAY(SELECT d.ctid '
-                       'FROM @schema@.cancels d, gone l WHERE d.job_id = l.id FOR UPDATE OF d SKIP LOCKED))) '
+                       'FROM @schema@.cancels d, gone l WHERE d.job_id = ANY (ARRAY[l.id]) FOR UPDATE OF d SKIP LOCKED))) '
                        'SELECT array_agg(id) FROM gone', parts[nth],
-                       CASE act WHEN 'retry' THEN 'AND j.id IN (SELECT unnest($2))' ELSE '' END)
+                       CASE act WHEN 'retry' THEN 'AND j.id = ANY ($2)' ELSE '' END)
            INTO those USING tids[nth]::tid[], again;
         done := done || those;
         wanted := wanted + cardinality(tids[nth]::tid[]);
@@ -470,7 +469,7 @@ BEGIN
         highs := highs[1 : cardinality(highs) - 1];
         BEGIN
             done := done || @schema@.bulk_ended_at_once(
-                act, format('(%s) AND j.id IN (SELECT unnest(%L::bigint[]))', matches, ids[low : high]), NULL,
+                act, format('(%s) AND j.id = ANY (%L::bigint[])', matches, ids[low : high]), NULL,
                 high - low < 200, locked);
             used := used + 1;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
@@ -592,7 +591,7 @@ BEGIN
     live := @schema@.bulk_end(true, f.still, found.ids);
     IF live.n < cardinality(found.ids) THEN -- some have ended meanwhile; those that are locked are forgotten later
         rest := ARRAY(SELECT unnest(found.ids) EXCEPT SELECT unnest(live.asked));
-        f.ended := format('(%s) AND j.id IN (SELECT unnest(%L::bigint[]))', f.ended, rest);
+        f.ended := format('(%s) AND j.id = ANY (%L::bigint[])', f.ended, rest);
         f.by_id := cardinality(rest) <= 200;
         gone := gone || @schema@.bulk_ended('delete', f.ended, NULL, f.by_id, 'skip');
         gone := gone || @schema@.bulk_forget(f.ended, f.by_id);
@@ -664,7 +663,7 @@ BEGIN
     IF cancel_anew.forget THEN
         UPDATE @schema@.cancels c SET forget = true
           FROM @schema@.jobs j
-         WHERE c.job_id = ANY (ids) AND NOT c.forget AND j.id = c.job_id AND j.state = 'executing'
+         WHERE c.job_id = ANY (ids) AND NOT c.forget AND j.id = ANY (ARRAY[c.job_id]) AND j.state = 'executing'
            AND j.attempt = c.attempt AND j.attempted_by = c.node_id;
     END IF;
     RETURN cardinality(@schema@.bulk_ask(cancel_anew.forget, 'true', ids));
@@ -713,7 +712,7 @@ BEGIN
         WITH stale AS MATERIALIZED (
             SELECT r.ctid AS request, r.job_id, r.requested_at, j.state
               FROM @schema@.cancels r
-              LEFT JOIN @schema@.jobs j ON j.id = r.job_id
+              LEFT JOIN @schema@.jobs j ON j.id = ANY (ARRAY[r.job_id])
              WHERE r.forget = (i = 1) AND NOT r.job_id = ANY (kept)
                    AND (j.id IS NULL OR j.state <> 'executing' OR j.attempt <> r.attempt
                         OR coalesce(j.attempted_by, 0) <> r.node_id)
@@ -760,7 +759,7 @@ BEGIN
         END;
         IF i = 1 AND ended IS NOT NULL THEN
             -- They ended after they were asked for; an hour for a clock that was set.
-            matches := format('j.id IN (SELECT unnest(%L::bigint[])) AND j.finished_at > %L::timestamptz', ended,
+            matches := format('j.id = ANY (%L::bigint[]) AND j.finished_at > %L::timestamptz', ended,
                               @schema@.iso(since - interval '1 hour'));
             seen := @schema@._ended_ids(matches, cardinality(ended) <= 200);
             seen := ARRAY(SELECT unnest(seen) EXCEPT
@@ -815,7 +814,7 @@ BEGIN
               FROM unnest(ids[low : high], attempts[low : high], note_progress.done[low : high], notes[low : high])
                        u (id, attempt, done, note)
               JOIN @schema@.jobs j
-                ON j.id = u.id AND j.attempt = u.attempt AND j.attempted_by = note_progress.node AND j.state = 'executing'
+                ON j.id = ANY (ARRAY[u.id]) AND j.attempt = u.attempt AND j.attempted_by = note_progress.node AND j.state = 'executing'
              ORDER BY u.id
                 ON CONFLICT (job_id) DO UPDATE
                SET attempt = excluded.attempt, done = excluded.done, note = excluded.note, at = excluded.at;
@@ -854,7 +853,7 @@ BEGIN
     RETURN d.deleted FROM @schema@._delete_apart('progress', ARRAY(
         SELECT p.ctid FROM @schema@.progress p
          WHERE NOT EXISTS (SELECT FROM @schema@.jobs j
-                            WHERE j.id = p.job_id AND j.attempt = p.attempt AND j.state = 'executing')
+                            WHERE j.id = ANY (ARRAY[p.job_id]) AND j.attempt = p.attempt AND j.state = 'executing')
            FOR UPDATE OF p SKIP LOCKED)) d;
 END
 $$;
@@ -1181,11 +1180,11 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
                attempt = j.attempt - CASE WHEN $3 = 'snoozed' THEN 1 ELSE 0 END,
                scheduled_at = clock_timestamp() + $4 * interval '1 millisecond'
           FROM v
-         WHERE j.id = v.id AND v.next IN ('available', 'scheduled', 'retryable')
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
     ), gone AS (
         DELETE FROM @schema@.jobs j
          USING v
-         WHERE j.id = v.id AND v.next IN ('completed', 'cancelled', 'discarded')
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
         RETURNING j.*
     ), kept AS (
         INSERT INTO @schema@.finished_jobs
@@ -1197,7 +1196,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
                 'run_us', $7)) r
          WHERE NOT v.forget
     ), answered AS (
-        DELETE FROM @schema@.cancels r USING v WHERE r.job_id = v.id AND v.next <> 'completed'
+        DELETE FROM @schema@.cancels r USING v WHERE r.job_id = ANY (ARRAY[v.id]) AND v.next <> 'completed'
     )
     SELECT v.next::text FROM v
 $$;

@@ -175,7 +175,7 @@ BEGIN
                     ELSE 'retryable' END::@schema@.job_state AS next
           FROM a
           JOIN @schema@.jobs j
-            ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
+            ON j.id = ANY (ARRAY[a.id]) AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
          CROSS JOIN LATERAL (
                 SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
                   FROM @schema@.cancels c
@@ -195,12 +195,12 @@ BEGIN
                                ELSE now() + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
                errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END
           FROM v
-         WHERE j.id = v.id AND v.next IN ('available', 'scheduled', 'retryable')
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
         RETURNING j.id, v.queue, v.next, v.delay_ms, v.outcome, j.scheduled_at, j.meta
     ), ended AS (
         DELETE FROM @schema@.jobs j
          USING v
-         WHERE j.id = v.id AND v.next IN ('completed', 'cancelled', 'discarded')
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
         RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
                   v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
                   j.meta, j.tags,
@@ -217,7 +217,7 @@ BEGIN
           FROM ended e
          WHERE ($12 OR e.next <> 'completed') AND NOT e.forget
     ), answered AS (
-        DELETE FROM @schema@.cancels c USING v WHERE v.asked AND c.job_id = v.id
+        DELETE FROM @schema@.cancels c USING v WHERE v.asked AND c.job_id = ANY (ARRAY[v.id])
     )
     -- What was written, not what was found: a trigger or a rule of the application's can keep a row without a word.
     SELECT array_agg(w.id), array_agg(w.next::text), array_agg(w.due), array_agg(w.hooks),
@@ -656,7 +656,7 @@ BEGIN
                                     THEN format(' (and %s more jobs)', untold) ELSE '' END,
                (u.it -> 2)::boolean
           FROM jsonb_array_elements(told) WITH ORDINALITY u (it, nth)
-          JOIN @schema@.jobs j ON j.id = (u.it ->> 0)::bigint;
+          JOIN @schema@.jobs j ON j.id = ANY (ARRAY[(u.it ->> 0)::bigint]);
 END
 $$;
 
@@ -671,7 +671,7 @@ BEGIN
         UPDATE @schema@.jobs j
            SET state = 'available', position = @schema@.next_position()
           FROM unnest($1) WITH ORDINALITY due (id, nth)
-         WHERE j.id = due.id
+         WHERE j.id = ANY (ARRAY[due.id])
         RETURNING j.state
     )
     SELECT count(*) INTO changed FROM written w WHERE w.state = 'available';
@@ -791,13 +791,13 @@ BEGIN
     ELSE
         theirs := (SELECT jsonb_object_agg(j.id, j.attempted_at)
                      FROM jsonb_each_text(only_these) o
-                     JOIN @schema@.jobs j ON j.id = o.key::bigint AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
+                     JOIN @schema@.jobs j ON j.id = ANY (ARRAY[o.key::bigint]) AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
                     WHERE j.state = 'executing' AND j.attempted_by = node);
     END IF;
     theirs := coalesce(theirs, '{}');
     free := ARRAY(SELECT j.id
                     FROM jsonb_each_text(theirs) o
-                    JOIN @schema@.jobs j ON j.id = o.key::bigint AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
+                    JOIN @schema@.jobs j ON j.id = ANY (ARRAY[o.key::bigint]) AND j.attempted_at IS NOT DISTINCT FROM o.value::timestamptz
                    WHERE j.state = 'executing' AND j.attempted_by = node
                      FOR UPDATE OF j SKIP LOCKED);
     free := (@schema@._apart('_release_these', free, node)).done;
@@ -832,12 +832,12 @@ BEGIN
         UPDATE @schema@.jobs j
            SET state = 'available', position = @schema@.next_position(), errors = @schema@._add_error(j.errors, o.entry)
           FROM orphans o
-         WHERE j.id = o.id AND o.next = 'available'
+         WHERE j.id = ANY (ARRAY[o.id]) AND o.next = 'available'
         RETURNING 1
     ), ended AS (
         DELETE FROM @schema@.jobs j
          USING orphans o
-         WHERE j.id = o.id AND o.next <> 'available'
+         WHERE j.id = ANY (ARRAY[o.id]) AND o.next <> 'available'
         RETURNING o.next, j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, j.attempt, j.max_attempts,
                   j.timeout_ms, j.priority, j.queue, j.kind, j.args, j.meta, j.tags,
                   @schema@._add_error(j.errors, o.entry) AS errors, j.key, j.unique_key, j.expires_at, o.forget
@@ -850,7 +850,7 @@ BEGIN
           FROM ended
          WHERE NOT forget
     ), answered AS (
-        DELETE FROM @schema@.cancels c USING orphans o WHERE o.asked AND c.job_id = o.id
+        DELETE FROM @schema@.cancels c USING orphans o WHERE o.asked AND c.job_id = ANY (ARRAY[o.id])
     )
     SELECT (SELECT count(*) FROM again) + (SELECT count(*) FROM ended) INTO changed;
     PERFORM @schema@._all_changed(changed, ids);
@@ -911,7 +911,7 @@ BEGIN
     FOR job IN
         SELECT j.id, j.attempt, u.message, r.sqlstate, @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by) AS entry
           FROM unnest(a.refused, a.messages) u (id, message)
-          JOIN @schema@.jobs j ON j.id = u.id
+          JOIN @schema@.jobs j ON j.id = ANY (ARRAY[u.id])
           LEFT JOIN @schema@.refusals r ON r.job_id = u.id
          LIMIT 50
     LOOP

@@ -320,8 +320,7 @@ BEGIN
             IF jsonb_typeof(got) = 'array' THEN
                 numbers := @schema@.numbers_of(got, 1, 9223372036854775807);
                 by_id := cardinality(numbers) <= 200;
-                -- A join, for the servers that would look through the array for each row.
-                of_ids := format('j.id IN (SELECT unnest(%L::bigint[]))', numbers);
+                of_ids := format('j.id = ANY (%L::bigint[])', numbers);
                 condition := CASE WHEN numbers IS NOT NULL THEN 'true' END;
             END IF;
         WHEN name = 'state' THEN
@@ -462,7 +461,7 @@ CREATE FUNCTION @schema@._cron_live(cron text) RETURNS TABLE (id bigint, state @
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
     SELECT j.id, j.state, j.attempt
       FROM @schema@.cron_jobs c
-      JOIN @schema@.jobs j ON j.id = c.job_id
+      JOIN @schema@.jobs j ON j.id = ANY (ARRAY[c.job_id])
      WHERE c.cron = $1 AND NOT @schema@.has_expired(j.state, j.attempt, j.expires_at)
 $$;
 
@@ -905,7 +904,7 @@ BEGIN
      USING (SELECT j.job_id, row_number() OVER (PARTITION BY j.cron ORDER BY j.job_id DESC) AS nth FROM @schema@.cron_jobs j) n
      WHERE n.job_id = c.job_id AND NOT c.waits
        AND (n.nth > 100 OR NOT EXISTS (SELECT FROM @schema@.crons k WHERE k.name = c.cron))
-       AND NOT EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = c.job_id);
+       AND NOT EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = ANY (ARRAY[c.job_id]));
     DELETE FROM @schema@.cron_away a
      WHERE EXISTS (SELECT FROM @schema@.nodes n WHERE n.name = a.node AND n.expires_at > now)
         OR NOT EXISTS (SELECT FROM @schema@.crons c WHERE c.declared_by ? a.node);

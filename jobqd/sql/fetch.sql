@@ -11,7 +11,7 @@ SELECT t.id, CASE WHEN s.bytes <= $4 THEN s.args END AS args, CASE WHEN s.bytes 
                sum(CASE WHEN size.bytes / 4 > $4 + 1024 THEN 0 ELSE size.bytes END)
                    OVER (ORDER BY wanted.nth ROWS UNBOUNDED PRECEDING) AS total
           FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, nth)
-          JOIN @schema@.jobs j ON j.id = wanted.id AND j.attempted_by = $2 AND j.state = 'executing'
+          JOIN @schema@.jobs j ON j.id = ANY (ARRAY[wanted.id]) AND j.attempted_by = $2 AND j.state = 'executing'
          CROSS JOIN LATERAL (SELECT (pg_column_size(j.args #> '{}') + pg_column_size(j.meta #> '{}'))::bigint AS bytes) size) t
  CROSS JOIN LATERAL (
         SELECT x.args, x.meta, (octet_length(x.args) + octet_length(x.meta))::bigint AS bytes

@@ -3,4 +3,4 @@
 --   $1 ids  $2 attempts  $3 node
 SELECT a.id
   FROM unnest($1::bigint[], $2::int[]) AS a (id, attempt)
-  JOIN @schema@.jobs j ON j.id = a.id AND j.attempt = a.attempt AND j.attempted_by = $3 AND j.state = 'executing'
+  JOIN @schema@.jobs j ON j.id = ANY (ARRAY[a.id]) AND j.attempt = a.attempt AND j.attempted_by = $3 AND j.state = 'executing'

@@ -24,9 +24,10 @@ class Waiter:
         assert self.process.stdout.readline() == "waits\n"
 
     def lines(self):
-        out, _ = self.process.communicate(timeout=120)
-        assert self.process.returncode == 0
-        return out.splitlines()
+        with self.process.stdout as out: # not communicate(), which has no eye for what readline() read ahead
+            lines = out.read().splitlines()
+        assert self.process.wait(timeout=120) == 0
+        return lines
 
 
 def wait_running(db, *jobs):

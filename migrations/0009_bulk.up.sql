@@ -361,7 +361,8 @@ $$;
 -- keys are taken in their order over all partitions, as enqueue_many takes them: an insert waits for who holds its key. So
 -- no live job may be in our hands by then, and none is deleted before what has ended.
 CREATE FUNCTION @schema@.bulk_ended_at_once(act text, matches text, most bigint, by_id boolean, locked text) RETURNS bigint[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on SET enable_hashjoin = on
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
+SET enable_bitmapscan = on SET enable_hashjoin = on
 SET enable_mergejoin = on AS $$
 #variable_conflict use_variable
 DECLARE
@@ -380,6 +381,8 @@ DECLARE
 BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true); -- to the function's end
+    ELSE
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
     END IF;
     statement := format(
         'SELECT array_agg(p.part), array_agg(p.tids), string_agg(format(''SELECT %%s FROM %%s WHERE ctid = ANY (($1[%%s])::tid[])'', '
@@ -496,13 +499,16 @@ $$;
 
 -- Leaves those that match to cancel_again(), which deletes them; returns their ids.
 CREATE FUNCTION @schema@.bulk_forget(matches text, by_id boolean) RETURNS bigint[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on SET enable_hashjoin = on AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
+SET enable_bitmapscan = on SET enable_hashjoin = on AS $$
 #variable_conflict use_variable
 DECLARE
     left_over bigint[];
 BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
+    ELSE
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
     END IF;
     EXECUTE format('WITH requests AS (INSERT INTO @schema@.cancels (job_id, attempt, node_id, forget) '
                    'SELECT j.id, j.attempt, -pg_current_xact_id()::text::bigint, true FROM @schema@.finished_jobs j WHERE %s '
@@ -515,11 +521,14 @@ $$;
 
 -- The ids of the live jobs that match, in order; with a limit also the last id that is to be acted upon, live or ended.
 CREATE FUNCTION @schema@.bulk_find(live text, ended text, most bigint, by_id boolean, OUT ids bigint[], OUT last_id bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
+SET enable_bitmapscan = on AS $$
 #variable_conflict use_variable
 BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
+    ELSE
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
     END IF;
     IF most IS NULL THEN
         EXECUTE format('SELECT array_agg(j.id ORDER BY j.id) FROM @schema@.jobs j WHERE %s', live) INTO ids;
@@ -672,13 +681,16 @@ $$;
 
 -- The ids of the ended jobs that match; by_id: these are few. Its own settings, so that many are not looked up one by one.
 CREATE FUNCTION @schema@._ended_ids(matches text, by_id boolean) RETURNS bigint[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on SET enable_hashjoin = on AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
+SET enable_bitmapscan = on SET enable_hashjoin = on AS $$
 #variable_conflict use_variable
 DECLARE
     ids bigint[];
 BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
+    ELSE
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
     END IF;
     EXECUTE format('SELECT ARRAY(SELECT j.id FROM @schema@.finished_jobs j WHERE %s)', matches) INTO ids;
     RETURN ids;

@@ -1,3 +1,3 @@
 -- Undoes migration 4.
 
-ALTER TABLE @schema@.nodes DROP COLUMN upgrade;
+ALTER TABLE @schema@.nodes DROP COLUMN upgrade, DROP COLUMN reload;

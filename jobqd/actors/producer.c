@@ -1539,7 +1539,14 @@ producer_pool_status(const struct producer *p, struct pool_status *out)
     if (p->pool)
         pool_status(p->pool, out);
     else
-        memset(out, 0, sizeof *out);
+        *out = (struct pool_status){.trouble = ""};
+}
+
+void
+producer_put_kinds(const struct producer *p, struct jobq__buf *out)
+{
+    if (p->pool)
+        pool_put_kinds(p->pool, out);
 }
 
 int64_t

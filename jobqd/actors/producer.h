@@ -143,6 +143,7 @@ enum producer_state producer_state(const struct producer *producer);
 const char *producer_queue(const struct producer *producer);
 void producer_stats(const struct producer *producer, struct producer_stats *out);
 void producer_pool_status(const struct producer *producer, struct pool_status *out);
+void producer_put_kinds(const struct producer *producer, struct jobq__buf *out);
 
 /* The ids of all jobs that this producer holds, waiting, running or unconfirmed; ids has
  * room for producer_held. */

@@ -8,6 +8,7 @@
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
+#include "jobqd/commands/start_check.h"
 #include "jobqd/cli/migrate.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/trust.h"
@@ -39,16 +40,18 @@ warn(void *data, const char *what, const char *remedy)
     fputc('\n', stderr);
 }
 
+/* starts: what follows in JSON are the queues' members. */
 static void
-say_checked(const struct config *config, bool json)
+say_checked(const struct config *config, bool json, bool starts)
 {
     const char *file = config->file != NULL ? config->file : "no file";
     struct warnings warnings = {.json = json};
     trust_look(config, warn, &warnings);
     if (json) {
         const char *list = jobq__buf_cstr(&warnings.list);
-        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu,\"warnings\":[%s]}\n",
-               config->n_queues, config->n_crons, list ? list : "");
+        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu,\"warnings\":[%s]%s",
+               config->n_queues, config->n_crons, list ? list : "",
+               starts ? ",\"started\":" : "}\n");
         jobq__buf_clear(&warnings.list);
         return;
     }
@@ -80,6 +83,16 @@ print_man(const struct cli *cli)
 }
 
 static int
+check_start(struct config *config, bool json)
+{
+    fflush(stdout);
+    int code = start_check(config, json);
+    if (json)
+        puts("}");
+    return code;
+}
+
+static int
 run_config(struct cli *cli)
 {
     struct config *config = NULL;
@@ -92,21 +105,29 @@ run_config(struct cli *cli)
                     what);
         return cli_fail_as(cli, EX_USAGE, &err);
     }
-    bool check = strcmp(what, "check") == 0;
+    bool check = strcmp(what, "check") == 0, starts = check && cli_has(cli, "start");
+    if (!check && cli_has(cli, "start")) {
+        jobq__error(&err, JOBQ_EINVAL, "--start goes with check alone");
+        return cli_fail_as(cli, EX_USAGE, &err);
+    }
     int code = check ? session_load_queues(&config, cli, LAUNCH_JUDGES)
                      : session_load(&config, cli);
     if (code != EX_OK)
         return code;
     if (check)
-        say_checked(config, cli->json);
+        say_checked(config, cli->json, starts);
     else
         config_print(config, cli->json, cli_has(cli, "show-secrets"));
+    if (starts)
+        code = check_start(config, cli->json);
     config_free(config);
-    return EX_OK;
+    return code;
 }
 
 static const struct cli_option config_options[] = {
-    {"show-secrets", NULL, "print: show the values that are hidden otherwise"}, {0}};
+    {"start", NULL, "check: start a worker of each queue, too, and end it"},
+    {"show-secrets", NULL, "print: show the values that are hidden otherwise"},
+    {0}};
 
 const struct command command_config = {
     .name = "config",
@@ -116,10 +137,14 @@ const struct command command_config = {
     .details =
         "check (the default) says what is wrong, or ok. It also tries whether each "
         "queue's user, limits and folder can be had by whoever runs it, and warns of "
-        "what is allowed but is seldom meant. print shows every option as an INI file, "
+        "what is allowed but is seldom meant. With --start it starts one worker of each "
+        "queue, as jobqd run would, waits for its hello, and ends it; the exit code is "
+        "69 "
+        "if one does not come up. print shows every option as an INI file, "
         "with **** for passwords and the values of env. man prints the options as the "
         "man page has them.",
     .examples = "jobqd config check -c jobqd.conf\n"
+                "jobqd config check --start -c jobqd.conf\n"
                 "jobqd config print --json",
     .options = config_options,
     .flags = CLI_ALL_FLAGS,

@@ -78,7 +78,8 @@ static const struct group {
     const char *title;
     const struct command *commands[8]; /* as many as there are, then NULL */
 } groups[] = {
-    {"Run", {&command_run, &command_config, &command_doctor, &command_upgrade}},
+    {"Run",
+     {&command_run, &command_config, &command_doctor, &command_reload, &command_upgrade}},
     {"Jobs",
      {&command_enqueue, &command_jobs, &command_job, &command_cancel, &command_retry,
       &command_delete, &command_purge}},

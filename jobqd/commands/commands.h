@@ -33,6 +33,7 @@ extern const struct command command_scale;
 extern const struct command command_config;
 extern const struct command command_cron;
 extern const struct command command_doctor;
+extern const struct command command_reload;
 extern const struct command command_upgrade;
 extern const struct command command_version;
 

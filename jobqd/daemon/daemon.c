@@ -345,6 +345,7 @@ on_control_ready(void *owner)
     node_control_ready(d->node);
     steward_poke(d->steward);
     daemon_tell_upgrade(d);
+    daemon_tell_rollout(d);
 }
 
 /* What trying again does not mend; the others (unreachable, starting, full, read-only)
@@ -405,6 +406,7 @@ on_live(void *owner, int64_t id)
     d->lived = true;
     open_session(d);
     daemon_tell_upgrade(d);
+    daemon_tell_rollout(d);
 }
 
 static void
@@ -545,6 +547,7 @@ on_embedded_stopped(void *owner)
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
+    uv_close((uv_handle_t *)&d->rollout.timer, NULL);
     upgrade_close(d->upgrade);
     systemd_close(d->systemd);
 }
@@ -755,6 +758,7 @@ reload(struct daemon *d)
                   "the configuration was read again and is refused, the old one "
                   "stays in force: %s",
                   err.message);
+        daemon_rollout_refused(d, err.message);
         systemd_ready(d->systemd);
         return;
     }
@@ -765,6 +769,7 @@ reload(struct daemon *d)
              "the configuration was read again and is in force: %zu queue%s, "
              "whose workers are replaced one by one",
              fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
+    daemon_rollout_begin(d);
     systemd_ready(d->systemd);
 }
 
@@ -1070,6 +1075,8 @@ new_handles(struct daemon *d)
     d->session.data = d;
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
+    uv_timer_init(&d->loop, &d->rollout.timer);
+    d->rollout.timer.data = d;
     if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0 ||
         systemd_new(&d->systemd, &systemd) < 0 || children_watch(&d->loop) < 0)
         return JOBQ_ENOMEM;

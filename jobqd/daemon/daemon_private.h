@@ -44,6 +44,23 @@ struct absence {
     jobq_error why; /* as it was told last */
 };
 
+enum rollout_state {
+    ROLLOUT_NONE, /* no reload yet */
+    ROLLOUT_BEGUN,
+    ROLLOUT_FAILED,
+    ROLLOUT_DONE,
+    ROLLOUT_REFUSED /* its configuration: the old one is in force */
+};
+
+/* How far the last reload is. */
+struct rollout {
+    enum rollout_state state;
+    size_t leaving;  /* ROLLOUT_DONE: processes from before that run a job */
+    char error[800]; /* "": there is none */
+    bool untold;     /* the database is to hear of it */
+    uv_timer_t timer;
+};
+
 struct daemon {
     const struct cli *cli;
     const struct config *booted; /* what it was started with: the database, its name … */
@@ -88,7 +105,8 @@ struct daemon {
         *past;               /* what the program before this one left; NULL: nothing */
     bool upgrade_untold;     /* the database is to hear how an upgrade ended … */
     char upgrade_error[600]; /* … namely so; "": it took place */
-    uv_timer_t session;      /* the next try to open a work session */
+    struct rollout rollout;
+    uv_timer_t session;  /* the next try to open a work session */
     uv_timer_t patience; /* how long a drain may last, with what the database owes us */
 };
 
@@ -102,6 +120,14 @@ int daemon_start_guard(struct daemon *d, jobq_error *err);
 /* For struct systemd_options. */
 bool daemon_stuck(void *owner, char *why, size_t size);
 void daemon_describe_to_systemd(void *owner, struct jobq__buf *out);
+
+/* ---- daemon_rollout.c ---- */
+
+/* The configuration was read again, and is in force; or is refused. */
+void daemon_rollout_begin(struct daemon *d);
+void daemon_rollout_refused(struct daemon *d, const char *why);
+/* Tells the database how far the last reload is, if it has not heard of it. */
+void daemon_tell_rollout(struct daemon *d);
 
 /* ---- daemon_upgrade.c ---- */
 

@@ -650,6 +650,27 @@ queues_sum(const struct queues *queues, struct queues_sum *out)
     }
 }
 
+void
+queues_rollout(const struct queues *queues, struct queues_rollout *out)
+{
+    *out = (struct queues_rollout){0};
+    for (size_t i = 0; i < queues->n_slots; i++) {
+        const struct slot *slot = queues->slots[i];
+        struct pool_status pool;
+        if (!slot->producer)
+            continue;
+        producer_pool_status(slot->producer, &pool);
+        out->leaving += (size_t)(pool.outdated - pool.outdated_idle);
+        if (slot->removed)
+            continue;
+        if (out->failed == NULL && (pool.backing_off || pool.failed_boots > 0)) {
+            out->failed = slot->queue->name;
+            snprintf(out->trouble, sizeof out->trouble, "%s", pool.trouble);
+        }
+        out->coming += pool.unproven || pool.outdated_idle > 0 || pool.missing > 0;
+    }
+}
+
 /* For the node that keeps house (queues_retention()); nothing where the days decide. */
 static void
 describe_retention(const struct queue_config *queue, struct jobq__buf *out)
@@ -693,6 +714,8 @@ describe_queue(const struct slot *slot, struct jobq__buf *out)
         {":{\"wanted\":", pool.wanted},
         {",\"ready\":", pool.ready},
         {",\"busy\":", pool.busy},
+        {",\"booting\":", pool.booting + pool.spare},
+        {",\"failed_boots\":", pool.failed_boots},
         {",\"outdated\":", pool.outdated},
         {",\"restarts\":", (int64_t)pool.restarts},
         {",\"crashes\":", (int64_t)pool.crashes},
@@ -710,6 +733,16 @@ describe_queue(const struct slot *slot, struct jobq__buf *out)
     jobq__buf_adds(out,
                    pool.backing_off ? ",\"backing_off\":true" : ",\"backing_off\":false");
     describe_retention(slot->queue, out);
+    if (pool.trouble[0] != '\0') {
+        jobq__buf_adds(out, ",\"trouble\":");
+        jobq__buf_add_json_string(out, pool.trouble, strlen(pool.trouble));
+    }
+    size_t before = out->len;
+    jobq__buf_adds(out, ",\"kinds\":");
+    size_t empty = out->len;
+    producer_put_kinds(producer, out);
+    if (out->len == empty)
+        out->len = before;
     jobq__buf_addc(out, '}');
 }
 

@@ -125,6 +125,15 @@ struct queues_sum {
 };
 void queues_sum(const struct queues *queues, struct queues_sum *out);
 
+/* How far the last queues_configure is with the workers. */
+struct queues_rollout {
+    size_t coming;      /* queues of which not all new workers are up that could be */
+    size_t leaving;     /* processes from before that run a job, their last one */
+    const char *failed; /* the first queue whose new workers do not come up; or NULL */
+    char trouble[600];  /* why; lent names and texts: until the loop goes on */
+};
+void queues_rollout(const struct queues *queues, struct queues_rollout *out);
+
 /* Appends the state of all queues, one JSON object. */
 void queues_describe(const struct queues *queues, struct jobq__buf *out);
 /* Logs which queue's cycle has been under way for longer than that. */

@@ -22,6 +22,7 @@
 #include "jobqd/base/config.h"
 #include "jobqd/base/handover.h"
 #include "jobqd/pure/job.h"
+#include "libjobq/buf.h"
 
 struct pool; /* private to supervisor.c */
 
@@ -49,10 +50,17 @@ struct pool_status {
     int stopping;
     int spare;         /* replacements that boot or stand by, not counted above */
     int outdated;      /* processes that were started before the last pool_configure */
+    int outdated_idle; /* of these: without a job */
+    int missing;       /* workers that are wanted and have not said hello (exec: 0) */
+    bool unproven; /* workers are wanted, and none of the newest program has said hello */
+    int failed_boots;  /* of the newest program, since its last hello */
     uint64_t restarts; /* processes started in place of one that ended badly */
     uint64_t crashes;
     bool backing_off;
     int64_t backoff_ms_left;
+    /* How the last process ended that ended badly, while none is started for it, or none
+     * of the newest program comes up; else "". Lent until the loop goes on. */
+    const char *trouble;
 };
 
 /* Starts the workers. The pool holds the queue's configuration; events outlive the pool.
@@ -121,6 +129,10 @@ void pool_stop(struct pool *pool, int64_t grace_ms);
 void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);
+/* Appends the kinds that a worker of the last program that came up handles, as a JSON
+ * array; nothing where it takes every kind, none has said hello, or they are more than
+ * 1000. */
+void pool_put_kinds(const struct pool *pool, struct jobq__buf *out);
 
 /* For an upgrade in place; see worker_handover.h. pool_can_freeze: it is open, and of a
  * queue that a reload has changed between exec and command no process from before is

@@ -10,6 +10,7 @@
 
 #include "jobqd/pure/intensity.h"
 #include "jobqd/pure/mailbox.h"
+#include "jobqd/pure/outcome.h"
 #include "jobqd/service/pool.h"
 #include "jobqd/service/worker.h"
 
@@ -71,6 +72,7 @@ struct pool {
     size_t concurrency; /* how many jobs a worker runs at a time */
 
     struct intensity intensity;
+    char trouble[OUTCOME_TEXT]; /* how the last process ended that ended badly */
     uint32_t random;
     bool room_changed; /* on_room is owed */
     bool frozen;       /* see pool_freeze */

@@ -197,6 +197,8 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     turns_started(from_ns);
     if (failed) {
         log_error(pool->subject, "cannot start a process: %s", err.message);
+        snprintf(pool->trouble, sizeof pool->trouble, "cannot start a process: %s",
+                 err.message);
         if (slot)
             slot->replaces = true;
         pool->uneven = true;
@@ -583,6 +585,15 @@ roster_answered(struct pool *pool, struct worker *worker)
         pool->uneven = true; /* it may have no job any more */
 }
 
+static void
+note_trouble(struct pool *pool, const struct outcome *outcome)
+{
+    bool says_all = outcome->kind == OUTCOME_BOOT_FAILED;
+    snprintf(pool->trouble, sizeof pool->trouble, "%s%s%.440s",
+             says_all ? "" : outcome_name(outcome->kind), says_all ? "" : ": ",
+             outcome->text);
+}
+
 void
 roster_ended(struct pool *pool, struct worker *worker, const struct outcome *outcome)
 {
@@ -597,6 +608,8 @@ roster_ended(struct pool *pool, struct worker *worker, const struct outcome *out
         pool->n_passed_over--;
     if (outcome->bad && !worker->said_hello)
         worker->program->failed_boots++;
+    if (outcome->bad)
+        note_trouble(pool, outcome);
     bool was_spare = worker == pool->spare;
     if (was_spare)
         pool->spare = NULL;

@@ -500,6 +500,18 @@ store_upgraded(struct store *store, int64_t node, const char *version, const cha
 }
 
 int
+store_reloaded(struct store *store, int64_t node, const char *state, int64_t leaving,
+               const char *error, store_done done, void *data)
+{
+    struct jobq__params params = {0};
+    jobq__params_int8(&params, node);
+    jobq__params_text(&params, state);
+    jobq__params_int8(&params, leaving);
+    jobq__params_text(&params, error);
+    return ask_control(store, STATEMENT_node_reloaded, &params, done, data);
+}
+
+int
 store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
                 const char *queues_json, store_done done, void *data)
 {

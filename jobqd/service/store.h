@@ -278,6 +278,9 @@ int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 /* Notes how an upgrade in place ended. error NULL: version runs now. */
 int store_upgraded(struct store *store, int64_t node, const char *version,
                    const char *error, store_done done, void *data);
+/* Notes how far a reload is: state is begun, done, failed or refused. */
+int store_reloaded(struct store *store, int64_t node, const char *state, int64_t leaving,
+                   const char *error, store_done done, void *data);
 /* text: every node's id, mark and lease in ms (jobqd/sql/watch.sql) */
 int store_watch(struct store *store, store_done done, void *data);
 /* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever

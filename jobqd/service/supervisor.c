@@ -871,6 +871,37 @@ pool_kill(struct pool *pool)
     pool_ask_for_turn(pool);
 }
 
+/* Whose kinds are the pool's: of the last program that came up, where it can be. */
+static const struct worker *
+who_knows_kinds(const struct pool *pool)
+{
+    const struct worker *found = NULL;
+    for (int i = 0; i < pool->n_slots; i++) {
+        const struct worker *worker = pool->slots[i]->worker;
+        if (!worker || !worker->said_hello || worker->wanted != WANTED_UP)
+            continue;
+        if (worker->program == pool->proven)
+            return worker;
+        found = found ? found : worker;
+    }
+    return found;
+}
+
+void
+pool_put_kinds(const struct pool *pool, struct jobq__buf *out)
+{
+    enum { MOST = 1000 };
+    const struct worker *worker = who_knows_kinds(pool);
+    if (!worker || !worker->kinds || worker->n_kinds > MOST)
+        return;
+    jobq__buf_addc(out, '[');
+    for (size_t i = 0; i < worker->n_kinds; i++) {
+        jobq__buf_adds(out, i > 0 ? "," : "");
+        jobq__buf_add_json_string(out, worker->kinds[i], strlen(worker->kinds[i]));
+    }
+    jobq__buf_addc(out, ']');
+}
+
 void
 pool_status(const struct pool *pool, struct pool_status *out)
 {
@@ -880,6 +911,10 @@ pool_status(const struct pool *pool, struct pool_status *out)
                                 .crashes = pool->crashes,
                                 .backoff_ms_left = pool_pause_left_ms(pool)};
     out->backing_off = out->backoff_ms_left > 0;
+    out->failed_boots = pool->program->failed_boots;
+    out->unproven =
+        out->wanted > 0 && !pool_is_exec(pool) && pool->proven != pool->program;
+    out->trouble = out->backing_off || out->failed_boots > 0 ? pool->trouble : "";
     if (open && pool_is_exec(pool) && pool->n_filled < pool->n_wanted)
         out->ready = pool->n_wanted - pool->n_filled;
     for (int i = 0; i < pool->n_slots; i++) {
@@ -887,7 +922,9 @@ pool_status(const struct pool *pool, struct pool_status *out)
         if (!worker)
             continue;
         out->busy += worker->n_jobs > 0;
-        out->outdated += worker->program != pool->program;
+        bool outdated = worker->program != pool->program;
+        out->outdated += outdated;
+        out->outdated_idle += outdated && worker->n_jobs == 0;
         if (worker == pool->spare)
             out->spare++;
         else if (worker->state <= WORKER_BOOTING)
@@ -897,4 +934,6 @@ pool_status(const struct pool *pool, struct pool_status *out)
         else
             out->ready += worker->program->queue->mode == QUEUE_COMMAND;
     }
+    if (!pool_is_exec(pool) && out->ready < out->wanted)
+        out->missing = out->wanted - out->ready;
 }

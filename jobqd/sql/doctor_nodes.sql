@@ -19,3 +19,8 @@ UNION ALL
 SELECT 'warn', format('node %s could not be upgraded in place: %s', n.name, n.upgrade ->> 'error'),
        'mend that, and run jobqd upgrade again'
   FROM @schema@.nodes n, now WHERE n.expires_at > now.at AND n.upgrade ->> 'error' IS NOT NULL
+UNION ALL
+SELECT 'warn', format('node %s has refused its configuration when it last read it, and goes by the old one: %s', n.name,
+                      n.reload ->> 'error'),
+       'jobqd config check; when it says ok, jobqd reload --wait'
+  FROM @schema@.nodes n, now WHERE n.expires_at > now.at AND n.reload ->> 'state' = 'refused'

@@ -1,0 +1,157 @@
+/* cmd_reload.c: `reload`: has the jobqd of this host read its configuration again, and
+ * waits for what becomes of it. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "jobqd/commands/commands.h"
+#include "jobqd/commands/running.h"
+#include "jobqd/base/escape.h"
+#include "libjobq/error.h"
+
+/* Until it has read it. What comes then takes as long as the workers take to boot. */
+enum { READ_S = 90, LOOK_MS = 50 };
+
+static bool
+is(const char *state, const char *name)
+{
+    return strcmp(state, name) == 0;
+}
+
+/* Whether the wait is over. before NULL: for a reload that somebody else asked for. */
+static bool
+is_over(const struct running *before, const struct running *now)
+{
+    bool ours = !before || (now->reload.at[0] != '\0' &&
+                            strcmp(now->reload.at, before->reload.at) != 0);
+    return ours && !is(now->reload.state, "begun");
+}
+
+static int
+await(struct session *session, const char *node, const struct running *before,
+      struct running *now, jobq_error *err)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
+    for (int i = 0;; i++) {
+        int rc = running_look(session, node, now, err);
+        if (rc == 0)
+            rc = running_check(node, now, err);
+        if (rc < 0 || is_over(before, now))
+            return rc;
+        if (before && strcmp(now->upgrade.at, before->upgrade.at) != 0)
+            return jobq__error(err, JOBQ_ESTATE,
+                               "node %s was upgraded in place meanwhile: try again",
+                               node);
+        if (before && strcmp(now->reload.at, before->reload.at) == 0 &&
+            i >= READ_S * 1000 / LOOK_MS)
+            return jobq__error(err, JOBQ_ESTATE,
+                               "node %s has not said within %d s whether it has read its "
+                               "configuration: see its log",
+                               node, READ_S);
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void
+print_done(const char *node, const struct running *now, const char *leaving, bool json)
+{
+    void (*print)(FILE *, const char *) = json ? escape_print_json_string : escape_print;
+    fputs(json ? "{\"node\":" : "node ", stdout);
+    print(stdout, node);
+    printf(json ? ",\"pid\":%d" : " (pid %d): ", now->pid);
+    if (json) {
+        printf(",\"waited\":%s", leaving ? "true" : "false");
+        if (leaving)
+            printf(",\"leaving\":%lld", strtoll(leaving, NULL, 10));
+        puts("}");
+        return;
+    }
+    if (!leaving)
+        puts("was told to read its configuration again; its log says what becomes of it");
+    else if (strtoll(leaving, NULL, 10) == 0)
+        puts("the configuration is in force, and the new workers are up");
+    else
+        printf("the configuration is in force, and the new workers are up; processes "
+               "from before "
+               "that still run a job: %lld\n",
+               strtoll(leaving, NULL, 10));
+}
+
+/* Returns the exit code. */
+static int
+reload(struct session *session, const struct cli *cli)
+{
+    const char *node = session->config->node;
+    bool waits = cli_has(cli, "wait");
+    struct running before, now;
+    jobq_error err = {0};
+    int rc = running_look(session, node, &before, &err);
+    if (rc == 0 && waits && is(before.reload.state, "begun"))
+        rc = await(session, node, NULL, &before, &err);
+    if (rc == 0)
+        rc = running_signal(node, &before, SIGHUP, &err);
+    if (rc == 0 && waits)
+        rc = await(session, node, &before, &now, &err);
+    if (rc < 0)
+        return cli_fail(cli, &err);
+    if (!waits) {
+        print_done(node, &before, NULL, cli->json);
+        return EX_OK;
+    }
+    if (is(now.reload.state, "done")) {
+        print_done(node, &now, now.reload.leaving, cli->json);
+        return EX_OK;
+    }
+    bool refused = is(now.reload.state, "refused");
+    jobq__error(&err, JOBQ_ESTATE,
+                refused
+                    ? "node %s refuses the configuration, the old one stays in force: %s"
+                    : "node %s: %s; workers from before go on where there are any, and "
+                      "it is tried again",
+                node, now.reload.error);
+    return cli_fail_as(cli, refused ? EX_CONFIG : EX_UNAVAILABLE, &err);
+}
+
+static int
+run(struct cli *cli)
+{
+    struct session session = {0};
+    struct config *config = NULL;
+    int code =
+        session_load_queues(&config, cli, LAUNCH_JUDGES); /* what is wrong is said here */
+    if (code != EX_OK)
+        return code;
+    config_free(config);
+    code = session_open(&session, cli, SESSION_OUR_SCHEMA);
+    if (code == EX_OK)
+        code = reload(&session, cli);
+    session_close(&session);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {"wait", NULL, "until the workers of each queue are up, or one's do not come up"},
+    {0}};
+
+const struct command command_reload = {
+    .name = "reload",
+    .args = "",
+    .summary = "Have this host's running jobqd read its configuration again",
+    .details =
+        "The same as SIGHUP, after the configuration was checked. Workers are replaced "
+        "one by "
+        "one: each when its replacement is up and its job has ended. With --wait the "
+        "exit code "
+        "is 0 once no worker from before is left but those that still run a job, 78 if "
+        "the "
+        "node refuses the configuration, and 69 if a queue's new workers do not come up: "
+        "then "
+        "the old ones go on. The node is the one that -c, JOBQ_NODE or --node names.",
+    .examples = "jobqd reload --wait -c /etc/jobq/jobqd.conf",
+    .options = options,
+    .flags = CLI_ALL_FLAGS,
+    .json = true,
+    .run = run};

@@ -1,0 +1,197 @@
+/* start_check.c: see start_check.h. */
+#include "jobqd/commands/start_check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <uv.h>
+
+#include "jobqd/base/escape.h"
+#include "jobqd/base/folder.h"
+#include "jobqd/service/pool.h"
+
+enum { LOOK_EVERY_MS = 20, STOP_MS = 5000 };
+
+/* X(enumerator, what it is called in JSON) */
+#define ENDS(X)                                                                          \
+    X(END_AWAITED, "awaited")                                                            \
+    X(END_UP, "up")                                                                      \
+    X(END_NOTHING, "nothing to start")                                                   \
+    X(END_FAILED, "failed")
+
+enum end {
+#define X(name, text) name,
+    ENDS(X)
+#undef X
+};
+
+static const char *const end_names[] = {
+#define X(name, text) [name] = text,
+    ENDS(X)
+#undef X
+};
+
+struct start {
+    struct trial *trial;
+    const char *queue;
+    struct pool *pool; /* NULL: none, or gone */
+    enum end end;
+    uint64_t took_ns;
+    char why[600]; /* END_FAILED */
+};
+
+struct trial {
+    uv_loop_t loop;
+    uv_timer_t timer;
+    uint64_t began_ns;
+    struct start *starts;
+    size_t n;
+    size_t n_pools;
+};
+
+static void
+on_stopped(void *owner)
+{
+    struct start *start = owner;
+    struct trial *trial = start->trial;
+    pool_free(start->pool);
+    start->pool = NULL;
+    if (--trial->n_pools == 0)
+        uv_close((uv_handle_t *)&trial->timer, NULL);
+}
+
+/* It gives no jobs. */
+static void
+on_room(void *owner)
+{
+    (void)owner;
+}
+
+static const struct pool_events events = {.on_room = on_room, .on_stopped = on_stopped};
+
+static void
+look(struct start *start)
+{
+    struct pool_status now;
+    pool_status(start->pool, &now);
+    if (now.backing_off || now.failed_boots > 0) {
+        start->end = END_FAILED;
+        snprintf(start->why, sizeof start->why, "%s", now.trouble);
+        pool_kill(start->pool);
+    } else if (now.missing == 0 && !now.unproven) {
+        start->end = END_UP;
+        start->took_ns = uv_hrtime() - start->trial->began_ns;
+        pool_stop(start->pool, STOP_MS);
+    }
+}
+
+static void
+on_look(uv_timer_t *timer)
+{
+    struct trial *trial = timer->data;
+    for (size_t i = 0; i < trial->n; i++) {
+        struct start *start = &trial->starts[i];
+        if (start->end == END_AWAITED)
+            look(start);
+    }
+}
+
+static void
+begin(struct trial *trial, struct start *start, struct queue_config *queue,
+      size_t max_frame)
+{
+    *start = (struct start){.trial = trial, .queue = queue->name};
+    queue->concurrency = 1;
+    if (queue->mode == QUEUE_EXEC) {
+        start->end = END_NOTHING;
+    } else if (pool_new(&start->pool, &trial->loop, queue, max_frame, &events, start) <
+               0) {
+        start->end = END_FAILED;
+        snprintf(start->why, sizeof start->why,
+                 "no memory for it, or its program cannot be prepared");
+    } else {
+        trial->n_pools++;
+    }
+}
+
+static void
+say(const struct start *start)
+{
+    fputs("queue ", stdout);
+    escape_print(stdout, start->queue);
+    switch (start->end) {
+    case END_UP:
+        printf(": a worker is up after %.2f s\n", (double)start->took_ns / 1e9);
+        break;
+    case END_NOTHING:
+        puts(": starts a program a job; none was started");
+        break;
+    case END_AWAITED:
+    case END_FAILED:
+        fputs(": no worker comes up: ", stdout);
+        escape_print(stdout, start->why);
+        putchar('\n');
+        break;
+    }
+}
+
+static void
+say_json(const struct start *start, bool first)
+{
+    fputs(first ? "{\"queue\":" : ",{\"queue\":", stdout);
+    escape_print_json_string(stdout, start->queue);
+    printf(",\"start\":\"%s\"", end_names[start->end]);
+    if (start->end == END_UP)
+        printf(",\"took_ms\":%" PRIu64, start->took_ns / 1000000u);
+    if (start->end == END_FAILED) {
+        fputs(",\"error\":", stdout);
+        escape_print_json_string(stdout, start->why);
+    }
+    putchar('}');
+}
+
+static int
+report(const struct trial *trial, bool json)
+{
+    int code = EX_OK;
+    if (json)
+        putchar('[');
+    for (size_t i = 0; i < trial->n; i++) {
+        if (trial->starts[i].end == END_FAILED)
+            code = EX_UNAVAILABLE;
+        if (json)
+            say_json(&trial->starts[i], i == 0);
+        else
+            say(&trial->starts[i]);
+    }
+    if (json)
+        putchar(']');
+    return code;
+}
+
+int
+start_check(struct config *config, bool json)
+{
+    struct trial trial = {.n = config->n_queues, .began_ns = uv_hrtime()};
+    folder_enter();
+    trial.starts = calloc(trial.n + 1, sizeof *trial.starts);
+    if (!trial.starts || uv_loop_init(&trial.loop) < 0) {
+        fputs("jobqd config: no memory or descriptors to start workers with\n", stderr);
+        free(trial.starts);
+        return EX_OSERR;
+    }
+    for (size_t i = 0; i < trial.n; i++)
+        begin(&trial, &trial.starts[i], &config->queues[i], config->max_frame);
+    if (trial.n_pools > 0) {
+        uv_timer_init(&trial.loop, &trial.timer);
+        trial.timer.data = &trial;
+        uv_timer_start(&trial.timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
+    }
+    uv_run(&trial.loop, UV_RUN_DEFAULT);
+    int code = report(&trial, json);
+    uv_loop_close(&trial.loop);
+    free(trial.starts);
+    return code;
+}

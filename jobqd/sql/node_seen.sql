@@ -1,0 +1,6 @@
+-- The node of that name, how its last upgrade ended, and how far its last reload is.
+--   $1 name
+SELECT pid, pid_start, host, version, upgrade ->> 'at', upgrade ->> 'from', upgrade ->> 'error',
+       reload ->> 'at', reload ->> 'state', reload ->> 'leaving', reload ->> 'error'
+  FROM @schema@.nodes
+ WHERE name = $1

@@ -69,7 +69,8 @@ def test_a_queue_that_nobody_serves(db, jobqd, programs, ask):
 
 def test_workers_that_do_not_start(db, jobqd, ask):
     jobqd(db, {"default": {"command": "/bin/false", "concurrency": 2}}, ready=False)
-    wait_for(lambda: [row[:2] + row[3:] for row in ask(6)] == [("node1", "default", 2)])
+    wait_for(lambda: [row[:2] + row[3:] for row in ask(6)] == [
+        ("node1", "default", 2, "exited with status 1 before it said hello")], what=lambda: ask(6))
 
 
 def test_what_holds_the_database_back(db, ask):

@@ -146,6 +146,7 @@ struct worker {
 
     size_t concurrency; /* how many jobs it runs at a time, as its hello has said */
     bool held;          /* its answers are not read: see worker_hold */
+    bool told_of_order; /* the log has said that it answers jobs before their turn */
 
     struct list running; /* begun, as far as we know, oldest first: the head */
     struct list sent;    /* behind them, in the same order */

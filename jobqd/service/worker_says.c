@@ -33,6 +33,21 @@ find_job(const struct worker *worker, int64_t id)
     return job ? job : find_among(&worker->sent, id);
 }
 
+/* Once a process: it goes on for as long as it lives. */
+static void
+warn_of_order(struct worker *worker, const struct job *answered)
+{
+    if (worker->told_of_order)
+        return;
+    worker->told_of_order = true;
+    log_warning(worker->subject,
+                "answered job %" PRId64 " while job %" PRId64
+                ", which it was given before, has no answer; if it reads and writes "
+                "through one buffered file, lines that it has read ahead are lost and "
+                "their jobs wait for their timeout: read and write through two",
+                answered->id, worker_head(worker)->id);
+}
+
 /* The protocol is broken: nothing that it says is believed any more. Returns false, for
  * on_line to return. */
 static bool __attribute__((format(printf, 2, 3)))
@@ -147,6 +162,8 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
         worker->batch_from_ns = head_ns > worker->batch_ns ? head_ns : worker->batch_ns;
         worker->batch_ns = uv_hrtime();
     }
+    if (!find_among(&worker->running, job->id))
+        warn_of_order(worker, job);
     char text[OUTCOME_TEXT];
     struct verdict verdict = worker_no_verdict;
     fill_verdict(frame, job, &verdict);

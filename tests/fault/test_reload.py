@@ -199,7 +199,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     ("cut-off", "did not start: cannot execute"),  # what no check sees
 ])
 def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
-    queue = {"concurrency": 2, "boot_timeout": "200ms", "max_restarts": 0}
+    queue = {"concurrency": 2, "max_restarts": 0}
     node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
     wait_for(lambda: len(log_of(node, "is up after")) == 2)
     old = set(node.workers())
@@ -208,7 +208,7 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
         command = tmp_path / "program"
         command.write_bytes(pathlib.Path("/bin/true").read_bytes()[:64])
         command.chmod(0o755)
-    node.reload({"default": {**queue, "command": command}})
+    node.reload({"default": {**queue, "command": command, **({"boot_timeout": "200ms"} if fault == "silent" else {})}})
     wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
     node.wait_log(re.escape(words))
     wait_done(db, db.enqueue("ok"))

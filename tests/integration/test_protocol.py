@@ -178,3 +178,36 @@ def test_the_bound_of_a_line_holds_at_both_ends(db, jobqd, programs, max_frame):
     assert (state, entry["kind"]) == ("completed", "error")
     assert re.fullmatch(rf"the result was left out: jobq_work_ok: the answer takes \d+ bytes, at most {most} are allowed", entry["error"])
     assert len(re.findall(r"is up after", node.log())) == 1
+
+
+# One buffered file for both ways: Python drops the lines that it has read ahead when it writes.
+FORGETFUL = r'''#!/usr/bin/python3
+import json, os, socket
+jobqd = socket.socket(fileno=int(os.environ["JOBQ_FD"])).makefile("rw")
+jobqd.write('{"t":"hello","protocol":1}\n')
+jobqd.flush()
+for line in jobqd:
+    message = json.loads(line)
+    if message["t"] == "stop":
+        break
+    jobqd.write(json.dumps({"t": "ok", "id": message["id"]}) + "\n")
+    jobqd.flush()
+'''
+
+
+def test_a_worker_that_loses_jobs_is_named(db, jobqd, tmp_path):
+    """It answers what came later, and never what it had read ahead."""
+    program = tmp_path / "forgetful"
+    program.write_text(FORGETFUL)
+    program.chmod(0o755)
+    node = jobqd(db, {"default": {"command": program, "concurrency": 1, "mailbox": 100}})
+    db.query("SELECT jobq.enqueue_many(jsonb_agg(jsonb_build_object('kind', 'k'))) FROM generate_series(1, 20) n")
+    done = "SELECT count(*) FROM jobq.finished_jobs"
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs WHERE state = 'available'") == 0 and db.value(done) > 0)
+
+    def warned():
+        db.enqueue("k")
+        return re.search(r"WARNING worker default/w1 pid \d+: answered job \d+ while job \d+, which it was given before, has no"
+                         r" answer; if it reads and writes through one buffered file", node.log())
+    wait_for(warned)
+    assert node.log().count("which it was given before") == 1

@@ -181,6 +181,14 @@ def test_a_large_story_leaves_out_the_args(db, jobqd, programs, told):
     assert "args" not in story and story["error"]["error"] == "x"
 
 
+def test_a_queues_own_hook_that_cannot_be_run_is_replaced_by_no_other(db, jobqd, programs, told):
+    node = jobqd(db, {"default": queue(programs, on_failure="/nonexistent/hook"), "mail": queue(programs)}, on_failure=told.program())
+    db.enqueue("fail")
+    node.wait_log(r"cannot run /nonexistent/hook: No such file or directory$")
+    other = db.enqueue("fail", queue="mail")
+    wait_for(lambda: [story["job"] for story in told()] == [other])
+
+
 # ---- on_discard_kind ----
 
 def hook_jobs(db, columns="args"):

@@ -218,11 +218,12 @@ def test_the_programs_of_hooks_count(cli, home, conf, section, option):
 def test_config_print_shows_no_secret_unless_told_to(cli, home):
     conf = home / "jobqd.conf"
     conf.write_text("[jobqd]\ndatabase = postgresql://u:topsecret@h/db\n[queue a]\nexec = /bin/true --token topsecret\n"
-                    "env = PLAIN=topsecret API_KEY=topsecret URL=https://u:topsecret@h/ HOME\n")
+                    "env = PLAIN=topsecret API_KEY=topsecret URL=https://u:topsecret@h/ HOME\n"
+                    "on_failure = /bin/true --password=topsecret\non_discard = /bin/true --api-key topsecret\n")
     for form in ([], ["--json"]):
         hidden = cli("config", "print", *form, "-c", conf).stdout
         assert "topsecret" not in hidden and "PLAIN=****" in hidden and "HOME" in hidden
-        assert cli("config", "print", *form, "--show-secrets", "-c", conf).stdout.count("topsecret") == 5
+        assert cli("config", "print", *form, "--show-secrets", "-c", conf).stdout.count("topsecret") == 7
     for command in (["doctor"], ["config", "check"], ["jobs"]):
         done = cli(*command, "-c", conf, code=None)
         assert "topsecret" not in done.stdout + done.stderr

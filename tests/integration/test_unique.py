@@ -344,7 +344,7 @@ def test_an_enqueuer_may_and_sees_nothing(db):
 
 # ---- under fire ----
 
-CONNECTIONS, INSERTS, KEYS = 16, 2000, 100
+CONNECTIONS, INSERTS, KEYS = 16, 500, 100
 
 
 def unique_job(how, n, **more):
@@ -374,7 +374,7 @@ def in_threads(count, work):
 @pytest.mark.parametrize("batch", [1, 50], ids=["enqueue", "enqueue_many"])
 @pytest.mark.parametrize("how", ["unique_key", "unique_by"])
 def test_sixteen_connections_and_a_hundred_keys(db, how, batch, half_roll_back):
-    """16 x 2,000 inserts over 100 keys: 100 jobs live, and each conflict is answered with the right one's id."""
+    """16 x 500 inserts over 100 keys: 100 jobs live, and each conflict is answered with the right one's id."""
     answers = []
 
     def fire(i):

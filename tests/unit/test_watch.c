@@ -141,7 +141,8 @@ growth_is_seen_between_exact_looks(void **state)
     tell('g');
     int64_t second_kb = measured_kb();
     assert_false(was_looked_at_exactly());
-    assert_in_range(second_kb, first_kb + 31 * MIB, first_kb + 34 * MIB);
+    /* 32 MiB, and up to an eighth of it for the sanitizer's shadow. */
+    assert_in_range(second_kb, first_kb + 31 * MIB, first_kb + 38 * MIB);
     /* What is not exact is not put down as the most. */
     assert_int_equal(hand.watched.peak_kb, first_kb);
 }

@@ -187,6 +187,7 @@ def test_a_slot_that_nobody_uses(db, doctor):
         db.query("SELECT pg_drop_replication_slot(%s)", (name,))
 
 
+@pytest.mark.untrapped
 @pytest.mark.postgres(max_prepared_transactions="2", max_locks_per_transaction="10", max_connections="20", wal_level="logical")
 def test_a_server_with_many_faults(cluster, doctor):
     """Prepared transactions, few locks, a lost role, a logical slot, tables that a crash empties."""

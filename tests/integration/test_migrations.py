@@ -468,6 +468,7 @@ def first_jobqd():
     return str(program)
 
 
+@pytest.mark.untrapped
 @pytest.mark.once
 @pytest.mark.limit(600)
 def test_an_upgrade_beneath_the_first_release_loses_nothing(first_jobqd, empty_db, cli, jobqd, migrate, inserters, programs,

@@ -42,8 +42,8 @@ def check_plans(log):
 @pytest.fixture(params=STATISTICS.values(), ids=STATISTICS)
 def misled(request, db):
     """The database, with its crowd; and as the server is then told of it. Every plan goes to the server's log."""
-    for state in (f"scheduled_at => '{FAR}'", "queue => 'other'"):
-        db.query(f"SELECT count(jobq.enqueue('far', '{{}}', {state})) FROM generate_series(1, {CROWD // 2})")
+    for queue, when in (("default", f"'{FAR}'"), ("other", "now()")):
+        db.query(f"INSERT INTO jobq.jobs (kind, queue, scheduled_at) SELECT 'far', '{queue}', {when} FROM generate_series(1, {CROWD // 2})")
     for table in ("jobs", "cancels", "progress"):
         db.query(f"ALTER TABLE jobq.{table} SET (autovacuum_enabled = off)")
         db.query(f"UPDATE pg_class c SET (relpages, reltuples) = ({request.param}) FROM pg_index i"
@@ -58,7 +58,7 @@ def misled(request, db):
 
 def test_a_node_looks_at_its_own_jobs_alone(misled, jobqd, programs, postgres):
     db, start = misled, postgres.log_size()
-    queue = {"default": {"command": programs("fault_worker"), "concurrency": 8, "mailbox": 1}}
+    queue = {"default": {"command": programs("fault_worker"), "concurrency": 8, "mailbox": 1, "backoff": "constant(0s)"}}
     first = jobqd(db, queue, lease="2s")
     held = [db.enqueue("sleep", '{"ms": 3600000}') for _ in range(2)]
     for kind, args in [("ok", {}), ("ok", {"result": 1}), ("fail", {"times": 1, "retry_in_ms": 1}), ("snooze", {"ms": 1, "unless": "/"}),

@@ -344,6 +344,7 @@ def test_who_only_looks_is_no_jobqd_that_lacks_rights(db, doctor, role):
     assert the(doctor(uri(db, nobody)), "rights", "fail", "jobqd cannot run as this role$") == f"GRANT jobq_daemon TO {nobody}"
 
 
+@pytest.mark.untrapped
 def test_a_schema_on_the_path_that_another_owns(db, doctor, paste, role):
     """Its owner may create in it, whatever is granted; a role that is trusted may own it."""
     mallory, team, app = role(), role(), role("jobq_enqueuer")

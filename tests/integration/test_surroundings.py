@@ -328,6 +328,7 @@ def test_a_path_that_is_open_to_all(db, app, doctor):
     assert levels(doctor(db), "search path") == {"ok"}
 
 
+@pytest.mark.untrapped
 @pytest.mark.postgres(search_path="tools")
 def test_a_path_of_the_servers_own(cluster, doctor):
     db = cluster.db
@@ -336,6 +337,7 @@ def test_a_path_of_the_servers_own(cluster, doctor):
     assert levels(doctor(db), "search path") == {"ok"}
 
 
+@pytest.mark.untrapped
 def test_a_path_of_a_roles_or_a_databases_own(db, app, doctor):
     db.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     db.query('CREATE SCHEMA shared; CREATE SCHEMA "Odd, one"; CREATE SCHEMA closed')

@@ -894,17 +894,20 @@ BEGIN
     free := ARRAY(SELECT j.id FROM @schema@.jobs j
                    WHERE j.id = ANY (theirs) AND j.state = 'executing' AND j.attempted_by = ANY (dead)
                      FOR UPDATE SKIP LOCKED);
-    stories := (SELECT jsonb_object_agg(f.id, f.story)
-                  FROM (SELECT j.id, @schema@._story(j.id, j.kind, j.queue, j.attempt, j.max_attempts,
+    stories := (SELECT jsonb_object_agg(f.id, f.story) || jsonb_build_object('untold', greatest(max(f.n) - 1000, 0))
+                  FROM (SELECT j.id, count(*) OVER () AS n, @schema@._story(j.id, j.kind, j.queue, j.attempt, j.max_attempts,
                                    CASE WHEN j.attempt < j.max_attempts THEN 'available' ELSE 'discarded' END, NULL,
                                    @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by), @schema@._is_hooks(j.meta)) AS story
                           FROM @schema@.jobs j
                          WHERE j.id = ANY (free)
                            AND NOT EXISTS (SELECT FROM @schema@.cancels c WHERE c.job_id = j.id AND c.attempt = j.attempt
                                               AND (c.node_id = j.attempted_by OR c.node_id < 0))
+                         ORDER BY j.attempt < j.max_attempts, j.id -- discards first
                          LIMIT 1000) f);
     a := @schema@._apart('_rescue_these', free, NULL);
-    stories := (SELECT jsonb_agg(stories -> d.id::text) FROM unnest(a.done) d (id) WHERE stories ? d.id::text);
+    stories := coalesce((SELECT jsonb_agg(stories -> d.id::text) FROM unnest(a.done) d (id) WHERE stories ? d.id::text), '[]')
+               || CASE WHEN (stories -> 'untold')::int > 0
+                       THEN jsonb_build_array(jsonb_build_object('untold', stories -> 'untold')) ELSE '[]' END;
     again := (SELECT count(*) FROM @schema@.jobs j WHERE j.id = ANY (a.done));
     ended := cardinality(a.done) - again;
     PERFORM @schema@.wake(ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (a.done)));

@@ -35,6 +35,50 @@ BEGIN
 END
 $$;
 
+-- Each minute: what nodes said of max_attempts and on_discard_kind that do not live any more ends where another one that lives
+-- serves the queue. Where none does it goes on: jobs may be enqueued, and end, without a node. A row that is locked is left for
+-- the next call.
+CREATE FUNCTION @schema@._declared_sweep() RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
+#variable_conflict use_variable
+DECLARE
+    alive CONSTANT text[] := ARRAY(SELECT n.name FROM @schema@.nodes n WHERE n.expires_at > clock_timestamp());
+    served CONSTANT text[] := ARRAY(
+        SELECT q FROM @schema@.nodes n
+         CROSS JOIN LATERAL jsonb_object_keys(CASE WHEN jsonb_typeof(n.queues) = 'object' THEN n.queues ELSE '{}' END) q
+         WHERE n.expires_at > clock_timestamp());
+    gone int;
+    fewer int;
+BEGIN
+    DELETE FROM @schema@.hooks h
+     WHERE h.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.hooks d WHERE d.node <> ALL (alive) AND d.queue = ANY (served)
+                                  FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    WITH stale AS (
+        SELECT q.name, k.declared
+          FROM @schema@.queues q
+         CROSS JOIN LATERAL (
+                SELECT coalesce(jsonb_object_agg(d.key, d.value) FILTER (WHERE d.key = ANY (alive)), '{}') AS declared
+                  FROM jsonb_each(CASE WHEN jsonb_typeof(q.declared) = 'object' THEN q.declared ELSE '{}' END) d) k
+         WHERE q.name = ANY (served) AND k.declared <> q.declared
+           FOR UPDATE OF q SKIP LOCKED
+    )
+    UPDATE @schema@.queues q
+       SET declared = s.declared, max_attempts = (SELECT max(m.value::int) FROM jsonb_each_text(s.declared) m), updated_at = now()
+      FROM stale s
+     WHERE q.name = s.name;
+    GET DIAGNOSTICS fewer = ROW_COUNT;
+    RETURN gone + fewer;
+EXCEPTION
+    WHEN OTHERS OR assert_failure THEN
+        IF @schema@._is_passing(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        RAISE WARNING 'what nodes said that are gone: %', left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+        RETURN 0;
+END
+$$;
+
 -- Enqueues the hooks' jobs in the transaction that ends the job, however it ends: settled, rescued, expired. A hook's own job calls
 -- none. A hook's job that cannot be enqueued stops nothing: without the ended job's args and meta it may be small enough, else a
 -- warning says so.
@@ -52,7 +96,8 @@ BEGIN
         EXIT WHEN @schema@._is_hooks(NEW.meta);
         BEGIN
             entry := @schema@._errors(NEW.errors) -> -1;
-            IF NEW.state = 'cancelled' AND entry ->> 'kind' IS DISTINCT FROM 'expired' THEN
+            -- A job that was retried by hand after it had expired has no expires_at any more, and that error still.
+            IF NEW.state = 'cancelled' AND (entry ->> 'kind' IS DISTINCT FROM 'expired' OR NEW.expires_at IS NULL) THEN
                 EXIT;
             END IF;
             story := jsonb_build_object('event', 'discard', 'job', NEW.id, 'kind', NEW.kind, 'queue', NEW.queue,

@@ -26,10 +26,15 @@ struct sample {
     int64_t last_job;
 };
 
+/* Those that end a job are counted apart: no number of retries hides one. */
+enum sort { SORT_ENDED, SORT_OTHER, SORTS };
+
 struct failures {
     struct failures_options options;
-    struct repeats repeats;
-    struct sample samples[REPEATS_KEYS];
+    struct counter {
+        struct repeats repeats;
+        struct sample samples[REPEATS_KEYS];
+    } counters[SORTS];
     uv_timer_t timer; /* the next count */
 };
 
@@ -40,6 +45,13 @@ static enum log_level
 level_of(const char *state)
 {
     return strcmp(state, "discarded") == 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
+}
+
+static enum sort
+sort_of(const char *state)
+{
+    bool ended = strcmp(state, "discarded") == 0 || strcmp(state, "cancelled") == 0;
+    return ended ? SORT_ENDED : SORT_OTHER;
 }
 
 static const char *
@@ -118,18 +130,23 @@ keep_sample(struct sample *sample, const struct failure *failure)
 }
 
 static void
-tell_count(struct failures *failures, const struct repeats_count *count)
+tell_count(const struct failures *failures, enum sort sort,
+           const struct repeats_count *count)
 {
     uint64_t seconds = (count->within_ms + 999) / 1000;
     if (count->entry == REPEATS_KEYS) {
-        log_about(LOG_LEVEL_WARNING, "jobqd", &(struct log_facts){.count = count->n},
-                  "%" PRIu64 " more attempts failed within %" PRIu64
+        log_about(sort == SORT_ENDED ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "jobqd",
+                  &(struct log_facts){.count = count->n},
+                  "%" PRIu64 " more %s within %" PRIu64
                   " s, with more different errors than are told one by one",
-                  count->n, seconds);
+                  count->n,
+                  sort == SORT_ENDED ? "jobs were discarded or cancelled"
+                                     : "attempts failed",
+                  seconds);
         return;
     }
     char subject[NAME_TEXT + 10];
-    const struct sample *sample = &failures->samples[count->entry];
+    const struct sample *sample = &failures->counters[sort].samples[count->entry];
     snprintf(subject, sizeof subject, "queue %s", sample->queue);
     log_about(level_of(sample->state), subject,
               &(struct log_facts){.job = sample->last_job,
@@ -149,15 +166,22 @@ static void
 tell_counts(struct failures *failures, bool all)
 {
     struct repeats_count count;
-    while (repeats_due(&failures->repeats, uv_now(failures->options.loop), all, &count))
-        tell_count(failures, &count);
+    uint64_t now = uv_now(failures->options.loop);
+    for (enum sort sort = 0; sort < SORTS; sort++) {
+        while (repeats_due(&failures->counters[sort].repeats, now, all, &count))
+            tell_count(failures, sort, &count);
+    }
 }
 
 static void
 arm(struct failures *failures)
 {
     uint64_t now = uv_now(failures->options.loop);
-    uint64_t due = repeats_due_ms(&failures->repeats);
+    uint64_t due = UINT64_MAX;
+    for (enum sort sort = 0; sort < SORTS; sort++) {
+        uint64_t first = repeats_due_ms(&failures->counters[sort].repeats);
+        due = first < due ? first : due;
+    }
     if (due == UINT64_MAX)
         uv_timer_stop(&failures->timer);
     else
@@ -186,14 +210,12 @@ failures_note(struct failures *failures, const struct failure *given)
     snprintf(key, sizeof key, "%s: %.60s %.60s %s", failure.state, failure.queue,
              failure.kind, failure.error);
     snprintf(subject, sizeof subject, "queue %s", failure.queue);
-    bool shown =
-        repeats_note(&failures->repeats, key, uv_now(failures->options.loop), &entry);
-    if (shown)
+    struct counter *counter = &failures->counters[sort_of(failure.state)];
+    if (repeats_note(&counter->repeats, key, uv_now(failures->options.loop), &entry))
         tell(&failure, subject);
     if (entry < REPEATS_KEYS)
-        keep_sample(&failures->samples[entry], &failure);
-    if (!uv_is_active((uv_handle_t *)&failures->timer))
-        arm(failures);
+        keep_sample(&counter->samples[entry], &failure);
+    arm(failures);
     hooks_note(failures->options.hooks, &failure);
 }
 
@@ -215,6 +237,14 @@ number_of(const cJSON *object, const char *name)
 static void
 note_story(struct failures *failures, const cJSON *story)
 {
+    long long untold = number_of(story, "untold");
+    if (untold > 0) {
+        log_warning("jobqd",
+                    "%lld more jobs of dead nodes lost their attempt: they have no lines "
+                    "of their own, and no program of on_failure or on_discard is run",
+                    untold);
+        return;
+    }
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(story, "error");
     const cJSON *hooks = cJSON_GetObjectItemCaseSensitive(story, "hooks");
     char *entry = error ? cJSON_PrintUnformatted(error) : NULL;

@@ -227,12 +227,21 @@ put_story(struct jobq__buf *out, const struct failure *failure, enum event event
     jobq__buf_addc(out, '}');
 }
 
+/* On one line: a script may put it into a mail's header. The story has it as it is. */
+static void
+put_line(struct jobq__buf *out, const char *value)
+{
+    for (; *value; value++)
+        jobq__buf_addc(out, (unsigned char)*value < ' ' || *value == 0x7f ? ' ' : *value);
+    jobq__buf_addc(out, '\0');
+}
+
 static void
 put_variable(struct jobq__buf *out, const char *name, const char *value)
 {
     jobq__buf_adds(out, name);
     jobq__buf_addc(out, '=');
-    jobq__buf_add(out, value, strlen(value) + 1);
+    put_line(out, value);
 }
 
 static void
@@ -250,7 +259,7 @@ put_variables(struct jobq__buf *out, const struct failure *failure, enum event e
     jobq__buf_adds(out, "JOBQ_ERROR=");
     jobq__buf_adds(out, failure->error_kind);
     jobq__buf_adds(out, ": ");
-    jobq__buf_add(out, failure->error, strlen(failure->error) + 1);
+    put_line(out, failure->error);
 }
 
 /* One block of memory. NULL: there is none. */
@@ -577,10 +586,11 @@ void
 hooks_leave(const struct hooks *hooks)
 {
     if (hooks->n_waiting + hooks->n_running > 0)
-        log_warning("hooks",
-                    "%zu calls of on_failure and on_discard wait and %zu run: they are "
-                    "dropped by the upgrade",
-                    hooks->n_waiting, hooks->n_running);
+        log_warning(
+            "hooks",
+            "%zu calls of on_failure and on_discard wait: they are dropped by the "
+            "upgrade; %zu run, and go on without a limit of time",
+            hooks->n_waiting, hooks->n_running);
 }
 
 void

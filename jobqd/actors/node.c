@@ -204,6 +204,7 @@ on_buried(void *data, const struct store_answer *answer)
         return;
     long long again = answer->values[1], ended = answer->values[2];
     long long left = answer->values[3];
+    node->options.on_stories(node->options.owner, answer->more);
     if (answer->values[0] > 0 || again + ended + left > 0)
         log_warning("node",
                     "%s took back %lld %s of its dead predecessor; discarded: %lld",

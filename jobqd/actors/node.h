@@ -60,6 +60,9 @@ struct node_options {
     /* The database has refused, for want of rights; the node tries again. */
     void (*on_denied)(void *owner, const char *why);
     void (*on_gone)(void *owner); /* after node_leave */
+    /* What is to be told of the jobs of its dead predecessor: see
+     * failures_note_stories. */
+    void (*on_stories)(void *owner, const char *stories);
     /* Appends the state of the queues as a JSON object: shown by `jobqd queues`. */
     void (*describe)(void *owner, struct jobq__buf *out);
     void *owner;

@@ -21,7 +21,8 @@ is(const char *state, const char *name)
     return strcmp(state, name) == 0;
 }
 
-/* Whether the wait is over. before NULL: for a reload that somebody else asked for. */
+/* Whether the wait is over. before NULL: for a reload that somebody else asked for, which
+ * is not waited for longer than READ_S. */
 static bool
 is_over(const struct running *before, const struct running *now)
 {
@@ -39,14 +40,11 @@ await(struct session *session, const char *node, const struct running *before,
         int rc = running_look(session, node, now, err);
         if (rc == 0)
             rc = running_check(node, now, err);
-        if (rc < 0 || is_over(before, now))
+        bool heard = before && strcmp(now->reload.at, before->reload.at) != 0;
+        bool long_ago = i >= READ_S * 1000 / LOOK_MS;
+        if (rc < 0 || is_over(before, now) || (!before && long_ago))
             return rc;
-        if (before && strcmp(now->upgrade.at, before->upgrade.at) != 0)
-            return jobq__error(err, JOBQ_ESTATE,
-                               "node %s was upgraded in place meanwhile: try again",
-                               node);
-        if (before && strcmp(now->reload.at, before->reload.at) == 0 &&
-            i >= READ_S * 1000 / LOOK_MS)
+        if (before && !heard && long_ago)
             return jobq__error(err, JOBQ_ESTATE,
                                "node %s has not said within %d s whether it has read its "
                                "configuration: see its log",

@@ -345,7 +345,6 @@ on_control_ready(void *owner)
     node_control_ready(d->node);
     steward_poke(d->steward);
     daemon_tell_upgrade(d);
-    daemon_tell_rollout(d);
 }
 
 /* What trying again does not mend; the others (unreachable, starting, full, read-only)
@@ -406,7 +405,6 @@ on_live(void *owner, int64_t id)
     d->lived = true;
     open_session(d);
     daemon_tell_upgrade(d);
-    daemon_tell_rollout(d);
 }
 
 static void
@@ -909,6 +907,13 @@ new_crons(struct daemon *d)
     return rc < 0 ? rc : crontab_configure(d->crontab, d->config);
 }
 
+static void
+on_stories(void *owner, const char *stories)
+{
+    struct daemon *d = owner;
+    failures_note_stories(d->failures, stories);
+}
+
 static int
 new_node(struct daemon *d)
 {
@@ -923,6 +928,7 @@ new_node(struct daemon *d)
                                                      .on_lost = on_lost,
                                                      .on_refused = on_refused,
                                                      .on_denied = on_denied,
+                                                     .on_stories = on_stories,
                                                      .on_gone = on_gone,
                                                      .describe = describe,
                                                      .owner = d});

@@ -58,6 +58,7 @@ struct rollout {
     size_t leaving;  /* ROLLOUT_DONE: processes from before that run a job */
     char error[800]; /* "": there is none */
     bool untold;     /* the database is to hear of it */
+    bool telling;    /* it is being told */
     uv_timer_t timer;
 };
 
@@ -126,8 +127,6 @@ void daemon_describe_to_systemd(void *owner, struct jobq__buf *out);
 /* The configuration was read again, and is in force; or is refused. */
 void daemon_rollout_begin(struct daemon *d);
 void daemon_rollout_refused(struct daemon *d, const char *why);
-/* Tells the database how far the last reload is, if it has not heard of it. */
-void daemon_tell_rollout(struct daemon *d);
 
 /* ---- daemon_upgrade.c ---- */
 

@@ -7,9 +7,11 @@
 #include "jobqd/daemon/daemon_private.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "jobqd/actors/node.h"
 #include "jobqd/base/log.h"
+#include "libjobq/buf.h"
 
 enum { LOOK_EVERY_MS = 100 };
 
@@ -22,21 +24,27 @@ static void
 on_told(void *data, const struct store_answer *answer)
 {
     struct rollout *rollout = data;
-    /* Then on_control_ready comes again; and what has changed meanwhile is told by then.
-     */
-    rollout->untold = rollout->untold || answer->code == JOBQ_ECONN;
+    rollout->telling = false;
+    rollout->untold = rollout->untold || answer->code < 0;
 }
 
-void
-daemon_tell_rollout(struct daemon *d)
+static void
+tell(struct daemon *d)
 {
     struct rollout *rollout = &d->rollout;
-    if (!rollout->untold || !d->node || node_state(d->node) != NODE_LIVE)
+    struct jobq__buf error = {0};
+    if (!rollout->untold || rollout->telling || !d->node ||
+        node_state(d->node) != NODE_LIVE)
         return;
-    const char *error = rollout->error[0] ? rollout->error : NULL;
-    rollout->untold =
+    if (rollout->error[0]) /* what a worker sent may be in it, cut anywhere */
+        jobq__buf_add_json_string(&error, rollout->error, strlen(rollout->error));
+    rollout->telling =
         store_reloaded(d->store, node_id(d->node), state_names[rollout->state],
-                       (int64_t)rollout->leaving, error, on_told, rollout) < 0;
+                       (int64_t)rollout->leaving,
+                       rollout->error[0] ? jobq__buf_cstr(&error) : NULL, on_told,
+                       rollout) == 0;
+    rollout->untold = !rollout->telling;
+    jobq__buf_clear(&error);
 }
 
 static void
@@ -44,7 +52,7 @@ set_state(struct daemon *d, enum rollout_state state)
 {
     d->rollout.state = state;
     d->rollout.untold = true;
-    daemon_tell_rollout(d);
+    tell(d);
 }
 
 static void
@@ -53,11 +61,14 @@ on_look(uv_timer_t *timer)
     struct daemon *d = timer->data;
     struct rollout *rollout = &d->rollout;
     struct queues_rollout now;
-    if (d->queues.state != QUEUES_SERVING)
+    bool over = rollout->state == ROLLOUT_DONE || rollout->state == ROLLOUT_REFUSED;
+    tell(d);
+    if (over && !rollout->untold && !rollout->telling)
+        uv_timer_stop(timer);
+    if (over || d->queues.state != QUEUES_SERVING)
         return;
     queues_rollout(&d->queues, &now);
     if (now.coming == 0 && !now.failed) {
-        uv_timer_stop(timer);
         rollout->leaving = now.leaving;
         rollout->error[0] = '\0';
         log_info("jobqd",
@@ -72,19 +83,25 @@ on_look(uv_timer_t *timer)
     }
 }
 
+static void
+look_again(struct daemon *d)
+{
+    uv_timer_start(&d->rollout.timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
+}
+
 void
 daemon_rollout_begin(struct daemon *d)
 {
     d->rollout.error[0] = '\0';
     d->rollout.leaving = 0;
     set_state(d, ROLLOUT_BEGUN);
-    uv_timer_start(&d->rollout.timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
+    look_again(d);
 }
 
 void
 daemon_rollout_refused(struct daemon *d, const char *why)
 {
     snprintf(d->rollout.error, sizeof d->rollout.error, "%s", why);
-    uv_timer_stop(&d->rollout.timer);
     set_state(d, ROLLOUT_REFUSED);
+    look_again(d);
 }

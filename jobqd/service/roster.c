@@ -199,6 +199,7 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
         log_error(pool->subject, "cannot start a process: %s", err.message);
         snprintf(pool->trouble, sizeof pool->trouble, "cannot start a process: %s",
                  err.message);
+        program->failed_boots += !job;
         if (slot)
             slot->replaces = true;
         pool->uneven = true;
@@ -608,7 +609,8 @@ roster_ended(struct pool *pool, struct worker *worker, const struct outcome *out
         pool->n_passed_over--;
     if (outcome->bad && !worker->said_hello)
         worker->program->failed_boots++;
-    if (outcome->bad)
+    /* Why a new program does not come up is not forgotten for how an old worker ends. */
+    if (outcome->bad && (pool->program->failed_boots == 0 || !worker->said_hello))
         note_trouble(pool, outcome);
     bool was_spare = worker == pool->spare;
     if (was_spare)

@@ -162,7 +162,8 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
         worker->batch_from_ns = head_ns > worker->batch_ns ? head_ns : worker->batch_ns;
         worker->batch_ns = uv_hrtime();
     }
-    if (!find_among(&worker->running, job->id))
+    bool told_to_end = job->asked_back || job->cancel != JOB_GOES_ON;
+    if (!told_to_end && !find_among(&worker->running, job->id))
         warn_of_order(worker, job);
     char text[OUTCOME_TEXT];
     struct verdict verdict = worker_no_verdict;

@@ -145,7 +145,27 @@ def test_many_that_differ_are_counted(db, jobqd, programs):
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'discarded'") == 1000)
     node.stop()
     assert len(re.findall(r"ERROR queue default: job \d+ \(kind discard\): attempt", node.log())) == 64
-    assert f" {1000 - 64} more attempts failed within " in node.log()
+    assert re.search(f"ERROR jobqd: {1000 - 64} more jobs were discarded or cancelled within ", node.log())
+
+
+def test_retries_that_differ_hide_no_discard(db, jobqd, programs):
+    node = jobqd(db, queues(programs))
+    for a in "abcdefghij":
+        for b in "abcdefghij":
+            db.enqueue("fail", json.dumps({"error": f"no such user {a}{b}", "retry_in_ms": 3600000}))
+    node.wait_log(r"WARNING jobqd: \d+ more attempts failed within \d+ s, with more different errors")
+    job = db.enqueue("discard", '{"error": "it is over"}')
+    node.wait_log(rf"ERROR queue default: job {job} \(kind discard\): .*it is over; discarded")
+
+
+def test_what_is_not_told_of_a_dead_node_is_counted(db, jobqd, programs):
+    db.query("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at) VALUES ('gone', 'h', 1, 1, '0', now())")
+    db.query("INSERT INTO jobq.jobs (kind, queue, max_attempts) SELECT 'k', 'idle', 1 + (n <= 1100)::int FROM generate_series(1, 1101) n")
+    db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_at = now(),"
+             " attempted_by = (SELECT id FROM jobq.nodes WHERE name = 'gone')")
+    node = jobqd(db, queues(programs), lease="1s")
+    node.wait_log(r"WARNING jobqd: 101 more jobs of dead nodes lost their attempt")
+    node.wait_log(r"ERROR queue idle: job 1101 \(kind k\): attempt 1 of 1 failed: orphan")
 
 
 def test_a_handlers_text_cannot_forge_a_line(db, jobqd, programs, form):

@@ -16,7 +16,6 @@ import pytest
 from harness.ends import ENDS, put
 from harness.waiting import wait_for
 
-
 @pytest.fixture
 def told():
     """told(): what the hooks were told, by the program told.program() (before: shell commands that it runs first)."""
@@ -166,7 +165,7 @@ def test_an_upgrade_says_what_it_drops(db, jobqd, programs, tmp_path):
     wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 4)
     try:
         node.signal(signal.SIGUSR2)
-        node.wait_log("WARNING hooks: 6 calls of on_failure and on_discard wait and 4 run: they are dropped by the upgrade")
+        node.wait_log("WARNING hooks: 6 calls of on_failure and on_discard wait: they are dropped by the upgrade; 4 run, and go on")
         node.wait_log("WARNING queue default: 5 more of kind fail failed alike")
         node.wait_log("took over from jobqd")
     finally:
@@ -179,6 +178,32 @@ def test_a_large_story_leaves_out_the_args(db, jobqd, programs, told):
     db.enqueue("discard", json.dumps({"error": "x", "pad": "y" * 100_000}))
     story, = wait_for(told)
     assert "args" not in story and story["error"]["error"] == "x"
+
+
+def test_a_node_that_died_and_came_back_tells_of_its_jobs(db, jobqd, programs, told):
+    """Under its own name it takes back its jobs itself: each has its line, and calls its hooks."""
+    node = jobqd(db, {"default": queue(programs)}, on_failure=told.program(), on_discard=told.program(), lease="2s",
+                 shutdown_grace="0s")
+    last = db.enqueue("sleep", '{"ms": 3600000}', max_attempts=1)
+    other = db.enqueue("sleep", '{"ms": 3600000}', max_attempts=2)
+    db.wait_for_states({"executing": 2})
+    node.kill()
+    node.expected_exit = 0
+    node.start()
+    node.wait_log(rf"ERROR queue default: job {last} \(kind sleep\): attempt 1 of 1 failed: orphaned: .*; discarded")
+    node.wait_log(rf"WARNING queue default: job {other} \(kind sleep\): attempt 1 of 2 failed: orphaned: .*; trying again now")
+    wait_for(lambda: sorted((s["job"], s["event"], s["state"]) for s in told()) == [
+        (last, "discard", "discarded"), (last, "failure", "discarded"), (other, "failure", "available")], what=told)
+
+
+def test_a_kind_cannot_forge_a_line_of_a_mail(db, jobqd, programs, told):
+    jobqd(db, {"default": queue(programs)}, on_discard=told.program())
+    job = db.enqueue("x\nBcc: all@example.com\r\n\x7f", max_attempts=1)
+    wait_for(told)
+    story, = told()
+    assert story["_env"]["JOBQ_KIND"] == "x Bcc: all@example.com   "
+    assert not re.search("[\x00-\x1f]", story["_env"]["JOBQ_ERROR"])
+    assert (story["job"], story["kind"]) == (job, "x\nBcc: all@example.com\r\n\x7f")
 
 
 def test_a_queues_own_hook_that_cannot_be_run_is_replaced_by_no_other(db, jobqd, programs, told):
@@ -281,6 +306,31 @@ def test_hooks_of_nodes_that_are_gone_go(db, jobqd, programs):
     declared(db)
     jobqd(db, {"default": queue(programs)})
     declared(db, 0)
+
+
+def test_what_a_node_said_that_is_gone_ends_where_another_one_serves_the_queue(db, jobqd, programs):
+    """As in a deployment to nodes of other names: the new one declares while the old one still lives."""
+    old = jobqd(db, {"default": queue(programs, on_discard_kind="one", max_attempts=7), "mail": queue(programs, max_attempts=5)})
+    declared(db)
+    attempts = "SELECT max_attempts FROM jobq.queues WHERE name = %s"
+    wait_for(lambda: (db.value(attempts, ["default"]), db.value(attempts, ["mail"])) == (7, 5))
+    jobqd(db, {"default": queue(programs, max_attempts=3)})
+    wait_for(lambda: db.value("SELECT declared ->> 'node2' FROM jobq.queues WHERE name = 'default'") == "3")
+    old.stop()
+    wait_for(lambda: (db.value(attempts, ["default"]), db.value(attempts, ["mail"])) == (3, 5), 120)  # nobody else serves mail
+    declared(db, 0)
+
+
+def test_a_cancel_of_one_that_had_expired_calls_no_hook(db, jobqd, programs):
+    jobqd(db, {"default": queue(programs, on_discard_kind="buried")})
+    declared(db)
+    job = db.enqueue("ok", scheduled_at="2099-01-01T00:00:00Z")
+    db.query("UPDATE jobq.jobs SET queue = 'idle', scheduled_at = now(), expires_at = now() WHERE id = %s", [job])
+    db.query("INSERT INTO jobq.hooks VALUES ('idle', 'node1', 'buried', NULL)")
+    wait_for(lambda: len(hook_jobs(db)) == 1)
+    assert db.value("SELECT jobq.retry(%s)", [job]) and db.value("SELECT jobq.cancel(%s)", [job])
+    assert db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [job]) == "cancelled"
+    assert len(hook_jobs(db)) == 1
 
 
 def test_the_program_must_be_there(jobqd_program, tmp_path, db, programs):

@@ -73,6 +73,14 @@ def test_workers_that_do_not_start(db, jobqd, ask):
         ("node1", "default", 2, "exited with status 1 before it said hello")], what=lambda: ask(6))
 
 
+def test_exec_programs_that_are_all_at_work_are_no_alarm(db, jobqd, ask):
+    jobqd(db, {"default": {"exec": "/bin/sleep 1000", "concurrency": 2, "shutdown_grace": "0s"}}, lease="1s")
+    for _ in range(2):
+        db.enqueue("k")
+    wait_for(lambda: db.value("SELECT (queues -> 'default' ->> 'busy')::int FROM jobq.nodes") == 2)
+    assert ask(6) == []
+
+
 def test_what_holds_the_database_back(db, ask):
     db.query("INSERT INTO jobq.refusals (job_id, at, doing, sqlstate, message) VALUES (7, now() - interval '6 minutes', 'claim',"
              " 'P0001', 'closed')")

@@ -211,3 +211,30 @@ def test_a_worker_that_loses_jobs_is_named(db, jobqd, tmp_path):
                          r" answer; if it reads and writes through one buffered file", node.log())
     wait_for(warned)
     assert node.log().count("which it was given before") == 1
+
+
+# Reads while it works: what is cancelled is answered at once, its turn or not.
+ATTENTIVE = r'''#!/usr/bin/python3
+import json, os, socket
+jobqd = socket.socket(fileno=int(os.environ["JOBQ_FD"]))
+jobqd.sendall(b'{"t":"hello","protocol":1}\n')
+for line in jobqd.makefile("rb"):
+    message = json.loads(line)
+    if message["t"] == "cancel":
+        jobqd.sendall(json.dumps({"t": "cancel", "id": message["id"]}).encode() + b"\n")
+    if message["t"] == "stop":
+        break
+'''
+
+
+def test_a_cancel_that_is_answered_before_its_turn_is_no_fault(db, jobqd, tmp_path):
+    program = tmp_path / "attentive"
+    program.write_text(ATTENTIVE)
+    program.chmod(0o755)
+    node = jobqd(db, {"default": {"command": program, "concurrency": 1, "mailbox": 100}})
+    ids = [db.enqueue("k") for _ in range(5)]
+    db.wait_for_states({"executing": 5})
+    for job in reversed(ids):
+        db.query("SELECT jobq.cancel(%s)", [job])
+        wait_for(lambda job=job: db.value("SELECT count(*) FROM jobq.jobs WHERE id = %s", [job]) == 0)
+    assert "which it was given before" not in node.log()

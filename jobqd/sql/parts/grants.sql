@@ -52,7 +52,7 @@
     ('function', 'note_progress _expire', 'EXECUTE', NULL, 'daemon'),
     ('function', 'create_partitions drop_partitions prune_history prune_uniques queues_retention', 'EXECUTE', NULL, 'daemon'),
     ('function', 'cron_boot cron_declare cron_fire cron_sweep queue_declare', 'EXECUTE', NULL, 'daemon'),
-    ('function', '_settle _settle_apart _claim_apart _stage _release _rescue _strays _sweep _lock_holders _hooks_declare', 'EXECUTE', NULL,
+    ('function', '_settle _settle_apart _claim_apart _stage _release _rescue _strays _sweep _lock_holders _hooks_declare _declared_sweep', 'EXECUTE', NULL,
      'daemon'),
 
     -- Within.

@@ -1,5 +1,6 @@
 """What is checked when a function is declared, and the warnings of what would be lost in silence. No database."""
 
+import dataclasses
 import datetime
 import functools
 import os
@@ -9,12 +10,13 @@ import sys
 import textwrap
 import types
 import warnings
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, Iterator, List, NamedTuple, Optional, Set, TypedDict, TypeVar, Union
 
 import pytest
 
 import jobq
 from jobq import testing
+from jobq.handlers import check_job
 from jobq.validation import Parameters
 
 if TYPE_CHECKING:
@@ -36,6 +38,24 @@ def test_an_argument_named_self():
     assert handler(self=1) == [1, 2]
     assert handler.job(self=1).args == handler.options(priority=1).job(self=1).args == {"self": 1}
     assert testing.perform(handler, {"self": 3}).result == [3, 2]
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Wrapped(Generic[T]):
+    value: T
+
+
+class Generates:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+class GeneratesLater:
+    async def __call__(self) -> Any:
+        yield 1
 
 
 class Owner:
@@ -81,6 +101,8 @@ def takes_bytes(data: bytes) -> None:
     (named_context, "named_context takes its context by name only"),
     (returns_iterator, "returns_iterator returns what cannot be a job's result: .*Iterator.* has no JSON form"),
     (returns_some_bytes, "returns_some_bytes returns what cannot be a job's result: bytes has no JSON form"),
+    (Generates(), "test_declared.Generates is a generator function"), (GeneratesLater(), "GeneratesLater is a generator function"),
+    (functools.partial(Generates()), "test_declared.Generates is a generator function"),
     (takes_bytes, "takes_bytes's data cannot be a job's argument: bytes has no JSON form .*; hand over what identifies it"),
 ])
 def test_what_can_be_no_job_is_refused_when_it_is_declared(function, message):
@@ -184,6 +206,43 @@ def test_not_required_where_annotations_are_text():
                             ({"photo": {"path": "a", "width": "1"}}, "args.photo.width must be a whole number")]:
         with pytest.raises(jobq.ArgumentError, match=message):
             convert({**good, **change})
+
+
+# ---- what a call is refused for, and what it is not ----
+
+def with_context(context: jobq.Context, **data: Any) -> Any:
+    return data
+
+
+def with_context_by_position(context: jobq.Context, /, **data: Any) -> Any:
+    return data
+
+
+class Rest:
+    def __call__(self, n: int = 1, **data: Any) -> Any:
+        return data
+
+
+def first_of(a: int, b: int, **data: Any) -> Any:
+    return data
+
+
+@pytest.mark.parametrize("function,name", [(with_context, "context"), (Rest(), "self"), (Rest().__call__, "self"), (functools.partial(first_of, 1, 2), "a")],
+                         ids=["context", "object", "method", "partial"])
+def test_a_name_that_is_taken_is_no_argument(function, name):
+    """In a function with **data, which would be called with two values of it."""
+    handler = declared(function)
+    with pytest.raises(jobq.InvalidError, match=f"args have a member '{name}', and the function's {name} is given already"):
+        handler.job(**{name: "x"})
+    assert testing.perform(handler, {name: "x"}).state == "discarded"
+    assert testing.perform(handler, {"other": "x"}).result == {"other": "x"}
+    assert testing.perform(declared(with_context_by_position), {"context": "x"}).result == {"context": "x"}
+
+    @functools.wraps(first_of)
+    def wrapper(more=None, **kwargs):
+        return more
+    wrapper.__wrapped__ = lambda **data: data
+    assert testing.perform(declared(wrapper), {"more": "x"}).result == "x"
 
 
 # ---- E14: what would be ignored ----

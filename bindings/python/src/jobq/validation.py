@@ -682,6 +682,21 @@ def _hints(function: Any, context: Type[Any], validate: bool) -> Dict[str, Any]:
     return hints
 
 
+def _by_position(function: Any, takes_context: bool) -> Set[str]:
+    """The parameters that are given by position when a worker calls the function, and could be given by name as well."""
+    count = int(takes_context)
+    while isinstance(function, functools.partial):
+        count += len(function.args)
+        function = function.func
+    if inspect.ismethod(function):
+        count += 1
+    elif not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", None)
+        count += 1
+    code = getattr(function, "__code__", None)
+    return set(code.co_varnames[: code.co_argcount][code.co_posonlyargcount : count]) if code is not None else set()
+
+
 class Parameters:
     """What a function takes, of which the first may be its context."""
 
@@ -704,6 +719,11 @@ class Parameters:
                 raise InvalidError(f"{name}'s context is {parameter.name}, but only the first parameter can be the context")
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise InvalidError(f"{name} takes {parameter.name} by position alone; a job's arguments have names")
+        #: Names that a **data cannot have, for the function is given them by position.
+        self._taken = _by_position(function, self.takes_context)
+        if self.takes_context:
+            first = next(iter(self.signature.parameters.values()))
+            self._taken |= {first.name} if first.kind is first.POSITIONAL_OR_KEYWORD else set()
         self.signature = self.signature.replace(parameters=parameters)
         self._rest: Optional[Converter] = None
         self._converters: Dict[str, Converter] = {}
@@ -742,6 +762,8 @@ class Parameters:
         for parameter in self.signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 bound.update(bound.pop(parameter.name, {}))
+        for name in self._taken & bound.keys():
+            raise InvalidError(f"args have a member {name!r}, and the function's {name} is given already")
         given = dict(bound)
         plain: Dict[str, Any] = encoding.loads(encoding.to_bytes(encoding.dumps(given, "args"), "args"))
         if self._validates:
@@ -768,6 +790,8 @@ class Parameters:
             raise ArgumentError(f"args lack {', '.join(repr(name) for name in sorted(missing))}")
         known, rest = self._converters, self._rest
         out = {}
+        for name in self._taken & args.keys() if rest is not None else ():
+            raise ArgumentError(f"args have a member {name!r}, and the function's {name} is given already")
         for name, value in args.items():
             convert = known.get(name, rest)
             if convert is None:

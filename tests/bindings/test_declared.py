@@ -245,6 +245,43 @@ def test_a_name_that_is_taken_is_no_argument(function, name):
     assert testing.perform(declared(wrapper), {"more": "x"}).result == "x"
 
 
+def registered(monkeypatch, kind, encode, decode):
+    from jobq import encoding
+    monkeypatch.setitem(encoding._encoders, kind, encode)
+    monkeypatch.setitem(encoding._decoders, kind, decode)
+
+
+class Away(Exception):
+    """A database's, for a moment."""
+
+
+@pytest.mark.parametrize("error,state", [(Away("no server"), "retryable"), (OSError("no server"), "retryable"), (ValueError("x"), "discarded"),
+                                         (KeyError("x"), "discarded"), (AssertionError("x"), "discarded"), (ZeroDivisionError(), "discarded")])
+def test_a_passing_failure_of_a_decoder_is_tried_again(error, state, monkeypatch):
+    """So too of what a class does when it is made."""
+    def fail(*_):
+        raise error
+
+    class Photo:
+        pass
+
+    class Text(str):
+        __new__ = fail
+
+    @dataclasses.dataclass
+    class Row:
+        n: int
+        __post_init__ = fail
+    registered(monkeypatch, Photo, id, fail)
+    for kind, value in [(Photo, 1), (Text, "a"), (Row, {"n": 1})]:
+        def function(value) -> None:
+            """Takes it."""
+        function.__annotations__["value"] = kind
+        done = testing.perform(declared(function), {"value": value})
+        assert (kind, done.state) == (kind, state)
+        assert done.error is error if state == "retryable" else isinstance(done.error, jobq.ArgumentError)
+
+
 # ---- E14: what would be ignored ----
 
 @pytest.fixture

@@ -46,6 +46,11 @@ class NoJsonForm(InvalidError):
     """A type that JSON cannot carry."""
 
 
+#: What the application's own code raises for a wrong value, which a further attempt cannot mend. After any other exception, such
+#: as that of a database that is away, the job is tried again.
+_WRONG_VALUE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError)
+
+
 def _fail(where: str, wanted: str, value: Any) -> "typing.NoReturn":
     raise ArgumentError(f"{where} must be {wanted}, got {value!r:.100}")
 
@@ -317,7 +322,7 @@ def _object(
             return make(**{name: members[name](item, f"{where}.{name}") for name, item in value.items()})
         except ArgumentError:
             raise
-        except Exception as error:  # whatever its __init__ or __post_init__ raises
+        except _WRONG_VALUE as error:  # of its __init__ or __post_init__
             raise ArgumentError(f"{where} is no {what}: {error or type(error).__name__}") from error
 
     return convert
@@ -548,7 +553,7 @@ def _made(kind: Any, inner: Converter) -> Converter:
         plain = inner(value, where)
         try:
             return kind(plain)
-        except Exception as error:
+        except _WRONG_VALUE as error:
             raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
 
     return convert
@@ -621,7 +626,7 @@ def _decoded(kind: Any, decode: Callable[[Any], Any]) -> Converter:
     def convert(value: Any, where: str) -> Any:
         try:
             return decode(value)
-        except Exception as error:
+        except _WRONG_VALUE as error:
             raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
 
     return convert

@@ -282,6 +282,18 @@ def test_a_passing_failure_of_a_decoder_is_tried_again(error, state, monkeypatch
         assert done.error is error if state == "retryable" else isinstance(done.error, jobq.ArgumentError)
 
 
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"deep": ({True: 1, "true": 2},)}, {"box": types.MappingProxyType({None: 1, "null": 2})}], ids=repr)
+def test_members_of_the_same_name_are_refused_by_name_too(taken, value):
+    with jobq.Client("host=/nonexistent") as client:
+        for args in ({"kind": "unknown", "args": value}, {"kind": "unknown", "meta": value}):
+            with pytest.raises(jobq.InvalidError, match="(args|meta) cannot be written as JSON: two members of an object have the name '(1|true|null)'"):
+                check_job(jobq.NewJob(**args))
+        with pytest.raises(jobq.InvalidError, match="two members of an object have the name"):
+            client.enqueue_job(declared(lambda value: None).job(value))
+    done = testing.perform(declared(lambda: value))
+    assert (done.state, done.result, type(done.error)) == ("completed", None, jobq.ResultError)
+
+
 # ---- E14: what would be ignored ----
 
 @pytest.fixture

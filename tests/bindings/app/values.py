@@ -207,6 +207,7 @@ AT = datetime.datetime(2031, 2, 3, 4, 5, 6, 789, UTC)
 STOCKHOLM = zoneinfo.ZoneInfo("Europe/Stockholm")
 ID = uuid.UUID(int=7)
 D = decimal.Decimal
+NAMES_CLASH = "two members of an object have the name '1'"
 
 SAME, JOB, DECLARED = "the same", "when the job is made", "when the function is declared"
 
@@ -256,7 +257,7 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (Dict[int, str], {1: "a", -2: "b"}, SAME, ""), (Dict[float, int], {1.5: 1}, SAME, ""), (Dict[bool, int], {True: 1, False: 0}, SAME, ""),
     (Dict[Number, int], {Number.TWO: 1}, SAME, ""), (Dict[Word, int], {Word.YES: 1}, SAME, ""), (Dict[Colour, int], {Colour.RED: 1}, JOB, "keys must be str"),
     (Dict[uuid.UUID, int], {ID: 1}, JOB, "keys must be str"), (Dict[Optional[str], int], {None: 1}, JOB, ""), (Dict[str, int], {1: 1}, JOB, ""),
-    (Dict[Tuple[int, int], int], {(1, 2): 3}, JOB, "keys must be str"), (Dict[str, Point], {"a": Point3(1)}, JOB, ""), (Dict[Any, int], {1: 1, "1": 2}, JOB, ""),
+    (Dict[Tuple[int, int], int], {(1, 2): 3}, JOB, "keys must be str"), (Dict[str, Point], {"a": Point3(1)}, JOB, ""), (Dict[Any, int], {1: 1, "1": 2}, JOB, NAMES_CLASH),
     (Dict[str, Any], types.MappingProxyType({"a": 1}), SAME, ""), (Any, collections.deque([1]), JOB, "deque"), (Iterator[int], iter([1]), DECLARED, "iterator"),
     (range, range(3), DECLARED, "range range.* has no JSON form"), (Any, {"a": 1}.keys(), JOB, "dict_keys"), (Any, (n for n in "ab"), JOB, "generator"),
     (collections.Counter, collections.Counter("aab"), SAME, ""), (Any, deep(100), SAME, ""), (Any, deep(200), JOB, "128"), (Any, deep(100_000), JOB, "nests too deep"),
@@ -277,6 +278,8 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (Union[str, uuid.UUID], ID, SAME, ""), (Union[str, Colour], Colour.RED, SAME, ""), (Union[str, Colour], "red", JOB, ""), (Union[D, float], D("1.5"), SAME, ""),
     (Union[float, D], 1.5, SAME, ""), (Union[List[int], List[str]], ["a"], SAME, ""), (Union[Point, Size], Size(1, 2), SAME, ""), (Union[int, bool], True, SAME, ""),
     (Optional[pathlib.Path], pathlib.Path("a"), SAME, ""), (Union[str, pathlib.Path], pathlib.Path("a"), JOB, ""), (Union[Plain, int], 1, DECLARED, ""),
+    # ---- members' names
+    (Any, {1: "a", "1": "b"}, JOB, NAMES_CLASH), (Dict[str, Any], {"deep": [{1: "a", "1": "b"}]}, JOB, NAMES_CLASH),
     # ---- what is no data
     (bytes, b"a", DECLARED, "bytes b'a' has no JSON form"), (bytearray, bytearray(b"a"), DECLARED, "bytearray"), (memoryview, memoryview(b"a"), DECLARED, "memory"),
     (Any, b"\xff", JOB, "bytes"), (List[bytes], [b"a"], DECLARED, "bytes"), (Dict[str, bytes], {"a": b""}, DECLARED, "bytes"), (Callable[[], int], len, DECLARED, "builtin"),

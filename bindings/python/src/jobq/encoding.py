@@ -19,9 +19,12 @@ import json.encoder
 import os
 import re
 import uuid
-from typing import Any, Callable, Dict, Mapping, Optional, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
 
 from .errors import InvalidError
+
+#: What JSON has by itself, and holds nothing.
+_PLAIN = frozenset((type(None), bool, int, float, str))
 
 # ---- types of the application's own ----
 
@@ -127,10 +130,36 @@ _encode = _make_encode()
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
+def _may_clash(value: Any) -> bool:
+    """Whether two members of an object in it may have one name in JSON, as 1 and "1" have; quick where it is plain."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return False
+    if kind is dict:
+        for name, item in value.items():
+            if type(name) is not str or (type(item) not in _PLAIN and _may_clash(item)):
+                return True
+        return False
+    if kind is list or kind is tuple:
+        return any(type(item) not in _PLAIN and _may_clash(item) for item in value)
+    return True
+
+
+def _unlike(members: List[Tuple[str, Any]]) -> None:
+    """Raises ValueError where a name is there twice."""
+    names = set()
+    for name, _ in members:
+        if name in names:
+            raise ValueError(f"two members of an object have the name {name!r}")
+        names.add(name)
+
+
 def dumps(value: Any, what: str = "the value") -> str:
     """JSON text of `value`. InvalidError, which begins with `what`: it has none, or none that the database can hold."""
     try:
         text = _encode(value)
+        if _may_clash(value):
+            json.loads(text, object_pairs_hook=_unlike)
     except RecursionError as error:
         raise InvalidError(f"{what} cannot be written as JSON: it nests too deep, or holds itself") from error
     except (Exception, SystemExit) as error:  # also whatever a property, a __str__ or an encoder of the application's raises

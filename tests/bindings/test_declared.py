@@ -159,6 +159,9 @@ def test_options_are_checked():
             jobq.middleware(wrong)
     with pytest.raises(jobq.InvalidError, match="kind must be a class"):
         jobq.register_type("Money", encode=str)
+    for kind in (str, int, bool, dict, type(None)):
+        with pytest.raises(jobq.InvalidError, match=f"kind must be a class that JSON does not have itself, got <class '{kind.__name__}'>"):
+            jobq.register_type(kind, encode=str, decode=kind)
 
 
 # ---- E10: annotations that are text, or not there ----

@@ -43,10 +43,13 @@ def register_type(
         jobq.register_type(numpy.generic, encode=lambda value: value.item())
         jobq.register_type(Money, encode=str, decode=Money.parse)
 
-    Not asked for what JSON has itself: subclasses of str, int, float, list, tuple and dict are written as these.
+    Not asked for what JSON has itself: subclasses of str, int, float, list, tuple and dict are written as these. These types
+    themselves are refused. A type of which jobq knows a form, such as Decimal, has then the one that is registered.
     """
     if not isinstance(kind, type):
         raise InvalidError(f"kind must be a class, got {kind!r:.100}")
+    if kind in _PLAIN or kind in (list, tuple, dict):
+        raise InvalidError(f"kind must be a class that JSON does not have itself, got {kind!r}")
     for name, function in (("encode", encode), ("decode", decode)):
         if not callable(function) and (name == "encode" or function is not None):
             raise InvalidError(f"{name} must be a function, got {function!r:.100}")

@@ -211,6 +211,89 @@ def test_not_required_where_annotations_are_text():
             convert({**good, **change})
 
 
+def test_not_required_beneath_another_mark():
+    """ReadOnly is typing_extensions' until Python 3.13."""
+    module = types.ModuleType("beneath")
+    sys.modules["beneath"] = module
+    exec(textwrap.dedent("""
+        from __future__ import annotations
+        from typing import Annotated, Generic, TypedDict, TypeVar
+        from typing_extensions import NotRequired, Required
+        try:
+            from typing_extensions import ReadOnly
+        except ImportError:
+            ReadOnly = NotRequired
+
+        class Photo(TypedDict):
+            path: str
+            width: Annotated[NotRequired[int], "pixels"]
+            height: ReadOnly[NotRequired[int]] if ReadOnly is not NotRequired else NotRequired[int]
+
+        class Part(TypedDict, total=False):
+            name: Annotated[Annotated[Required[str], "a"], "b"]
+
+        def takes(photo: Photo, part: Part) -> None: ...
+    """), module.__dict__)
+    handler = declared(module.takes)
+    assert handler.job({"path": "a"}, {"name": "b"}).args == {"photo": {"path": "a"}, "part": {"name": "b"}}
+    with pytest.raises(jobq.InvalidError, match="args.part lacks 'name'"):
+        handler.job({"path": "a"}, {})
+    with pytest.raises(jobq.InvalidError, match="args.photo.width must be a whole number"):
+        handler.job({"path": "a", "width": "1"}, {"name": "b"})
+
+
+class TypeAliasType:
+    """What `type When = datetime` makes in Python 3.12 and later, and typing_extensions before."""
+
+    def __init__(self, value, *parameters):
+        self._value, self.__type_params__ = value, parameters
+
+    @property
+    def __value__(self):
+        return self._value() if isinstance(self._value, types.FunctionType) else self._value
+
+    def __getitem__(self, args):
+        return types.GenericAlias(self, args)
+
+    def __call__(self):
+        """typing asks for this."""
+
+
+def test_an_alias_is_what_it_stands_for():
+    When = TypeAliasType(datetime.datetime)
+    ListOf = TypeAliasType(List[T], T)
+    Tree = TypeAliasType(lambda: Union[Dict[str, Tree], List[Tree], When])
+    hints = {"at": When, "perhaps": Optional[When], "many": ListOf[datetime.date], "by_id": Dict[TypeAliasType(int), int], "tree": Tree}
+
+    def takes(at, perhaps=None, many=(), by_id={}, tree=[]):  # noqa: B006
+        return [at.isoformat(), repr(perhaps), repr(many), repr(by_id), repr(tree)]
+    takes.__annotations__.update(hints)
+    handler = declared(takes)
+    at, day = datetime.datetime(2031, 1, 1), datetime.date(2031, 1, 1)
+    job = handler.job(at, perhaps=at, many=[day], by_id={1: 2}, tree={"a": [at, [at]]})
+    assert testing.perform(handler, job.args).result == [at.isoformat(), repr(at), repr([day]), "{1: 2}", repr({"a": [at, [at]]})]
+    for wrong, message in [({"at": "soon"}, "args.at must be a time"), ({"many": ["soon"]}, r"args.many\[0\] must be a date"),
+                           ({"tree": {"a": [1]}}, "args.tree must be")]:
+        with pytest.raises(jobq.InvalidError, match=message):
+            handler.job(**{"at": at, **wrong})
+    Nowhere = TypeAliasType(lambda: Unknown)  # noqa: F821
+
+    def function(value):
+        return value
+    function.__annotations__["value"] = Nowhere
+    with pytest.warns(jobq.AnnotationWarning, match="'Unknown' is not defined"):
+        handler = declared(function)
+    assert testing.perform(handler, {"value": "x"}).result == "x"
+
+
+def test_what_annotated_says_may_be_unhashable():
+    def takes(day: Annotated[datetime.date, []], many: List[Annotated[datetime.date, []]], one: Wrapped[Annotated[datetime.date, []]]) -> Any:
+        return [repr(day), repr(many), repr(one.value)]
+    day = datetime.date(2031, 1, 1)
+    job = declared(takes).job(day, [day], Wrapped(day))
+    assert testing.perform(declared(takes), job.args).result == [repr(day), repr([day]), repr(day)]
+
+
 # ---- what a call is refused for, and what it is not ----
 
 def with_context(context: jobq.Context, **data: Any) -> Any:
@@ -254,6 +337,19 @@ def registered(monkeypatch, kind, encode, decode):
     monkeypatch.setitem(encoding._decoders, kind, decode)
 
 
+def test_a_known_type_may_be_registered(monkeypatch):
+    """Both ways are the application's then."""
+    registered(monkeypatch, datetime.datetime, lambda at: int(at.timestamp()), lambda n: datetime.datetime.fromtimestamp(n, datetime.timezone.utc))
+    registered(monkeypatch, set, lambda items: {"items": sorted(items)}, lambda value: set(value["items"]))
+
+    def function(at: datetime.datetime, items: set, typed: Set[int]) -> Any:
+        return [at.isoformat(), isinstance(items, set), isinstance(typed, set)]
+    handler = declared(function)
+    job = handler.job(datetime.datetime(1970, 1, 2, tzinfo=datetime.timezone.utc), {1}, {2})
+    assert job.args == {"at": 86400, "items": {"items": [1]}, "typed": {"items": [2]}}
+    assert testing.perform(handler, job.args).result == ["1970-01-02T00:00:00+00:00", True, True]
+
+
 class Away(Exception):
     """A database's, for a moment."""
 
@@ -283,6 +379,54 @@ def test_a_passing_failure_of_a_decoder_is_tried_again(error, state, monkeypatch
         done = testing.perform(declared(function), {"value": value})
         assert (kind, done.state) == (kind, state)
         assert done.error is error if state == "retryable" else isinstance(done.error, jobq.ArgumentError)
+
+
+class Array:
+    """Compared as numpy's is."""
+
+    def __init__(self, items):
+        self.items = list(items)
+
+    def __eq__(self, other):
+        return Array(a == b for a, b in zip(self.items, other.items))
+
+    def __bool__(self):
+        raise ValueError("the truth value of an array is ambiguous")
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: List[str]
+
+
+def test_what_has_no_plain_equality(monkeypatch):
+    def function(value: Array) -> None:
+        """Takes it."""
+    registered(monkeypatch, Array, lambda array: array.items, Array)
+    assert declared(function).job(Array([1, 2])).args == {"value": [1, 2]}
+    registered(monkeypatch, Array, lambda array: array.items, lambda items: Array(items[1:]))
+    with pytest.raises(jobq.InvalidError, match="args.value would arrive as Array"):
+        declared(function).job(Array([1, 2]))
+
+    def pairs(value: Pair, plain: Any = None) -> None:
+        """Takes one."""
+    assert declared(pairs).job(Pair((1, 2), ("a",))).args == {"value": [[1, 2], ["a"]]}
+    with pytest.raises(jobq.InvalidError, match=r"args.value\[1\]\[0\] would arrive as str '/a', not as PosixPath"):
+        declared(pairs).job(Pair(1, [pathlib.Path("/a")]))
+
+
+def test_the_form_of_a_name_in_json_may_be_given():
+    def function(value: Dict[int, Any], more: Any = None) -> Any:
+        return {"value": repr(value), "more": more}
+    job = declared(function).job({"7": 1}, more={1: "a", "2": "b"})
+    assert testing.perform(declared(function), job.args).result == {"value": "{7: 1}", "more": {"1": "a", "2": "b"}}
+
+
+def test_a_type_of_an_optional_is_named_by_its_place():
+    def function(value: Optional[Dict[str, List[str]]]) -> None:
+        """Takes it."""
+    with pytest.raises(jobq.InvalidError, match=r"args.value.a\[0\] would arrive as str '/b', not as PosixPath"):
+        declared(function).job({"a": [pathlib.Path("/b")]})
 
 
 @pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"deep": ({True: 1, "true": 2},)}, {"box": types.MappingProxyType({None: 1, "null": 2})}], ids=repr)

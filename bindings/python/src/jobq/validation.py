@@ -9,6 +9,7 @@ and refused if the function would get another (:mod:`jobq._sameness`).
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import datetime
@@ -24,7 +25,7 @@ import typing
 import types
 import uuid
 import warnings
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type, Union
 
 from . import _sameness, encoding
 from .errors import InvalidError
@@ -206,14 +207,32 @@ def _mapping(key: Converter, of: Converter) -> Converter:
 _BOOLS = {"true": True, "false": False}
 
 
+def _name_in_json(key: Any) -> str:
+    """What json calls a dict's member."""
+    name: str = next(iter(encoding.loads(encoding.dumps({key: 0}))))
+    return name
+
+
 def _key(kind: Any) -> Converter:
     """Members' names are strings in JSON; a dict may have had numbers, which are written as their digits."""
+    kind = plain(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if is_union(origin):
+        return _first_of([_key(each) for each in _ranked(alternatives(kind))], _names(args))
+    if origin is typing.Literal or kind in (None, type(None)):
+        try:
+            by_name: Dict[str, Any] = {}
+            for each in args or (None,):
+                by_name.setdefault(_name_in_json(each), each)
+        except InvalidError as error:
+            raise NoJsonForm(f"a dict with the keys {_name(kind)} has no JSON form: {error}") from None
+        return _literal_key(by_name)
     if kind in (int, float):
         return _from_text(kind, f"named by {'whole ' if kind is int else ''}numbers")
     if kind is bool:
         return _literal_key(_BOOLS)
     if isinstance(kind, type) and issubclass(kind, enum.Enum) and issubclass(kind, (int, float, str)):
-        return _literal_key({next(iter(encoding.loads(encoding.dumps({member: 0})))): member for member in kind})
+        return _literal_key({_name_in_json(member): member for member in kind})
     return converter(kind)
 
 
@@ -230,17 +249,25 @@ def _literal_key(members: Mapping[str, Any]) -> Converter:
 _TEXTUAL = (str, os.PathLike)
 
 
-def _union(kinds: Tuple[Any, ...], wanted: str) -> Converter:
-    """The first of them that takes the value, where one that takes any string, or any number, comes last."""
-    def rank(kind: Any) -> int:
-        if kind in (Any, object):
-            return 3
-        if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
-            return 2
-        return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
+def _rank(kind: Any) -> int:
+    """One that takes any string, or any number, comes last."""
+    if kind in (Any, object):
+        return 3
+    if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
+        return 2
+    return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
 
-    of = [converter(kind) for kind in sorted(kinds, key=rank)]
 
+def _ranked(kinds: Iterable[Any]) -> List[Any]:
+    return sorted(kinds, key=lambda kind: _rank(plain(kind)))
+
+
+def _names(kinds: Iterable[Any]) -> str:
+    return " or ".join(_name(each) for each in kinds)
+
+
+def _first_of(of: List[Converter], wanted: str) -> Converter:
+    """A union's: the first that takes the value."""
     def convert(value: Any, where: str) -> Any:
         for each in of:
             try:
@@ -253,10 +280,14 @@ def _union(kinds: Tuple[Any, ...], wanted: str) -> Converter:
 
 
 def _literal(values: Tuple[Any, ...]) -> Converter:
+    try:
+        by_json = [(encoding.loads(encoding.dumps(each)), each) for each in values]
+    except InvalidError as error:
+        raise NoJsonForm(f"one of Literal's values has no JSON form: {error}") from None
+
     def convert(value: Any, where: str) -> Any:
-        for each in values:
-            plain = each.value if isinstance(each, enum.Enum) else each
-            if type(plain) is type(value) and plain == value:
+        for in_json, each in by_json:
+            if type(in_json) is type(value) and in_json == value:
                 return each
         _fail(where, "one of " + ", ".join(repr(each) for each in values), value)
 
@@ -343,6 +374,7 @@ def hints_of(thing: Any, what: str) -> Dict[str, Any]:
         module = sys.modules.get(getattr(owner, "__module__", None) or "")
         names = {**vars(module)} if module is not None else {}
         names.update(getattr(owner, "__globals__", {}))
+        names.update(_type_parameters(owner))
         own = owner.__dict__.get("__annotations__") if isinstance(owner, type) else getattr(owner, "__annotations__", None)
         for name, hint in (own or {}).items():
             try:
@@ -355,6 +387,15 @@ def hints_of(thing: Any, what: str) -> Dict[str, Any]:
                     stacklevel=2,
                 )
     return out
+
+
+def _type_parameters(owner: Any) -> Dict[str, Any]:
+    """Those of ``class Box[T]``, by name; also of a typed dict's bases, whose annotations it has as its own."""
+    names: Dict[str, Any] = {}
+    for base in vars(owner).get("__orig_bases__", ()) if isinstance(owner, type) else ():
+        names.update(_type_parameters(typing.get_origin(base) or base))
+    names.update((parameter.__name__, parameter) for parameter in getattr(owner, "__type_params__", ()))
+    return names
 
 
 def _read_hint(hint: Any, names: Dict[str, Any]) -> Any:
@@ -374,6 +415,20 @@ def mark_of(hint: Any) -> str:
     return name if name in _MARKS and origin is not None else ""
 
 
+def _marks_of(hint: Any) -> Set[str]:
+    """All of them, also beneath Annotated and each other."""
+    marks: Set[str] = set()
+    while True:
+        mark = mark_of(hint)
+        if mark:
+            marks.add(mark)
+            hint = typing.get_args(hint)[0]
+        elif hasattr(hint, "__metadata__"):
+            hint = hint.__origin__
+        else:
+            return marks
+
+
 def _substituted(hint: Any, given: Mapping[Any, Any]) -> Any:
     """The annotation of a generic class's member, with what its parameters are."""
     if isinstance(hint, typing.TypeVar):
@@ -384,11 +439,135 @@ def _substituted(hint: Any, given: Mapping[Any, Any]) -> Any:
     return hint
 
 
+def _parameters_of(origin: Any) -> Tuple[Any, ...]:
+    """A generic class's own."""
+    own = getattr(origin, "__parameters__", ())
+    return own if isinstance(own, tuple) else ()
+
+
+def _bases_of(origin: Any) -> Tuple[Any, ...]:
+    """The bases as they are written, with parameters."""
+    bases: Tuple[Any, ...] = vars(origin).get("__orig_bases__") or origin.__bases__
+    return bases
+
+
+#: Bases that say which parameters there are, and have no members.
+_PARAMETERS_ALONE: Tuple[Any, ...] = (typing.Generic, typing.Protocol)
+
+
 def members_of(kind: Any) -> Dict[str, Any]:
-    """The members of a dataclass, typed dict or named tuple, also of a generic one with parameters, and their types."""
+    """The members of a dataclass, typed dict or named tuple, and their types. Where it is generic, or has a generic base, with
+    what the parameters are."""
     origin = typing.get_origin(kind) or kind
-    given = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(kind)))
-    return {name: _substituted(hint, given) for name, hint in hints_of(origin, _name(origin)).items()}
+    given = dict(zip(_parameters_of(origin), typing.get_args(kind)))
+    hints = hints_of(origin, _name(origin))
+    out = {name: _substituted(hint, given) for name, hint in hints.items()}
+    if not getattr(origin, "__orig_bases__", ()):  # also a base's
+        return out
+    own = vars(origin).get("__annotations__", {})
+    is_dict = hasattr(origin, "__required_keys__")  # and has its bases' annotations as its own
+    for base in reversed(_bases_of(origin)):
+        its_origin = typing.get_origin(base) or base
+        if not isinstance(its_origin, type) or its_origin in _PARAMETERS_ALONE:
+            continue
+        its_own = vars(its_origin).get("__annotations__", {})
+        for name, hint in members_of(_substituted(base, given)).items():
+            if (own.get(name) is its_own.get(name)) if is_dict else name not in own:
+                out[name] = hint
+    return out
+
+
+def arguments_of(kind: Any, base: Any) -> Tuple[Any, ...]:
+    """The parameters that `base`, a builtin container, has in a type that is one: (date,) of a class L(List[date])."""
+    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin is base or origin in _LISTS or origin in _MAPPINGS or not isinstance(origin, type):
+        return args
+    if origin is collections.Counter and args:
+        return (args[0], int)
+    bases = _bases_of(origin)
+    parameters = _parameters_of(origin) or tuple(
+        dict.fromkeys(each for base in bases for each in getattr(base, "__parameters__", ()) if typing.get_origin(base))
+    )
+    if args and not parameters:  # OrderedDict[str, int]
+        return args
+    given = dict(zip(parameters, args))
+    for each in bases:
+        its_origin = typing.get_origin(each) or each
+        if isinstance(its_origin, type) and issubclass(its_origin, base):
+            names = vars(sys.modules.get(origin.__module__, typing))
+            found = arguments_of(_substituted(each, given), base)
+            return tuple(_read_hint(it, names) if isinstance(it, typing.ForwardRef) else it for it in found)
+    return ()
+
+
+# ---- types that stand for another ----
+
+
+def _is_alias(kind: Any) -> bool:
+    """``type When = datetime``, also with parameters, and as typing_extensions has it."""
+    return type(typing.get_origin(kind) or kind).__name__ == "TypeAliasType"
+
+
+def _alias_value(kind: Any) -> Any:
+    origin = typing.get_origin(kind) or kind
+    try:
+        value = origin.__value__  # evaluated now
+    except Exception as error:
+        warnings.warn(
+            f"the type {_name(origin)} cannot be read ({error}): it is not checked, and arrives as JSON has it",
+            AnnotationWarning,
+            stacklevel=2,
+        )
+        return Any
+    return _substituted(value, dict(zip(origin.__type_params__, typing.get_args(kind))))
+
+
+def plain(kind: Any) -> Any:
+    """Without what does not change its values: Annotated, NotRequired, NewType, an alias."""
+    while not isinstance(kind, type) or typing.get_origin(kind) is not None:
+        if hasattr(kind, "__metadata__"):
+            kind = kind.__origin__
+        elif mark_of(kind):
+            kind = typing.get_args(kind)[0]
+        elif hasattr(kind, "__supertype__"):
+            kind = kind.__supertype__
+        elif _is_alias(kind):
+            kind = _alias_value(kind)
+        else:
+            break
+    return kind
+
+
+def alternatives(kind: Any) -> List[Any]:
+    """The types of a union, also of those in it; of another type itself."""
+    kind = plain(kind)
+    if not is_union(typing.get_origin(kind)):
+        return [kind]
+    return [one for each in typing.get_args(kind) for one in alternatives(each)]
+
+
+def is_of(kind: Any, value: Any) -> bool:
+    """Whether a value is one of a type, by its outermost type alone. `kind`: as plain() has it."""
+    origin = typing.get_origin(kind) or kind
+    if kind is None:
+        return value is None
+    if origin is typing.Literal:
+        return any(type(each) is type(value) and each == value for each in typing.get_args(kind))
+    if not isinstance(origin, type):
+        return True
+    if hasattr(origin, "__required_keys__"):
+        hints = members_of(kind)
+        return isinstance(value, collections.abc.Mapping) and required_of(origin, hints) <= value.keys() <= hints.keys()
+    for base in (_DATETIME, _DATE, _TIME):
+        if issubclass(origin, base) and _holds_the_clock(origin):
+            return isinstance(value, base)
+    try:
+        return isinstance(value, origin)
+    except TypeError:  # a protocol
+        return True
+
+
+# ---- classes with members ----
 
 
 def _dataclass(kind: Any) -> Converter:
@@ -409,10 +588,10 @@ def required_of(kind: Any, hints: Mapping[str, Any]) -> "frozenset[str]":
     """The members that must be there. The class itself does not know where annotations are strings."""
     required: Set[str] = set(kind.__required_keys__)
     for name, hint in hints.items():
-        mark = mark_of(hint)
-        if mark == "NotRequired":
+        marks = _marks_of(hint)
+        if "NotRequired" in marks:
             required.discard(name)
-        elif mark == "Required":
+        elif "Required" in marks:
             required.add(name)
     return frozenset(required)
 
@@ -453,6 +632,10 @@ _under_way = _UnderWay()
 def _perhaps_recursive(kind: Any, make: Callable[[Any], Converter]) -> Converter:
     """`make`'s converter of a type that may have members of its own type."""
     places = _under_way.places
+    try:
+        hash(kind)
+    except TypeError:
+        return make(kind)
     if kind in places:
         there = places[kind]
         return lambda value, where: there[0](value, where)
@@ -485,11 +668,17 @@ def _pydantic(kind: Any) -> Optional[Converter]:
 def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
     """A type with parameters."""
     if is_union(origin):
-        return _union(args, " or ".join(_name(each) for each in args))
+        return _first_of([converter(each) for each in _ranked(args)], _names(args))
     if mark_of(kind):
         return converter(args[0])
     if origin is typing.Literal:
         return _literal(args)
+    if isinstance(origin, type):
+        decode = encoding.decoder_of(origin)
+        if decode is not None:
+            return _decoded(origin, decode)
+    if not args and (origin in _LISTS or origin in _MAPPINGS or kind is typing.Tuple):  # typing.List by itself
+        return converter(origin)
     if origin is tuple:
         if len(args) == 2 and args[1] is Ellipsis:
             return _list(tuple, converter(args[0]))
@@ -505,7 +694,7 @@ def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
-    compound = _compound(kind, origin)
+    compound = _compound(kind, origin) or _of_a_base(kind, origin)
     return compound if compound is not None else converter(origin)
 
 
@@ -529,22 +718,31 @@ def _path(kind: Type[pathlib.PurePath]) -> Converter:
     return _from_text(kind, "a path")
 
 
-def _of_a_base(kind: Any) -> Optional[Converter]:
-    """A class that comes of one that is known."""
-    if issubclass(kind, pathlib.PurePath):
-        return _path(kind)
-    if issubclass(kind, (_DATETIME, _DATE, _TIME)):
-        return _clock(kind)
+def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
+    """A class that comes of one that is known; `kind` may have parameters, and `origin` has none."""
+    if issubclass(origin, pathlib.PurePath):
+        return _path(origin)
+    if issubclass(origin, (_DATETIME, _DATE, _TIME)):
+        return _clock(origin)
     for base in (decimal.Decimal, uuid.UUID):
-        if issubclass(kind, base):
-            return _from_text(kind, f"a {_name(kind)} as text")
+        if issubclass(origin, base):
+            return _from_text(origin, f"a {_name(origin)} as text")
     for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
-        if issubclass(kind, base):
-            return _made(kind, _SIMPLE[base])
-    for base, make in ((list, _LISTS[list]), (set, _LISTS[set]), (frozenset, _LISTS[frozenset])):
-        if issubclass(kind, base):
-            return _made(kind, _list(make, _anything))
-    return _made(kind, _mapping(_anything, _anything)) if issubclass(kind, dict) else None
+        if issubclass(origin, base):
+            return _made(origin, _SIMPLE[base])
+    if issubclass(origin, (list, set, frozenset, dict)):
+        return _perhaps_recursive(kind, _container)
+    return None
+
+
+def _container(kind: Any) -> Converter:
+    """A subclass of list, set, frozenset or dict."""
+    origin = typing.get_origin(kind) or kind
+    base = next(base for base in (list, set, frozenset, dict) if issubclass(origin, base))
+    args = arguments_of(kind, base)
+    if base is dict:
+        return _made(origin, _mapping(_key(args[0]), converter(args[1])) if len(args) == 2 else _mapping(_anything, _anything))
+    return _made(origin, _list(_LISTS[base], converter(args[0]) if args else _anything))
 
 
 def _made(kind: Any, inner: Converter) -> Converter:
@@ -563,11 +761,15 @@ def _made(kind: Any, inner: Converter) -> Converter:
 _DATETIME, _DATE, _TIME = datetime.datetime, datetime.date, datetime.time
 
 
+def _holds_the_clock(kind: Any) -> bool:
+    return bool(kind.__module__.split(".")[0] == "freezegun")
+
+
 def _clock(kind: Any) -> Converter:
     """A datetime of the application's own, or of a library that holds the clock still: that one's are put back, for the
     function outlives the test in which it was declared."""
     base = next(base for base in (_DATETIME, _DATE, _TIME) if issubclass(kind, base))
-    if kind.__module__.split(".")[0] == "freezegun":
+    if _holds_the_clock(kind):
         return _SIMPLE[base]
     plain = _SIMPLE[base]
 
@@ -585,11 +787,17 @@ def _is_open(kind: Any) -> bool:
 def converter(kind: Any) -> Converter:
     """What makes a value of JSON a `kind`; called as convert(value, where), it raises ArgumentError, which begins with
     `where`."""
+    decode = encoding.decoder_of(kind) if isinstance(kind, type) else None
+    if decode is not None:
+        return _decoded(kind, decode)
     try:
         if kind in _SIMPLE:
             return _SIMPLE[kind]
-    except TypeError:  # not hashable
-        return _anything
+    except TypeError:  # not hashable, as what Annotated says may be
+        if typing.get_origin(kind) is None:
+            return _anything
+    if _is_alias(kind):
+        return _perhaps_recursive(kind, lambda alias: converter(_alias_value(alias)))
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is not None:
         return _generic(kind, origin, args)
@@ -603,9 +811,6 @@ def converter(kind: Any) -> Converter:
         return converter(kind.__supertype__)
     if not isinstance(kind, type):
         return _anything
-    decode = encoding.decoder_of(kind)
-    if decode is not None:
-        return _decoded(kind, decode)
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
@@ -613,7 +818,7 @@ def converter(kind: Any) -> Converter:
         return _enum(kind)
     compound = _compound(kind, kind)
     if compound is None:
-        compound = _of_a_base(kind)
+        compound = _of_a_base(kind, kind)
     if compound is not None:
         return compound
     if _is_open(kind) and kind not in _RUN_DRY:

@@ -441,6 +441,30 @@ def test_members_of_the_same_name_are_refused_by_name_too(taken, value):
     assert (done.state, done.result, type(done.error)) == ("completed", None, jobq.ResultError)
 
 
+def test_a_pydantic_model_with_aliases():
+    """It is written by its members' names, so its validation must take these."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class ByAlias(pydantic.BaseModel):
+        user_id: int = pydantic.Field(alias="userId")
+
+    class ByName(ByAlias):
+        class Config:
+            allow_population_by_field_name = True
+            populate_by_name = True
+
+    def function(value: ByName) -> int:
+        return value.user_id
+
+    def refused(value: ByAlias) -> int:
+        return value.user_id
+    handler = declared(function)
+    assert handler.job(ByName(user_id=1)).args == {"value": {"user_id": 1}}
+    assert testing.perform(handler, {"value": {"user_id": 1}}).result == 1
+    with pytest.raises(jobq.InvalidError, match="(?s)args.value is no ByAlias: .*userId"):
+        declared(refused).job(ByAlias(userId=1))
+
+
 # ---- E14: what would be ignored ----
 
 @pytest.fixture

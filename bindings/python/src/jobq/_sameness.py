@@ -34,6 +34,8 @@ def change(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
     """What would be another for the function, in words; None: nothing. `kind`: the annotation."""
     from . import validation
 
+    if type(given) in _PLAIN and type(given) is type(got) and given == got:
+        return None
     kind = validation.plain(kind)
     if kind in (Any, object) or isinstance(kind, typing.TypeVar):
         return None

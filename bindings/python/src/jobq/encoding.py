@@ -144,7 +144,10 @@ def _may_clash(value: Any) -> bool:
                 return True
         return False
     if kind is list or kind is tuple:
-        return any(type(item) not in _PLAIN and _may_clash(item) for item in value)
+        for item in value:
+            if type(item) not in _PLAIN and _may_clash(item):
+                return True
+        return False
     return True
 
 

@@ -15,15 +15,13 @@ import pathlib
 import typing
 from typing import Any, Mapping, Optional
 
-from . import encoding
+from . import _annotations, encoding
+from ._annotations import DATE, DATETIME, TIME
 from .errors import InvalidError
 
 #: What JSON has by itself.
 _PLAIN = (type(None), bool, int, float, str)
 _SETS = (set, frozenset, collections.abc.Set)
-
-#: As they are without whatever holds the clock for a test.
-_DATETIME, _DATE, _TIME = datetime.datetime, datetime.date, datetime.time
 
 
 class _Derived:
@@ -32,14 +30,12 @@ class _Derived:
 
 def change(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
     """What would be another for the function, in words; None: nothing. `kind`: the annotation."""
-    from . import validation
-
     if type(given) in _PLAIN and type(given) is type(got) and given == got:
         return None
-    kind = validation.plain(kind)
+    kind = _annotations.plain(kind)
     if kind in (Any, object) or isinstance(kind, typing.TypeVar):
         return None
-    if validation.is_union(typing.get_origin(kind)):
+    if _annotations.is_union(typing.get_origin(kind)):
         return _in_union(kind, given, got, where)
     if kind is _Derived and type(given) is not type(got):
         return _words(where, given, got)
@@ -57,11 +53,11 @@ def change(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
 def _same(given: Any, got: Any) -> bool:
     if isinstance(given, decimal.Decimal) and isinstance(got, decimal.Decimal):
         return str(given) == str(got)  # NaN is not itself, and 1.0 is not 1.00
-    if isinstance(given, _DATETIME) and isinstance(got, _DATETIME):
+    if isinstance(given, DATETIME) and isinstance(got, DATETIME):
         return isinstance(given, type(got)) and _same_instant(given, got)
-    if isinstance(given, _DATE) and isinstance(got, _DATE):
-        return isinstance(given, type(got)) and not isinstance(given, _DATETIME) and given == got
-    if isinstance(given, _TIME) and isinstance(got, _TIME):
+    if isinstance(given, DATE) and isinstance(got, DATE):
+        return isinstance(given, type(got)) and not isinstance(given, DATETIME) and given == got
+    if isinstance(given, TIME) and isinstance(got, TIME):
         return isinstance(given, type(got)) and _same_time(given, got)
     if type(given) in _PLAIN:
         return _same_plain(given, got)
@@ -124,18 +120,16 @@ def _same_time(given: datetime.time, got: datetime.time) -> bool:
 
 def _in_union(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
     """By those of its types of which the value has come back. The others say nothing: any list is the same to None's type."""
-    from . import validation
-
-    kinds = validation.alternatives(kind)
+    kinds = _annotations.alternatives(kind)
     if any(each in (Any, object) or isinstance(each, typing.TypeVar) for each in kinds):
         return None
     if type(given) in _PLAIN and type(given) in kinds and type(got) is not type(given):
         return _words(where, given, got)
     if type(given) in (dict, list, tuple) and not isinstance(got, (dict, list, tuple, *_SETS)):
-        if any(validation.is_of(each, given) for each in kinds):
+        if any(_annotations.is_of(each, given) for each in kinds):
             return _words(where, given, got)
     found = None
-    for each in [each for each in kinds if validation.is_of(each, got)] or kinds:
+    for each in [each for each in kinds if _annotations.is_of(each, got)] or kinds:
         found = change(each, given, got, where)
         if found is None:
             return None
@@ -143,16 +137,14 @@ def _in_union(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
 
 
 def _in_mapping(kind: Any, given: Mapping[Any, Any], got: Mapping[Any, Any], where: str) -> Optional[str]:
-    from . import validation
-
     if len(given) != len(got) or (kind is _Derived and given.keys() != got.keys()):
         return _words(where, given, got)
     if kind is _Derived:
         found = (change(_Derived, value, got[name], f"{where}.{name}") for name, value in given.items())
         return next((each for each in found if each is not None), None)
     origin = typing.get_origin(kind) or kind
-    args = validation.arguments_of(kind, dict)
-    members = validation.members_of(kind) if hasattr(origin, "__required_keys__") else None
+    args = _annotations.arguments_of(kind, dict)
+    members = _annotations.members_of(kind) if hasattr(origin, "__required_keys__") else None
     if members is None and len(args) != 2:
         return None
     by_place = list(zip(given.items(), got.items()))
@@ -168,23 +160,19 @@ def _in_mapping(kind: Any, given: Mapping[Any, Any], got: Mapping[Any, Any], whe
 
 def _same_name(kind: Any, name: Any, its: Any) -> bool:
     """Of a dict's member. A str may be JSON's form of a key of another type, if it is none itself."""
-    from . import validation
-
-    kinds = validation.alternatives(kind)
+    kinds = _annotations.alternatives(kind)
     if any(each in (Any, object) or isinstance(each, typing.TypeVar) for each in kinds) or (name == its and _same(name, its)):
         return True
-    return type(name) is str and not any(validation.is_of(each, name) for each in kinds)
+    return type(name) is str and not any(_annotations.is_of(each, name) for each in kinds)
 
 
 def _in_sequence(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
-    from . import validation
-
     origin = typing.get_origin(kind) or kind
-    args = validation.arguments_of(kind, list)
+    args = _annotations.arguments_of(kind, list)
     if kind is _Derived:
         kinds = [_Derived] * len(given)
     elif hasattr(origin, "_fields"):
-        hints = validation.members_of(kind)
+        hints = _annotations.members_of(kind)
         kinds = [hints.get(name, Any) for name in origin._fields]
     elif origin is tuple and len(args) == len(given) and Ellipsis not in args:
         kinds = list(args)
@@ -200,9 +188,7 @@ def _in_sequence(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
 
 
 def _in_dataclass(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
-    from . import validation
-
-    hints = validation.members_of(kind) if dataclasses.is_dataclass(typing.get_origin(kind) or kind) else {}
+    hints = _annotations.members_of(kind) if dataclasses.is_dataclass(typing.get_origin(kind) or kind) else {}
     default = _Derived if kind is _Derived else Any
     for field in dataclasses.fields(given):
         value = getattr(given, field.name)

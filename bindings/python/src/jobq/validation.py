@@ -9,7 +9,6 @@ and refused if the function would get another (:mod:`jobq._sameness`).
 
 from __future__ import annotations
 
-import collections
 import collections.abc
 import dataclasses
 import datetime
@@ -22,12 +21,31 @@ import pathlib
 import sys
 import threading
 import typing
-import types
 import uuid
 import warnings
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type
 
 from . import _sameness, encoding
+from ._annotations import (
+    DATE,
+    DATETIME,
+    LISTS,
+    MAPPINGS,
+    TIME,
+    AnnotationWarning,
+    alias_value,
+    alternatives,
+    arguments_of,
+    hints_of,
+    holds_the_clock,
+    is_alias,
+    is_union,
+    mark_of,
+    members_of,
+    name_of,
+    plain,
+    required_of,
+)
 from .errors import InvalidError
 from .model import parse_time
 
@@ -36,11 +54,6 @@ Converter = Callable[[Any, str], Any]
 
 class ArgumentError(InvalidError):
     """The job's arguments are not what its function takes; the message names which."""
-
-
-class AnnotationWarning(UserWarning):
-    """An annotation names what is not there when the function is declared, as a name under ``TYPE_CHECKING`` is not: that
-    argument is not checked, and arrives as JSON has it."""
 
 
 class NoJsonForm(InvalidError):
@@ -54,10 +67,6 @@ _WRONG_VALUE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeEr
 
 def _fail(where: str, wanted: str, value: Any) -> "typing.NoReturn":
     raise ArgumentError(f"{where} must be {wanted}, got {value!r:.100}")
-
-
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
 
 
 def _anything(value: Any, where: str) -> Any:
@@ -150,18 +159,6 @@ _SIMPLE: Dict[Any, Converter] = {
     os.PathLike: _from_text(pathlib.Path, "a path"),
 }
 
-_LISTS: Dict[Any, Callable[[List[Any]], Any]] = {
-    list: list,
-    set: set,
-    frozenset: frozenset,
-    collections.abc.Sequence: list,
-    collections.abc.MutableSequence: list,
-    collections.abc.Iterable: list,
-    collections.abc.Collection: list,
-    collections.abc.Set: frozenset,
-    collections.abc.MutableSet: set,
-}
-
 #: What gives its items once.
 _RUN_DRY = (
     collections.abc.Iterator,
@@ -170,9 +167,6 @@ _RUN_DRY = (
     collections.abc.AsyncIterator,
     collections.abc.AsyncGenerator,
 )
-
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
 
 def _list(make: Callable[[List[Any]], Any], of: Converter) -> Converter:
     def convert(value: Any, where: str) -> Any:
@@ -225,7 +219,7 @@ def _key(kind: Any) -> Converter:
             for each in args or (None,):
                 by_name.setdefault(_name_in_json(each), each)
         except InvalidError as error:
-            raise NoJsonForm(f"a dict with the keys {_name(kind)} has no JSON form: {error}") from None
+            raise NoJsonForm(f"a dict with the keys {name_of(kind)} has no JSON form: {error}") from None
         return _literal_key(by_name)
     if kind in (int, float):
         return _from_text(kind, f"named by {'whole ' if kind is int else ''}numbers")
@@ -263,7 +257,7 @@ def _ranked(kinds: Iterable[Any]) -> List[Any]:
 
 
 def _names(kinds: Iterable[Any]) -> str:
-    return " or ".join(_name(each) for each in kinds)
+    return " or ".join(name_of(each) for each in kinds)
 
 
 def _first_of(of: List[Converter], wanted: str) -> Converter:
@@ -318,7 +312,7 @@ def _enum(kind: Type[enum.Enum]) -> Converter:
         try:
             by_json.setdefault(encoding.dumps(member), member)
         except InvalidError as error:
-            raise NoJsonForm(f"{_name(kind)}.{member.name} has no JSON form: {error}") from None
+            raise NoJsonForm(f"{name_of(kind)}.{member.name} has no JSON form: {error}") from None
 
     def convert(value: Any, where: str) -> enum.Enum:
         found = by_json.get(encoding.dumps(value))
@@ -359,214 +353,6 @@ def _object(
     return convert
 
 
-# ---- annotations ----
-
-
-def hints_of(thing: Any, what: str) -> Dict[str, Any]:
-    """typing.get_type_hints, with what marks members of typed dicts, each annotation by itself: one that cannot be read
-    costs its own check, and a warning."""
-    try:
-        return typing.get_type_hints(thing, include_extras=True)
-    except Exception:
-        pass
-    out: Dict[str, Any] = {}
-    for owner in reversed(getattr(thing, "__mro__", (thing,))):
-        module = sys.modules.get(getattr(owner, "__module__", None) or "")
-        names = {**vars(module)} if module is not None else {}
-        names.update(getattr(owner, "__globals__", {}))
-        names.update(_type_parameters(owner))
-        own = owner.__dict__.get("__annotations__") if isinstance(owner, type) else getattr(owner, "__annotations__", None)
-        for name, hint in (own or {}).items():
-            try:
-                out[name] = _read_hint(hint, names)
-            except Exception as error:
-                out[name] = Any
-                warnings.warn(
-                    f"the annotation of {what}'s {name} cannot be read ({error}): it is not checked, and arrives as JSON has it",
-                    AnnotationWarning,
-                    stacklevel=2,
-                )
-    return out
-
-
-def _type_parameters(owner: Any) -> Dict[str, Any]:
-    """Those of ``class Box[T]``, by name; also of a typed dict's bases, whose annotations it has as its own."""
-    names: Dict[str, Any] = {}
-    for base in vars(owner).get("__orig_bases__", ()) if isinstance(owner, type) else ():
-        names.update(_type_parameters(typing.get_origin(base) or base))
-    names.update((parameter.__name__, parameter) for parameter in getattr(owner, "__type_params__", ()))
-    return names
-
-
-def _read_hint(hint: Any, names: Dict[str, Any]) -> Any:
-    """One annotation, of which all may be text, or a part."""
-    holder = types.SimpleNamespace(__annotations__={"it": hint})
-    return typing.get_type_hints(holder, names, names, include_extras=True)["it"]
-
-
-#: What says of a typed dict's member whether it must be there, and no more; also as typing_extensions has it.
-_MARKS = ("Required", "NotRequired", "ReadOnly")
-
-
-def mark_of(hint: Any) -> str:
-    """Required, NotRequired, ReadOnly, or nothing."""
-    origin = typing.get_origin(hint)
-    name = str(getattr(origin, "_name", None) or getattr(origin, "__name__", ""))
-    return name if name in _MARKS and origin is not None else ""
-
-
-def _marks_of(hint: Any) -> Set[str]:
-    """All of them, also beneath Annotated and each other."""
-    marks: Set[str] = set()
-    while True:
-        mark = mark_of(hint)
-        if mark:
-            marks.add(mark)
-            hint = typing.get_args(hint)[0]
-        elif hasattr(hint, "__metadata__"):
-            hint = hint.__origin__
-        else:
-            return marks
-
-
-def _substituted(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """The annotation of a generic class's member, with what its parameters are."""
-    if isinstance(hint, typing.TypeVar):
-        return given.get(hint, Any)
-    parameters = getattr(hint, "__parameters__", ())
-    if parameters and typing.get_origin(hint) is not None:
-        return hint[tuple(given.get(parameter, Any) for parameter in parameters)]
-    return hint
-
-
-def _parameters_of(origin: Any) -> Tuple[Any, ...]:
-    """A generic class's own."""
-    own = getattr(origin, "__parameters__", ())
-    return own if isinstance(own, tuple) else ()
-
-
-def _bases_of(origin: Any) -> Tuple[Any, ...]:
-    """The bases as they are written, with parameters."""
-    bases: Tuple[Any, ...] = vars(origin).get("__orig_bases__") or origin.__bases__
-    return bases
-
-
-#: Bases that say which parameters there are, and have no members.
-_PARAMETERS_ALONE: Tuple[Any, ...] = (typing.Generic, typing.Protocol)
-
-
-def members_of(kind: Any) -> Dict[str, Any]:
-    """The members of a dataclass, typed dict or named tuple, and their types. Where it is generic, or has a generic base, with
-    what the parameters are."""
-    origin = typing.get_origin(kind) or kind
-    given = dict(zip(_parameters_of(origin), typing.get_args(kind)))
-    hints = hints_of(origin, _name(origin))
-    out = {name: _substituted(hint, given) for name, hint in hints.items()}
-    if not getattr(origin, "__orig_bases__", ()):  # also a base's
-        return out
-    own = vars(origin).get("__annotations__", {})
-    is_dict = hasattr(origin, "__required_keys__")  # and has its bases' annotations as its own
-    for base in reversed(_bases_of(origin)):
-        its_origin = typing.get_origin(base) or base
-        if not isinstance(its_origin, type) or its_origin in _PARAMETERS_ALONE:
-            continue
-        its_own = vars(its_origin).get("__annotations__", {})
-        for name, hint in members_of(_substituted(base, given)).items():
-            if (own.get(name) is its_own.get(name)) if is_dict else name not in own:
-                out[name] = hint
-    return out
-
-
-def arguments_of(kind: Any, base: Any) -> Tuple[Any, ...]:
-    """The parameters that `base`, a builtin container, has in a type that is one: (date,) of a class L(List[date])."""
-    origin, args = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if origin is base or origin in _LISTS or origin in _MAPPINGS or not isinstance(origin, type):
-        return args
-    if origin is collections.Counter and args:
-        return (args[0], int)
-    bases = _bases_of(origin)
-    parameters = _parameters_of(origin) or tuple(
-        dict.fromkeys(each for base in bases for each in getattr(base, "__parameters__", ()) if typing.get_origin(base))
-    )
-    if args and not parameters:  # OrderedDict[str, int]
-        return args
-    given = dict(zip(parameters, args))
-    for each in bases:
-        its_origin = typing.get_origin(each) or each
-        if isinstance(its_origin, type) and issubclass(its_origin, base):
-            names = vars(sys.modules.get(origin.__module__, typing))
-            found = arguments_of(_substituted(each, given), base)
-            return tuple(_read_hint(it, names) if isinstance(it, typing.ForwardRef) else it for it in found)
-    return ()
-
-
-# ---- types that stand for another ----
-
-
-def _is_alias(kind: Any) -> bool:
-    """``type When = datetime``, also with parameters, and as typing_extensions has it."""
-    return type(typing.get_origin(kind) or kind).__name__ == "TypeAliasType"
-
-
-def _alias_value(kind: Any) -> Any:
-    origin = typing.get_origin(kind) or kind
-    try:
-        value = origin.__value__  # evaluated now
-    except Exception as error:
-        warnings.warn(
-            f"the type {_name(origin)} cannot be read ({error}): it is not checked, and arrives as JSON has it",
-            AnnotationWarning,
-            stacklevel=2,
-        )
-        return Any
-    return _substituted(value, dict(zip(origin.__type_params__, typing.get_args(kind))))
-
-
-def plain(kind: Any) -> Any:
-    """Without what does not change its values: Annotated, NotRequired, NewType, an alias."""
-    while not isinstance(kind, type) or typing.get_origin(kind) is not None:
-        if hasattr(kind, "__metadata__"):
-            kind = kind.__origin__
-        elif mark_of(kind):
-            kind = typing.get_args(kind)[0]
-        elif hasattr(kind, "__supertype__"):
-            kind = kind.__supertype__
-        elif _is_alias(kind):
-            kind = _alias_value(kind)
-        else:
-            break
-    return kind
-
-
-def alternatives(kind: Any) -> List[Any]:
-    """The types of a union, also of those in it; of another type itself."""
-    kind = plain(kind)
-    if not is_union(typing.get_origin(kind)):
-        return [kind]
-    return [one for each in typing.get_args(kind) for one in alternatives(each)]
-
-
-def is_of(kind: Any, value: Any) -> bool:
-    """Whether a value is one of a type, by its outermost type alone. `kind`: as plain() has it."""
-    origin = typing.get_origin(kind) or kind
-    if kind is None:
-        return value is None
-    if origin is typing.Literal:
-        return any(type(each) is type(value) and each == value for each in typing.get_args(kind))
-    if not isinstance(origin, type):
-        return True
-    if hasattr(origin, "__required_keys__"):
-        hints = members_of(kind)
-        return isinstance(value, collections.abc.Mapping) and required_of(origin, hints) <= value.keys() <= hints.keys()
-    for base in (_DATETIME, _DATE, _TIME):
-        if issubclass(origin, base) and _holds_the_clock(origin):
-            return isinstance(value, base)
-    try:
-        return isinstance(value, origin)
-    except TypeError:  # a protocol
-        return True
-
-
 # ---- classes with members ----
 
 
@@ -581,26 +367,14 @@ def _dataclass(kind: Any) -> Converter:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
     members = {field.name: converter(hints[field.name]) for field in fields}
-    return _object(origin, members, required, _name(origin), derived)
-
-
-def required_of(kind: Any, hints: Mapping[str, Any]) -> "frozenset[str]":
-    """The members that must be there. The class itself does not know where annotations are strings."""
-    required: Set[str] = set(kind.__required_keys__)
-    for name, hint in hints.items():
-        marks = _marks_of(hint)
-        if "NotRequired" in marks:
-            required.discard(name)
-        elif "Required" in marks:
-            required.add(name)
-    return frozenset(required)
+    return _object(origin, members, required, name_of(origin), derived)
 
 
 def _typed_dict(kind: Any) -> Converter:
     origin = typing.get_origin(kind) or kind
     hints = members_of(kind)
     members = {name: converter(hint) for name, hint in hints.items()}
-    return _object(dict, members, required_of(origin, hints), _name(origin))
+    return _object(dict, members, required_of(origin, hints), name_of(origin))
 
 
 def _named_tuple(kind: Any) -> Converter:
@@ -614,7 +388,7 @@ def _named_tuple(kind: Any) -> Converter:
         try:
             return origin(*items)
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{where} is no {_name(origin)}: {error}") from error
+            raise ArgumentError(f"{where} is no {name_of(origin)}: {error}") from error
 
     return convert
 
@@ -660,7 +434,7 @@ def _pydantic(kind: Any) -> Optional[Converter]:
         try:
             return validate(value)
         except ValueError as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error}") from error
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error}") from error
 
     return convert
 
@@ -677,30 +451,25 @@ def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
         decode = encoding.decoder_of(origin)
         if decode is not None:
             return _decoded(origin, decode)
-    if not args and (origin in _LISTS or origin in _MAPPINGS or kind is typing.Tuple):  # typing.List by itself
+    if not args and (origin in LISTS or origin in MAPPINGS or kind is typing.Tuple):  # typing.List by itself
         return converter(origin)
     if origin is tuple:
         if len(args) == 2 and args[1] is Ellipsis:
             return _list(tuple, converter(args[0]))
         return _tuple([converter(each) for each in args])
-    if origin in _LISTS:
-        return _list(_LISTS[origin], converter(args[0]))
-    if origin in _MAPPINGS:
+    if origin in LISTS:
+        return _list(LISTS[origin], converter(args[0]))
+    if origin in MAPPINGS:
         return _mapping(_key(args[0]), converter(args[1]))
     if hasattr(kind, "__metadata__"):  # Annotated
         return converter(kind.__origin__)
     if origin in (type, collections.abc.Callable, *_RUN_DRY) or not isinstance(origin, type):
-        raise NoJsonForm(f"{_name(kind)} has no JSON form")
+        raise NoJsonForm(f"{name_of(kind)} has no JSON form")
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
     compound = _compound(kind, origin) or _of_a_base(kind, origin)
     return compound if compound is not None else converter(origin)
-
-
-def is_union(origin: Any) -> bool:
-    """Union[…], or … | …."""
-    return origin is Union or (sys.version_info >= (3, 10) and origin is getattr(types, "UnionType"))
 
 
 def _compound(kind: Any, origin: Any) -> Optional[Converter]:
@@ -722,11 +491,11 @@ def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
     """A class that comes of one that is known; `kind` may have parameters, and `origin` has none."""
     if issubclass(origin, pathlib.PurePath):
         return _path(origin)
-    if issubclass(origin, (_DATETIME, _DATE, _TIME)):
+    if issubclass(origin, (DATETIME, DATE, TIME)):
         return _clock(origin)
     for base in (decimal.Decimal, uuid.UUID):
         if issubclass(origin, base):
-            return _from_text(origin, f"a {_name(origin)} as text")
+            return _from_text(origin, f"a {name_of(origin)} as text")
     for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
         if issubclass(origin, base):
             return _made(origin, _SIMPLE[base])
@@ -742,7 +511,7 @@ def _container(kind: Any) -> Converter:
     args = arguments_of(kind, base)
     if base is dict:
         return _made(origin, _mapping(_key(args[0]), converter(args[1])) if len(args) == 2 else _mapping(_anything, _anything))
-    return _made(origin, _list(_LISTS[base], converter(args[0]) if args else _anything))
+    return _made(origin, _list(LISTS[base], converter(args[0]) if args else _anything))
 
 
 def _made(kind: Any, inner: Converter) -> Converter:
@@ -752,24 +521,16 @@ def _made(kind: Any, inner: Converter) -> Converter:
         try:
             return kind(plain)
         except _WRONG_VALUE as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error or type(error).__name__}") from error
 
     return convert
-
-
-#: As they are without whatever holds the clock for a test.
-_DATETIME, _DATE, _TIME = datetime.datetime, datetime.date, datetime.time
-
-
-def _holds_the_clock(kind: Any) -> bool:
-    return bool(kind.__module__.split(".")[0] == "freezegun")
 
 
 def _clock(kind: Any) -> Converter:
     """A datetime of the application's own, or of a library that holds the clock still: that one's are put back, for the
     function outlives the test in which it was declared."""
-    base = next(base for base in (_DATETIME, _DATE, _TIME) if issubclass(kind, base))
-    if _holds_the_clock(kind):
+    base = next(base for base in (DATETIME, DATE, TIME) if issubclass(kind, base))
+    if holds_the_clock(kind):
         return _SIMPLE[base]
     plain = _SIMPLE[base]
 
@@ -796,14 +557,14 @@ def converter(kind: Any) -> Converter:
     except TypeError:  # not hashable, as what Annotated says may be
         if typing.get_origin(kind) is None:
             return _anything
-    if _is_alias(kind):
-        return _perhaps_recursive(kind, lambda alias: converter(_alias_value(alias)))
+    if is_alias(kind):
+        return _perhaps_recursive(kind, lambda alias: converter(alias_value(alias)))
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is not None:
         return _generic(kind, origin, args)
-    if kind in _LISTS or kind is tuple:
-        return _list(_LISTS.get(kind, tuple), _anything)
-    if kind in _MAPPINGS:
+    if kind in LISTS or kind is tuple:
+        return _list(LISTS.get(kind, tuple), _anything)
+    if kind in MAPPINGS:
         return _mapping(_anything, _anything)
     if isinstance(kind, typing.TypeVar):
         return _anything
@@ -824,7 +585,7 @@ def converter(kind: Any) -> Converter:
     if _is_open(kind) and kind not in _RUN_DRY:
         return _anything
     more = "it was registered without decode=" if encoding.encoder_of(kind) else "jobq.register_type gives it one"
-    raise NoJsonForm(f"{_name(kind)} has no JSON form ({more})")
+    raise NoJsonForm(f"{name_of(kind)} has no JSON form ({more})")
 
 
 def _decoded(kind: Any, decode: Callable[[Any], Any]) -> Converter:
@@ -832,7 +593,7 @@ def _decoded(kind: Any, decode: Callable[[Any], Any]) -> Converter:
         try:
             return decode(value)
         except _WRONG_VALUE as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error or type(error).__name__}") from error
 
     return convert
 
@@ -841,7 +602,7 @@ def check_result(kind: Any, what: str) -> None:
     """Raises InvalidError where no value of the type a function returns has a JSON form, as far as a type tells."""
     origin = typing.get_origin(kind)
     if origin is not None and not hasattr(kind, "__metadata__"):
-        if is_union(origin) or origin in _LISTS or origin in _MAPPINGS or origin is tuple:
+        if is_union(origin) or origin in LISTS or origin in MAPPINGS or origin is tuple:
             for each in typing.get_args(kind):
                 if each is not Ellipsis:
                     check_result(each, what)
@@ -879,7 +640,7 @@ def _hints(function: Any, context: Type[Any], validate: bool) -> Dict[str, Any]:
     written = getattr(inner, "__annotations__", {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnnotationWarning)
-        hints = hints_of(inner, _name(function))
+        hints = hints_of(inner, name_of(function))
     contexts = [name for name, hint in written.items() if hint in ("Context", "jobq.Context") and hints.get(name) is Any]
     hints.update((name, context) for name in contexts)
     if validate:
@@ -911,7 +672,7 @@ class Parameters:
     """What a function takes, of which the first may be its context."""
 
     def __init__(self, function: Callable[..., Any], context: Type[Any], validate: bool) -> None:
-        name = _name(function)
+        name = name_of(function)
         try:
             self.signature = inspect.signature(function)
         except (TypeError, ValueError) as error:

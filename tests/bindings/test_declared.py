@@ -530,6 +530,21 @@ def test_perform_says_what_a_worker_would():
     assert testing.perform(declared(fails), {"n": "1"}).state == "discarded"
 
 
+@pytest.mark.parametrize("cause,level", [(None, "WARNING"), (KeyError("x"), "ERROR")])
+def test_the_log_of_a_retry(caplog, cause, level):
+    """On the last attempt too."""
+    from jobq import hooks
+
+    def fails(context: jobq.Context) -> None:
+        try:
+            raise jobq.Retry(after=60) from cause
+        except jobq.Retry as error:
+            hooks.tell(context, error)  # as a worker does
+    testing.perform(declared(fails), attempt=1, max_attempts=1)
+    [record] = [record for record in caplog.records if record.name == "jobq.worker"]
+    assert (record.levelname, record.exc_info and record.exc_info[1]) == (level, cause)
+
+
 def test_a_generator_of_very_many_jobs_is_not_kept():
     """E13. 200,000 jobs took 255 MB; what C is given takes a third of it."""
     code = """

@@ -1,5 +1,6 @@
 """What is checked when a function is declared, and the warnings of what would be lost in silence. No database."""
 
+import dataclasses
 import datetime
 import functools
 import os
@@ -9,12 +10,13 @@ import sys
 import textwrap
 import types
 import warnings
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, Iterator, List, NamedTuple, Optional, Set, TypedDict, TypeVar, Union
 
 import pytest
 
 import jobq
 from jobq import testing
+from jobq.handlers import check_job
 from jobq.validation import Parameters
 
 if TYPE_CHECKING:
@@ -36,6 +38,24 @@ def test_an_argument_named_self():
     assert handler(self=1) == [1, 2]
     assert handler.job(self=1).args == handler.options(priority=1).job(self=1).args == {"self": 1}
     assert testing.perform(handler, {"self": 3}).result == [3, 2]
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Wrapped(Generic[T]):
+    value: T
+
+
+class Generates:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
+class GeneratesLater:
+    async def __call__(self) -> Any:
+        yield 1
 
 
 class Owner:
@@ -81,6 +101,8 @@ def takes_bytes(data: bytes) -> None:
     (named_context, "named_context takes its context by name only"),
     (returns_iterator, "returns_iterator returns what cannot be a job's result: .*Iterator.* has no JSON form"),
     (returns_some_bytes, "returns_some_bytes returns what cannot be a job's result: bytes has no JSON form"),
+    (Generates(), "test_declared.Generates is a generator function"), (GeneratesLater(), "GeneratesLater is a generator function"),
+    (functools.partial(Generates()), "test_declared.Generates is a generator function"),
     (takes_bytes, "takes_bytes's data cannot be a job's argument: bytes has no JSON form .*; hand over what identifies it"),
 ])
 def test_what_can_be_no_job_is_refused_when_it_is_declared(function, message):
@@ -137,6 +159,9 @@ def test_options_are_checked():
             jobq.middleware(wrong)
     with pytest.raises(jobq.InvalidError, match="kind must be a class"):
         jobq.register_type("Money", encode=str)
+    for kind in (str, int, bool, dict, type(None)):
+        with pytest.raises(jobq.InvalidError, match=f"kind must be a class that JSON does not have itself, got <class '{kind.__name__}'>"):
+            jobq.register_type(kind, encode=str, decode=kind)
 
 
 # ---- E10: annotations that are text, or not there ----
@@ -184,6 +209,260 @@ def test_not_required_where_annotations_are_text():
                             ({"photo": {"path": "a", "width": "1"}}, "args.photo.width must be a whole number")]:
         with pytest.raises(jobq.ArgumentError, match=message):
             convert({**good, **change})
+
+
+def test_not_required_beneath_another_mark():
+    """ReadOnly is typing_extensions' until Python 3.13."""
+    module = types.ModuleType("beneath")
+    sys.modules["beneath"] = module
+    exec(textwrap.dedent("""
+        from __future__ import annotations
+        from typing import Annotated, Generic, TypedDict, TypeVar
+        from typing_extensions import NotRequired, Required
+        try:
+            from typing_extensions import ReadOnly
+        except ImportError:
+            ReadOnly = NotRequired
+
+        class Photo(TypedDict):
+            path: str
+            width: Annotated[NotRequired[int], "pixels"]
+            height: ReadOnly[NotRequired[int]] if ReadOnly is not NotRequired else NotRequired[int]
+
+        class Part(TypedDict, total=False):
+            name: Annotated[Annotated[Required[str], "a"], "b"]
+
+        def takes(photo: Photo, part: Part) -> None: ...
+    """), module.__dict__)
+    handler = declared(module.takes)
+    assert handler.job({"path": "a"}, {"name": "b"}).args == {"photo": {"path": "a"}, "part": {"name": "b"}}
+    with pytest.raises(jobq.InvalidError, match="args.part lacks 'name'"):
+        handler.job({"path": "a"}, {})
+    with pytest.raises(jobq.InvalidError, match="args.photo.width must be a whole number"):
+        handler.job({"path": "a", "width": "1"}, {"name": "b"})
+
+
+class TypeAliasType:
+    """What `type When = datetime` makes in Python 3.12 and later, and typing_extensions before."""
+
+    def __init__(self, value, *parameters):
+        self._value, self.__type_params__ = value, parameters
+
+    @property
+    def __value__(self):
+        return self._value() if isinstance(self._value, types.FunctionType) else self._value
+
+    def __getitem__(self, args):
+        return types.GenericAlias(self, args)
+
+    def __call__(self):
+        """typing asks for this."""
+
+
+def test_an_alias_is_what_it_stands_for():
+    When = TypeAliasType(datetime.datetime)
+    ListOf = TypeAliasType(List[T], T)
+    Tree = TypeAliasType(lambda: Union[Dict[str, Tree], List[Tree], When])
+    hints = {"at": When, "perhaps": Optional[When], "many": ListOf[datetime.date], "by_id": Dict[TypeAliasType(int), int], "tree": Tree}
+
+    def takes(at, perhaps=None, many=(), by_id={}, tree=[]):  # noqa: B006
+        return [at.isoformat(), repr(perhaps), repr(many), repr(by_id), repr(tree)]
+    takes.__annotations__.update(hints)
+    handler = declared(takes)
+    at, day = datetime.datetime(2031, 1, 1), datetime.date(2031, 1, 1)
+    job = handler.job(at, perhaps=at, many=[day], by_id={1: 2}, tree={"a": [at, [at]]})
+    assert testing.perform(handler, job.args).result == [at.isoformat(), repr(at), repr([day]), "{1: 2}", repr({"a": [at, [at]]})]
+    for wrong, message in [({"at": "soon"}, "args.at must be a time"), ({"many": ["soon"]}, r"args.many\[0\] must be a date"),
+                           ({"tree": {"a": [1]}}, "args.tree must be")]:
+        with pytest.raises(jobq.InvalidError, match=message):
+            handler.job(**{"at": at, **wrong})
+    Nowhere = TypeAliasType(lambda: Unknown)  # noqa: F821
+
+    def function(value):
+        return value
+    function.__annotations__["value"] = Nowhere
+    with pytest.warns(jobq.AnnotationWarning, match="'Unknown' is not defined"):
+        handler = declared(function)
+    assert testing.perform(handler, {"value": "x"}).result == "x"
+
+
+def test_what_annotated_says_may_be_unhashable():
+    def takes(day: Annotated[datetime.date, []], many: List[Annotated[datetime.date, []]], one: Wrapped[Annotated[datetime.date, []]]) -> Any:
+        return [repr(day), repr(many), repr(one.value)]
+    day = datetime.date(2031, 1, 1)
+    job = declared(takes).job(day, [day], Wrapped(day))
+    assert testing.perform(declared(takes), job.args).result == [repr(day), repr([day]), repr(day)]
+
+
+# ---- what a call is refused for, and what it is not ----
+
+def with_context(context: jobq.Context, **data: Any) -> Any:
+    return data
+
+
+def with_context_by_position(context: jobq.Context, /, **data: Any) -> Any:
+    return data
+
+
+class Rest:
+    def __call__(self, n: int = 1, **data: Any) -> Any:
+        return data
+
+
+def first_of(a: int, b: int, **data: Any) -> Any:
+    return data
+
+
+@pytest.mark.parametrize("function,name", [(with_context, "context"), (Rest(), "self"), (Rest().__call__, "self"), (functools.partial(first_of, 1, 2), "a")],
+                         ids=["context", "object", "method", "partial"])
+def test_a_name_that_is_taken_is_no_argument(function, name):
+    """In a function with **data, which would be called with two values of it."""
+    handler = declared(function)
+    with pytest.raises(jobq.InvalidError, match=f"args have a member '{name}', and the function's {name} is given already"):
+        handler.job(**{name: "x"})
+    assert testing.perform(handler, {name: "x"}).state == "discarded"
+    assert testing.perform(handler, {"other": "x"}).result == {"other": "x"}
+    assert testing.perform(declared(with_context_by_position), {"context": "x"}).result == {"context": "x"}
+
+    @functools.wraps(first_of)
+    def wrapper(more=None, **kwargs):
+        return more
+    wrapper.__wrapped__ = lambda **data: data
+    assert testing.perform(declared(wrapper), {"more": "x"}).result == "x"
+
+
+def registered(monkeypatch, kind, encode, decode):
+    from jobq import encoding
+    monkeypatch.setitem(encoding._encoders, kind, encode)
+    monkeypatch.setitem(encoding._decoders, kind, decode)
+
+
+def test_a_known_type_may_be_registered(monkeypatch):
+    """Both ways are the application's then."""
+    registered(monkeypatch, datetime.datetime, lambda at: int(at.timestamp()), lambda n: datetime.datetime.fromtimestamp(n, datetime.timezone.utc))
+    registered(monkeypatch, set, lambda items: {"items": sorted(items)}, lambda value: set(value["items"]))
+
+    def function(at: datetime.datetime, items: set, typed: Set[int]) -> Any:
+        return [at.isoformat(), isinstance(items, set), isinstance(typed, set)]
+    handler = declared(function)
+    job = handler.job(datetime.datetime(1970, 1, 2, tzinfo=datetime.timezone.utc), {1}, {2})
+    assert job.args == {"at": 86400, "items": {"items": [1]}, "typed": {"items": [2]}}
+    assert testing.perform(handler, job.args).result == ["1970-01-02T00:00:00+00:00", True, True]
+
+
+class Away(Exception):
+    """A database's, for a moment."""
+
+
+@pytest.mark.parametrize("error,state", [(Away("no server"), "retryable"), (OSError("no server"), "retryable"), (ValueError("x"), "discarded"),
+                                         (KeyError("x"), "discarded"), (AssertionError("x"), "discarded"), (ZeroDivisionError(), "discarded")])
+def test_a_passing_failure_of_a_decoder_is_tried_again(error, state, monkeypatch):
+    """So too of what a class does when it is made."""
+    def fail(*_):
+        raise error
+
+    class Photo:
+        pass
+
+    class Text(str):
+        __new__ = fail
+
+    @dataclasses.dataclass
+    class Row:
+        n: int
+        __post_init__ = fail
+    registered(monkeypatch, Photo, id, fail)
+    for kind, value in [(Photo, 1), (Text, "a"), (Row, {"n": 1})]:
+        def function(value) -> None:
+            """Takes it."""
+        function.__annotations__["value"] = kind
+        done = testing.perform(declared(function), {"value": value})
+        assert (kind, done.state) == (kind, state)
+        assert done.error is error if state == "retryable" else isinstance(done.error, jobq.ArgumentError)
+
+
+class Array:
+    """Compared as numpy's is."""
+
+    def __init__(self, items):
+        self.items = list(items)
+
+    def __eq__(self, other):
+        return Array(a == b for a, b in zip(self.items, other.items))
+
+    def __bool__(self):
+        raise ValueError("the truth value of an array is ambiguous")
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: List[str]
+
+
+def test_what_has_no_plain_equality(monkeypatch):
+    def function(value: Array) -> None:
+        """Takes it."""
+    registered(monkeypatch, Array, lambda array: array.items, Array)
+    assert declared(function).job(Array([1, 2])).args == {"value": [1, 2]}
+    registered(monkeypatch, Array, lambda array: array.items, lambda items: Array(items[1:]))
+    with pytest.raises(jobq.InvalidError, match="args.value would arrive as Array"):
+        declared(function).job(Array([1, 2]))
+
+    def pairs(value: Pair, plain: Any = None) -> None:
+        """Takes one."""
+    assert declared(pairs).job(Pair((1, 2), ("a",))).args == {"value": [[1, 2], ["a"]]}
+    with pytest.raises(jobq.InvalidError, match=r"args.value\[1\]\[0\] would arrive as str '/a', not as PosixPath"):
+        declared(pairs).job(Pair(1, [pathlib.Path("/a")]))
+
+
+def test_the_form_of_a_name_in_json_may_be_given():
+    def function(value: Dict[int, Any], more: Any = None) -> Any:
+        return {"value": repr(value), "more": more}
+    job = declared(function).job({"7": 1}, more={1: "a", "2": "b"})
+    assert testing.perform(declared(function), job.args).result == {"value": "{7: 1}", "more": {"1": "a", "2": "b"}}
+
+
+def test_a_type_of_an_optional_is_named_by_its_place():
+    def function(value: Optional[Dict[str, List[str]]]) -> None:
+        """Takes it."""
+    with pytest.raises(jobq.InvalidError, match=r"args.value.a\[0\] would arrive as str '/b', not as PosixPath"):
+        declared(function).job({"a": [pathlib.Path("/b")]})
+
+
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"deep": ({True: 1, "true": 2},)}, {"box": types.MappingProxyType({None: 1, "null": 2})}], ids=repr)
+def test_members_of_the_same_name_are_refused_by_name_too(taken, value):
+    with jobq.Client("host=/nonexistent") as client:
+        for args in ({"kind": "unknown", "args": value}, {"kind": "unknown", "meta": value}):
+            with pytest.raises(jobq.InvalidError, match="(args|meta) cannot be written as JSON: two members of an object have the name '(1|true|null)'"):
+                check_job(jobq.NewJob(**args))
+        with pytest.raises(jobq.InvalidError, match="two members of an object have the name"):
+            client.enqueue_job(declared(lambda value: None).job(value))
+    done = testing.perform(declared(lambda: value))
+    assert (done.state, done.result, type(done.error)) == ("completed", None, jobq.ResultError)
+
+
+def test_a_pydantic_model_with_aliases():
+    """It is written by its members' names, so its validation must take these."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class ByAlias(pydantic.BaseModel):
+        user_id: int = pydantic.Field(alias="userId")
+
+    class ByName(ByAlias):
+        class Config:
+            allow_population_by_field_name = True
+            populate_by_name = True
+
+    def function(value: ByName) -> int:
+        return value.user_id
+
+    def refused(value: ByAlias) -> int:
+        return value.user_id
+    handler = declared(function)
+    assert handler.job(ByName(user_id=1)).args == {"value": {"user_id": 1}}
+    assert testing.perform(handler, {"value": {"user_id": 1}}).result == 1
+    with pytest.raises(jobq.InvalidError, match="(?s)args.value is no ByAlias: .*userId"):
+        declared(refused).job(ByAlias(userId=1))
 
 
 # ---- E14: what would be ignored ----
@@ -249,6 +528,21 @@ def test_perform_says_what_a_worker_would():
     assert testing.perform(declared(fails, discard_on=[KeyError]), {"n": 1}).state == "discarded"
     assert testing.perform(declared(fails), {"n": 1}).state == "retryable"
     assert testing.perform(declared(fails), {"n": "1"}).state == "discarded"
+
+
+@pytest.mark.parametrize("cause,level", [(None, "WARNING"), (KeyError("x"), "ERROR")])
+def test_the_log_of_a_retry(caplog, cause, level):
+    """On the last attempt too."""
+    from jobq import hooks
+
+    def fails(context: jobq.Context) -> None:
+        try:
+            raise jobq.Retry(after=60) from cause
+        except jobq.Retry as error:
+            hooks.tell(context, error)  # as a worker does
+    testing.perform(declared(fails), attempt=1, max_attempts=1)
+    [record] = [record for record in caplog.records if record.name == "jobq.worker"]
+    assert (record.levelname, record.exc_info and record.exc_info[1]) == (level, cause)
 
 
 def test_a_generator_of_very_many_jobs_is_not_kept():

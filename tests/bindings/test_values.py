@@ -58,6 +58,12 @@ def check(job):
         raise jobq.InvalidError("args: nests deeper than 128 levels")
 
 
+def test_a_float_that_is_written_with_an_exponent_is_whole_in_the_database(client):
+    numbers = [1e15, 1e16, 1e300, 1.5, 1e-7]
+    got = client.get(client.enqueue("numbers", {"numbers": numbers})).args["numbers"]
+    assert [float(each) for each in got] == numbers and [type(each) for each in got] == [float, int, int, float, float]
+
+
 @pytest.mark.parametrize("program", ["app.values", "--concurrency 8 app.values"], ids=["plain", "many"])
 def test_no_function_runs_again_because_of_its_result(client, jobqd, db, queue, program, tmp_path):  # noqa: F811
     log = tmp_path / "ran"

@@ -16,8 +16,8 @@ import random
 import types
 import uuid
 import zoneinfo
-from typing import (Any, Callable, Dict, FrozenSet, Generic, Iterator, List, Literal, Mapping, NamedTuple, NewType, Optional, Sequence, Set,
-                    Tuple, TypedDict, TypeVar, Union)
+from typing import (Annotated, Any, Callable, Dict, FrozenSet, Generic, Iterator, List, Literal, Mapping, NamedTuple, NewType, Optional,
+                    Sequence, Set, Tuple, TypedDict, TypeVar, Union)
 
 import jobq
 
@@ -107,6 +107,54 @@ class Box(Generic[T]):
 
 
 @dataclasses.dataclass
+class DayBox(Box[datetime.date]):
+    pass
+
+
+@dataclasses.dataclass
+class DayAnd(DayBox, Generic[T]):
+    more: T
+
+
+class Days(List[datetime.date]):
+    pass
+
+
+class Items(List[T]):
+    pass
+
+
+class ByName(Dict[str, T]):
+    pass
+
+
+@dataclasses.dataclass
+class Remade:
+    items: List[Any] = dataclasses.field(init=False, default_factory=lambda: [0])
+    names: Dict[str, Any] = dataclasses.field(init=False, default_factory=lambda: {"a": 0})
+
+    @classmethod
+    def of(cls, **members: Any) -> "Remade":
+        made = cls()
+        vars(made).update(members)
+        return made
+
+
+@dataclasses.dataclass
+class Named:
+    name: str
+
+
+class Titled(TypedDict):
+    name: str
+
+
+class Reading(NamedTuple):
+    value: decimal.Decimal
+    at: Optional[datetime.date] = None
+
+
+@dataclasses.dataclass
 class Scaled:
     x: int
     by: dataclasses.InitVar[int] = 1
@@ -158,11 +206,26 @@ class Half:
     """Encoded alone."""
 
 
+class Handle:
+    """Registered, and without an __eq__."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __repr__(self) -> str:
+        return f"Handle({self.n})"
+
+
 jobq.register_type(Money, encode=lambda value: str(value.amount), decode=Money)
 jobq.register_type(Half, encode=lambda value: 0.5)
+jobq.register_type(Handle, encode=lambda value: value.n, decode=Handle)
 
 
 class Stamp(datetime.datetime):
+    pass
+
+
+class Holiday(datetime.date):
     pass
 
 
@@ -172,6 +235,7 @@ class File:
 
 
 UserId = NewType("UserId", int)
+Words = NewType("Words", List[str])
 
 
 def itself() -> List[Any]:
@@ -207,6 +271,9 @@ AT = datetime.datetime(2031, 2, 3, 4, 5, 6, 789, UTC)
 STOCKHOLM = zoneinfo.ZoneInfo("Europe/Stockholm")
 ID = uuid.UUID(int=7)
 D = decimal.Decimal
+PATH = pathlib.Path("/a")
+DAY = datetime.date(2031, 1, 1)
+NAMES_CLASH = "two members of an object have the name '1'"
 
 SAME, JOB, DECLARED = "the same", "when the job is made", "when the function is declared"
 
@@ -255,8 +322,8 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (List[int], {3, 1}, SAME, ""), (Sequence[int], [1], SAME, ""), (Mapping[str, int], {"a": 1}, SAME, ""), (collections.OrderedDict, collections.OrderedDict(a=1), SAME, ""),
     (Dict[int, str], {1: "a", -2: "b"}, SAME, ""), (Dict[float, int], {1.5: 1}, SAME, ""), (Dict[bool, int], {True: 1, False: 0}, SAME, ""),
     (Dict[Number, int], {Number.TWO: 1}, SAME, ""), (Dict[Word, int], {Word.YES: 1}, SAME, ""), (Dict[Colour, int], {Colour.RED: 1}, JOB, "keys must be str"),
-    (Dict[uuid.UUID, int], {ID: 1}, JOB, "keys must be str"), (Dict[Optional[str], int], {None: 1}, JOB, ""), (Dict[str, int], {1: 1}, JOB, ""),
-    (Dict[Tuple[int, int], int], {(1, 2): 3}, JOB, "keys must be str"), (Dict[str, Point], {"a": Point3(1)}, JOB, ""), (Dict[Any, int], {1: 1, "1": 2}, JOB, ""),
+    (Dict[uuid.UUID, int], {ID: 1}, JOB, "keys must be str"), (Dict[Optional[str], int], {None: 1}, SAME, ""), (Dict[str, int], {1: 1}, JOB, ""),
+    (Dict[Tuple[int, int], int], {(1, 2): 3}, JOB, "keys must be str"), (Dict[str, Point], {"a": Point3(1)}, JOB, ""), (Dict[Any, int], {1: 1, "1": 2}, JOB, NAMES_CLASH),
     (Dict[str, Any], types.MappingProxyType({"a": 1}), SAME, ""), (Any, collections.deque([1]), JOB, "deque"), (Iterator[int], iter([1]), DECLARED, "iterator"),
     (range, range(3), DECLARED, "range range.* has no JSON form"), (Any, {"a": 1}.keys(), JOB, "dict_keys"), (Any, (n for n in "ab"), JOB, "generator"),
     (collections.Counter, collections.Counter("aab"), SAME, ""), (Any, deep(100), SAME, ""), (Any, deep(200), JOB, "128"), (Any, deep(100_000), JOB, "nests too deep"),
@@ -277,6 +344,35 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (Union[str, uuid.UUID], ID, SAME, ""), (Union[str, Colour], Colour.RED, SAME, ""), (Union[str, Colour], "red", JOB, ""), (Union[D, float], D("1.5"), SAME, ""),
     (Union[float, D], 1.5, SAME, ""), (Union[List[int], List[str]], ["a"], SAME, ""), (Union[Point, Size], Size(1, 2), SAME, ""), (Union[int, bool], True, SAME, ""),
     (Optional[pathlib.Path], pathlib.Path("a"), SAME, ""), (Union[str, pathlib.Path], pathlib.Path("a"), JOB, ""), (Union[Plain, int], 1, DECLARED, ""),
+    # ---- in a union: as strict as without it
+    (Optional[List[str]], ["a"], SAME, ""), (Optional[List[str]], [PATH], JOB, ""), (Optional[List[str]], [Colour.RED], JOB, ""), (Optional[List[str]], [ID], JOB, ""),
+    (Optional[List[str]], [D("1.5")], JOB, ""), (Optional[List[float]], [2**53 + 1], JOB, ""), (Optional[List[float]], [2**53], SAME, ""),
+    (Optional[Dict[str, str]], {"a": PATH}, JOB, ""), (Optional[Dict[str, str]], {"a": "b"}, SAME, ""), (Optional[Titled], {"name": PATH}, JOB, ""),
+    (Optional[Titled], {"name": "a"}, SAME, ""), (Optional[Named], Named(PATH), JOB, ""), (Optional[Named], Named("a"), SAME, ""), (Optional[Named], {"name": "a"}, SAME, ""),
+    (Union[str, List[str]], [DAY], JOB, ""), (Union[str, List[str]], ["a"], SAME, ""), (Union[str, List[str]], "a", SAME, ""),
+    (Optional[List[Union[str, pathlib.Path]]], [PATH], JOB, ""), (Optional[List[Optional[pathlib.Path]]], [PATH, None], SAME, ""), (Optional[Set[str]], {PATH}, JOB, ""),
+    (Union[Named, Dict[str, Any]], {"name": "a"}, JOB, ""), (Union[Dict[str, Any], Named], Named("a"), JOB, ""), (Union[Point, Titled], {"x": 1}, SAME, ""),
+    (Union[Titled, Dict[str, int]], {"a": 1}, SAME, ""), (Union[Annotated[str, "a name"], pathlib.Path], PATH, JOB, ""), (Optional[Reading], Reading(D(1), DAY), SAME, ""),
+    (Union[Annotated[str, "a day"], datetime.date], DAY, SAME, ""), (Union[UserId, str], 7, SAME, ""), (Optional[Words], [PATH], JOB, ""), (Words, [PATH], JOB, ""),
+    (Optional[Set[int]], [1], SAME, ""), (Optional[Tuple[int, str]], [1, "a"], SAME, ""), (Union[List[int], Dict[str, int]], {"a": 1}, SAME, ""),
+    # ---- types that have their parameters from a base
+    (DayBox, DayBox(DAY), SAME, ""), (DayAnd[int], DayAnd(DAY, 1), SAME, ""), (DayAnd[datetime.date], DayAnd(DAY, DAY), SAME, ""), (DayBox, DayBox("soon"), JOB, ""),
+    (Days, Days([DAY]), SAME, ""), (Days, Days(["soon"]), JOB, ""), (Items[datetime.date], Items([DAY]), SAME, ""), (ByName[datetime.date], ByName(a=DAY), SAME, ""),
+    (collections.OrderedDict[str, datetime.date], collections.OrderedDict(a=DAY), SAME, ""), (List, [1], SAME, ""), (Dict, {"a": 1}, SAME, ""), (Tuple, (1,), SAME, ""),
+    (Remade, Remade(), SAME, ""), (Remade, Remade.of(items=[5]), JOB, ""), (Remade, Remade.of(names={"a": 1}), JOB, ""), (Remade, Remade.of(names={"b": 0}), JOB, ""),
+    (Remade, Remade.of(items=[[0]]), JOB, ""),
+    # ---- what == does not tell
+    (Handle, Handle(1), SAME, ""), (List[Handle], [Handle(1), Handle(2)], SAME, ""), (datetime.date, Holiday(2031, 1, 1), SAME, ""), (Holiday, Holiday(2031, 1, 1), SAME, ""),
+    (Holiday, DAY, JOB, ""), (Reading, Reading(D("NaN")), SAME, ""), (Reading, Reading(D("1.0"), DAY), SAME, ""),
+    (datetime.datetime, datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))), SAME, ""),
+    (datetime.datetime, datetime.datetime.max.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=-1))), SAME, ""),
+    (datetime.time, datetime.time(1, 2, tzinfo=STOCKHOLM), JOB, ""), (datetime.time, datetime.time(1, 2, fold=1), JOB, ""),
+    # ---- members' names
+    (Any, {1: "a", "1": "b"}, JOB, NAMES_CLASH), (Dict[str, Any], {"deep": [{1: "a", "1": "b"}]}, JOB, NAMES_CLASH),
+    (Dict[UserId, int], {7: 1}, SAME, ""), (Dict[Literal[1, 2], str], {1: "a"}, SAME, ""), (Dict[Literal[1, 2], str], {3: "a"}, JOB, ""),
+    (Dict[Annotated[int, "a number"], int], {7: 1}, SAME, ""), (Dict[Optional[int], int], {7: 1, None: 2}, SAME, ""), (Dict[Optional[str], int], {"null": 1}, JOB, ""),
+    (Dict[Union[int, str], int], {7: 1, "a": 2}, SAME, ""), (Dict[Union[int, str], int], {"7": 1}, JOB, ""), (Dict[Literal[1, "1"], int], {"1": 1}, JOB, ""),
+    (Literal[b"a"], b"a", DECLARED, "bytes"), (Literal[Corner.FAR], Corner.FAR, SAME, ""),
     # ---- what is no data
     (bytes, b"a", DECLARED, "bytes b'a' has no JSON form"), (bytearray, bytearray(b"a"), DECLARED, "bytearray"), (memoryview, memoryview(b"a"), DECLARED, "memory"),
     (Any, b"\xff", JOB, "bytes"), (List[bytes], [b"a"], DECLARED, "bytes"), (Dict[str, bytes], {"a": b""}, DECLARED, "bytes"), (Callable[[], int], len, DECLARED, "builtin"),

@@ -18,6 +18,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ._annotations import AnnotationWarning
 from ._version import __version__
 from .client import Client, IgnoredOptionsWarning, JobLike
 from .context import Context, Job, Stop, current
@@ -41,7 +42,7 @@ from .handlers import Backoff, Call, Handler, get_client, handlers, set_client, 
 from .hooks import middleware, on_error
 from .model import AttemptError, Enqueued, JobId, JobInfo, NewJob, OnConflict, Seconds, Unique
 from .outcome import Cancel, Discard, Outcome, Retry, Snooze, SoftTimeout
-from .validation import AnnotationWarning, ArgumentError
+from .validation import ArgumentError
 
 if TYPE_CHECKING:
     from . import aio as aio

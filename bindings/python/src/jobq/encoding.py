@@ -19,9 +19,12 @@ import json.encoder
 import os
 import re
 import uuid
-from typing import Any, Callable, Dict, Mapping, Optional, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
 
 from .errors import InvalidError
+
+#: What JSON has by itself, and holds nothing.
+_PLAIN = frozenset((type(None), bool, int, float, str))
 
 # ---- types of the application's own ----
 
@@ -40,10 +43,13 @@ def register_type(
         jobq.register_type(numpy.generic, encode=lambda value: value.item())
         jobq.register_type(Money, encode=str, decode=Money.parse)
 
-    Not asked for what JSON has itself: subclasses of str, int, float, list, tuple and dict are written as these.
+    Not asked for what JSON has itself: subclasses of str, int, float, list, tuple and dict are written as these. These types
+    themselves are refused. A type of which jobq knows a form, such as Decimal, has then the one that is registered.
     """
     if not isinstance(kind, type):
         raise InvalidError(f"kind must be a class, got {kind!r:.100}")
+    if kind in _PLAIN or kind in (list, tuple, dict):
+        raise InvalidError(f"kind must be a class that JSON does not have itself, got {kind!r}")
     for name, function in (("encode", encode), ("decode", decode)):
         if not callable(function) and (name == "encode" or function is not None):
             raise InvalidError(f"{name} must be a function, got {function!r:.100}")
@@ -127,10 +133,39 @@ _encode = _make_encode()
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
+def _may_clash(value: Any) -> bool:
+    """Whether two members of an object in it may have one name in JSON, as 1 and "1" have; quick where it is plain."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return False
+    if kind is dict:
+        for name, item in value.items():
+            if type(name) is not str or (type(item) not in _PLAIN and _may_clash(item)):
+                return True
+        return False
+    if kind is list or kind is tuple:
+        for item in value:
+            if type(item) not in _PLAIN and _may_clash(item):
+                return True
+        return False
+    return True
+
+
+def _unlike(members: List[Tuple[str, Any]]) -> None:
+    """Raises ValueError where a name is there twice."""
+    names = set()
+    for name, _ in members:
+        if name in names:
+            raise ValueError(f"two members of an object have the name {name!r}")
+        names.add(name)
+
+
 def dumps(value: Any, what: str = "the value") -> str:
     """JSON text of `value`. InvalidError, which begins with `what`: it has none, or none that the database can hold."""
     try:
         text = _encode(value)
+        if _may_clash(value):
+            json.loads(text, object_pairs_hook=_unlike)
     except RecursionError as error:
         raise InvalidError(f"{what} cannot be written as JSON: it nests too deep, or holds itself") from error
     except (Exception, SystemExit) as error:  # also whatever a property, a __str__ or an encoder of the application's raises

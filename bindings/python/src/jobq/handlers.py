@@ -225,7 +225,7 @@ def worker(
 
     def make(function: Callable[..., Any]) -> Handler[Any, Any]:
         _refuse(kind, function)
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if _generates(function):
             raise InvalidError(f"kind {kind!r}: {'.'.join(_place(function))} is a generator function: nobody would run its body")
         there = _handlers.get(kind)
         if there is not None and _place(there.function) != _place(function):
@@ -238,6 +238,16 @@ def worker(
         return handler
 
     return _Decorator(make)
+
+
+def _generates(function: Any) -> bool:
+    """A generator function, or an object with one as its __call__."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, getattr(type(function), "__call__", None))
+    )
 
 
 def _refuse(kind: str, function: Any) -> None:

@@ -21,12 +21,31 @@ import pathlib
 import sys
 import threading
 import typing
-import types
 import uuid
 import warnings
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, Type
 
 from . import _sameness, encoding
+from ._annotations import (
+    DATE,
+    DATETIME,
+    LISTS,
+    MAPPINGS,
+    TIME,
+    AnnotationWarning,
+    alias_value,
+    alternatives,
+    arguments_of,
+    hints_of,
+    holds_the_clock,
+    is_alias,
+    is_union,
+    mark_of,
+    members_of,
+    name_of,
+    plain,
+    required_of,
+)
 from .errors import InvalidError
 from .model import parse_time
 
@@ -37,21 +56,17 @@ class ArgumentError(InvalidError):
     """The job's arguments are not what its function takes; the message names which."""
 
 
-class AnnotationWarning(UserWarning):
-    """An annotation names what is not there when the function is declared, as a name under ``TYPE_CHECKING`` is not: that
-    argument is not checked, and arrives as JSON has it."""
-
-
 class NoJsonForm(InvalidError):
     """A type that JSON cannot carry."""
 
 
+#: What the application's own code raises for a wrong value, which a further attempt cannot mend. After any other exception, such
+#: as that of a database that is away, the job is tried again.
+_WRONG_VALUE = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError)
+
+
 def _fail(where: str, wanted: str, value: Any) -> "typing.NoReturn":
     raise ArgumentError(f"{where} must be {wanted}, got {value!r:.100}")
-
-
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
 
 
 def _anything(value: Any, where: str) -> Any:
@@ -144,18 +159,6 @@ _SIMPLE: Dict[Any, Converter] = {
     os.PathLike: _from_text(pathlib.Path, "a path"),
 }
 
-_LISTS: Dict[Any, Callable[[List[Any]], Any]] = {
-    list: list,
-    set: set,
-    frozenset: frozenset,
-    collections.abc.Sequence: list,
-    collections.abc.MutableSequence: list,
-    collections.abc.Iterable: list,
-    collections.abc.Collection: list,
-    collections.abc.Set: frozenset,
-    collections.abc.MutableSet: set,
-}
-
 #: What gives its items once.
 _RUN_DRY = (
     collections.abc.Iterator,
@@ -164,9 +167,6 @@ _RUN_DRY = (
     collections.abc.AsyncIterator,
     collections.abc.AsyncGenerator,
 )
-
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
 
 def _list(make: Callable[[List[Any]], Any], of: Converter) -> Converter:
     def convert(value: Any, where: str) -> Any:
@@ -201,14 +201,32 @@ def _mapping(key: Converter, of: Converter) -> Converter:
 _BOOLS = {"true": True, "false": False}
 
 
+def _name_in_json(key: Any) -> str:
+    """What json calls a dict's member."""
+    name: str = next(iter(encoding.loads(encoding.dumps({key: 0}))))
+    return name
+
+
 def _key(kind: Any) -> Converter:
     """Members' names are strings in JSON; a dict may have had numbers, which are written as their digits."""
+    kind = plain(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if is_union(origin):
+        return _first_of([_key(each) for each in _ranked(alternatives(kind))], _names(args))
+    if origin is typing.Literal or kind in (None, type(None)):
+        try:
+            by_name: Dict[str, Any] = {}
+            for each in args or (None,):
+                by_name.setdefault(_name_in_json(each), each)
+        except InvalidError as error:
+            raise NoJsonForm(f"a dict with the keys {name_of(kind)} has no JSON form: {error}") from None
+        return _literal_key(by_name)
     if kind in (int, float):
         return _from_text(kind, f"named by {'whole ' if kind is int else ''}numbers")
     if kind is bool:
         return _literal_key(_BOOLS)
     if isinstance(kind, type) and issubclass(kind, enum.Enum) and issubclass(kind, (int, float, str)):
-        return _literal_key({next(iter(encoding.loads(encoding.dumps({member: 0})))): member for member in kind})
+        return _literal_key({_name_in_json(member): member for member in kind})
     return converter(kind)
 
 
@@ -225,17 +243,25 @@ def _literal_key(members: Mapping[str, Any]) -> Converter:
 _TEXTUAL = (str, os.PathLike)
 
 
-def _union(kinds: Tuple[Any, ...], wanted: str) -> Converter:
-    """The first of them that takes the value, where one that takes any string, or any number, comes last."""
-    def rank(kind: Any) -> int:
-        if kind in (Any, object):
-            return 3
-        if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
-            return 2
-        return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
+def _rank(kind: Any) -> int:
+    """One that takes any string, or any number, comes last."""
+    if kind in (Any, object):
+        return 3
+    if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
+        return 2
+    return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
 
-    of = [converter(kind) for kind in sorted(kinds, key=rank)]
 
+def _ranked(kinds: Iterable[Any]) -> List[Any]:
+    return sorted(kinds, key=lambda kind: _rank(plain(kind)))
+
+
+def _names(kinds: Iterable[Any]) -> str:
+    return " or ".join(name_of(each) for each in kinds)
+
+
+def _first_of(of: List[Converter], wanted: str) -> Converter:
+    """A union's: the first that takes the value."""
     def convert(value: Any, where: str) -> Any:
         for each in of:
             try:
@@ -248,10 +274,14 @@ def _union(kinds: Tuple[Any, ...], wanted: str) -> Converter:
 
 
 def _literal(values: Tuple[Any, ...]) -> Converter:
+    try:
+        by_json = [(encoding.loads(encoding.dumps(each)), each) for each in values]
+    except InvalidError as error:
+        raise NoJsonForm(f"one of Literal's values has no JSON form: {error}") from None
+
     def convert(value: Any, where: str) -> Any:
-        for each in values:
-            plain = each.value if isinstance(each, enum.Enum) else each
-            if type(plain) is type(value) and plain == value:
+        for in_json, each in by_json:
+            if type(in_json) is type(value) and in_json == value:
                 return each
         _fail(where, "one of " + ", ".join(repr(each) for each in values), value)
 
@@ -282,7 +312,7 @@ def _enum(kind: Type[enum.Enum]) -> Converter:
         try:
             by_json.setdefault(encoding.dumps(member), member)
         except InvalidError as error:
-            raise NoJsonForm(f"{_name(kind)}.{member.name} has no JSON form: {error}") from None
+            raise NoJsonForm(f"{name_of(kind)}.{member.name} has no JSON form: {error}") from None
 
     def convert(value: Any, where: str) -> enum.Enum:
         found = by_json.get(encoding.dumps(value))
@@ -317,73 +347,13 @@ def _object(
             return make(**{name: members[name](item, f"{where}.{name}") for name, item in value.items()})
         except ArgumentError:
             raise
-        except Exception as error:  # whatever its __init__ or __post_init__ raises
+        except _WRONG_VALUE as error:  # of its __init__ or __post_init__
             raise ArgumentError(f"{where} is no {what}: {error or type(error).__name__}") from error
 
     return convert
 
 
-# ---- annotations ----
-
-
-def hints_of(thing: Any, what: str) -> Dict[str, Any]:
-    """typing.get_type_hints, with what marks members of typed dicts, each annotation by itself: one that cannot be read
-    costs its own check, and a warning."""
-    try:
-        return typing.get_type_hints(thing, include_extras=True)
-    except Exception:
-        pass
-    out: Dict[str, Any] = {}
-    for owner in reversed(getattr(thing, "__mro__", (thing,))):
-        module = sys.modules.get(getattr(owner, "__module__", None) or "")
-        names = {**vars(module)} if module is not None else {}
-        names.update(getattr(owner, "__globals__", {}))
-        own = owner.__dict__.get("__annotations__") if isinstance(owner, type) else getattr(owner, "__annotations__", None)
-        for name, hint in (own or {}).items():
-            try:
-                out[name] = _read_hint(hint, names)
-            except Exception as error:
-                out[name] = Any
-                warnings.warn(
-                    f"the annotation of {what}'s {name} cannot be read ({error}): it is not checked, and arrives as JSON has it",
-                    AnnotationWarning,
-                    stacklevel=2,
-                )
-    return out
-
-
-def _read_hint(hint: Any, names: Dict[str, Any]) -> Any:
-    """One annotation, of which all may be text, or a part."""
-    holder = types.SimpleNamespace(__annotations__={"it": hint})
-    return typing.get_type_hints(holder, names, names, include_extras=True)["it"]
-
-
-#: What says of a typed dict's member whether it must be there, and no more; also as typing_extensions has it.
-_MARKS = ("Required", "NotRequired", "ReadOnly")
-
-
-def mark_of(hint: Any) -> str:
-    """Required, NotRequired, ReadOnly, or nothing."""
-    origin = typing.get_origin(hint)
-    name = str(getattr(origin, "_name", None) or getattr(origin, "__name__", ""))
-    return name if name in _MARKS and origin is not None else ""
-
-
-def _substituted(hint: Any, given: Mapping[Any, Any]) -> Any:
-    """The annotation of a generic class's member, with what its parameters are."""
-    if isinstance(hint, typing.TypeVar):
-        return given.get(hint, Any)
-    parameters = getattr(hint, "__parameters__", ())
-    if parameters and typing.get_origin(hint) is not None:
-        return hint[tuple(given.get(parameter, Any) for parameter in parameters)]
-    return hint
-
-
-def members_of(kind: Any) -> Dict[str, Any]:
-    """The members of a dataclass, typed dict or named tuple, also of a generic one with parameters, and their types."""
-    origin = typing.get_origin(kind) or kind
-    given = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(kind)))
-    return {name: _substituted(hint, given) for name, hint in hints_of(origin, _name(origin)).items()}
+# ---- classes with members ----
 
 
 def _dataclass(kind: Any) -> Converter:
@@ -397,26 +367,14 @@ def _dataclass(kind: Any) -> Converter:
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     )
     members = {field.name: converter(hints[field.name]) for field in fields}
-    return _object(origin, members, required, _name(origin), derived)
-
-
-def required_of(kind: Any, hints: Mapping[str, Any]) -> "frozenset[str]":
-    """The members that must be there. The class itself does not know where annotations are strings."""
-    required: Set[str] = set(kind.__required_keys__)
-    for name, hint in hints.items():
-        mark = mark_of(hint)
-        if mark == "NotRequired":
-            required.discard(name)
-        elif mark == "Required":
-            required.add(name)
-    return frozenset(required)
+    return _object(origin, members, required, name_of(origin), derived)
 
 
 def _typed_dict(kind: Any) -> Converter:
     origin = typing.get_origin(kind) or kind
     hints = members_of(kind)
     members = {name: converter(hint) for name, hint in hints.items()}
-    return _object(dict, members, required_of(origin, hints), _name(origin))
+    return _object(dict, members, required_of(origin, hints), name_of(origin))
 
 
 def _named_tuple(kind: Any) -> Converter:
@@ -430,7 +388,7 @@ def _named_tuple(kind: Any) -> Converter:
         try:
             return origin(*items)
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{where} is no {_name(origin)}: {error}") from error
+            raise ArgumentError(f"{where} is no {name_of(origin)}: {error}") from error
 
     return convert
 
@@ -448,6 +406,10 @@ _under_way = _UnderWay()
 def _perhaps_recursive(kind: Any, make: Callable[[Any], Converter]) -> Converter:
     """`make`'s converter of a type that may have members of its own type."""
     places = _under_way.places
+    try:
+        hash(kind)
+    except TypeError:
+        return make(kind)
     if kind in places:
         there = places[kind]
         return lambda value, where: there[0](value, where)
@@ -472,7 +434,7 @@ def _pydantic(kind: Any) -> Optional[Converter]:
         try:
             return validate(value)
         except ValueError as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error}") from error
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error}") from error
 
     return convert
 
@@ -480,33 +442,34 @@ def _pydantic(kind: Any) -> Optional[Converter]:
 def _generic(kind: Any, origin: Any, args: Tuple[Any, ...]) -> Converter:
     """A type with parameters."""
     if is_union(origin):
-        return _union(args, " or ".join(_name(each) for each in args))
+        return _first_of([converter(each) for each in _ranked(args)], _names(args))
     if mark_of(kind):
         return converter(args[0])
     if origin is typing.Literal:
         return _literal(args)
+    if isinstance(origin, type):
+        decode = encoding.decoder_of(origin)
+        if decode is not None:
+            return _decoded(origin, decode)
+    if not args and (origin in LISTS or origin in MAPPINGS or kind is typing.Tuple):  # typing.List by itself
+        return converter(origin)
     if origin is tuple:
         if len(args) == 2 and args[1] is Ellipsis:
             return _list(tuple, converter(args[0]))
         return _tuple([converter(each) for each in args])
-    if origin in _LISTS:
-        return _list(_LISTS[origin], converter(args[0]))
-    if origin in _MAPPINGS:
+    if origin in LISTS:
+        return _list(LISTS[origin], converter(args[0]))
+    if origin in MAPPINGS:
         return _mapping(_key(args[0]), converter(args[1]))
     if hasattr(kind, "__metadata__"):  # Annotated
         return converter(kind.__origin__)
     if origin in (type, collections.abc.Callable, *_RUN_DRY) or not isinstance(origin, type):
-        raise NoJsonForm(f"{_name(kind)} has no JSON form")
+        raise NoJsonForm(f"{name_of(kind)} has no JSON form")
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
-    compound = _compound(kind, origin)
+    compound = _compound(kind, origin) or _of_a_base(kind, origin)
     return compound if compound is not None else converter(origin)
-
-
-def is_union(origin: Any) -> bool:
-    """Union[…], or … | …."""
-    return origin is Union or (sys.version_info >= (3, 10) and origin is getattr(types, "UnionType"))
 
 
 def _compound(kind: Any, origin: Any) -> Optional[Converter]:
@@ -524,22 +487,31 @@ def _path(kind: Type[pathlib.PurePath]) -> Converter:
     return _from_text(kind, "a path")
 
 
-def _of_a_base(kind: Any) -> Optional[Converter]:
-    """A class that comes of one that is known."""
-    if issubclass(kind, pathlib.PurePath):
-        return _path(kind)
-    if issubclass(kind, (_DATETIME, _DATE, _TIME)):
-        return _clock(kind)
+def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
+    """A class that comes of one that is known; `kind` may have parameters, and `origin` has none."""
+    if issubclass(origin, pathlib.PurePath):
+        return _path(origin)
+    if issubclass(origin, (DATETIME, DATE, TIME)):
+        return _clock(origin)
     for base in (decimal.Decimal, uuid.UUID):
-        if issubclass(kind, base):
-            return _from_text(kind, f"a {_name(kind)} as text")
+        if issubclass(origin, base):
+            return _from_text(origin, f"a {name_of(origin)} as text")
     for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
-        if issubclass(kind, base):
-            return _made(kind, _SIMPLE[base])
-    for base, make in ((list, _LISTS[list]), (set, _LISTS[set]), (frozenset, _LISTS[frozenset])):
-        if issubclass(kind, base):
-            return _made(kind, _list(make, _anything))
-    return _made(kind, _mapping(_anything, _anything)) if issubclass(kind, dict) else None
+        if issubclass(origin, base):
+            return _made(origin, _SIMPLE[base])
+    if issubclass(origin, (list, set, frozenset, dict)):
+        return _perhaps_recursive(kind, _container)
+    return None
+
+
+def _container(kind: Any) -> Converter:
+    """A subclass of list, set, frozenset or dict."""
+    origin = typing.get_origin(kind) or kind
+    base = next(base for base in (list, set, frozenset, dict) if issubclass(origin, base))
+    args = arguments_of(kind, base)
+    if base is dict:
+        return _made(origin, _mapping(_key(args[0]), converter(args[1])) if len(args) == 2 else _mapping(_anything, _anything))
+    return _made(origin, _list(LISTS[base], converter(args[0]) if args else _anything))
 
 
 def _made(kind: Any, inner: Converter) -> Converter:
@@ -548,21 +520,17 @@ def _made(kind: Any, inner: Converter) -> Converter:
         plain = inner(value, where)
         try:
             return kind(plain)
-        except Exception as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+        except _WRONG_VALUE as error:
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error or type(error).__name__}") from error
 
     return convert
-
-
-#: As they are without whatever holds the clock for a test.
-_DATETIME, _DATE, _TIME = datetime.datetime, datetime.date, datetime.time
 
 
 def _clock(kind: Any) -> Converter:
     """A datetime of the application's own, or of a library that holds the clock still: that one's are put back, for the
     function outlives the test in which it was declared."""
-    base = next(base for base in (_DATETIME, _DATE, _TIME) if issubclass(kind, base))
-    if kind.__module__.split(".")[0] == "freezegun":
+    base = next(base for base in (DATETIME, DATE, TIME) if issubclass(kind, base))
+    if holds_the_clock(kind):
         return _SIMPLE[base]
     plain = _SIMPLE[base]
 
@@ -580,17 +548,23 @@ def _is_open(kind: Any) -> bool:
 def converter(kind: Any) -> Converter:
     """What makes a value of JSON a `kind`; called as convert(value, where), it raises ArgumentError, which begins with
     `where`."""
+    decode = encoding.decoder_of(kind) if isinstance(kind, type) else None
+    if decode is not None:
+        return _decoded(kind, decode)
     try:
         if kind in _SIMPLE:
             return _SIMPLE[kind]
-    except TypeError:  # not hashable
-        return _anything
+    except TypeError:  # not hashable, as what Annotated says may be
+        if typing.get_origin(kind) is None:
+            return _anything
+    if is_alias(kind):
+        return _perhaps_recursive(kind, lambda alias: converter(alias_value(alias)))
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is not None:
         return _generic(kind, origin, args)
-    if kind in _LISTS or kind is tuple:
-        return _list(_LISTS.get(kind, tuple), _anything)
-    if kind in _MAPPINGS:
+    if kind in LISTS or kind is tuple:
+        return _list(LISTS.get(kind, tuple), _anything)
+    if kind in MAPPINGS:
         return _mapping(_anything, _anything)
     if isinstance(kind, typing.TypeVar):
         return _anything
@@ -598,9 +572,6 @@ def converter(kind: Any) -> Converter:
         return converter(kind.__supertype__)
     if not isinstance(kind, type):
         return _anything
-    decode = encoding.decoder_of(kind)
-    if decode is not None:
-        return _decoded(kind, decode)
     pydantic = _pydantic(kind)
     if pydantic is not None:
         return pydantic
@@ -608,21 +579,21 @@ def converter(kind: Any) -> Converter:
         return _enum(kind)
     compound = _compound(kind, kind)
     if compound is None:
-        compound = _of_a_base(kind)
+        compound = _of_a_base(kind, kind)
     if compound is not None:
         return compound
     if _is_open(kind) and kind not in _RUN_DRY:
         return _anything
     more = "it was registered without decode=" if encoding.encoder_of(kind) else "jobq.register_type gives it one"
-    raise NoJsonForm(f"{_name(kind)} has no JSON form ({more})")
+    raise NoJsonForm(f"{name_of(kind)} has no JSON form ({more})")
 
 
 def _decoded(kind: Any, decode: Callable[[Any], Any]) -> Converter:
     def convert(value: Any, where: str) -> Any:
         try:
             return decode(value)
-        except Exception as error:
-            raise ArgumentError(f"{where} is no {_name(kind)}: {error or type(error).__name__}") from error
+        except _WRONG_VALUE as error:
+            raise ArgumentError(f"{where} is no {name_of(kind)}: {error or type(error).__name__}") from error
 
     return convert
 
@@ -631,7 +602,7 @@ def check_result(kind: Any, what: str) -> None:
     """Raises InvalidError where no value of the type a function returns has a JSON form, as far as a type tells."""
     origin = typing.get_origin(kind)
     if origin is not None and not hasattr(kind, "__metadata__"):
-        if is_union(origin) or origin in _LISTS or origin in _MAPPINGS or origin is tuple:
+        if is_union(origin) or origin in LISTS or origin in MAPPINGS or origin is tuple:
             for each in typing.get_args(kind):
                 if each is not Ellipsis:
                     check_result(each, what)
@@ -669,7 +640,7 @@ def _hints(function: Any, context: Type[Any], validate: bool) -> Dict[str, Any]:
     written = getattr(inner, "__annotations__", {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnnotationWarning)
-        hints = hints_of(inner, _name(function))
+        hints = hints_of(inner, name_of(function))
     contexts = [name for name, hint in written.items() if hint in ("Context", "jobq.Context") and hints.get(name) is Any]
     hints.update((name, context) for name in contexts)
     if validate:
@@ -682,11 +653,26 @@ def _hints(function: Any, context: Type[Any], validate: bool) -> Dict[str, Any]:
     return hints
 
 
+def _by_position(function: Any, takes_context: bool) -> Set[str]:
+    """The parameters that are given by position when a worker calls the function, and could be given by name as well."""
+    count = int(takes_context)
+    while isinstance(function, functools.partial):
+        count += len(function.args)
+        function = function.func
+    if inspect.ismethod(function):
+        count += 1
+    elif not hasattr(function, "__code__"):
+        function = getattr(type(function), "__call__", None)
+        count += 1
+    code = getattr(function, "__code__", None)
+    return set(code.co_varnames[: code.co_argcount][code.co_posonlyargcount : count]) if code is not None else set()
+
+
 class Parameters:
     """What a function takes, of which the first may be its context."""
 
     def __init__(self, function: Callable[..., Any], context: Type[Any], validate: bool) -> None:
-        name = _name(function)
+        name = name_of(function)
         try:
             self.signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
@@ -704,6 +690,11 @@ class Parameters:
                 raise InvalidError(f"{name}'s context is {parameter.name}, but only the first parameter can be the context")
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
                 raise InvalidError(f"{name} takes {parameter.name} by position alone; a job's arguments have names")
+        #: Names that a **data cannot have, for the function is given them by position.
+        self._taken = _by_position(function, self.takes_context)
+        if self.takes_context:
+            first = next(iter(self.signature.parameters.values()))
+            self._taken |= {first.name} if first.kind is first.POSITIONAL_OR_KEYWORD else set()
         self.signature = self.signature.replace(parameters=parameters)
         self._rest: Optional[Converter] = None
         self._converters: Dict[str, Converter] = {}
@@ -742,6 +733,8 @@ class Parameters:
         for parameter in self.signature.parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 bound.update(bound.pop(parameter.name, {}))
+        for name in self._taken & bound.keys():
+            raise InvalidError(f"args have a member {name!r}, and the function's {name} is given already")
         given = dict(bound)
         plain: Dict[str, Any] = encoding.loads(encoding.to_bytes(encoding.dumps(given, "args"), "args"))
         if self._validates:
@@ -768,6 +761,8 @@ class Parameters:
             raise ArgumentError(f"args lack {', '.join(repr(name) for name in sorted(missing))}")
         known, rest = self._converters, self._rest
         out = {}
+        for name in self._taken & args.keys() if rest is not None else ():
+            raise ArgumentError(f"args have a member {name!r}, and the function's {name} is given already")
         for name, value in args.items():
             convert = known.get(name, rest)
             if convert is None:

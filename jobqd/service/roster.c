@@ -197,7 +197,7 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     turns_started(from_ns);
     if (failed) {
         log_error(pool->subject, "cannot start a process: %s", err.message);
-        snprintf(pool->trouble, sizeof pool->trouble, "cannot start a process: %s",
+        snprintf(pool->trouble, sizeof pool->trouble, "cannot start a process: %.440s",
                  err.message);
         program->failed_boots += !job;
         if (slot)

@@ -110,7 +110,10 @@ class Handler(Generic[P, R]):
         self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)
         )
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        for name, value in getattr(function, "__dict__", {}).items():
+            if not hasattr(self, name):  # a callable object may have a `client` or a `backoff` of its own
+                setattr(self, name, value)
 
     @property
     def kind(self) -> str:

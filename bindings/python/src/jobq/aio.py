@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime
 import os
 import weakref
@@ -39,13 +40,14 @@ async def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
             try:
                 await cursor.execute(sql, params)
                 rows = await cursor.fetchall()
-            except Exception:
+            except BaseException:  # of a cancelled task, too
                 if guarded:
-                    await cursor.execute(_connections.ROLLBACK_TO)
+                    with contextlib.suppress(Exception):
+                        await cursor.execute(_connections.ROLLBACK_TO)
+                        await cursor.execute(_connections.RELEASE)
                 raise
-            finally:
-                if guarded:
-                    await cursor.execute(_connections.RELEASE)
+            if guarded:
+                await cursor.execute(_connections.RELEASE)
         except Exception as error:
             _connections.translate(error)
     return operation.read(rows)

@@ -19,7 +19,7 @@ from typing import Any, Awaitable, Callable, Iterable, List, Optional, Sequence,
 from . import _connections, _operations
 from . import client as _sync
 from ._operations import Operation
-from .client import JobLike, new_job
+from .client import Database, JobLike, new_job
 from .errors import InvalidError, StateError, TimedOutError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, milliseconds
 
@@ -82,7 +82,7 @@ class Client:
     connection. Usable from one event loop at a time.
     """
 
-    def __init__(self, dsn: Optional[str] = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
+    def __init__(self, dsn: Database = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
         self._sync = _sync.Client(dsn, schema=schema, max_connections=max_connections)
         self._schema = schema
         self._closed = False

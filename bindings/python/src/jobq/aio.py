@@ -19,7 +19,8 @@ from typing import Any, Awaitable, Callable, Iterable, List, Optional, Sequence,
 from . import _connections, _operations
 from . import client as _sync
 from ._operations import Operation
-from .client import Database, JobLike, new_job
+from ._pool import Database
+from .client import JobLike, new_job
 from .errors import InvalidError, StateError, TimedOutError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, milliseconds
 

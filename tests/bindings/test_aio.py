@@ -140,6 +140,37 @@ def test_sqlalchemy_with_asyncpg(db):
     assert db.query("SELECT kind FROM jobq.all_jobs ORDER BY id") == [("two",), ("four",)]
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_cancelled_call_is_cancelled(db, driver):
+    """It waits for another transaction's unique key. Its task ends with CancelledError, and not with an error of the driver's."""
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    async def main(locker):
+        if driver == "psycopg":
+            source, conn = None, await psycopg.AsyncConnection.connect(db.uri)
+        else:
+            source = create_async_engine("postgresql+asyncpg://", connect_args={
+                "host": str(db.cluster.dir), "user": "admin", "database": db.name})
+            conn = AsyncSession(source)
+        async with jobq.aio.Client("host=/nonexistent") as client:
+            await client.enqueue("before", connection=conn)
+            jobs = [jobq.NewJob("a", unique_key="k", on_conflict="raise")]
+            task = asyncio.ensure_future(client.enqueue_many(jobs, connection=conn))
+            while not db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.001)
+            task.cancel()
+            locker.rollback()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await conn.close()
+        if source is not None:
+            await source.dispose()
+    with psycopg.connect(db.uri) as locker, jobq.Client("host=/nonexistent") as sync:
+        sync.enqueue("first", unique_key="k", connection=locker)
+        asyncio.run(main(locker))
+    assert db.query("SELECT kind FROM jobq.jobs") == []
+
+
 def test_an_asynchronous_connection_is_not_for_the_synchronous_client(db, client):
     async def main():
         async with await psycopg.AsyncConnection.connect(db.uri) as conn:

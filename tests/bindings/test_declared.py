@@ -126,6 +126,21 @@ def test_what_can_be_called_is_a_function():
     assert "partial" in repr(handler)
 
 
+def test_attributes_of_what_is_called_are_not_the_handlers():
+    """A callable object's own client, say, is not the one that enqueues; what the handler does not have itself is passed on."""
+    class Uploads:
+        def __init__(self):
+            self.client = self.backoff = self.concurrency = self.discard_on = self.defaults = self.parameters = self.job = "s3"
+            self.bucket = "photos"
+
+        def __call__(self, n: int) -> str:
+            return f"{self.client} {n}"
+    handler = declared(Uploads(), concurrency=4, backoff=60)
+    assert (handler.client, handler.concurrency, handler.backoff(1), handler.bucket) == (None, 4, 60, "photos")
+    assert handler.job(3).args == {"n": 3}
+    assert testing.perform(handler, {"n": 3}).result == "s3 3"
+
+
 def test_a_context_may_be_optional():
     def function(context: Optional[jobq.Context], n: int) -> int:
         return context.job.id + n

@@ -91,6 +91,42 @@ def test_a_project(client, jobqd, db, project):
         wait_for(lambda pid=job.result: db.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == 0)
 
 
+IN_A_TEST = """
+import os
+import django
+django.setup()
+import jobq, jobq.django
+from django.conf import settings
+from django.db import connection
+from shop.jobs import pid
+
+pid.options(tags=["before"]).enqueue()
+connection.close()
+for name in (os.environ["SHOP_TEST_NAME"], os.environ["SHOP_NAME"]):
+    settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = name  # as Django's test runner does
+    pid.options(tags=["in " + name]).enqueue()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'",
+                       [os.environ["SHOP_TEST_NAME"]])
+        print(cursor.fetchone()[0])
+    connection.close()
+"""
+
+
+def test_jobs_of_a_test_go_to_the_tests_database(db, template, project, monkeypatch):
+    """The test runner renames the database when all apps are there, and drops it in the end: no connection of ours is left in
+    it."""
+    there = db.cluster.create_database(f"test_{db.name}", template.name)
+    monkeypatch.setenv("SHOP_TEST_NAME", there.name)
+    (project / "in_a_test.py").write_text(IN_A_TEST)
+    done = subprocess.run([sys.executable, "in_a_test.py"], cwd=project, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert there.query("SELECT tags FROM jobq.jobs") == [([f"in {there.name}"],)]
+    assert db.query("SELECT tags FROM jobq.jobs ORDER BY id") == [(["before"],), ([f"in {db.name}"],)]
+    assert done.stdout.split() == ["1", "0"], "Django's own connection, and none"
+    there.drop()
+
+
 @pytest.mark.parametrize("settings,message", [
     ("JOBQ = 3", "JOBQ must be a dict with the members DATABASE, DSN, SCHEMA, got 3"),
     ("JOBQ = {'database': 1}", "JOBQ has no member 'database'; allowed are DATABASE"),

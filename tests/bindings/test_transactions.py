@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg2.extras import RealDictCursor
 
 import jobq
-from jobq import _connections
+from jobq import _connections, _operations
 
 UTC = datetime.timezone.utc
 
@@ -386,6 +386,30 @@ def test_a_conflict_leaves_the_transaction_as_it_was(client, offline, db, way):
     offline.enqueue("after", unique_key="newer", on_conflict="raise", connection=conn)
     way.commit()
     assert kinds(db) == ["there", "other", "before", "c", "after"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_interrupted_call_is_interrupted(offline, db, broken):
+    """Ctrl-C in a driver's call is what the application sees, and not what the driver says of the statements after it; where
+    the connection is still good the transaction goes on as it was."""
+    way = psycopg_2(db)
+    offline.enqueue("before", connection=way.connection)
+    jobs = [jobq.NewJob("lost", unique_key="k", on_conflict="raise")]
+    operation = _operations.enqueue_many(None, jobs, True)
+    with contextlib.closing(way.connection.cursor()) as cursor:
+        def execute(sql, params):
+            cursor.execute(sql, params)
+            if "try_enqueue" in sql:
+                if broken:
+                    way.close()
+                raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            _connections._execute(execute, cursor.fetchall, operation, True)
+    if not broken:
+        offline.enqueue("after", connection=way.connection)
+        way.commit()
+        way.close()
+    assert kinds(db) == ([] if broken else ["before", "after"])
 
 
 @pytest.mark.parametrize("autocommit", ["psycopg", "psycopg2", "sqlalchemy", "django"])

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextvars
+import datetime
+import functools
 import os
 import pathlib
 import signal
 import sys
 import threading
 import time
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import jobq
 
@@ -29,6 +31,8 @@ def told(context: jobq.Context, error: BaseException) -> None:
     note(f"! {context.job.kind} {type(error).__name__}")
     if context.job.kind == "fails":
         raise RuntimeError("the hook fails, too")
+    if context.job.kind == "fails-interrupted":
+        raise KeyboardInterrupt
 
 
 def note(text: str) -> None:
@@ -189,3 +193,128 @@ def leaves_when_written(how: str) -> Any:
 @jobq.worker("generator-exit")
 def generator_exit() -> None:
     raise GeneratorExit
+
+
+@jobq.worker("falls-out-softly", soft_timeout=30)
+def falls_out_softly(how: str) -> str:
+    return in_a_child(how)
+
+
+@jobq.worker("falls-out-softly-later", soft_timeout=30)
+async def falls_out_softly_later(how: str) -> str:
+    return in_a_child(how)
+
+
+@jobq.worker("interrupted-later")
+async def interrupted_later(returns: bool) -> str:
+    """Ctrl-C comes while the event loop does something else."""
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        if not returns:
+            raise
+    return "all the same"
+
+
+@jobq.worker("tasks")
+async def tasks() -> int:
+    return len(asyncio.all_tasks())
+
+
+@jobq.worker("fails-interrupted")
+def fails_interrupted() -> None:
+    raise KeyError("a")
+
+
+class Notes(Exception):
+    @property
+    def __notes__(self) -> Any:
+        sys.exit(5)
+
+
+class Leaves(jobq.ArgumentError):
+    def __str__(self) -> str:
+        sys.exit(5)
+
+
+class NotYet(jobq.Snooze):
+    def __init__(self) -> None:
+        """Without the base's."""
+
+
+class Never(jobq.Discard):
+    def __init__(self) -> None:
+        """Without the base's."""
+
+
+class Late(jobq.Snooze):
+    def __init__(self) -> None:
+        self.after_ms = 2**60
+
+
+RAISED: Dict[str, Callable[[], BaseException]] = {
+    "syntax": lambda: SyntaxError("m", ("f", "x", "y", "t")),
+    "notes": Notes,
+    "leaves": lambda: Leaves("x"),
+    "not-yet": NotYet,
+    "never": Never,
+    "late": Late,
+    "reason": lambda: jobq.Discard(KeyError("why")),  # type: ignore[arg-type]
+    "snooze": lambda: jobq.Snooze(datetime.timedelta(days=11 * 365)),
+    "retry": lambda: jobq.Retry(datetime.timedelta(days=11 * 365)),
+}
+
+
+@jobq.worker("raises", discard_on=[])
+def raises(what: str) -> None:
+    raise RAISED[what]()
+
+
+@jobq.worker("endless")
+def endless() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+@jobq.worker("soft-calls", soft_timeout=0.2)
+def soft_calls() -> None:
+    endless()
+
+
+def plainly(function: Any) -> Any:
+    """As many decorators are: no coroutine function itself."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@jobq.worker("soft-wrapped", soft_timeout=0.2)
+@plainly
+async def soft_wrapped() -> None:
+    note("body")
+    await asyncio.sleep(600)
+
+
+@jobq.worker("wrapped")
+@plainly
+async def wrapped(context: jobq.Context) -> None:
+    assert jobq.current() is context
+    context.progress(0.5)
+    try:
+        await asyncio.sleep(600)
+    finally:
+        note("end of the body")
+
+
+@jobq.worker("set-timer")
+def set_timer() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 500)
+
+
+@jobq.worker("read-timer")
+def read_timer() -> float:
+    return signal.getitimer(signal.ITIMER_REAL)[0]

@@ -10,7 +10,7 @@ a cursor of theirs.
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import lru_cache
 from typing import Any, Callable, NoReturn, Optional, Sequence, TypeVar
 
@@ -130,13 +130,14 @@ def _execute(
         try:
             execute(sql, params)
             rows = fetch()
-        except Exception:
+        except BaseException:
             if guarded:
-                execute(ROLLBACK_TO, ())
+                with suppress(Exception):  # the connection may be lost or busy; what has happened first is what counts
+                    execute(ROLLBACK_TO, ())
+                    execute(RELEASE, ())
             raise
-        finally:
-            if guarded:
-                execute(RELEASE, ())
+        if guarded:
+            execute(RELEASE, ())
     except Exception as error:
         translate(error)
     return operation.read(rows)

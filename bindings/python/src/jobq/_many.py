@@ -12,13 +12,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from ctypes import byref
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import Any, Callable, Coroutine, Dict, Optional, TypeVar
 
 from . import _native, _soft, hooks
+from ._forks import Guard, leave_child
 from ._native import lib
 from ._operations import check
-from ._running import Answers, Ending, Table, context_of, insist, leave_child, names, of_error, of_result, one_line, prepared
+from ._running import Answers, Ending, Table, context_of, insist, names, of_error, of_result, one_line, prepared
 from .context import Context, Stop, enter, leave
 from .errors import InvalidError, JobqError, of_code
 from .handlers import Handler
@@ -62,6 +64,7 @@ class Worker:
         self._lock = threading.RLock()  # libjobq's worker is for one thread at a time
         self._tasks: Dict[int, "asyncio.Task[None]"] = {}  # by libjobq's jobq_work
         self._in_threads: Dict[int, Handler[Any, Any]] = {}  # those of them that cannot be cancelled from outside
+        self._of_threads: "Dict[int, asyncio.Task[Any]]" = {}  # coroutines that a thread waits for
         self._limits: Dict[str, asyncio.Semaphore] = {}
         self._threads: Optional[concurrent.futures.ThreadPoolExecutor] = None
         self._worker = ctypes.c_void_p()
@@ -161,8 +164,8 @@ class Worker:
         self._tasks[work] = asyncio.get_running_loop().create_task(self._job(handler, work))
 
     def _stop(self, work: int, data: Optional[int]) -> None:
-        task = self._tasks.get(work)
-        if task is not None and work not in self._in_threads:
+        task = self._of_threads.get(work) if work in self._in_threads else self._tasks.get(work)
+        if task is not None:
             task.cancel()
 
     # ---- one job ----
@@ -231,19 +234,22 @@ class Worker:
         with hooks.around(context):
             coroutine = prepared(handler, context, context.job.args)()
             context.begun = True
-            if handler.soft_timeout_s is None:
-                return await coroutine
-            return await _soft.of_coroutine(coroutine, handler.soft_timeout_s)
+            with Guard():
+                return await _soft.limited(coroutine, handler.soft_timeout_s)
 
     async def _run_in_thread(self, handler: Handler[Any, Any], work: int, context: Context) -> Any:
-        pid = self._pid
+        pid, loop = self._pid, asyncio.get_running_loop()
 
         def function() -> Any:
             try:
                 with hooks.around(context):
                     inner = prepared(handler, context, context.job.args)
                     context.begun = True
-                    result = _soft.call(inner, handler.soft_timeout_s)
+                    began = time.monotonic()
+                    with Guard():
+                        result = _soft.call(inner, handler.soft_timeout_s)
+                    if inspect.iscoroutine(result):  # of a coroutine function behind a plain wrapper
+                        result = self._on_loop(loop, work, context, result, _soft.left(handler.soft_timeout_s, began))
             except BaseException as error:
                 if os.getpid() != pid:
                     leave_child(error)
@@ -255,7 +261,7 @@ class Worker:
         self._in_threads[work] = handler
         try:
             run = functools.partial(contextvars.copy_context().run, _outside_of_futures, function)
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
+            result = await loop.run_in_executor(self._threads, run)
         finally:
             if not self._interrupted:
                 del self._in_threads[work]
@@ -263,4 +269,34 @@ class Worker:
             if isinstance(result.error, StopIteration):  # which a coroutine cannot raise
                 raise RuntimeError("the function raised StopIteration") from result.error
             raise result.error
-        return await result if inspect.iscoroutine(result) else result
+        return result
+
+    def _on_loop(
+        self, loop: asyncio.AbstractEventLoop, work: int, context: Context, coroutine: "Coroutine[Any, Any, Any]", limit: Optional[float]
+    ) -> Any:
+        """Runs a coroutine on the loop, while this thread waits within the middleware. It can be cancelled as any other."""
+        ended: "concurrent.futures.Future[Any]" = concurrent.futures.Future()
+
+        async def run() -> Any:
+            try:
+                with Guard():
+                    if context.should_stop() in (Stop.CANCEL, Stop.NOW):
+                        raise asyncio.CancelledError  # it was asked before this task was there
+                    return await _soft.limited(coroutine, limit)
+            except BaseException as error:
+                return _Raised(error)
+
+        def end(task: "asyncio.Task[Any]") -> None:
+            self._of_threads.pop(work, None)
+            coroutine.close()  # where it has not begun
+            ended.set_result(_Raised(asyncio.CancelledError()) if task.cancelled() else task.result())
+
+        def begin() -> None:
+            self._of_threads[work] = loop.create_task(run())
+            self._of_threads[work].add_done_callback(end)
+
+        loop.call_soon_threadsafe(begin)
+        result = ended.result()
+        if isinstance(result, _Raised):
+            raise result.error
+        return result

@@ -7,22 +7,30 @@ import threading
 import weakref
 from contextlib import contextmanager
 from ctypes import byref, c_void_p, sizeof
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional, Union
 
 from . import _native, errors
 from ._native import lib
 from ._operations import check, schema_name, text
+
+#: A connection string, a function that returns one, or None for libpq's environment.
+Database = Union[str, Callable[[], Optional[str]], None]
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
 
 
 class Pool:
     """Opens connections as they are wanted, `most` at a time; a thread that finds none waits for one. `_open` counts those
-    that are idle and those in use for which the limit counts."""
+    that are idle and those in use for which the limit counts.
 
-    def __init__(self, database: Optional[str], schema: Optional[str], most: int) -> None:
+    `database` is asked before each use where it is a function. Connections are kept for the next use only while it says what
+    it said first: a test's database, whose name Django's test runner puts in the settings for a while, could not be dropped
+    while one of ours is idle in it."""
+
+    def __init__(self, database: Database, schema: Optional[str], most: int) -> None:
         schema_name(schema)
-        self._database = text(database, "dsn") if database is not None else None
+        self._source = database
+        self._database = self._wanted()
         self._schema = schema.encode() if schema is not None else None
         self._most = most
         self._forget()
@@ -36,8 +44,12 @@ class Pool:
         self._open = 0
         self._closed = False
 
-    def _connect(self) -> int:
-        options = _native.ClientOptions(sizeof(_native.ClientOptions), self._database, self._schema)
+    def _wanted(self) -> Optional[bytes]:
+        given = self._source() if callable(self._source) else self._source
+        return text(given, "dsn") if given is not None else None
+
+    def _connect(self, database: Optional[bytes]) -> int:
+        options = _native.ClientOptions(sizeof(_native.ClientOptions), database, self._schema)
         handle, err = c_void_p(), _native.Error()
         check(lib.jobq_client_open(byref(options), byref(handle), byref(err)), err)
         assert handle.value is not None
@@ -59,10 +71,10 @@ class Pool:
                     return None
                 self._changed.wait()
 
-    def _give_back(self, handle: Optional[int], counts: bool) -> None:
+    def _give_back(self, handle: Optional[int], counts: bool, is_good: bool) -> None:
         with self._changed:
             self._open -= counts
-            keep = handle is not None and not self._closed and self._open < self._most
+            keep = handle is not None and is_good and not self._closed and self._open < self._most
             if keep and handle is not None:
                 self._open += 1
                 self._idle.append(handle)
@@ -75,13 +87,19 @@ class Pool:
         """A jobq_client, by its address. `counts`: the limit does; not for a call that may take long."""
         pid = os.getpid()
         handle = self._take(counts)
+        is_usual = True
         try:
+            database = self._wanted() if callable(self._source) else self._database
+            is_usual = database == self._database
+            if handle is not None and not is_usual:
+                lib.jobq_client_close(handle)
+                handle = None
             if handle is None:
-                handle = self._connect()
+                handle = self._connect(database)
             yield handle
         finally:
             if os.getpid() == pid:
-                self._give_back(handle, counts)
+                self._give_back(handle, counts, is_usual)
 
     def close(self) -> None:
         """Closes what is idle; what is in use closes when it comes back."""

@@ -11,17 +11,19 @@ import inspect
 import os
 import sys
 import threading
+import time
 import traceback
 from ctypes import byref
 from typing import Any, Callable, ContextManager, Coroutine, Dict, List, Mapping, Optional
 
 from . import _native, _soft, encoding, errors, hooks
+from ._forks import Guard, leave_child
 from ._native import lib
 from ._operations import check
 from .context import Context, Job, enter, leave
 from .errors import InvalidError, JobqError, ResultError
 from .handlers import Handler
-from .model import milliseconds
+from .model import DELAY_MOST_MS, milliseconds
 from .outcome import Cancel, Discard, Outcome, Retry, Snooze
 from .validation import ArgumentError
 
@@ -52,7 +54,23 @@ class Loop:
         if self._loop is None or self._pid != os.getpid():
             self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
             asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(coroutine)
+        task = self._loop.create_task(coroutine)
+        try:
+            return self._loop.run_until_complete(task)
+        except BaseException:
+            self._end(task)
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return task.result()  # its work is done
+            raise
+
+    def _end(self, task: "asyncio.Task[Any]") -> None:
+        """After a signal handler has raised in the loop: the next job's run must not resume the task."""
+        while self._loop is not None and not self._loop.is_closed() and not task.done():
+            task.cancel()
+            try:
+                self._loop.run_until_complete(task)
+            except BaseException:  # its own end, or another signal's
+                pass
 
     def close(self) -> None:
         """What is still pending on it is cancelled."""
@@ -104,20 +122,37 @@ def call(handler: Handler[Any, Any], context: Context, args: Mapping[str, Any], 
     """Runs the function in the context, with what the application has around its jobs."""
     with hooks.around(context):
         function = prepared(handler, context, args)
+        limit = handler.soft_timeout_s
         context.begun = True
-        if handler.is_coroutine:
-            coroutine = function()
-            limit = handler.soft_timeout_s
-            return loop.run(coroutine if limit is None else _soft.of_coroutine(coroutine, limit))
-        result = _soft.call(function, handler.soft_timeout_s)
-        return loop.run(result) if inspect.iscoroutine(result) else result
+        with Guard():
+            if handler.is_coroutine:
+                return loop.run(_soft.limited(function(), limit))
+            began = time.monotonic()
+            result = _soft.call(function, limit)
+            if inspect.iscoroutine(result):  # of a coroutine function behind a plain wrapper
+                return loop.run(_soft.limited(result, _soft.left(limit, began)))
+            return result
 
 
 # ---- what failed, in words ----
 
 
+def _words(make: Callable[[BaseException], str], error: BaseException) -> str:
+    """At least the class's name: an exception may raise when it is written."""
+    for _ in range(2):  # again where Ctrl-C came in between
+        try:
+            return make(error)
+        except BaseException:
+            pass
+    return type(error).__name__
+
+
 def one_line(error: BaseException) -> str:
     """The exception's class and message, as the last line of a traceback has them."""
+    return _words(_one_line, error)
+
+
+def _one_line(error: BaseException) -> str:
     if isinstance(error, ArgumentError):
         return str(error)
     text = "".join(traceback.format_exception_only(type(error), error)).strip()
@@ -126,11 +161,16 @@ def one_line(error: BaseException) -> str:
 
 def trace(error: BaseException) -> str:
     """The traceback from the function on, without our own frames."""
+    return _words(_trace, error)
+
+
+def _trace(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, hooks.frames_of(error)))
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "replace").replace(b"\0", b"?")
+def _bytes(text: Any) -> bytes:
+    """Also of a reason that is an exception."""
+    return str(text).encode("utf-8", "replace").replace(b"\0", b"?")
 
 
 class Answers:
@@ -175,6 +215,8 @@ class Answers:
     def outcome(self, outcome: Outcome) -> None:
         """What the function has raised on purpose."""
         if isinstance(outcome, Snooze):
+            if not hasattr(outcome, "after_ms"):
+                raise TypeError(f"{type(outcome).__name__} has no delay: its __init__ must call Snooze.__init__")
             self._say(lib.jobq_work_snooze, outcome.after_ms)
         elif isinstance(outcome, Discard):
             self.discard(outcome.reason)
@@ -191,7 +233,7 @@ def delay_ms(handler: Handler[Any, Any], attempt: int) -> int:
     """The handler's own back-off; -1: the queue's."""
     if handler.backoff is None:
         return -1
-    return milliseconds(handler.backoff(attempt), "what backoff returned", 0)
+    return milliseconds(handler.backoff(attempt), "what backoff returned", 0, DELAY_MOST_MS)
 
 
 def _delay_or_the_queues(handler: Handler[Any, Any], attempt: int) -> int:
@@ -214,6 +256,13 @@ def is_hopeless(handler: Handler[Any, Any], error: BaseException) -> bool:
 
 def of_error(handler: Handler[Any, Any], context: Context, error: BaseException) -> Ending:
     """The function has raised something: tells the application, and returns what to tell jobqd."""
+    try:
+        return _of_error(handler, context, error)
+    except BaseException:  # of a signal handler: that is no concern of the job's
+        return lambda answers: answers.error(error, -1)
+
+
+def _of_error(handler: Handler[Any, Any], context: Context, error: BaseException) -> Ending:
     if isinstance(error, (Snooze, Discard, Cancel)):
         deliberate: Outcome = error
         return lambda answers: answers.outcome(deliberate)
@@ -261,39 +310,19 @@ def of_result(context: Context, result: Any) -> Ending:
 
 
 def insist(answers: Answers, ending: Ending) -> None:
-    """Says it, also when a signal handler raises meanwhile: that is no concern of the job's."""
+    """Says it, also when a signal handler raises meanwhile: that is no concern of the job's. Where it cannot be said the attempt
+    has failed: a job that is not answered would end the worker."""
     for _ in range(10):
         try:
             ending(answers)
             return
-        except (JobqError, MemoryError):
-            raise
-        except BaseException as interruption:
+        except BaseException as raised:
             if answers.given:
                 raise
-            last = interruption
-    raise last
-
-
-# ---- a process that the function has forked ----
-
-
-def leave_child(error: Optional[BaseException] = None) -> None:
-    """Ends a process that a function has forked and that has come out of it: the worker's loop is not its own."""
-    code = 70
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-    elif error is not None:
-        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
-    if not isinstance(error, SystemExit):
-        print("jobq: a process that a job's function forked has come out of the function, and ends here; end it with "
-              "os._exit()", file=sys.stderr)  # fmt: skip
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
-    os._exit(code & 0xFF)
+            fault = raised
+        if isinstance(fault, (JobqError, MemoryError)):
+            break
+    answers.error(fault, -1, f"the answer failed: {one_line(fault)}")
 
 
 # ---- one job ----

@@ -9,9 +9,12 @@ import itertools
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, Callable, Coroutine, Iterator, List, Optional
 
+from ._forks import Guard
+from .handlers import Handler
 from .outcome import SoftTimeout
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,8 +31,8 @@ def _in_function(frame: Optional[FrameType]) -> bool:
     """Whether the interpreter is in the job's function, or in what that calls, and not in jobq."""
     if frame is None or _is_ours(frame):
         return False
-    while frame is not None and not _is_ours(frame):
-        frame = frame.f_back
+    while frame is not None and (not _is_ours(frame) or frame.f_code is Handler.__call__.__code__):
+        frame = frame.f_back  # a decorated function may be called by another
     return frame is not None and frame.f_code is in_main_thread.__code__
 
 
@@ -47,11 +50,12 @@ def in_main_thread(function: Callable[[], Any], after_s: float) -> Any:
 
     before = signal.signal(signal.SIGALRM, rings)
     left, interval = signal.setitimer(signal.ITIMER_REAL, after_s)
+    began = time.monotonic()
     try:
         return function()
     finally:
         over = True
-        signal.setitimer(signal.ITIMER_REAL, max(left - after_s, _AGAIN_S) if left else 0, interval)
+        signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), _AGAIN_S) if left else 0, interval)
         signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
 
 
@@ -99,7 +103,12 @@ async def of_coroutine(coroutine: "Coroutine[Any, Any, Any]", after_s: float) ->
     """Awaits it, in a task of its own, which is cancelled: CancelledError inside, SoftTimeout outside."""
     fired = False
     loop = asyncio.get_running_loop()
-    task = loop.create_task(coroutine)
+
+    async def guarded() -> Any:
+        with Guard():
+            return await coroutine
+
+    task = loop.create_task(guarded())
 
     def ring() -> None:
         nonlocal fired
@@ -116,6 +125,18 @@ async def of_coroutine(coroutine: "Coroutine[Any, Any, Any]", after_s: float) ->
         raise
     finally:
         timer.cancel()
+        if task.done():
+            coroutine.close()  # where the task was cancelled before it began
+
+
+def left(after_s: Optional[float], began: float) -> Optional[float]:
+    """What is left of a limit that has counted since `began`."""
+    return None if after_s is None else max(after_s - (time.monotonic() - began), 0)
+
+
+def limited(coroutine: "Coroutine[Any, Any, Any]", after_s: Optional[float]) -> "Coroutine[Any, Any, Any]":
+    """The coroutine with its limit, if it has one."""
+    return coroutine if after_s is None else of_coroutine(coroutine, after_s)
 
 
 def call(function: Callable[[], Any], after_s: Optional[float]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime
 import os
 import weakref
@@ -18,6 +19,7 @@ from typing import Any, Awaitable, Callable, Iterable, List, Optional, Sequence,
 from . import _connections, _operations
 from . import client as _sync
 from ._operations import Operation
+from ._pool import Database
 from .client import JobLike, new_job
 from .errors import InvalidError, StateError, TimedOutError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, milliseconds
@@ -39,13 +41,14 @@ async def _on_psycopg(connection: Any, operation: Operation[T]) -> T:
             try:
                 await cursor.execute(sql, params)
                 rows = await cursor.fetchall()
-            except Exception:
+            except BaseException:  # of a cancelled task, too
                 if guarded:
-                    await cursor.execute(_connections.ROLLBACK_TO)
+                    with contextlib.suppress(Exception):
+                        await cursor.execute(_connections.ROLLBACK_TO)
+                        await cursor.execute(_connections.RELEASE)
                 raise
-            finally:
-                if guarded:
-                    await cursor.execute(_connections.RELEASE)
+            if guarded:
+                await cursor.execute(_connections.RELEASE)
         except Exception as error:
             _connections.translate(error)
     return operation.read(rows)
@@ -80,7 +83,7 @@ class Client:
     connection. Usable from one event loop at a time.
     """
 
-    def __init__(self, dsn: Optional[str] = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
+    def __init__(self, dsn: Database = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
         self._sync = _sync.Client(dsn, schema=schema, max_connections=max_connections)
         self._schema = schema
         self._closed = False

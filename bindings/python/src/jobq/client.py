@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 from . import _connections, _operations
 from ._operations import Operation
-from ._pool import Pool
+from ._pool import Database, Pool
 from ._waiting import wait_for
 from .errors import InvalidError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, id_of, milliseconds
@@ -130,7 +130,8 @@ class Client:
     """Jobs in one database. Any number of threads may share a client; it has up to ``max_connections`` connections of its
     own, opened when they are first wanted, and again after they were lost. After a fork the child opens its own.
 
-    ``dsn``: a libpq connection string or URI; None: libpq's ``PG*`` environment. ``schema``: where ``jobqd migrate up`` put
+    ``dsn``: a libpq connection string or URI, or a function that returns one, asked before each call; None: libpq's ``PG*``
+    environment. ``schema``: where ``jobqd migrate up`` put
     it; None: "jobq".
 
     Most methods take a ``connection`` of the application: a psycopg or psycopg2 connection, a SQLAlchemy session or
@@ -141,7 +142,7 @@ class Client:
     :class:`SchemaError`, :class:`DatabaseError` and, of a caller's connection, :class:`StateError`.
     """
 
-    def __init__(self, dsn: Optional[str] = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
+    def __init__(self, dsn: Database = None, *, schema: Optional[str] = None, max_connections: int = 8) -> None:
         self._schema = schema
         most = _operations.whole(max_connections, "max_connections", 1, 10000)
         self._pool = Pool(dsn, schema, most)

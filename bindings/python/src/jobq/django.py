@@ -6,6 +6,7 @@
 * Each app's module ``jobs`` is imported, so that its ``@jobq.worker`` functions are known.
 * ``.enqueue()`` of decorated functions uses a client on the database that ``JOBQ`` names: an alias of ``DATABASES``
   ("default" where nothing is said), or with ``DSN`` a connection string. ``SCHEMA`` is the schema, "jobq" where nothing is said.
+  In Django's tests it is the test database that the alias stands for, which needs the schema, too; a ``DSN`` stays as it is.
 * Around each job Django's old and broken connections are closed, as around a request; before it each one is asked whether
   the server is still there, whatever CONN_HEALTH_CHECKS says: a job that fails costs an attempt.
 
@@ -77,9 +78,10 @@ def _quoted(value: Any) -> str:
 
 
 def client() -> Client:
-    """A client on the database that the settings name. It opens its connections when they are wanted."""
+    """A client on the database that the settings name. It opens its connections when they are wanted, and reads the name of the
+    database then: a test runner changes it when all apps are there."""
     given = _settings()
-    return Client(given["DSN"] if "DSN" in given else conninfo(), schema=given.get("SCHEMA"))
+    return Client(given["DSN"] if "DSN" in given else conninfo, schema=given.get("SCHEMA"))
 
 
 def enqueue(job: JobLike, *, using: Optional[str] = None) -> Enqueued:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequen
 from .client import Client, of_handler, set_declared
 from .context import Context
 from .errors import InvalidError
-from .model import Enqueued, NewJob, Seconds, Unique, milliseconds
+from .model import DELAY_MOST_MS, Enqueued, NewJob, Seconds, Unique, milliseconds
 from .validation import ArgumentError, Parameters
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def _delays(backoff: Optional[Backoff]) -> Optional[Callable[[int], Seconds]]:
             raise InvalidError(f"backoff must be seconds, a sequence of them or a function, got {backoff!r}")
         delays = list(backoff)
         for i, delay in enumerate(delays):
-            milliseconds(delay, f"backoff[{i}]", 0)
+            milliseconds(delay, f"backoff[{i}]", 0, DELAY_MOST_MS)
         return lambda attempt: delays[min(attempt, len(delays)) - 1]
-    milliseconds(backoff, "backoff", 0)
+    milliseconds(backoff, "backoff", 0, DELAY_MOST_MS)
     constant = backoff
     return lambda attempt: constant
 
@@ -110,7 +110,10 @@ class Handler(Generic[P, R]):
         self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)
         )
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        for name, value in getattr(function, "__dict__", {}).items():
+            if not hasattr(self, name):  # a callable object may have a `client` or a `backoff` of its own
+                setattr(self, name, value)
 
     @property
     def kind(self) -> str:

@@ -95,18 +95,19 @@ def tell(context: Context, error: BaseException, what: Optional[str] = None) -> 
         else:
             cause = error.__cause__ if isinstance(error, Retry) and error.__cause__ is not None else error
             log.error("job %s (%s), attempt %s of %s, %s: %s", *args, _brief(cause), exc_info=(type(cause), cause, frames_of(cause)))
-    except Exception:  # a logging handler's
+    except BaseException:  # a logging handler's
         pass
     for function in list(_on_error):
         try:
             function(context, error)
-        except (Exception, SystemExit):
-            log.exception("on_error function %s failed", getattr(function, "__qualname__", function))
+        except BaseException:  # also SystemExit and Ctrl-C: the job is to be answered
+            with contextlib.suppress(BaseException):
+                log.exception("on_error function %s failed", getattr(function, "__qualname__", function))
 
 
 def _brief(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = "<exception str() failed>"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -59,6 +59,10 @@ def seconds(value: Seconds, what: str) -> float:
     raise InvalidError(f"{what} must be a timedelta or a number of seconds, got {value!r:.100}")
 
 
+#: A delay's limit in libjobq: ten years.
+DELAY_MOST_MS = 315_360_000_000
+
+
 def milliseconds(value: Seconds, what: str, least: int, most: int = 31_622_400_000_000) -> int:
     """The same in whole milliseconds, within limits."""
     number = seconds(value, what) * 1000

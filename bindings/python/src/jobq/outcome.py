@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from .model import Seconds, milliseconds
+from .model import DELAY_MOST_MS, Seconds, milliseconds
 
 
 class Outcome(Exception):
@@ -16,21 +16,26 @@ class Snooze(Outcome):
 
     def __init__(self, after: Seconds) -> None:
         super().__init__(f"snoozed for {after}")
-        self.after_ms = milliseconds(after, "after", 0)
+        self.after_ms = milliseconds(after, "after", 0, DELAY_MOST_MS)
 
 
 class Retry(Outcome):
     """It failed: again after so many seconds (or a timedelta), while attempts are left; None: after the back-off.
     ``reason``: one line; without one, what it was raised `from`."""
 
+    after_ms: int = -1
+    reason: Optional[str] = None
+
     def __init__(self, after: Optional[Seconds] = None, reason: Optional[str] = None) -> None:
         super().__init__(reason or "to be tried again")
-        self.after_ms = -1 if after is None else milliseconds(after, "after", 0)
+        self.after_ms = -1 if after is None else milliseconds(after, "after", 0, DELAY_MOST_MS)
         self.reason = reason
 
 
 class Discard(Outcome):
     """Never again: the job ends as discarded. ``reason``: one line."""
+
+    reason: Optional[str] = None
 
     def __init__(self, reason: Optional[str] = None) -> None:
         super().__init__(reason or "discarded")
@@ -39,6 +44,8 @@ class Discard(Outcome):
 
 class Cancel(Outcome):
     """Stopped, as asked or by itself: the job ends as cancelled. ``reason``: one line."""
+
+    reason: Optional[str] = None
 
     def __init__(self, reason: Optional[str] = None) -> None:
         super().__init__(reason or "cancelled")

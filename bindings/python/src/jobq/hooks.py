@@ -1,7 +1,7 @@
 """What an application adds around all of its jobs: :func:`middleware` and :func:`on_error`; and the log of what failed.
 
 Each failed attempt is logged by the logger ``jobq.worker`` at the level ERROR, with the exception: an error tracker's
-integration for :mod:`logging` sees it without more.
+integration for :mod:`logging` sees it without more. A :class:`jobq.Retry` is asked for: it is a WARNING, without a trace.
 """
 
 from __future__ import annotations

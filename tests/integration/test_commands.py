@@ -413,7 +413,7 @@ USAGE = {
 DURATION = ("is not a duration: write whole numbers with ms, s, m, h or d, such as 500ms, 15s or 1h30m, at most 36500d")
 # (arguments, exit code, what stderr says)
 WRONG = [
-    (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, config, doctor, upgrade, enqueue, jobs, job, cancel, '
+    (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, config, doctor, reload, upgrade, enqueue, jobs, job, cancel, '
                          'retry, delete, purge, queues, pause, resume, scale, cron, migrate, bench, version and help are known '
                          '(jobqd --help)'),
     (["job"], 64, "jobqd job: an argument is missing; " + USAGE["job"]),

@@ -8,6 +8,8 @@ import pytest
 
 from harness.waiting import wait_for
 
+pytestmark = pytest.mark.once
+
 CROWD, SOME = 20_000, 50
 FAR = "2099-01-01T00:00:00Z"
 

@@ -451,6 +451,7 @@ DECLARE
     until CONSTANT timestamptz := clock_timestamp() + interval '1 second';
     done bigint[] := '{}';
 BEGIN
+    -- Of two conditions on the id only one may go to the index (IS TRUE cannot): BRIN would be asked for each pair of ids.
     BEGIN
         RETURN @schema@.bulk_ended_at_once(act, matches, most, by_id, locked);
     EXCEPTION WHEN OTHERS OR assert_failure THEN
@@ -472,8 +473,10 @@ BEGIN
         highs := highs[1 : cardinality(highs) - 1];
         BEGIN
             done := done || @schema@.bulk_ended_at_once(
-                act, format('(%s) AND j.id = ANY (%L::bigint[])', matches, ids[low : high]), NULL,
-                high - low < 200, locked);
+                act, format(CASE WHEN by_id THEN '(%s) AND (j.id = ANY (%L::bigint[])) IS TRUE'
+                                 WHEN high - low < 200 THEN '(%s) IS TRUE AND j.id = ANY (%L::bigint[])'
+                                 ELSE '(%s) AND j.id = ANY (%L::bigint[])' END, matches, ids[low : high]), NULL,
+                by_id OR high - low < 200, locked);
             used := used + 1;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             IF @schema@._is_passing(SQLSTATE) OR NOT house AND (SQLSTATE = '55P03' OR refused >= 100) THEN
@@ -600,7 +603,7 @@ BEGIN
     live := @schema@.bulk_end(true, f.still, found.ids);
     IF live.n < cardinality(found.ids) THEN -- some have ended meanwhile; those that are locked are forgotten later
         rest := ARRAY(SELECT unnest(found.ids) EXCEPT SELECT unnest(live.asked));
-        f.ended := format('(%s) AND j.id = ANY (%L::bigint[])', f.ended, rest);
+        f.ended := format('(%s) IS TRUE AND j.id = ANY (%L::bigint[])', f.ended, rest);
         f.by_id := cardinality(rest) <= 200;
         gone := gone || @schema@.bulk_ended('delete', f.ended, NULL, f.by_id, 'skip');
         gone := gone || @schema@.bulk_forget(f.ended, f.by_id);

@@ -139,8 +139,7 @@ const struct command command_config = {
         "queue's user, limits and folder can be had by whoever runs it, and warns of "
         "what is allowed but is seldom meant. With --start it starts one worker of each "
         "queue, as jobqd run would, waits for its hello, and ends it; the exit code is "
-        "69 "
-        "if one does not come up. print shows every option as an INI file, "
+        "69 if one does not come up. print shows every option as an INI file, "
         "with **** for passwords and the values of env. man prints the options as the "
         "man page has them.",
     .examples = "jobqd config check -c jobqd.conf\n"

@@ -73,8 +73,7 @@ print_done(const char *node, const struct running *now, const char *leaving, boo
         puts("the configuration is in force, and the new workers are up");
     else
         printf("the configuration is in force, and the new workers are up; processes "
-               "from before "
-               "that still run a job: %lld\n",
+               "from before that still run a job: %lld\n",
                strtoll(leaving, NULL, 10));
 }
 
@@ -131,7 +130,7 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"wait", NULL, "until the workers of each queue are up, or one's do not come up"},
+    {"wait", NULL, "wait until all new workers are up, or a queue's do not come up"},
     {0}};
 
 const struct command command_reload = {
@@ -140,14 +139,11 @@ const struct command command_reload = {
     .summary = "Have this host's running jobqd read its configuration again",
     .details =
         "The same as SIGHUP, after the configuration was checked. Workers are replaced "
-        "one by "
-        "one: each when its replacement is up and its job has ended. With --wait the "
-        "exit code "
-        "is 0 once no worker from before is left but those that still run a job, 78 if "
-        "the "
-        "node refuses the configuration, and 69 if a queue's new workers do not come up: "
-        "then "
-        "the old ones go on. The node is the one that -c, JOBQ_NODE or --node names.",
+        "one by one: each when its replacement is up and its job has ended. With --wait "
+        "the exit code is 0 once no worker from before is left but those that still run "
+        "a job, 78 if the node refuses the configuration, and 69 if a queue's new "
+        "workers do not come up: then the old ones go on. The node is the one that -c, "
+        "JOBQ_NODE or --node names.",
     .examples = "jobqd reload --wait -c /etc/jobq/jobqd.conf",
     .options = options,
     .flags = CLI_ALL_FLAGS,

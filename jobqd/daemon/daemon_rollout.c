@@ -13,7 +13,8 @@
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
 
-enum { LOOK_EVERY_MS = 100 };
+/* FAILED_LOOK_MS: once one has failed, which goes on until somebody mends it. */
+enum { LOOK_EVERY_MS = 100, FAILED_LOOK_MS = 1000, TELL_AGAIN_MS = 5000 };
 
 static const char *const state_names[] = {[ROLLOUT_BEGUN] = "begun",
                                           [ROLLOUT_FAILED] = "failed",
@@ -23,9 +24,16 @@ static const char *const state_names[] = {[ROLLOUT_BEGUN] = "begun",
 static void
 on_told(void *data, const struct store_answer *answer)
 {
-    struct rollout *rollout = data;
-    rollout->telling = false;
-    rollout->untold = rollout->untold || answer->code < 0;
+    struct daemon *d = data;
+    d->rollout.telling = false;
+    if (answer->code == 0)
+        return;
+    d->rollout.untold = true;
+    if (answer->code == JOBQ_ECONN)
+        return;
+    d->rollout.tell_again_ms = uv_now(&d->loop) + TELL_AGAIN_MS;
+    log_warning("jobqd", "how the reload goes could not be written, again in %d s: %s",
+                TELL_AGAIN_MS / 1000, answer->error->message);
 }
 
 static void
@@ -34,7 +42,7 @@ tell(struct daemon *d)
     struct rollout *rollout = &d->rollout;
     struct jobq__buf error = {0};
     if (!rollout->untold || rollout->telling || !d->node ||
-        node_state(d->node) != NODE_LIVE)
+        node_state(d->node) != NODE_LIVE || uv_now(&d->loop) < rollout->tell_again_ms)
         return;
     if (rollout->error[0]) /* what a worker sent may be in it, cut anywhere */
         jobq__buf_add_json_string(&error, rollout->error, strlen(rollout->error));
@@ -42,7 +50,7 @@ tell(struct daemon *d)
         store_reloaded(d->store, node_id(d->node), state_names[rollout->state],
                        (int64_t)rollout->leaving,
                        rollout->error[0] ? jobq__buf_cstr(&error) : NULL, on_told,
-                       rollout) == 0;
+                       d) == 0;
     rollout->untold = !rollout->telling;
     jobq__buf_clear(&error);
 }
@@ -79,6 +87,7 @@ on_look(uv_timer_t *timer)
         snprintf(rollout->error, sizeof rollout->error,
                  "the workers of queue %s do not come up: %s", now.failed, now.trouble);
         log_error("jobqd", "the reload fails: %s", rollout->error);
+        uv_timer_set_repeat(timer, FAILED_LOOK_MS);
         set_state(d, ROLLOUT_FAILED);
     }
 }

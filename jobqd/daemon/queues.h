@@ -129,8 +129,9 @@ void queues_sum(const struct queues *queues, struct queues_sum *out);
 struct queues_rollout {
     size_t coming;      /* queues of which not all new workers are up that could be */
     size_t leaving;     /* processes from before that run a job, their last one */
-    const char *failed; /* the first queue whose new workers do not come up; or NULL */
-    char trouble[600];  /* why; lent names and texts: until the loop goes on */
+    const char *failed; /* the first queue whose new workers do not come up, lent until
+                           the loop goes on; or NULL */
+    char trouble[600];  /* why */
 };
 void queues_rollout(const struct queues *queues, struct queues_rollout *out);
 

@@ -130,8 +130,8 @@ void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);
 /* Appends the kinds that a worker of the last program that came up handles, as a JSON
- * array; nothing where it takes every kind, none has said hello, or they are more than
- * 1000. */
+ * array; nothing where it takes every kind, none has said hello, or that would be more
+ * than 16 KiB: it goes with each heartbeat. */
 void pool_put_kinds(const struct pool *pool, struct jobq__buf *out);
 
 /* For an upgrade in place; see worker_handover.h. pool_can_freeze: it is open, and of a

@@ -890,16 +890,19 @@ who_knows_kinds(const struct pool *pool)
 void
 pool_put_kinds(const struct pool *pool, struct jobq__buf *out)
 {
-    enum { MOST = 1000 };
+    enum { MOST_BYTES = 16 * 1024 };
+    size_t before = out->len;
     const struct worker *worker = who_knows_kinds(pool);
-    if (!worker || !worker->kinds || worker->n_kinds > MOST)
+    if (!worker || !worker->kinds)
         return;
     jobq__buf_addc(out, '[');
-    for (size_t i = 0; i < worker->n_kinds; i++) {
+    for (size_t i = 0; i < worker->n_kinds && out->len - before <= MOST_BYTES; i++) {
         jobq__buf_adds(out, i > 0 ? "," : "");
         jobq__buf_add_json_string(out, worker->kinds[i], strlen(worker->kinds[i]));
     }
     jobq__buf_addc(out, ']');
+    if (out->len - before > MOST_BYTES)
+        out->len = before;
 }
 
 void

@@ -25,12 +25,14 @@ def broken(tmp_path):
     exits = script(tmp_path / "exits", "#!/bin/sh\necho no database >&2\nexit 3\n")
     silent = script(tmp_path / "silent", "#!/bin/sh\nexec sleep 1000\n")
     babbles = script(tmp_path / "babbles", "#!/bin/sh\necho hello >&$JOBQ_FD\nexec sleep 1000\n")
+    bytes_ = script(tmp_path / "bytes", "#!/bin/sh\nprintf '{\"t\":\"\\377\\376 h\\303\"}\\n' >&$JOBQ_FD\nexec sleep 1000\n")
     dies = script(tmp_path / "dies", "#!/bin/sh\nkill -SEGV $$\n")
     gone = script(tmp_path / "gone", "#!/bin/sh\nexec /nowhere/worker\n")
     return {
         "exits": ({"command": exits}, "exited with status 3 before it said hello"),
         "silent": ({"command": silent, "boot_timeout": "300ms"}, "said no hello within 300 ms"),
         "babbles": ({"command": babbles}, "broke the protocol: frame: expected an object"),
+        "bytes": ({"command": bytes_}, "broke the protocol: frame: "),
         "dies": ({"command": dies}, "was killed by signal 11 (SIGSEGV) before it said hello"),
         "gone": ({"command": gone}, "exited with status 127 before it said hello"),
         "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello"),
@@ -137,7 +139,7 @@ def test_it_does_not_wait_for_running_jobs(db, jobqd, cli, programs):
     db.wait_for_states({"cancelled": 2})
 
 
-@pytest.mark.parametrize("fault", ["exits", "silent", "babbles", "dies", "gone", "preloaded"])
+@pytest.mark.parametrize("fault", ["exits", "silent", "babbles", "bytes", "dies", "gone", "preloaded"])
 def test_replacements_that_fail(db, jobqd, cli, programs, broken, fault):
     """The command says why, the old workers go on, doctor names it; and all is well again once it is mended."""
     good = {"command": programs("fault_worker"), "concurrency": 2}
@@ -200,6 +202,27 @@ def test_two_deployments_at_once(db, jobqd, jobqd_program, cli, programs):
     both = [subprocess.Popen([jobqd_program, "reload", "--wait", "-c", node.conf], stdout=subprocess.PIPE, text=True)
             for _ in range(2)]
     assert [p.communicate(timeout=120)[0].endswith("the new workers are up\n") and p.returncode == 0 for p in both] == [True, True]
+
+
+def test_an_upgrade_in_between_ends_the_wait(db, jobqd, jobqd_program, cli, programs, tmp_path):
+    silent = script(tmp_path / "silent", "#!/bin/sh\nexec sleep 1000\n")
+    node = jobqd(db, {"mail": {"command": programs("fault_worker")}}, lease="2s")
+    node.write_conf(db.uri, {"mail": {"command": silent, "boot_timeout": "1h"}}, {"node": "node1", "lease": "2s"})
+    with subprocess.Popen([jobqd_program, "reload", "--wait", "-c", node.conf], stderr=subprocess.PIPE, text=True) as waits:
+        wait_for(lambda: db.value("SELECT reload ->> 'state' FROM jobq.nodes") == "begun")
+        cli("upgrade", "-c", node.conf)
+        _, said = waits.communicate(timeout=120)
+    assert waits.returncode == os.EX_UNAVAILABLE
+    assert "an upgrade in place came in between: how it ended is not known" in said
+
+
+def test_an_outcome_that_the_database_refuses_is_told_later(db, jobqd, cli, programs):
+    node = jobqd(db, {"mail": {"command": programs("fault_worker")}})
+    db.query("ALTER TABLE jobq.nodes ADD CONSTRAINT no CHECK (reload ->> 'state' IS NULL)")
+    cli("reload", "-c", node.conf)
+    node.wait_log("how the reload goes could not be written, again in 5 s: ")
+    db.query("ALTER TABLE jobq.nodes DROP CONSTRAINT no")
+    wait_for(lambda: db.value("SELECT reload ->> 'state' FROM jobq.nodes") == "done")
 
 
 def test_a_node_that_does_not_run(db, jobqd, cli, programs):

@@ -11,7 +11,7 @@ import pytest
 
 from harness import schema, trap
 from harness.daemon import SANITIZER_REPORT, Daemon, clean_environment
-from harness.pg import Cluster, Database
+from harness.pg import Cluster, Database, in_memory
 from harness.timelimit import limited
 
 
@@ -86,10 +86,19 @@ def for_anyone():
         yield lambda program: shutil.copy(program, pathlib.Path(folder))
 
 
+@pytest.fixture
+def home():
+    """A short path that the unprivileged user may enter, for an embedded database (pytest's own folders are closed to it)."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir=in_memory()))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
 def postgres(request):
     """The session's private server, fsync off."""
-    cluster = Cluster().start()
+    cluster = Cluster(where=in_memory()).start()
     yield cluster
     cluster.stop() if request.config.getoption("--keep-dirs") else cluster.remove()
 
@@ -129,7 +138,7 @@ def cluster(request):
     """A private server for this test alone, with fsync on, to be stopped, killed and started: cluster.db is a
     migrated database on it. @pytest.mark.postgres(setting="value") sets what the server starts with."""
     marker = request.node.get_closest_marker("postgres")
-    server = Cluster(fsync=True, settings=marker.kwargs if marker else None)
+    server = Cluster(fsync=True, where=in_memory(), settings=marker.kwargs if marker else None)
     try:
         show_on_failure(request, "postgres log", server.log)
         server.start()

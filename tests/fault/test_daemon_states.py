@@ -4,11 +4,9 @@ lease; its own tables changed under it. From each state it must move on, and no 
 import contextlib
 import datetime
 import os
-import pathlib
 import re
 import shutil
 import signal
-import tempfile
 import urllib.parse
 
 import psycopg
@@ -23,15 +21,6 @@ from harness.waiting import wait_for
 @pytest.fixture
 def worker(programs):
     return {"default": {"command": programs("fault_worker"), "concurrency": 2}}
-
-
-@pytest.fixture
-def home():
-    """A short path that the unprivileged user may enter."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -9,21 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
 import psycopg
 import pytest
 
 from harness.waiting import wait_for
-
-
-@pytest.fixture
-def home():
-    """A short path that postgres' user may enter (pytest's own folders are closed to it)."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

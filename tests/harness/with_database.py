@@ -14,13 +14,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import schema  # noqa: E402
 from harness.daemon import clean_environment  # noqa: E402
-from harness.pg import Cluster  # noqa: E402
+from harness.pg import Cluster, in_memory  # noqa: E402
 
 
 def main(arguments):
     if len(arguments) < 2 or arguments[0] != "--":
         sys.exit("usage: with_database.py -- COMMAND [ARGUMENT...]")
-    cluster = Cluster()
+    cluster = Cluster(where=in_memory())
     try:
         cluster.start()
         database = cluster.create_database("jobq_unit")

@@ -4,10 +4,8 @@ import os
 import pathlib
 import pwd
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 
 import psycopg
 import pytest
@@ -16,15 +14,6 @@ from harness.daemon import clean_environment
 from harness.waiting import wait_for
 
 QUEUE = {"default": {"exec": "/bin/true"}}
-
-
-@pytest.fixture
-def home():
-    """A short path that the unprivileged user may enter (pytest's own folders are closed to it)."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="jobq-emb-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from harness import story
-from harness.pg import Database
+from harness.pg import Cluster, Database, in_memory
 from harness.schema import ROOT
 from harness.waiting import wait_for
 
@@ -238,8 +238,7 @@ NOTIFIERS = {
 def preparing():
     """A server that prepares transactions, with a database in which each of NOTIFIERS has somebody to notify."""
     from harness import schema
-    from harness.pg import Cluster
-    server = Cluster(settings={"max_prepared_transactions": "10"}).start()
+    server = Cluster(where=in_memory(), settings={"max_prepared_transactions": "10"}).start()
     try:
         db = server.create_database("app")
         schema.migrate(db)

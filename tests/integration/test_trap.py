@@ -13,7 +13,7 @@ import pytest
 
 from harness import schema, story
 from harness.daemon import clean_environment
-from harness.pg import Cluster
+from harness.pg import Cluster, in_memory
 from harness.schema import ROOT
 from harness.waiting import wait_for
 
@@ -175,7 +175,7 @@ def test_the_attack_on_migrate_up(empty_db, cli, postgres, tmp_path, printed):
 @pytest.fixture(scope="module")
 def trapped():
     """A server with the trap on everybody's path."""
-    cluster = Cluster(trapped=True).start()
+    cluster = Cluster(trapped=True, where=in_memory()).start()
     template = cluster.create_database("jobq_template")
     schema.migrate(template)
     cluster.check_trap()

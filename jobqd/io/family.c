@@ -14,16 +14,18 @@
 
 #include "jobqd/io/guard_table.h"
 
-/* For so long altogether, members may be on their way to a stop: jobqd stands still
- * meanwhile, and waits only a little longer for a guard that strikes. Counted by the
- * clock, not in looks: where the processor is short, each look may take as long as all of
- * them should. */
-enum { STOP_NS = 10000000, LOOK_NS = 200000 };
+/* For so long altogether, and for so much longer with each member, the members may be on
+ * their way to a stop: jobqd stands still meanwhile, and waits only a little longer for a
+ * guard that strikes. A family of many is likely to be forking, on a machine that it
+ * keeps busy, where a fork may take as long as its turns at the processor are apart.
+ * Counted by the clock, not in looks: where the processor is short, each look may take as
+ * long as all of them should. */
+enum { STOP_NS = 10000000, STOP_MOST_NS = 300000000, LOOK_NS = 200000 };
 
 struct family {
     pid_t members[FAMILY_MOST]; /* the leader first; all told to stop */
     size_t n;
-    int64_t until_ns; /* CLOCK_BOOTTIME; 0: nobody was waited for yet */
+    int64_t waited_ns; /* for members to stop, in all */
 };
 
 static void
@@ -65,16 +67,22 @@ static void
 await_stop(struct family *family, pid_t thread)
 {
     const struct timespec pause = {0, LOOK_NS};
+    int64_t most_ns = STOP_NS * (int64_t)family->n;
+    int64_t began_ns = 0, now_ns;
     struct guard_process process;
+    if (most_ns > STOP_MOST_NS)
+        most_ns = STOP_MOST_NS;
     while (guard_read_process(thread, &process) &&
            (process.state == 'R' || process.state == 'D')) {
-        int64_t now_ns = guard_boottime_ns();
-        if (family->until_ns == 0)
-            family->until_ns = now_ns + STOP_NS;
-        if (now_ns >= family->until_ns)
-            return;
+        now_ns = guard_boottime_ns();
+        if (began_ns == 0)
+            began_ns = now_ns;
+        if (family->waited_ns + now_ns - began_ns >= most_ns)
+            break;
         nanosleep(&pause, NULL);
     }
+    if (began_ns != 0)
+        family->waited_ns += guard_boottime_ns() - began_ns;
 }
 
 static void

@@ -4,9 +4,9 @@
  * All are stopped before the first is killed: a stopped process starts no other, and does
  * not reap, so that no number that was found can become a stranger's. Even one that forks
  * without end is found with all that it has forked, since its children are looked up once
- * it stands still (it is waited for, 10 ms at most in all). What cannot be found is a
- * descendant whose own parent is dead already (a daemon, which detaches by forking
- * twice): only a control group knows that one.
+ * it stands still (it is waited for, 10 ms at most for each member and 300 ms in all).
+ * What cannot be found is a descendant whose own parent is dead already (a daemon, which
+ * detaches by forking twice): only a control group knows that one.
  */
 #ifndef JOBQD_FAMILY_H
 #define JOBQD_FAMILY_H

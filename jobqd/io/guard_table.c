@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long the guard may take for one group before it is ended itself: it only has to
- * make three system calls. */
-enum { STRIKE_LOOKS = 100, STRIKE_LOOK_NS = 200000 };
+/* How long the guard may take for one group before it is ended itself: a little longer
+ * than family_kill may. */
+enum { STRIKE_LOOKS = 2000, STRIKE_LOOK_NS = 200000 };
 
 /* A process has one guard, so there is one. */
 static struct guard_table *table;

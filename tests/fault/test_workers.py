@@ -184,6 +184,7 @@ def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind
     assert (list(node.workers()) == [before]) is same_worker
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["fork_bomb", "fork_bomb_of_sessions"])
 def test_a_fork_bomb_is_gone_with_its_job(db, jobqd, programs, kind):
     """Its processes fork until the last of them is killed; in the second case each has left the worker's group."""

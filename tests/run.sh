@@ -1,15 +1,17 @@
 #!/bin/sh
 # Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
 #
-#   sh tests/run.sh [unit|integration|fault|bindings|fuzz|all] [-k EXPRESSION] [--postgres all|13|14|15|16|17|18]...
+#   sh tests/run.sh [unit|integration|fault|bindings|fuzz|all] [-k EXPRESSION] [--both] [--postgres all|13|14|15|16|17|18]...
 #
 #   unit         the C units in both trees, the rules of the source, and the consumer project
-#   integration  a real Postgres and, where they are needed, real daemons; in both trees
+#   integration  a real Postgres and, where they are needed, real daemons; in the tree with the sanitizers, but for what has
+#                the mark `once`: what it tries is not the tree's, or cannot be with sanitizers. That runs in the -Werror tree
 #   fault        the same with crashes of everything; in the -Werror tree
 #   bindings     the Python package, on a real Postgres and real daemons; in the -Werror tree
 #   fuzz         each fuzz target for about half a minute, with inputs of the commit's own, two at a time (not with -k); in
 #                a tree of clang's, the only one built
 #   -k           only the tests that match, as pytest's -k (for ctest: as a regular expression)
+#   --both       what runs in the tree with the sanitizers runs in the -Werror tree as well: by hand, before a release
 #   --postgres   instead of all that, what uses a database (units, integration, fault, bindings) in the -Werror tree on this version
 #                of PostgreSQL; may be given more than once. Where Debian has another one, npm's server binaries are taken.
 #
@@ -27,6 +29,7 @@ python=/usr/bin/python3
 
 part=all
 match=
+both=
 versions=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -36,6 +39,7 @@ while [ $# -gt 0 ]; do
         match=$2
         shift
         ;;
+    --both) both=yes ;;
     --postgres)
         case ${2:-} in
         all) versions='13 14 15 16 17 18' ;;
@@ -49,8 +53,8 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     *)
-        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, bindings, fuzz, all, -k EXPRESSION and" \
-            "--postgres VERSION" >&2
+        echo "run.sh: unknown argument '$1'; allowed are unit, integration, fault, bindings, fuzz, all, -k EXPRESSION," \
+            "--both and --postgres VERSION" >&2
         exit 64
         ;;
     esac
@@ -152,20 +156,15 @@ one_pytest() {
     reports="$reports $results/$name.xml"
 }
 
-# python_tests TREE FOLDER...
+# python_tests TREE FOLDER [MARKS]: the tests of the folder, or those that have the marks
 python_tests() {
-    of_tree=$1
-    shift
-    which=
-    [ "$of_tree" = build-test ] || which='not once and '
-    for part_of; do
-        ls "$here/$part_of"/test_*.py >/dev/null 2>&1 || continue
-        step "$part_of tests on $of_tree, $jobs at a time"
-        one_pytest "$of_tree" "$part_of" "$part_of-$of_tree" "${which}not alone" -n "$jobs" --dist loadgroup
-        grep -lq 'mark\.alone' "$here/$part_of"/test_*.py || continue
-        step "$part_of tests on $of_tree, one by one"
-        one_pytest "$of_tree" "$part_of" "$part_of-$of_tree-alone" "${which}alone"
-    done
+    of_tree=$1 part_of=$2
+    which=${3:+$3 and }
+    step "$part_of tests${3:+ ($3)} on $of_tree, $jobs at a time"
+    one_pytest "$of_tree" "$part_of" "$part_of-$of_tree" "${which}not alone" -n "$jobs" --dist loadgroup
+    grep -lq 'mark\.alone' "$here/$part_of"/test_*.py || return 0
+    step "$part_of tests${3:+ ($3)} on $of_tree, one by one"
+    one_pytest "$of_tree" "$part_of" "$part_of-$of_tree-alone" "${which}alone"
 }
 
 consumer() {
@@ -233,8 +232,12 @@ case $part in unit | all)
     ;;
 esac
 case $part in integration | all)
-    python_tests build-test integration
-    python_tests build-test-san integration
+    if [ -n "$both" ]; then
+        python_tests build-test integration
+    else
+        python_tests build-test integration once
+    fi
+    python_tests build-test-san integration 'not once'
     ;;
 esac
 case $part in fault | all)

@@ -16,6 +16,7 @@
 #include "jobqd/io/successor.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/base/options.h"
+#include "jobqd/base/refusal.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/pure/nearest.h"
 #include "jobqd/pure/rfc3339.h"
@@ -474,8 +475,9 @@ cli_print_help(const struct command *command)
 static int
 exit_code_of(const jobq_error *err)
 {
-    if (strcmp(err->sqlstate, "42501") == 0)
-        return EX_NOPERM;
+    const struct remedy *remedy = refusal_remedy(err->sqlstate);
+    if (remedy)
+        return remedy->exit_code;
     if (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0)
         return EX_DATAERR;
     if (strcmp(err->sqlstate, "55P03") == 0) /* no lock in time: later there may be one */
@@ -507,12 +509,28 @@ exit_code_of(const jobq_error *err)
     return EX_SOFTWARE;
 }
 
+/* What helps against the database's refusal; only where something is known to. */
+static void
+print_remedy(const struct cli *cli, const jobq_error *err)
+{
+    const struct remedy *remedy = refusal_remedy(err->sqlstate);
+    bool may_not = strcmp(err->sqlstate, "42501") == 0;
+    if (may_not && strstr(err->message, " for database ") == NULL) {
+        if (cli->command->role != NULL)
+            fprintf(stderr, ": as the schema's owner: GRANT %s TO the role",
+                    cli->command->role);
+    } else if (remedy != NULL) {
+        fprintf(stderr, ": %s", remedy->text);
+    }
+}
+
 int
 cli_fail_as(const struct cli *cli, int exit_code, const jobq_error *err)
 {
     fflush(stdout); /* what was printed before comes before */
     fprintf(stderr, "jobqd %s: ", cli->command->name);
     escape_print(stderr, err->message);
+    print_remedy(cli, err);
     fputc('\n', stderr);
     successor_explain(err->message);
     /* Wrong data is that, whether we find it or the database does. */

@@ -47,6 +47,7 @@ struct command {
     enum cli_flags flags;
     bool named_file_only; /* no -c: no configuration, whatever there is on the host */
     bool json;            /* has --json */
+    const char *role;     /* of jobq's, that it needs in the database; NULL: none */
     int min_args;         /* positional ones */
     int max_args;         /* -1: any number */
     int (*run)(struct cli *cli); /* returns the exit code */

@@ -5,9 +5,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
+#include "jobqd/base/refusal.h"
 #include "jobqd/base/sqltext.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -85,6 +87,36 @@ fail_lost(PGconn *conn, jobq_error *err)
         len--;
     return jobq__error(err, JOBQ_ECONN, "%.*s", len > 0 ? (int)len : 100,
                        len > 0 ? message : "the connection is gone");
+}
+
+enum { ASK_AGAIN_MS = 1000 };
+
+static int64_t
+clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A connection that failed after that time. Why a server refused it is told in verbose
+ * words alone, and those are had only for a try of their own: not where the first one
+ * waited for a host. Returns 0 if that one succeeded. */
+static int
+connect_verbosely(PGconn *conn, int64_t ms, jobq_error *err)
+{
+    if (ms > ASK_AGAIN_MS)
+        return fail_lost(conn, err);
+    PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
+    PQreset(conn);
+    PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+    if (PQstatus(conn) == CONNECTION_OK)
+        return 0;
+    jobq_error why = {0};
+    refusal_read(PQerrorMessage(conn), &why);
+    if (err != NULL)
+        *err = why;
+    return why.code;
 }
 
 /* The server's code in our words: the SQL functions raise these three on purpose
@@ -201,16 +233,17 @@ query_connect(const char *conninfo, PGconn **out, jobq_error *err)
     const char *const values[] = {timeout != NULL && *timeout != '\0' ? timeout : "10",
                                   conninfo != NULL && *conninfo != '\0' ? conninfo : NULL,
                                   "jobqd", "UTF8", NULL};
+    int64_t began_ms = clock_ms();
     PGconn *conn = PQconnectdbParams(keywords, values, 1);
     if (conn == NULL)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
-    if (PQstatus(conn) != CONNECTION_OK) {
-        int rc = fail_lost(conn, err);
-        PQfinish(conn);
-        return rc;
+    int rc = PQstatus(conn) == CONNECTION_OK
+                 ? 0
+                 : connect_verbosely(conn, clock_ms() - began_ms, err);
+    if (rc == 0) {
+        PQsetNoticeReceiver(conn, on_notice, NULL);
+        rc = set_up(conn, err);
     }
-    PQsetNoticeReceiver(conn, on_notice, NULL);
-    int rc = set_up(conn, err);
     if (rc == 0)
         *out = conn; /* the caller's */
     else

@@ -156,6 +156,7 @@ run_list(struct cli *cli)
 
 static const struct command cron_list_command = {
     .name = "cron list",
+    .role = "jobq_viewer",
     .args = "",
     .summary = "List the crons: when each comes next, came last, and what is wrong "
                "with it",
@@ -323,6 +324,7 @@ static const struct cli_option set_options[] = {
 
 static const struct command cron_set_command = {
     .name = "cron set",
+    .role = "jobq_operator",
     .args = "NAME",
     .summary = "Add a cron to the database, or change the one of that name",
     .details =
@@ -419,6 +421,7 @@ run_run(struct cli *cli)
 
 static const struct command cron_pause_command = {
     .name = "cron pause",
+    .role = "jobq_operator",
     .args = "NAME...",
     .summary = "Stop crons from enqueuing jobs until they are resumed",
     .examples = "jobqd cron pause nightly",
@@ -429,6 +432,7 @@ static const struct command cron_pause_command = {
 
 static const struct command cron_resume_command = {
     .name = "cron resume",
+    .role = "jobq_operator",
     .args = "NAME...",
     .summary = "Let paused crons go on, with their next slot from now",
     .details = "Slots that came while they were paused do not count as missed.",
@@ -440,6 +444,7 @@ static const struct command cron_resume_command = {
 
 static const struct command cron_delete_command = {
     .name = "cron delete",
+    .role = "jobq_operator",
     .args = "NAME...",
     .summary = "Delete crons; the jobs that they have enqueued stay",
     .details =
@@ -454,6 +459,7 @@ static const struct command cron_delete_command = {
 
 static const struct command cron_run_command = {
     .name = "cron run",
+    .role = "jobq_operator",
     .args = "NAME...",
     .summary = "Enqueue the jobs of crons now, beside their schedules",
     .details =

@@ -28,6 +28,7 @@ static const struct cli_option options[] = {
 
 const struct command command_doctor = {
     .name = "doctor",
+    .role = "jobq_viewer",
     .args = "",
     .summary = "Find what is wrong, and say how to mend it",
     .details =

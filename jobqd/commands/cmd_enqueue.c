@@ -413,6 +413,7 @@ static const struct cli_option options[] = {
 
 const struct command command_enqueue = {
     .name = "enqueue",
+    .role = "jobq_enqueuer",
     .args = "KIND [JSON] | -",
     .summary = "Enqueue a job, or with - one a line of standard input; print the ids",
     .details =

@@ -65,6 +65,7 @@ static const struct cli_option jobs_options[] = {
 
 const struct command command_jobs = {
     .name = "jobs",
+    .role = "jobq_viewer",
     .args = "",
     .summary = "List jobs: waiting, running and ended, the newest first",
     .details =
@@ -203,6 +204,7 @@ static const struct cli_option job_options[] = {
 
 const struct command command_job = {
     .name = "job",
+    .role = "jobq_viewer",
     .args = "ID",
     .summary = "Show one job: what it is, where it stands, and each attempt's error",
     .details =

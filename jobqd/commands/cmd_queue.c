@@ -163,6 +163,7 @@ static const struct cli_option options[] = {
 
 const struct command command_pause = {
     .name = "pause",
+    .role = "jobq_operator",
     .args = "QUEUE...",
     .summary = "Stop claiming jobs from queues; running jobs continue",
     .details = "It counts within a second, and holds until resume, also over restarts.",
@@ -177,6 +178,7 @@ const struct command command_pause = {
 
 const struct command command_resume = {
     .name = "resume",
+    .role = "jobq_operator",
     .args = "QUEUE...",
     .summary = "Claim jobs from paused queues again",
     .details =
@@ -192,6 +194,7 @@ const struct command command_resume = {
 
 const struct command command_scale = {
     .name = "scale",
+    .role = "jobq_operator",
     .args = "QUEUE N|default",
     .summary = "Set how many workers a queue has on each node; 0: its jobs wait",
     .details = "It overrides concurrency of the configuration until `jobqd scale QUEUE "

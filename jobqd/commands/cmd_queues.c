@@ -52,6 +52,7 @@ static const struct cli_option options[] = {
 
 const struct command command_queues = {
     .name = "queues",
+    .role = "jobq_viewer",
     .args = "",
     .summary = "Show each queue: its jobs by state, its workers, and the nodes",
     .details =

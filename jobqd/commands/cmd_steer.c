@@ -295,6 +295,7 @@ static const struct cli_option purge_options[] = {
 
 const struct command command_cancel = {
     .name = "cancel",
+    .role = "jobq_operator",
     .args = "[ID...]",
     .summary = "Cancel jobs: waiting ones at once, running ones by stopping them",
     .details =
@@ -314,6 +315,7 @@ const struct command command_cancel = {
 
 const struct command command_retry = {
     .name = "retry",
+    .role = "jobq_operator",
     .args = "[ID...]",
     .summary = "Run finished or scheduled jobs again, now",
     .details =
@@ -333,6 +335,7 @@ const struct command command_retry = {
 
 const struct command command_delete = {
     .name = "delete",
+    .role = "jobq_operator",
     .args = "[ID...]",
     .summary = "Delete jobs, live and ended, without a trace",
     .details =
@@ -349,6 +352,7 @@ const struct command command_delete = {
 
 const struct command command_purge = {
     .name = "purge",
+    .role = "jobq_operator",
     .args = "--args JSON --yes",
     .summary = "Delete a user's data: live and ended jobs whose args contain an object",
     .details =

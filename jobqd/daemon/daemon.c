@@ -40,6 +40,7 @@
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/folder.h"
 #include "jobqd/base/log.h"
+#include "jobqd/base/refusal.h"
 #include "jobqd/io/children.h"
 #include "jobqd/io/guard.h"
 #include "jobqd/io/loopwatch.h"
@@ -347,21 +348,6 @@ on_control_ready(void *owner)
     daemon_tell_upgrade(d);
 }
 
-/* What trying again does not mend; the others (unreachable, starting, full, read-only)
- * are waited for, also at the start. */
-struct remedy {
-    const char *sqlstate;
-    int exit_code;
-    const char *text;
-};
-
-static const struct remedy remedies[] = {
-    {"28P01", EX_NOPERM, "mend the password, in database = or a ~/.pgpass"},
-    {"28000", EX_NOPERM, "mend the role in database =, or the server's pg_hba.conf"},
-    {"3D000", EX_UNAVAILABLE, "create it (createdb NAME), then: jobqd migrate up"},
-    {"42501", EX_NOPERM, "as its owner: GRANT CONNECT ON DATABASE … TO the role"},
-};
-
 /* At the start, whoever starts jobqd is to be told. Returns whether it ends. */
 static bool
 ends_start(struct daemon *d, const jobq_error *why)
@@ -369,12 +355,11 @@ ends_start(struct daemon *d, const jobq_error *why)
     char text[sizeof why->message + 200];
     if (d->lived || d->past || d->state != DAEMON_RUNNING)
         return false;
-    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
-        if (strcmp(why->sqlstate, remedies[i].sqlstate) != 0)
-            continue;
+    const struct remedy *remedy = refusal_remedy(why->sqlstate);
+    if (remedy) {
         snprintf(text, sizeof text, "cannot connect to the database: %s: %s",
-                 why->message, remedies[i].text);
-        refuse(d, remedies[i].exit_code, text);
+                 why->message, remedy->text);
+        refuse(d, remedy->exit_code, text);
         return true;
     }
     return false;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/base/refusal.h"
 #include "jobqd/io/pgqueue.h"
 #include "jobqd/io/pgroute.h"
 #include "jobqd/io/pgwatch.h"
@@ -167,53 +168,12 @@ interrupted(const struct pgconn *conn)
 }
 
 /* The server's goodbye tells more than libpq's "closed unexpectedly". */
-static bool
-is_state(const char *text)
-{
-    return strspn(text, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && text[5] == ':';
-}
-
-/* Why the server refused the connection. libpq tells the SQLSTATE of that in its verbose
- * text alone, "FATAL:  28P01: password …\nLOCATION:  auth.c:326": it is taken out of the
- * text, and is in the server's language no less. Where several hosts refuse, the last
- * one's counts. */
-static void
-refusal_of(const char *message, jobq_error *why)
-{
-    struct jobq__buf text = {0};
-    char state[6] = "";
-    for (const char *line = message; *line;) {
-        const char *end = strchrnul(line, '\n');
-        const char *colon = strstr(line, ":  ");
-        if (strncmp(line, "LOCATION: ", 10) == 0) {
-            line = *end ? end + 1 : end;
-            continue;
-        }
-        jobq__buf_adds(&text, text.len > 0 ? "\n" : "");
-        if (colon && colon < end && is_state(colon + 3)) {
-            memcpy(state, colon + 3, 5);
-            jobq__buf_add(&text, line, (size_t)(colon + 3 - line));
-            line = colon + 3 + sizeof "28P01: " - 1;
-        }
-        jobq__buf_add(&text, line, (size_t)(end - line));
-        line = *end ? end + 1 : end;
-    }
-    const char *known = jobq__buf_cstr(&text) ? text.data : message;
-    bool read_only = strstr(known, "session is read-only") != NULL;
-    jobq__error(why, JOBQ_ECONN, "%s%s", known,
-                read_only ? ": it is a replica, or default_transaction_read_only is on "
-                            "for the database or the role"
-                          : "");
-    memcpy(why->sqlstate, state, sizeof state);
-    jobq__buf_clear(&text);
-}
-
 static void
 lose_pg(struct pgconn *conn)
 {
     jobq_error why = conn->last_words;
     if (why.code == 0)
-        refusal_of(PQerrorMessage(conn->pg), &why);
+        refusal_read(PQerrorMessage(conn->pg), &why);
     lose(conn, &why);
 }
 
@@ -648,7 +608,7 @@ connect_now(struct pgconn *conn)
         return;
     }
     PQsetNoticeReceiver(conn->pg, on_notice, conn);
-    PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE); /* see refusal_of */
+    PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE); /* see refusal.h */
     if (PQstatus(conn->pg) == CONNECTION_BAD) {
         lose_pg(conn);
         return;

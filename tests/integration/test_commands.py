@@ -517,11 +517,30 @@ def test_the_database_comes_from_the_environment(cli, db):
     assert db.states() == {"available": 2}
 
 
-def test_who_may_not_is_told(cli, db):
+COMMANDS_OF_ROLES = {
+    "jobq_enqueuer": [("enqueue", "k")],
+    "jobq_viewer": [("jobs",), ("job", "1"), ("queues",), ("cron", "list")],
+    "jobq_operator": [("cancel", "1"), ("retry", "1"), ("delete", "1"), ("purge", "--args", "{}", "--yes"), ("pause", "q"), ("resume", "q"), ("scale", "q", "1"),
+                      ("cron", "delete", "c")],
+}
+
+
+@pytest.mark.parametrize("role", COMMANDS_OF_ROLES)
+def test_who_may_not_is_told(cli, db, role):
+    """And by whom it may be granted; that is enough."""
     with db.connect() as conn:
         conn.execute("DO $$ BEGIN CREATE ROLE nobody_special LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-    done = cli("jobs", "--database", db.uri.replace("//admin@", "//nobody_special@"), code=77)
-    assert done.stderr == "jobqd jobs: permission denied for schema jobq\n"
+    uri = db.uri.replace("//admin@", "//nobody_special@")
+    for command in COMMANDS_OF_ROLES[role]:
+        done = cli(*command, "--database", uri, code=77)
+        name = " ".join(command[:2] if command[0] == "cron" else command[:1])
+        assert done.stderr == f"jobqd {name}: permission denied for schema jobq: as the schema's owner: GRANT {role} TO the role\n"
+    db.query(f"GRANT {role} TO nobody_special")
+    try:
+        for command in COMMANDS_OF_ROLES[role]:
+            assert cli(*command, "--database", uri, code=None).returncode != 77
+    finally:
+        db.query(f"REVOKE {role} FROM nobody_special")
 
 
 # ---- the embedded database ----

@@ -56,6 +56,14 @@ def test_it_ends_at_the_start(db, role, jobqd, case):
     assert not re.search(r"LOCATION|\b(28P01|28000|3D000)\b", node.log())
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_command_ends_alike(db, role, cli, case):
+    uri, code, words = CASES[case]
+    done = cli("queues", "--database", uri(db), code=code)
+    assert re.search(words.removeprefix("cannot connect to the database: "), done.stderr), done.stderr
+    assert done.stderr.count("\n") == 1 and not re.search(r"LOCATION|\b(28P01|28000|3D000)\b", done.stderr)
+
+
 def test_a_role_without_connect_ends_it(db, role, jobqd):
     db.query(f'REVOKE CONNECT ON DATABASE "{db.name}" FROM PUBLIC')
     ends(jobqd, as_runner(db), PERMISSION, "cannot connect to the database: .*permission denied for database .*: as its owner: GRANT CONNECT")

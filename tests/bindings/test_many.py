@@ -1,7 +1,9 @@
 """Many jobs at a time in one worker process."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -205,3 +207,66 @@ def test_concurrency_is_checked(given):
         **os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, text=True, timeout=60, check=False)
     assert told.returncode in (2, 64)
     assert "concurrency" in told.stderr and given in told.stderr
+
+
+@pytest.mark.parametrize("kind", ["plain", "limited"])
+def test_what_waits_for_its_functions_turn_does_not_time_out(client, jobqd, db, queue, kind):  # noqa: F811
+    """Ten run for longer one after the other than each may."""
+    jobqd(db, {"default": queue("app.starved", concurrency=1)})
+    jobs = client.enqueue_many([jobq.NewJob(kind, timeout=4, max_attempts=1) for _ in range(10)])
+    ended = [client.wait(job, 120) for job in jobs]
+    assert [(job.state, job.errors) for job in ended] == [("completed", [])] * 10
+
+
+# Says that a job's task is there, and waits for a word before the loop goes on.
+HELD = """
+import os, pathlib, select, jobq
+from jobq import _many
+begin = _many.Worker._begin
+
+def held(self, work):
+    begin(self, work)
+    os.write(2, b"held")
+    select.select([0], [], [])
+
+_many.Worker._begin = held
+
+@jobq.worker("coroutine")
+async def coroutine():
+    pass
+
+@jobq.worker("plain")
+def plain():
+    pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "plain"])
+@pytest.mark.parametrize("how, answer", [("cancel", "cancel"), ("term", "snooze")])
+def test_what_is_stopped_before_its_first_step_is_answered(tmp_path, kind, how, answer):
+    """The test is its jobqd."""
+    (tmp_path / "held.py").write_text(HELD)
+    ours, theirs = socket.socketpair()
+    worker = subprocess.Popen([sys.executable, "-m", "jobq.worker", "--concurrency", "5", "held"], cwd=tmp_path,
+                              pass_fds=[theirs.fileno()], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env={**os.environ, "PYTHONPATH": PYTHONPATH, "JOBQ_FD": str(theirs.fileno())})
+    theirs.close()
+    with ours, worker:
+        try:
+            ours.settimeout(60)
+            said = ours.makefile("r")
+            assert json.loads(said.readline())["t"] == "hello"
+            job = {"t": "job", "id": 7, "attempt": 1, "max_attempts": 20, "queue": "default", "kind": kind, "args": {}, "meta": {}}
+            ours.sendall(json.dumps(job, separators=(",", ":")).encode() + b"\n")
+            assert worker.stderr.read(4) == b"held"
+            if how == "cancel":
+                ours.sendall(b'{"t":"cancel","id":7}\n')
+            else:
+                worker.send_signal(signal.SIGTERM)
+            worker.stdin.close()
+            answered = json.loads(said.readline())
+            assert (answered["t"], answered["id"]) == (answer, 7)
+            if how == "term":
+                assert worker.wait(60) == 0
+        finally:
+            worker.kill()

@@ -54,6 +54,27 @@ def _outside_of_futures(function: Callable[[], Any]) -> Any:
         return _Raised(error)
 
 
+class _NoRoom(Exception):
+    """The function's limit has had none in time for a job."""
+
+
+# The timeout runs while a job waits for its function's turn: that may take this part of it, then the job is given back.
+_PART_FOR_WAITING = 0.1
+
+
+async def _room_in(limit: asyncio.Semaphore, context: Context) -> None:
+    timeout = context.job.timeout
+    turn = asyncio.ensure_future(limit.acquire())
+    try:
+        await asyncio.wait({turn}, timeout=None if timeout is None else timeout.total_seconds() * _PART_FOR_WAITING)
+        if not turn.done():
+            raise _NoRoom
+    except BaseException:
+        turn.add_done_callback(lambda turn: None if turn.cancelled() else limit.release())  # it may have come meanwhile
+        turn.cancel()
+        raise
+
+
 class Worker:
     """libjobq's worker on an event loop. All of it but a context's functions runs in the loop's thread."""
 
@@ -161,7 +182,26 @@ class Worker:
 
     def _begin(self, work: int) -> None:
         handler = self._table[lib.jobq_work_kind(work).decode()]
-        self._tasks[work] = asyncio.get_running_loop().create_task(self._job(handler, work))
+        task = self._tasks[work] = asyncio.get_running_loop().create_task(self._job(handler, work))
+        task.add_done_callback(functools.partial(self._cancelled_before_its_first_step, handler, work))
+
+    def _cancelled_before_its_first_step(self, handler: Handler[Any, Any], work: int, task: "asyncio.Task[None]") -> None:
+        """Of such a task no line has run, so nothing has answered."""
+        if not task.cancelled() or work not in self._tasks:
+            return
+        try:
+            with self._lock:
+                context = context_of(work, self._lock)
+            cancelled = context.should_stop() is Stop.CANCEL
+            context.end()
+            Answers(work, self._lock).outcome(Cancel("cancelled before it began") if cancelled else Snooze(0))
+        except JobqError as error:
+            self._unanswered(handler, error)
+        del self._tasks[work]
+
+    def _unanswered(self, handler: Handler[Any, Any], error: JobqError) -> None:
+        if self._failure is None:
+            print(f"jobq: cannot answer a job of {handler.kind}: {one_line(error)}", file=sys.stderr)
 
     def _stop(self, work: int, data: Optional[int]) -> None:
         task = self._of_threads.get(work) if work in self._in_threads else self._tasks.get(work)
@@ -186,8 +226,7 @@ class Worker:
             finally:
                 leave(context, token)
         except JobqError as error:
-            if self._failure is None:
-                print(f"jobq: cannot answer a job of {handler.kind}: {one_line(error)}", file=sys.stderr)
+            self._unanswered(handler, error)
         finally:
             if answers.given or not self._interrupted:
                 self._tasks.pop(work, None)
@@ -196,6 +235,9 @@ class Worker:
         """Runs it, and says what to tell jobqd."""
         try:
             result = await self._call(handler, work, context)
+        except _NoRoom:
+            context.end()
+            return lambda answers: answers.outcome(Snooze(0))
         except BaseException as error:  # whatever the function raises is its own affair
             if os.getpid() != self._pid:
                 leave_child(error)
@@ -216,7 +258,7 @@ class Worker:
     ) -> Ending:
         """The coroutine has ended with CancelledError: as we asked, or by its own doing."""
         if stop is Stop.CANCEL:
-            return lambda answers: answers.outcome(Cancel("stopped as asked"))
+            return lambda answers: answers.outcome(Cancel("stopped when asked" if context.begun else "cancelled before it began"))
         if stop is Stop.NOW or self._interrupted:
             return lambda answers: answers.outcome(Snooze(1 if in_thread else 0))
         return of_error(handler, context, error)
@@ -225,8 +267,11 @@ class Worker:
         limit = self._limits.get(handler.kind)
         if limit is None:
             return await self._run(handler, work, context)
-        async with limit:
+        await _room_in(limit, context)
+        try:
             return await self._run(handler, work, context)
+        finally:
+            limit.release()
 
     async def _run(self, handler: Handler[Any, Any], work: int, context: Context) -> Any:
         if not handler.is_coroutine:

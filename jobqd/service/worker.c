@@ -513,18 +513,29 @@ worker_give(struct worker *worker, struct job *job, uint64_t now_ns)
     list_push(&worker->unsent, &job->link);
 }
 
+static bool
+has_to_send(const struct worker *worker)
+{
+    return !list_empty(&worker->unsent) && worker_takes_jobs(worker) &&
+           channel_backlog(&worker->channel) < BACKLOG_BYTES;
+}
+
 void
 worker_flush(struct worker *worker)
 {
     if (worker->channel.state == CHANNEL_CLOSED)
         return;
     uint64_t now_ns = uv_hrtime();
-    while (!list_empty(&worker->unsent) && worker_takes_jobs(worker) &&
-           channel_backlog(&worker->channel) < BACKLOG_BYTES) {
-        struct list *link = list_pop(&worker->unsent);
-        send_job(worker, list_entry(link, struct job, link), now_ns);
+    bool more = true;
+    while (more) {
+        while (has_to_send(worker)) {
+            struct list *link = list_pop(&worker->unsent);
+            send_job(worker, list_entry(link, struct job, link), now_ns);
+        }
+        channel_flush(&worker->channel);
+        /* The socket may have taken all of it: then nobody tells that there is room. */
+        more = channel_backlog(&worker->channel) == 0 && has_to_send(worker);
     }
-    channel_flush(&worker->channel);
     worker_mark(worker);
     worker_arm(worker, now_ns);
 }

@@ -88,6 +88,10 @@ class Late(AssertionError):
     pass
 
 
+class Gone(AssertionError):
+    """What was to be locked is not there any more."""
+
+
 class Arena:
     """The database, the two nodes, and what is known of them."""
 
@@ -338,7 +342,8 @@ class Cell:
             if victim.poison.locks:
                 holder = self.db.connect(autocommit=False, application_name=FORGOTTEN)
                 self.locks[victim] = holder
-                assert holder.execute((victim.poison.hold or victim.poison.script).format(**self.words(victim))).rowcount != 0, "nothing to lock"
+                if holder.execute((victim.poison.hold or victim.poison.script).format(**self.words(victim))).rowcount == 0:
+                    raise Gone(f"nothing to lock for {victim.poison.name}")
         self.held_since = time.monotonic()
 
     def forget(self):

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 
-from .arena import FORGOTTEN, HOLD_S, LEASE_S, WAVE_S, Job
+from .arena import FORGOTTEN, HOLD_S, LEASE_S, WAVE_S, Gone, Job
 from .ledger import boottime_ns
 from .waiting import wait_for
 
@@ -83,18 +83,25 @@ AHEAD_S = 1.0  # for the poison to be there before the time has come
 def in_time(cell, make):
     """make(conn, seconds): jobs whose time comes in that many seconds. Where they were not poisoned before that, others are
     made."""
+    def is_due():
+        return cell.db.value("SELECT clock_timestamp() >= %s", (due,))
+
     ahead_s = AHEAD_S
     while True:
         with cell.db.connect(autocommit=False) as conn:
             make(conn, ahead_s)
             due = conn.execute("SELECT now() + %s * interval '1 second'", (ahead_s,)).fetchone()[0]
             cell.poison(conn)
-        cell.lock()
-        if not cell.has_locks or cell.db.value("SELECT clock_timestamp() < %s", (due,)):
-            break
+        try:
+            cell.lock()
+            if not cell.has_locks or not is_due():
+                break
+        except Gone:
+            if not is_due():
+                raise
         cell.forget()
         ahead_s *= 2
-    wait_for(lambda: cell.db.value("SELECT clock_timestamp() >= %s", (due,)))
+    wait_for(is_due)
     cell.since()
     cell.settle()
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -903,6 +904,26 @@ a_worker_runs_as_many_as_it_says(void **state)
     assert_int_equal(count_kind(b, VERDICT_OK), 3);
     assert_int_equal(b->records[1].times, 1);
     assert_int_equal(b->records[1].cpu_us, -1);
+    finish(b);
+}
+
+/* The socket takes more at once than jobs are made into frames. */
+static void
+all_that_it_may_run_are_sent(void **state)
+{
+    (void)state;
+    struct bench *b = many(1);
+    int size = 200 * 1024; /* the kernel doubles it */
+    assert_int_equal(setsockopt(b->pool->slots[0]->worker->channel.fd, SOL_SOCKET,
+                                SO_SNDBUF, &size, sizeof size),
+                     0);
+    static char args[300 * 1024];
+    memset(args, 'x', sizeof args - 1);
+    args[0] = args[sizeof args - 2] = '"';
+    for (int i = 0; i < 3; i++)
+        give_args(b, "hold", args);
+    run_until(b, three_are_held);
+    pool_kill(b->pool);
     finish(b);
 }
 
@@ -1943,6 +1964,7 @@ main(void)
         cmocka_unit_test(a_job_may_have_a_timeout_of_its_own),
         cmocka_unit_test(waiting_behind_another_job_is_not_running),
         cmocka_unit_test(a_worker_runs_as_many_as_it_says),
+        cmocka_unit_test(all_that_it_may_run_are_sent),
         cmocka_unit_test(a_crash_is_charged_to_all_that_run),
         cmocka_unit_test(each_has_a_deadline_of_its_own),
         cmocka_unit_test(the_end_for_a_late_job_gives_the_others_back),

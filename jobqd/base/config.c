@@ -21,6 +21,7 @@
 #include "jobqd/base/inifile.h"
 #include "jobqd/base/options.h"
 #include "jobqd/base/timezone.h"
+#include "jobqd/base/unique_by.h"
 #include "jobqd/pure/nearest.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -144,6 +145,18 @@ check_limits(const struct loader *l, const struct queue_config *queue, jobq_erro
     return 0;
 }
 
+static int
+check_unique_by(const struct loader *l, const struct cron_config *cron, jobq_error *err)
+{
+    const struct option_row *row =
+        option_find(cron_options, cron_options_count, "unique_by");
+    jobq_error why = {0};
+    int rc = cron->unique_by ? unique_by_check(cron->unique_by, row->name, &why) : 0;
+    return rc == 0 ? 0
+                   : jobq__error(err, rc, "%s:%d: [cron %s] %s", l->file,
+                                 l->seen[row - cron_options], cron->name, why.message);
+}
+
 /* A queue, or a cron, can be checked once its section has ended. */
 static int
 end_section(struct loader *l, jobq_error *err)
@@ -153,6 +166,8 @@ end_section(struct loader *l, jobq_error *err)
                          "needs schedule = SCHEDULE", err);
     if (l->section == SECTION_CRON && current_cron(l)->kind == NULL)
         return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL, "needs kind = KIND", err);
+    if (l->section == SECTION_CRON)
+        return check_unique_by(l, current_cron(l), err);
     if (l->section != SECTION_QUEUE)
         return 0;
     struct queue_config *queue = current_queue(l);

@@ -400,6 +400,7 @@ on_live(void *owner, int64_t id)
     canceller_start(d->canceller, id);
     reporter_start(d->reporter, id);
     steward_start(d->steward);
+    daemon_rollout_live(d);
     crontab_start(d->crontab, id, !d->lived);
     hooks_start(d->hooks);
     d->lived = true;
@@ -901,9 +902,12 @@ new_crons(struct daemon *d)
                                                                    .on_fired = poke_all,
                                                                    .owner = d});
     if (rc == 0)
-        rc = crontab_new(&d->crontab, &(struct crontab_options){.loop = &d->loop,
-                                                                .store = d->store,
-                                                                .node = d->booted->node});
+        rc = crontab_new(&d->crontab,
+                         &(struct crontab_options){.loop = &d->loop,
+                                                   .store = d->store,
+                                                   .node = d->booted->node,
+                                                   .on_told = daemon_on_crons_told,
+                                                   .owner = d});
     return rc < 0 ? rc : crontab_configure(d->crontab, d->config);
 }
 

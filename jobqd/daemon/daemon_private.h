@@ -57,7 +57,9 @@ struct rollout {
     enum rollout_state state;
     size_t leaving;         /* ROLLOUT_DONE: processes from before that run a job */
     char error[800];        /* "": there is none */
+    char crons[800];        /* which of them the database refuses; "": none */
     bool untold;            /* the database is to hear of it */
+    bool unnoted;           /* likewise, of crons and the file */
     bool telling;           /* it is being told */
     uint64_t tell_again_ms; /* it has refused to hear: not before */
     uv_timer_t timer;
@@ -128,6 +130,10 @@ void daemon_describe_to_systemd(void *owner, struct jobq__buf *out);
 /* The configuration was read again, and is in force; or is refused. */
 void daemon_rollout_begin(struct daemon *d);
 void daemon_rollout_refused(struct daemon *d, const char *why);
+/* The node has a new row. */
+void daemon_rollout_live(struct daemon *d);
+/* For struct crontab_options. */
+void daemon_on_crons_told(void *owner, const char *fault);
 
 /* ---- daemon_upgrade.c ---- */
 

@@ -5,6 +5,7 @@
 
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
+#include "libjobq/duration.h"
 
 enum { RETRY_MS = 5000 }; /* after the database has refused, or could not yet */
 
@@ -75,8 +76,8 @@ on_told(void *data, const struct store_answer *answer)
                                    answer->values[5] > 0);
         crontab->options.on_told(crontab->options.owner, answer->text);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
-        log_warning("cron", "the configuration's crons, again in %d ms: %s", RETRY_MS,
-                    answer->error->message);
+        log_warning("cron", "the configuration's crons, again in %s: %s",
+                    jobq__duration_show(RETRY_MS).text, answer->error->message);
         again(crontab);
     }
     if (crontab->owed)

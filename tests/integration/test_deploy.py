@@ -29,13 +29,15 @@ def broken(tmp_path):
     dies = script(tmp_path / "dies", "#!/bin/sh\nkill -SEGV $$\n")
     gone = script(tmp_path / "gone", "#!/bin/sh\nexec /nowhere/worker\n")
     return {
-        "exits": ({"command": exits}, "exited with status 3 before it said hello"),
+        "exits": ({"command": exits}, "exited with status 3 before it said hello; its last line: no database"),
         "silent": ({"command": silent, "boot_timeout": "300ms"}, "said no hello within 300 ms"),
         "babbles": ({"command": babbles}, "broke the protocol: frame: expected an object"),
         "bytes": ({"command": bytes_}, "broke the protocol: frame: "),
         "dies": ({"command": dies}, "was killed by signal 11 (SIGSEGV) before it said hello"),
         "gone": ({"command": gone}, "exited with status 127 before it said hello"),
-        "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello"),
+        "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello; its last line: no database"),
+        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; a program that "
+                    "runs one job and exits belongs in exec ="),
     }
 
 

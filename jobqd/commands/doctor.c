@@ -285,10 +285,12 @@ doctor_examine(struct doctor *doctor)
                doctor->counts[DOCTOR_FAIL], skipped);
         return doctor->exit_code;
     }
-    printf("%zu ok, %zu warnings, %zu failures", doctor->counts[DOCTOR_OK],
-           doctor->counts[DOCTOR_WARN], doctor->counts[DOCTOR_FAIL]);
+    size_t warnings = doctor->counts[DOCTOR_WARN], failures = doctor->counts[DOCTOR_FAIL];
+    printf("%zu ok, %zu warning%s, %zu failure%s", doctor->counts[DOCTOR_OK], warnings,
+           warnings == 1 ? "" : "s", failures, failures == 1 ? "" : "s");
     if (skipped > 0)
-        printf("; %zu checks were left out, for want of %s", skipped, meanings[missing]);
+        printf("; %zu check%s left out, for want of %s", skipped,
+               skipped == 1 ? " was" : "s were", meanings[missing]);
     putchar('\n');
     return doctor->exit_code;
 }

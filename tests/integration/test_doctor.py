@@ -88,7 +88,7 @@ def test_a_line_a_finding(db, cli):
     assert all(re.match(r"(ok|warn|fail) +[a-z ]+  \S", line) for line in lines), lines
     assert "warn  nodes         no node lives: no job is run -> start a jobqd" in lines
     warnings = sum(line.startswith("warn ") for line in lines)  # that no node lives, and what the tests' server is spared
-    assert last == f"{len(lines) - warnings} ok, {warnings} warnings, 0 failures"
+    assert last == f"{len(lines) - warnings} ok, {warnings} warning{'s' * (warnings != 1)}, 0 failures"
 
 
 def test_a_wrong_time_is_refused(db, cli):
@@ -138,6 +138,8 @@ def test_a_schema_of_another_version(db, doctor, change, words, remedy):
     change(db)
     said = doctor(db)
     check(said, "schema", "fail", words, remedy)
+    [(_, found, _)] = said["schema"]
+    assert "migrate up" not in found, "the remedy says it"
     assert said["exit"] == 78 and said["skipped"] == 19
 
 

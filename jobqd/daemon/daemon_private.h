@@ -41,7 +41,9 @@ enum daemon_state {
 struct absence {
     bool told;
     uint64_t told_at_ms;
-    jobq_error why; /* as it was told last */
+    uint64_t since_ms;
+    jobq_error why;    /* as it was told last */
+    jobq_error newest; /* of the last try */
 };
 
 enum rollout_state {
@@ -110,8 +112,9 @@ struct daemon {
     bool upgrade_untold;     /* the database is to hear how an upgrade ended … */
     char upgrade_error[600]; /* … namely so; "": it took place */
     struct rollout rollout;
-    uv_timer_t session;  /* the next try to open a work session */
-    uv_timer_t patience; /* how long a drain may last, with what the database owes us */
+    uv_timer_t still_away; /* to say again that the database is away */
+    uv_timer_t session;    /* the next try to open a work session */
+    uv_timer_t patience;   /* how long a drain may last, with what the database owes us */
 };
 
 /* ---- daemon.c ---- */

@@ -13,6 +13,7 @@
 #include "libjobq/state.h"
 #include "libjobq/until.h"
 #include "libjobq/wait.h"
+#include "libjobq/duration.h"
 
 enum { LEAST_PAUSE_US = 1000, MOST_PAUSE_US = 100 * 1000 };
 /* What was begun within the time may take so much longer: a network that is merely slow
@@ -119,8 +120,9 @@ int
 jobq__wait_timed_out(const struct jobq__wait *wait, int64_t id, int64_t timeout_ms,
                      jobq_error *err)
 {
-    return jobq__error(err, JOBQ_ETIMEOUT, "job %" PRId64 " is %s after %" PRId64 " ms",
-                       id, wait->state ? wait->state : "not known", timeout_ms);
+    return jobq__error(err, JOBQ_ETIMEOUT, "job %" PRId64 " is %s after %s", id,
+                       wait->state ? wait->state : "not known",
+                       jobq__duration_show(timeout_ms).text);
 }
 
 int

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "jobqd/base/log.h"
+#include "libjobq/duration.h"
 
 enum cron_state {
     CRON_OFF,        /* this node does not lead */
@@ -55,9 +56,8 @@ back_off(struct cron_actor *cron, const jobq_error *why)
     cron->retry_ms = cron->retry_ms ? cron->retry_ms * 2 : LONGEST_SLEEP_MS;
     if (cron->retry_ms > RETRY_MOST_MS)
         cron->retry_ms = RETRY_MOST_MS;
-    log_warning("cron",
-                "the database refused to enqueue what has come, again in %lld ms: %s",
-                (long long)cron->retry_ms, why->message);
+    log_warning("cron", "the database refused to enqueue what has come, again in %s: %s",
+                jobq__duration_show(cron->retry_ms).text, why->message);
     sleep_for(cron, cron->retry_ms);
 }
 
@@ -119,8 +119,8 @@ on_swept(void *data, const struct store_answer *answer)
         log_info("cron", "deleted, since the nodes that had them are gone for a day: %s",
                  answer->text ? answer->text : "");
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning("cron", "crons whose nodes are gone, again in %d ms: %s",
-                    SWEEP_EVERY_MS, answer->error->message);
+        log_warning("cron", "crons whose nodes are gone, again in %s: %s",
+                    jobq__duration_show(SWEEP_EVERY_MS).text, answer->error->message);
 }
 
 static void

@@ -5,6 +5,7 @@
 
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
+#include "libjobq/duration.h"
 
 enum { RETRY_MS = 5000 }; /* after the database has refused, or could not yet */
 
@@ -16,6 +17,7 @@ struct crontab {
     bool fresh;
     bool asked;       /* a request is under way */
     bool owed;        /* something came meanwhile: once more */
+    bool unheard;     /* of what was configured last, there was no answer yet */
     bool waits;       /* for rows that somebody has locked; it was told of */
     uv_timer_t timer; /* the next try after a refusal */
 };
@@ -52,6 +54,8 @@ on_told(void *data, const struct store_answer *answer)
 {
     struct crontab *crontab = data;
     crontab->asked = false;
+    if (answer->code != JOBQ_ECONN && !crontab->owed)
+        crontab->unheard = false;
     if (answer->code == 0) {
         if (answer->text)
             log_error("cron", "refused, as it stands in the configuration: %s",
@@ -70,9 +74,10 @@ on_told(void *data, const struct store_answer *answer)
                      answer->values[4] == 1 ? "job" : "jobs");
         wait_for_rows(crontab, answer->values[1] > 0 || answer->values[3] > 0 ||
                                    answer->values[5] > 0);
+        crontab->options.on_told(crontab->options.owner, answer->text);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
-        log_warning("cron", "the configuration's crons, again in %d ms: %s", RETRY_MS,
-                    answer->error->message);
+        log_warning("cron", "the configuration's crons, again in %s: %s",
+                    jobq__duration_show(RETRY_MS).text, answer->error->message);
         again(crontab);
     }
     if (crontab->owed)
@@ -122,8 +127,15 @@ crontab_configure(struct crontab *crontab, const struct config *config)
     jobq__buf_clear(&crontab->sections);
     crontab->queues = queues;
     crontab->sections = sections;
+    crontab->unheard = true;
     crontab_tell(crontab);
     return 0;
+}
+
+bool
+crontab_is_settled(const struct crontab *crontab)
+{
+    return !crontab->unheard;
 }
 
 void

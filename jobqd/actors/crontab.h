@@ -19,6 +19,10 @@ struct crontab_options {
     uv_loop_t *loop;
     struct store *store;
     const char *node; /* its name; outlives the actor */
+    /* The database has heard the configuration. fault: which crons it refuses, and why;
+     * NULL: none. */
+    void (*on_told)(void *owner, const char *fault);
+    void *owner;
 };
 
 int crontab_new(struct crontab **out, const struct crontab_options *options);
@@ -28,6 +32,9 @@ int crontab_configure(struct crontab *crontab, const struct config *config);
  * which no other program has left to us. */
 void crontab_start(struct crontab *crontab, int64_t node, bool fresh);
 void crontab_stop(struct crontab *crontab);
+/* Whether the database has answered what was configured last. Rows that another
+ * transaction has locked are not waited for. */
+bool crontab_is_settled(const struct crontab *crontab);
 void crontab_tell(struct crontab *crontab);  /* tells, if the node lives */
 void crontab_close(struct crontab *crontab); /* frees it, once the store has closed */
 

@@ -10,6 +10,7 @@
 
 #include "jobqd/actors/hooks.h"
 #include "jobqd/base/log.h"
+#include "jobqd/pure/outcome.h"
 #include "jobqd/pure/repeats.h"
 #include "jobqd/pure/rfc3339.h"
 #include "jobq/error.h"
@@ -207,8 +208,8 @@ failures_note(struct failures *failures, const struct failure *given)
     failure.state = or_empty(given->state);
     failure.error_kind = given->error_kind ? given->error_kind : "error";
     failure.error = or_empty(given->error);
-    snprintf(key, sizeof key, "%s: %.60s %.60s %s", failure.state, failure.queue,
-             failure.kind, failure.error);
+    snprintf(key, sizeof key, "%s: %.60s %.60s %.*s", failure.state, failure.queue,
+             failure.kind, (int)outcome_common_bytes(failure.error), failure.error);
     snprintf(subject, sizeof subject, "queue %s", failure.queue);
     struct counter *counter = &failures->counters[sort_of(failure.state)];
     if (repeats_note(&counter->repeats, key, uv_now(failures->options.loop), &entry))

@@ -21,7 +21,8 @@ enum {
     PACE_MS = 20,            /* between two starts: each costs the loop a fork */
     DROPPED_EACH_MS = 10000, /* how often drops are told of */
     RETRY_MS = 5000,         /* after the database has refused, or could not yet */
-    VARIABLES = 7
+    VARIABLES = 7,
+    VARIABLE_KIND = 2 /* in the order of put_variables */
 };
 
 enum event { EVENT_FAILURE, EVENT_DISCARD, EVENT_COUNT };
@@ -47,6 +48,7 @@ struct waiting {
     struct list link;
     enum event event;
     size_t bytes;
+    int64_t job;
     char *queue;
     const char *story;
     size_t story_len;
@@ -278,6 +280,7 @@ new_waiting(const struct failure *failure, enum event event, const char *node)
         list_init(&waiting->link);
         memcpy(text, texts.data, texts.len);
         waiting->event = event;
+        waiting->job = failure->job;
         waiting->bytes = texts.len;
         waiting->queue = text;
         waiting->story = text + story_at;
@@ -374,18 +377,26 @@ start(struct hooks *hooks, struct waiting *waiting)
     while (running->run)
         running++;
     jobq_error err;
+    const char *kind = waiting->variables[VARIABLE_KIND] + strlen("JOBQ_KIND=");
     int rc = hookrun_start(&running->run,
                            &(struct hookrun_options){.loop = hooks->options.loop,
                                                      .chunk = hooks->chunk,
                                                      .name = option_names[waiting->event],
+                                                     .job = waiting->job,
+                                                     .kind = kind,
+                                                     .queue = waiting->queue,
                                                      .timeout_ms = timeout_ms(),
                                                      .plan = &plan->launch,
                                                      .on_end = on_run_end,
                                                      .owner = hooks},
                            waiting->variables, waiting->story, waiting->story_len, &err);
     if (rc < 0) {
-        log_warning("hooks", "%s of queue %s cannot be started: %s",
-                    option_names[waiting->event], waiting->queue, err.message);
+        log_about(LOG_LEVEL_WARNING, "hooks",
+                  &(struct log_facts){
+                      .job = waiting->job, .kind = kind, .queue = waiting->queue},
+                  "%s of queue %s cannot be started for job %" PRId64 " (kind %s): %s",
+                  option_names[waiting->event], waiting->queue, waiting->job, kind,
+                  err.message);
         return;
     }
     running->plans = hooks->plans;

@@ -8,6 +8,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/guard_table.h"
 #include "jobqd/pure/vigil.h"
+#include "libjobq/duration.h"
 
 enum {
     /* The look for strays reads the table through: at most a hundredth of the time. */
@@ -104,9 +105,9 @@ on_strays(void *data, const struct store_answer *answer)
     else if (answer->values[0] > 0)
         log_warning("lifeline",
                     "the rows of %lld node%s with jobs were deleted: the jobs are given "
-                    "back in %lld ms",
+                    "back in %s",
                     (long long)answer->values[0], answer->values[0] == 1 ? "" : "s",
-                    (long long)lifeline->options.lease_ms);
+                    jobq__duration_show(lifeline->options.lease_ms).text);
 }
 
 static void

@@ -12,6 +12,7 @@
 #include "jobqd/base/hostid.h"
 #include "jobqd/io/guard.h"
 #include "jobqd/pure/vigil.h"
+#include "libjobq/duration.h"
 
 enum { LEASE_LOOK_MS = 1000, RIVAL_LOOK_MS = 250 };
 
@@ -176,8 +177,8 @@ on_registered(void *data, const struct store_answer *answer)
     set_state(node, NODE_LIVE);
     renewed(node);
     try_again_in(node, 0); /* the first renewal shows the state of the queues */
-    log_info("node", "%s is registered as node %lld, lease %lld ms", node->options.name,
-             (long long)node->id, (long long)node->options.lease_ms);
+    log_info("node", "%s is registered as node %lld, lease %s", node->options.name,
+             (long long)node->id, jobq__duration_show(node->options.lease_ms).text);
     node->options.on_live(node->options.owner, node->id);
 }
 
@@ -206,9 +207,10 @@ on_buried(void *data, const struct store_answer *answer)
     long long left = answer->values[3];
     node->options.on_stories(node->options.owner, answer->more);
     if (answer->values[0] > 0 || again + ended + left > 0)
-        log_warning("node",
-                    "%s took back %lld %s of its dead predecessor; discarded: %lld",
-                    node->options.name, again, again == 1 ? "job" : "jobs", ended);
+        log_about(again + ended + left > 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "node",
+                  &(struct log_facts){0},
+                  "%s took back %lld %s of its dead predecessor; discarded: %lld",
+                  node->options.name, again, again == 1 ? "job" : "jobs", ended);
     if (left > 0)
         log_warning("node",
                     "%s: %lld job%s of its predecessor cannot be given back yet: %s",
@@ -260,10 +262,10 @@ wait_for_rival(struct node *node, const struct store_answer *answer)
     }
     if (!before || before->id != seen.id)
         log_warning("node",
-                    "%s: a node of this name (pid %lld, host %s) has a lease of %lld ms "
-                    "and may live: waiting for so long",
+                    "%s: a node of this name (pid %lld, host %s) has a lease of %s "
+                    "and may live: waiting for as long",
                     node->options.name, (long long)answer->values[1], answer->text,
-                    (long long)seen.lease_ms);
+                    jobq__duration_show(seen.lease_ms).text);
     set_state(node, NODE_WAITING);
     if (vigil_look(&node->rival, &seen, 1, now_ns) < 0) {
         log_error("node", "no memory to watch the node of the same name");

@@ -14,6 +14,7 @@
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/tempo.h"
+#include "libjobq/duration.h"
 
 /* What is known about the queue's line of available jobs. */
 enum line {
@@ -431,8 +432,8 @@ static void
 back_off(struct producer *p, const char *what, const jobq_error *why)
 {
     p->retry_at_ns = longer(&p->retry_ms);
-    log_warning(p->subject, "the database refused %s, again in %lld ms: %s", what,
-                (long long)p->retry_ms, why->message);
+    log_warning(p->subject, "the database refused %s, again in %s: %s", what,
+                jobq__duration_show(p->retry_ms).text, why->message);
 }
 
 /* Answers are recorded meanwhile. */
@@ -441,8 +442,8 @@ claim_later(struct producer *p, const jobq_error *why)
 {
     p->claim_at_ns = longer(&p->claim_retry_ms);
     log_warning(p->subject,
-                "the database refused to let jobs be claimed, again in %lld ms: %s",
-                (long long)p->claim_retry_ms, why->message);
+                "the database refused to let jobs be claimed, again in %s: %s",
+                jobq__duration_show(p->claim_retry_ms).text, why->message);
 }
 
 /* Of whom a lock is that is in our way: not asked on the work connection, which waits. */
@@ -898,8 +899,8 @@ fetch_large(struct producer *p)
         return;
     }
     p->retry_at_ns = uv_hrtime() + RETRY_FIRST_MS * 1000000u;
-    log_error(p->subject, "no memory to fetch a job's arguments, again in %d ms",
-              RETRY_FIRST_MS);
+    log_error(p->subject, "no memory to fetch a job's arguments, again in %s",
+              jobq__duration_show(RETRY_FIRST_MS).text);
 }
 
 /* ---- sending ---- */
@@ -971,7 +972,8 @@ send_cycle(struct producer *p, size_t claim, bool poll)
     if (rc < 0) {
         outbox_returned(&p->outbox);
         p->retry_at_ns = now + RETRY_FIRST_MS * 1000000u;
-        log_error(p->subject, "no memory for a cycle, again in %d ms", RETRY_FIRST_MS);
+        log_error(p->subject, "no memory for a cycle, again in %s",
+                  jobq__duration_show(RETRY_FIRST_MS).text);
         return;
     }
     p->in_flight = true;

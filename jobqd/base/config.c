@@ -21,6 +21,7 @@
 #include "jobqd/base/inifile.h"
 #include "jobqd/base/options.h"
 #include "jobqd/base/timezone.h"
+#include "jobqd/base/unique_by.h"
 #include "jobqd/pure/nearest.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -77,7 +78,7 @@ current_cron(const struct loader *l)
 }
 
 /* The rows of the current section's options, the struct that they fill, and where it
- * keeps their lines (NULL: nowhere). */
+ * keeps their lines. */
 static const struct option_row *
 current_rows(const struct loader *l, size_t *n, void **base, int **lines)
 {
@@ -98,7 +99,7 @@ current_rows(const struct loader *l, size_t *n, void **base, int **lines)
     }
     *n = jobqd_options_count;
     *base = l->config;
-    *lines = NULL;
+    *lines = l->config->lines;
     return jobqd_options;
 }
 
@@ -144,6 +145,18 @@ check_limits(const struct loader *l, const struct queue_config *queue, jobq_erro
     return 0;
 }
 
+static int
+check_unique_by(const struct loader *l, const struct cron_config *cron, jobq_error *err)
+{
+    const struct option_row *row =
+        option_find(cron_options, cron_options_count, "unique_by");
+    jobq_error why = {0};
+    int rc = cron->unique_by ? unique_by_check(cron->unique_by, row->name, &why) : 0;
+    return rc == 0 ? 0
+                   : jobq__error(err, rc, "%s:%d: [cron %s] %s", l->file,
+                                 l->seen[row - cron_options], cron->name, why.message);
+}
+
 /* A queue, or a cron, can be checked once its section has ended. */
 static int
 end_section(struct loader *l, jobq_error *err)
@@ -153,6 +166,8 @@ end_section(struct loader *l, jobq_error *err)
                          "needs schedule = SCHEDULE", err);
     if (l->section == SECTION_CRON && current_cron(l)->kind == NULL)
         return refuse_at(l, JOBQ_EINVAL, l->section_line, NULL, "needs kind = KIND", err);
+    if (l->section == SECTION_CRON)
+        return check_unique_by(l, current_cron(l), err);
     if (l->section != SECTION_QUEUE)
         return 0;
     struct queue_config *queue = current_queue(l);
@@ -205,13 +220,21 @@ check_name(const struct loader *l, const char *what, const char *name, jobq_erro
 }
 
 static int
+refuse_second(const struct loader *l, const char *what, const char *name, int first,
+              jobq_error *err)
+{
+    return jobq__error(err, JOBQ_EINVAL,
+                       "%s:%d: [%s%s] is defined twice, first in line %d", l->file,
+                       l->section_line, what, name, first);
+}
+
+static int
 add_queue(struct loader *l, const char *name, jobq_error *err)
 {
     struct config *config = l->config;
     for (size_t i = 0; i < config->n_queues; i++) {
         if (strcmp(config->queues[i].name, name) == 0)
-            return jobq__error(err, JOBQ_EINVAL, "%s:%d: [queue %s]: there already",
-                               l->file, l->section_line, name);
+            return refuse_second(l, "queue ", name, config->queues[i].line, err);
     }
     int rc = check_name(l, "queue", name, err);
     if (rc != 0)
@@ -229,6 +252,7 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
     queue->home = config;
     queue->shutdown_grace_ms = -1;
     queue->keep_completed_ms = queue->keep_failed_ms = -1;
+    queue->line = l->section_line;
     queue->name = strdup(name);
     queue->lines = calloc(queue_options_count, sizeof queue->lines[0]);
     if (queue->name == NULL || queue->lines == NULL) {
@@ -246,8 +270,7 @@ add_cron(struct loader *l, const char *name, jobq_error *err)
     struct config *config = l->config;
     for (size_t i = 0; i < config->n_crons; i++) {
         if (strcmp(config->crons[i].name, name) == 0)
-            return jobq__error(err, JOBQ_EINVAL, "%s:%d: [cron %s]: there already",
-                               l->file, l->section_line, name);
+            return refuse_second(l, "cron ", name, config->crons[i].line, err);
     }
     int rc = check_name(l, "cron", name, err);
     if (rc != 0)
@@ -262,6 +285,7 @@ add_cron(struct loader *l, const char *name, jobq_error *err)
     config->crons = crons;
     struct cron_config *cron = &crons[config->n_crons];
     memset(cron, 0, sizeof *cron);
+    cron->line = l->section_line;
     cron->name = strdup(name);
     cron->lines = calloc(cron_options_count, sizeof cron->lines[0]);
     if (cron->name == NULL || cron->lines == NULL) {
@@ -314,9 +338,7 @@ on_section(void *data, const char *section, int line, jobq_error *err)
     l->section_line = line;
     if (strcmp(section, "jobqd") == 0) {
         if (l->jobqd_line != 0)
-            return jobq__error(err, JOBQ_EINVAL,
-                               "%s:%d: [jobqd]: there already, in line %d", l->file, line,
-                               l->jobqd_line);
+            return refuse_second(l, "jobqd", "", l->jobqd_line, err);
         l->section = SECTION_JOBQD;
         l->jobqd_line = line;
         return 0;
@@ -441,10 +463,9 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     l->seen[row - rows] = line;
     if (row->type == OPTION_EXEC)
         current_queue(l)->mode = QUEUE_EXEC;
-    if (lines != NULL) {
-        lines[row - rows] = line;
+    lines[row - rows] = line;
+    if (l->section != SECTION_JOBQD)
         return 0;
-    }
     char label[PATH_MAX + 64];
     snprintf(label, sizeof label, "%s:%d: [jobqd] %s", l->file, line, key);
     return note_source(l, row, label, SOURCE_FILE, err);
@@ -537,6 +558,7 @@ set_from(struct loader *l, const struct option_row *row, const char *label,
     free(copy);
     if (rc != 0)
         return jobq__error(err, rc, "%s: %s", label, why.message);
+    l->config->lines[row - jobqd_options] = 0;
     return note_source(l, row, label, source, err);
 }
 
@@ -711,6 +733,11 @@ config_load(struct config **out, const char *file, char *const *environment,
         rc = out_of_memory(err);
         goto done;
     }
+    l.config->lines = calloc(jobqd_options_count, sizeof l.config->lines[0]);
+    if (l.config->lines == NULL) {
+        rc = out_of_memory(err);
+        goto done;
+    }
     l.config->keep_cancelled_ms = l.config->keep_discarded_ms = -1;
     rc = set_defaults(jobqd_options, jobqd_options_count, l.config, err);
     if (rc == 0 && file != NULL)
@@ -741,15 +768,19 @@ void
 config_where(const struct config *config, const struct queue_config *queue,
              const char *option, char *out, size_t size)
 {
-    const struct option_row *row =
-        option_find(queue_options, queue_options_count, option);
-    int line = row != NULL ? queue->lines[row - queue_options] : 0;
+    const struct option_row *rows = queue ? queue_options : jobqd_options;
+    size_t n = queue ? queue_options_count : jobqd_options_count;
+    const struct option_row *row = option_find(rows, n, option);
+    int line = row != NULL ? (queue ? queue->lines : config->lines)[row - rows] : 0;
     const char *file = config->file != NULL ? config->file : "";
+    char section[MAX_NAME + 16];
+    snprintf(section, sizeof section, "[%s%s]", queue ? "queue " : "jobqd",
+             queue ? queue->name : "");
     if (line > 0)
-        snprintf(out, size, "%s:%d: [queue %s] %s", file, line, queue->name, option);
+        snprintf(out, size, "%s:%d: %s %s", file, line, section, option);
     else
-        snprintf(out, size, "%s%s[queue %s]", file, *file != '\0' ? ": " : "",
-                 queue->name);
+        snprintf(out, size, "%s%s%s%s%s", file, *file != '\0' ? ": " : "", section,
+                 queue ? "" : " ", queue ? "" : option);
 }
 
 static const struct option_row *
@@ -892,6 +923,7 @@ config_free(struct config *config)
     free(config->replaced);
     for (size_t row = 0; row < jobqd_options_count; row++)
         option_clear(&jobqd_options[row], config);
+    free(config->lines);
     free(config->file);
     free(config);
 }

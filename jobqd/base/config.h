@@ -80,6 +80,7 @@ struct queue_config {
     char **on_discard;
     char *on_discard_kind;  /* NULL: that of [jobqd] */
     char *on_discard_queue; /* likewise */
+    int line;               /* of the section */
     int *lines; /* where the file sets each of queue_options; 0: it does not */
 };
 
@@ -99,6 +100,7 @@ struct cron_config {
     char *unique_by;    /* JSON object; NULL: not unique */
     int missed;         /* row missed's nth choice */
     int overlap;        /* row overlap's nth choice */
+    int line;           /* of the section */
     int *lines;         /* where the file sets each of cron_options; 0: it does not */
 };
 
@@ -129,6 +131,8 @@ struct config {
     char **on_discard;
     char *on_discard_kind;  /* NULL: none */
     char *on_discard_queue; /* NULL: the discarded job's own */
+    int *lines; /* where the file sets each of jobqd_options; 0: it does not, or something
+                   else counts */
     struct queue_config *queues;
     size_t n_queues;
     struct cron_config *crons;
@@ -168,7 +172,8 @@ int64_t config_keep_discarded_ms(const struct config *config);
 int64_t config_drop_failed_ms(const struct config *config); /* whole days */
 
 /* Puts `FILE:LINE: [queue NAME] OPTION` for the message of whoever finds later that the
- * option cannot be had here; without a line where the file does not set it. */
+ * option cannot be had here; without a line where the file does not set it. queue NULL:
+ * an option of [jobqd]. */
 void config_where(const struct config *config, const struct queue_config *queue,
                   const char *option, char *out, size_t size);
 

@@ -144,6 +144,17 @@ on_ini_value(void *data, const char *section, const char *key, const char *value
     (void)section;
     if (r->code != 0)
         return 0;
+    /* Of `database postgresql:///app` inih takes the : for the =. The rest of the line is
+     * not shown: it may hold a password. */
+    size_t name_len = strcspn(key, BLANKS);
+    if (key[name_len] != '\0') {
+        char why[200];
+        snprintf(why, sizeof why, "no \"=\" after %.*s: `key = value` is allowed",
+                 name_len < 100 ? (int)name_len : 100, key);
+        r->code = refuse_line(r, JOBQ_EINVAL, why);
+        r->code_line = r->number;
+        return 0;
+    }
     if (r->cut)
         value = long_value(r);
     r->code = r->events->on_value(r->data, key, value, r->number, r->err);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "jobqd/base/options.h"
+#include "jobqd/pure/nearest.h"
 
 static bool
 ends_word(char c)
@@ -135,6 +136,57 @@ doubt(const struct config *config, const struct queue_config *queue, const char 
     free(value);
 }
 
+/* A queue that jobs are put into has no section here. Another node may serve it. */
+static void
+doubt_queue(const struct config *config, const char *where, const char *queue,
+            doubts_say say, void *data)
+{
+    char what[PATH_MAX], remedy[400];
+    struct nearest nearest;
+    nearest_begin(&nearest, queue);
+    for (size_t i = 0; i < config->n_queues; i++) {
+        if (strcmp(config->queues[i].name, queue) == 0)
+            return;
+        nearest_offer(&nearest, config->queues[i].name);
+    }
+    snprintf(what, sizeof what, "%s: this file has no [queue %s] section", where, queue);
+    if (nearest.best != NULL)
+        snprintf(remedy, sizeof remedy,
+                 "did you mean %s? Otherwise another node must serve it", nearest.best);
+    else
+        snprintf(remedy, sizeof remedy, "add it, or have another node serve this queue");
+    say(data, what, remedy);
+}
+
+static void
+doubt_queues(const struct config *config, doubts_say say, void *data)
+{
+    static const char option[] = "on_discard_queue";
+    char where[PATH_MAX];
+    if (config->n_queues == 0)
+        return; /* it only keeps house */
+    for (size_t i = 0; i < config->n_crons; i++) {
+        const struct cron_config *cron = &config->crons[i];
+        const struct option_row *row =
+            option_find(cron_options, cron_options_count, "queue");
+        int line = cron->lines[row - cron_options];
+        snprintf(where, sizeof where, "%s:%d: [cron %s]%s", config->file,
+                 line > 0 ? line : cron->line, cron->name, line > 0 ? " queue" : "");
+        doubt_queue(config, where, cron->queue, say, data);
+    }
+    if (config->on_discard_queue) {
+        config_where(config, NULL, option, where, sizeof where);
+        doubt_queue(config, where, config->on_discard_queue, say, data);
+    }
+    for (size_t i = 0; i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        if (!queue->on_discard_queue)
+            continue;
+        config_where(config, queue, option, where, sizeof where);
+        doubt_queue(config, where, queue->on_discard_queue, say, data);
+    }
+}
+
 void
 doubts_look(const struct config *config, doubts_say say, void *data)
 {
@@ -144,4 +196,6 @@ doubts_look(const struct config *config, doubts_say say, void *data)
         doubt(config, queue, "on_failure", say, data);
         doubt(config, queue, "on_discard", say, data);
     }
+    if (config->file != NULL)
+        doubt_queues(config, say, data);
 }

@@ -1,5 +1,5 @@
 /* doubts.h: what a configuration may say, but is seldom meant so: a line of command or
- * exec that only a shell would understand. */
+ * exec that only a shell would understand, or a queue that the file does not have. */
 #ifndef JOBQD_DOUBTS_H
 #define JOBQD_DOUBTS_H
 

@@ -20,6 +20,7 @@
 #include "jobqd/base/sqltext.h"
 #include "jobqd/sql/embedded.h"
 #include "libjobq/error.h"
+#include "libjobq/duration.h"
 
 #define MAX_NAME 64
 #define LOCK_TRY_MS 300 /* how long a step may keep others from their work */
@@ -301,10 +302,10 @@ wait_for_lock(PGconn *conn, const char *schema, int version, struct patience *pa
         return true;
     }
     jobq__error(err, err->code,
-                "%s got no lock within %lld ms, because %s holds it; nothing of it was "
+                "%s got no lock within %s, because %s holds it; nothing of it was "
                 "done: end that session, or give it time with --lock-wait",
-                step_text(version, step, sizeof step), (long long)patience->wait_ms,
-                patience->holder);
+                step_text(version, step, sizeof step),
+                jobq__duration_show(patience->wait_ms).text, patience->holder);
     memcpy(err->sqlstate, "55P03", 6);
     return false;
 }

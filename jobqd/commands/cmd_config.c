@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 
@@ -44,9 +45,12 @@ warn(void *data, const char *what, const char *remedy)
 static void
 say_checked(const struct config *config, bool json, bool starts)
 {
-    const char *file = config->file != NULL ? config->file : "no file";
+    const char *file = config->file != NULL ? config->file : "no configuration file";
     struct warnings warnings = {.json = json};
     trust_look(config, warn, &warnings);
+    if (config->file == NULL)
+        warn(&warnings, "no configuration file was found: the node runs no jobs",
+             "give it with -c FILE or JOBQ_CONFIG");
     if (json) {
         const char *list = jobq__buf_cstr(&warnings.list);
         printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu,\"warnings\":[%s]%s",
@@ -82,6 +86,24 @@ print_man(const struct cli *cli)
     return cli_fail(cli, &err);
 }
 
+/* Variables and flags alone can configure a node that runs no jobs: it keeps house, or
+ * has the embedded database. Without any of them nothing was found at all. */
+static int
+check_found(const struct config *config, jobq_error *err)
+{
+    static const char *const libpq_names[] = {"PGHOST", "PGHOSTADDR", "PGDATABASE",
+                                              "PGSERVICE"};
+    bool found = config->file != NULL || config->database != NULL || config->embedded;
+    for (size_t i = 0; i < sizeof libpq_names / sizeof libpq_names[0]; i++)
+        found = found || getenv(libpq_names[i]) != NULL;
+    if (found)
+        return 0;
+    return jobq__error(err, JOBQ_EINVAL,
+                       "no configuration file: -c is not given, JOBQ_CONFIG is not set, "
+                       "%s does not exist",
+                       CLI_DEFAULT_FILE);
+}
+
 static int
 check_start(struct config *config, bool json)
 {
@@ -114,6 +136,10 @@ run_config(struct cli *cli)
                      : session_load(&config, cli);
     if (code != EX_OK)
         return code;
+    if (check && check_found(config, &err) != 0) {
+        config_free(config);
+        return cli_fail_as(cli, EX_CONFIG, &err);
+    }
     if (check)
         say_checked(config, cli->json, starts);
     else

@@ -9,6 +9,7 @@
 
 #include "jobqd/base/escape.h"
 #include "jobqd/base/timezone.h"
+#include "jobqd/base/unique_by.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
@@ -260,6 +261,8 @@ read_set(struct set_params *params, const struct cli *cli, jobq_error *err)
         rc = jobq__json_check_object(meta, strlen(meta), "--meta", err);
     if (rc == 0 && unique_by != NULL)
         rc = jobq__json_check_object(unique_by, strlen(unique_by), "--unique-by", err);
+    if (rc == 0 && unique_by != NULL)
+        rc = unique_by_check(unique_by, "--unique-by", err);
     if (rc == 0)
         rc = cli_get_int(cli, "priority", 0, 9, &number, err);
     if (rc == 0)

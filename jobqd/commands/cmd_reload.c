@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/running.h"
 #include "jobqd/base/escape.h"
+#include "jobqd/base/folder.h"
 #include "libjobq/error.h"
 
 /* Until it has read it. What comes then takes as long as the workers take to boot. */
@@ -53,6 +55,43 @@ await(struct session *session, const char *node, const struct running *before,
     }
 }
 
+/* Whether two names are one file, also by way of links. */
+static bool
+is_same(const char *a, const char *b)
+{
+    struct stat first, second;
+    if (strcmp(a, b) == 0)
+        return true;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 &&
+           first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* The file that was checked here is to be the one that the node reads. */
+static int
+check_file(const struct cli *cli, const char *node, const struct running *seen,
+           jobq_error *err)
+{
+    const char *theirs = seen->reload.file;
+    if (cli->file == NULL || !seen->reload.tells_file)
+        return 0;
+    char *ours = folder_resolve(cli->file);
+    int rc = 0;
+    if (ours == NULL)
+        rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
+    else if (*theirs == '\0')
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "node %s was started without a file, and does not read %s: "
+                         "start it again with -c, or name the node with --node",
+                         node, ours);
+    else if (!is_same(ours, theirs))
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "node %s was started with another file, %s, and does not read "
+                         "%s: jobqd reload -c %s",
+                         node, theirs, ours, theirs);
+    free(ours);
+    return rc;
+}
+
 static void
 print_done(const char *node, const struct running *now, const char *leaving, bool json)
 {
@@ -88,6 +127,8 @@ reload(struct session *session, const struct cli *cli)
     int rc = running_look(session, node, &before, &err);
     if (rc == 0 && waits && is(before.reload.state, "begun"))
         rc = await(session, node, NULL, &before, &err);
+    if (rc == 0 && check_file(cli, node, &before, &err) != 0)
+        return cli_fail_as(cli, EX_CONFIG, &err);
     if (rc == 0)
         rc = running_signal(node, &before, SIGHUP, &err);
     if (rc == 0 && waits)
@@ -97,6 +138,14 @@ reload(struct session *session, const struct cli *cli)
     if (!waits) {
         print_done(node, &before, NULL, cli->json);
         return EX_OK;
+    }
+    if (is(now.reload.state, "done") && now.reload.crons[0] != '\0') {
+        jobq__error(&err, JOBQ_ESTATE,
+                    "node %s: the configuration is in force, and the new workers are up, "
+                    "but the database refuses %s: mend the section, then jobqd reload "
+                    "--wait",
+                    node, now.reload.crons);
+        return cli_fail_as(cli, EX_CONFIG, &err);
     }
     if (is(now.reload.state, "done")) {
         print_done(node, &now, now.reload.leaving, cli->json);
@@ -141,9 +190,11 @@ const struct command command_reload = {
         "The same as SIGHUP, after the configuration was checked. Workers are replaced "
         "one by one: each when its replacement is up and its job has ended. With --wait "
         "the exit code is 0 once no worker from before is left but those that still run "
-        "a job, 78 if the node refuses the configuration, and 69 if a queue's new "
+        "a job, 78 if the node refuses the configuration or the database refuses a cron "
+        "of it, and 69 if a queue's new "
         "workers do not come up: then the old ones go on. The node is the one that -c, "
-        "JOBQ_NODE or --node names.",
+        "JOBQ_NODE or --node names. It reads the file that it was started with again: "
+        "where -c is another one, the exit code is 78.",
     .examples = "jobqd reload --wait -c /etc/jobq/jobqd.conf",
     .options = options,
     .flags = CLI_ALL_FLAGS,

@@ -43,7 +43,7 @@ extern const char sql_doctor_begin[], sql_doctor_end[], sql_doctor_roles[],
     sql_doctor_nodes[], sql_doctor_held[], sql_doctor_refusals[], sql_doctor_queues[],
     sql_doctor_connections[], sql_doctor_locks[], sql_doctor_encoding[],
     sql_doctor_owner[], sql_doctor_path[], sql_doctor_publications[], sql_doctor_guests[],
-    sql_doctor_bound[], sql_doctor_workers[], sql_doctor_kinds[];
+    sql_doctor_bound[], sql_doctor_workers[], sql_doctor_kinds[], sql_doctor_crons[];
 
 /* clang-format off */
 #define NO NULL
@@ -84,6 +84,7 @@ static const struct doctor_check checks[] = {
     {"refused jobs", NEEDS_SCHEMA, NO, sql_doctor_refusals, false, NULL, 0},
     {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served", EX_UNAVAILABLE},
     {"workers", NEEDS_SCHEMA, NO, sql_doctor_workers, false, "the workers of every queue come up", EX_UNAVAILABLE},
+    {"crons", NEEDS_SCHEMA, NO, sql_doctor_crons, false, "the database takes the crons of every node's configuration", EX_CONFIG},
     {"kinds", NEEDS_SCHEMA, NO, sql_doctor_kinds, false, "every kind of which jobs wait has a handler, as far as workers say", EX_UNAVAILABLE},
 };
 /* clang-format on */
@@ -284,10 +285,12 @@ doctor_examine(struct doctor *doctor)
                doctor->counts[DOCTOR_FAIL], skipped);
         return doctor->exit_code;
     }
-    printf("%zu ok, %zu warnings, %zu failures", doctor->counts[DOCTOR_OK],
-           doctor->counts[DOCTOR_WARN], doctor->counts[DOCTOR_FAIL]);
+    size_t warnings = doctor->counts[DOCTOR_WARN], failures = doctor->counts[DOCTOR_FAIL];
+    printf("%zu ok, %zu warning%s, %zu failure%s", doctor->counts[DOCTOR_OK], warnings,
+           warnings == 1 ? "" : "s", failures, failures == 1 ? "" : "s");
     if (skipped > 0)
-        printf("; %zu checks were left out, for want of %s", skipped, meanings[missing]);
+        printf("; %zu check%s left out, for want of %s", skipped,
+               skipped == 1 ? " was" : "s were", meanings[missing]);
     putchar('\n');
     return doctor->exit_code;
 }

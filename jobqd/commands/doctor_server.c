@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "jobqd/commands/doctor.h"
@@ -12,6 +13,7 @@
 #include "jobqd/embedded/postgres_dir.h"
 #include "jobqd/cli/query.h"
 #include "jobqd/base/conninfo.h"
+#include "libjobq/duration.h"
 
 enum {
     NEWEST_MAJOR = 18, /* that jobq was tried with */
@@ -103,11 +105,10 @@ static const char *
 remedy_for_version(int found)
 {
     if (found == MIGRATE_UNKNOWN)
-        return "that INSERT, with the schema's number that `jobqd version` of then "
-               "prints; "
-               "then jobqd migrate up";
+        return "run that INSERT, with the schema's number that `jobqd version` of then "
+               "prints; then jobqd migrate up";
     return found < migrate_latest() ? "jobqd migrate up"
-                                    : "a jobqd of the version that made it";
+                                    : "use a jobqd of the version that made it";
 }
 
 void
@@ -129,9 +130,13 @@ doctor_look_at_schema(struct doctor *doctor)
     if (rc == 0)
         doctor_sayf(doctor, DOCTOR_OK, NULL, "%s has version %d, as this jobqd needs",
                     schema, found);
-    else if (rc == JOBQ_ESCHEMA)
+    else if (rc == JOBQ_ESCHEMA) {
+        /* The remedy says it. */
+        char *hint = strstr(err.message, ": run `jobqd migrate up`");
+        if (hint)
+            *hint = '\0';
         doctor_say(doctor, DOCTOR_FAIL, err.message, remedy_for_version(found));
-    else
+    } else
         doctor_say_failure(doctor, DOCTOR_FAIL, rc, &err);
 }
 
@@ -185,7 +190,8 @@ say_listening(struct doctor *doctor, bool heard)
         doctor_sayf(doctor, DOCTOR_WARN,
                     "look at what stands between; until then jobs "
                     "are found by polling alone",
-                    "a notification did not arrive within %d ms", (int)HEARD_WITHIN_MS);
+                    "a notification did not arrive within %s",
+                    jobq__duration_show(HEARD_WITHIN_MS).text);
 }
 
 void

@@ -85,11 +85,13 @@ running_look(struct session *session, const char *node, struct running *out,
 #define TEXT(field) {out->field, sizeof out->field}
             TEXT(upgrade.at),   TEXT(upgrade.from), TEXT(upgrade.error),
             TEXT(reload.at),    TEXT(reload.state), TEXT(reload.leaving),
-            TEXT(reload.error),
+            TEXT(reload.error), TEXT(reload.file),  TEXT(reload.crons),
 #undef TEXT
         };
         for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
             snprintf(texts[i].text, texts[i].size, "%s", value(rows, 4 + (int)i));
+        int last = 4 + (int)(sizeof texts / sizeof texts[0]);
+        out->reload.tells_file = strcmp(value(rows, last), "t") == 0;
     }
     PQclear(rows);
     return rc;

@@ -3,6 +3,7 @@
 #ifndef JOBQD_RUNNING_H
 #define JOBQD_RUNNING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "jobqd/cli/session.h"
@@ -23,6 +24,9 @@ struct running {
         char state[16];   /* begun, done, failed or refused */
         char leaving[24]; /* processes from before that run a job */
         char error[800];
+        char file[4096]; /* which it reads; "": none */
+        char crons[800]; /* which of them the database refuses */
+        bool tells_file; /* it has noted that */
     } reload;
 };
 

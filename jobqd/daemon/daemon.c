@@ -46,6 +46,7 @@
 #include "jobqd/io/loopwatch.h"
 #include "jobqd/service/notifier.h"
 #include "jobqd/service/store.h"
+#include "libjobq/duration.h"
 
 enum {
     SESSION_RETRY_MS = 1000,
@@ -58,6 +59,14 @@ enum {
 static void open_session(struct daemon *d);
 static void reload(struct daemon *d);
 static void go_on_stopping(struct daemon *d);
+
+/* Seams: tests do not wait for a minute. */
+static int64_t
+period_ms(const char *variable)
+{
+    const char *text = getenv(variable);
+    return text ? strtoll(text, NULL, 10) : 0;
+}
 
 const char *
 daemon_state_meaning(enum daemon_state state)
@@ -204,8 +213,8 @@ on_session(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->code < 0) {
-        log_warning("database", "could not open a work session, again in %d ms: %s",
-                    SESSION_RETRY_MS, answer->error->message);
+        log_warning("database", "could not open a work session, again in %s: %s",
+                    jobq__duration_show(SESSION_RETRY_MS).text, answer->error->message);
         uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
         return;
     }
@@ -238,6 +247,21 @@ open_session(struct daemon *d)
     uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
 }
 
+/* It has never been reached by this process, or the one before it. */
+static bool
+is_starting(const struct daemon *d)
+{
+    return !d->lived && !d->past;
+}
+
+/* What becomes of jobs meanwhile. */
+static const char *
+goes_on(const struct daemon *d)
+{
+    return node_state(d->node) == NODE_LIVE ? "running jobs go on"
+                                            : "no job is run, trying again";
+}
+
 /* A connection is lost, or could not be made again. The second reason is often the one to
  * act upon (the session was ended; now there are too many, or the password is wrong), so
  * each new one is said, but not one a try. */
@@ -246,14 +270,50 @@ tell_away(struct daemon *d, struct absence *absence, const char *what,
           const jobq_error *why)
 {
     uint64_t now = uv_now(&d->loop);
-    if (!absence->told)
-        log_warning("database", "%s, running jobs go on: %s", what, why->message);
-    else if (now - absence->told_at_ms >= SAME_ABSENCE_MS &&
-             strcmp(absence->why.message, why->message) != 0)
+    absence->newest = *why;
+    if (!absence->told) {
+        log_warning("database", "%s, %s: %s", what, goes_on(d), why->message);
+        absence->since_ms = now;
+    } else if (now - absence->told_at_ms >= SAME_ABSENCE_MS &&
+               strcmp(absence->why.message, why->message) != 0) {
         log_warning("database", "%s still: %s", what, why->message);
-    else
+    } else {
         return;
-    *absence = (struct absence){.told = true, .told_at_ms = now, .why = *why};
+    }
+    absence->told = true;
+    absence->told_at_ms = now;
+    absence->why = *why;
+}
+
+/* After 1, 5 and 15 minutes, then every 15. */
+static uint64_t
+next_tell_ms(const struct daemon *d)
+{
+    static const uint64_t minutes[] = {1, 5, 15};
+    int64_t given_ms = period_ms("JOBQ_TEST_AWAY_MS");
+    uint64_t minute_ms = given_ms > 0 ? (uint64_t)given_ms : 60 * 1000;
+    uint64_t lasted_ms = uv_now(&d->loop) - d->database_down.since_ms;
+    for (size_t i = 0; i < sizeof minutes / sizeof minutes[0]; i++) {
+        if (lasted_ms < minutes[i] * minute_ms)
+            return minutes[i] * minute_ms - lasted_ms;
+    }
+    return 15 * minute_ms - lasted_ms % (15 * minute_ms);
+}
+
+static void
+on_still_away(uv_timer_t *timer)
+{
+    struct daemon *d = timer->data;
+    if (d->state != DAEMON_RUNNING || !d->database_down.told)
+        return;
+    uint64_t lasted_ms = uv_now(&d->loop) - d->database_down.since_ms;
+    int64_t shown_ms = (int64_t)lasted_ms;
+    if (shown_ms > 1000)
+        shown_ms -= shown_ms % (shown_ms > 60 * 1000 ? 60 * 1000 : 1000);
+    log_error("database", "%s for %s, %s: %s", is_starting(d) ? "not reached" : "away",
+              jobq__duration_show(shown_ms).text, goes_on(d),
+              d->database_down.newest.message);
+    uv_timer_start(timer, on_still_away, next_tell_ms(d), 0);
 }
 
 /* That the database is away is said by the control connection. But another one alone may
@@ -336,7 +396,8 @@ static void
 on_control_ready(void *owner)
 {
     struct daemon *d = owner;
-    tell_back(&d->database_down, "back again");
+    tell_back(&d->database_down, is_starting(d) ? "reached" : "back again");
+    uv_timer_stop(&d->still_away);
     systemd_update(d->systemd);
     /* Ahead of all that the node asks: until its first answer it reads only catalogs. */
     if (store_foreign(d->store, on_foreign, d) < 0) {
@@ -371,7 +432,10 @@ on_control_lost(void *owner, const jobq_error *why)
     struct daemon *d = owner;
     if (ends_start(d, why))
         return;
-    tell_away(d, &d->database_down, "away", why);
+    tell_away(d, &d->database_down, is_starting(d) ? "cannot be reached yet" : "away",
+              why);
+    if (!uv_is_active((uv_handle_t *)&d->still_away))
+        uv_timer_start(&d->still_away, on_still_away, next_tell_ms(d), 0);
     systemd_update(d->systemd);
     node_control_lost(d->node);
 }
@@ -385,6 +449,7 @@ on_live(void *owner, int64_t id)
     canceller_start(d->canceller, id);
     reporter_start(d->reporter, id);
     steward_start(d->steward);
+    daemon_rollout_live(d);
     crontab_start(d->crontab, id, !d->lived);
     hooks_start(d->hooks);
     d->lived = true;
@@ -529,6 +594,7 @@ on_embedded_stopped(void *owner)
     children_unwatch();
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
+    uv_close((uv_handle_t *)&d->still_away, NULL);
     uv_close((uv_handle_t *)&d->patience, NULL);
     uv_close((uv_handle_t *)&d->rollout.timer, NULL);
     upgrade_close(d->upgrade);
@@ -808,14 +874,6 @@ always_leads(void)
     return getenv("JOBQ_TEST_LEADS") != NULL;
 }
 
-/* Seams: tests do not wait for a minute. */
-static int64_t
-period_ms(const char *variable)
-{
-    const char *text = getenv(variable);
-    return text ? strtoll(text, NULL, 10) : 0;
-}
-
 static int
 new_housekeeping(struct daemon *d)
 {
@@ -886,9 +944,12 @@ new_crons(struct daemon *d)
                                                                    .on_fired = poke_all,
                                                                    .owner = d});
     if (rc == 0)
-        rc = crontab_new(&d->crontab, &(struct crontab_options){.loop = &d->loop,
-                                                                .store = d->store,
-                                                                .node = d->booted->node});
+        rc = crontab_new(&d->crontab,
+                         &(struct crontab_options){.loop = &d->loop,
+                                                   .store = d->store,
+                                                   .node = d->booted->node,
+                                                   .on_told = daemon_on_crons_told,
+                                                   .owner = d});
     return rc < 0 ? rc : crontab_configure(d->crontab, d->config);
 }
 
@@ -1064,6 +1125,8 @@ new_handles(struct daemon *d)
     loopwatch_open(&d->loop, still_ms < STILL_MS ? still_ms : STILL_MS);
     uv_timer_init(&d->loop, &d->session);
     d->session.data = d;
+    uv_timer_init(&d->loop, &d->still_away);
+    d->still_away.data = d;
     uv_timer_init(&d->loop, &d->patience);
     d->patience.data = d;
     uv_timer_init(&d->loop, &d->rollout.timer);

@@ -41,7 +41,9 @@ enum daemon_state {
 struct absence {
     bool told;
     uint64_t told_at_ms;
-    jobq_error why; /* as it was told last */
+    uint64_t since_ms;
+    jobq_error why;    /* as it was told last */
+    jobq_error newest; /* of the last try */
 };
 
 enum rollout_state {
@@ -57,7 +59,9 @@ struct rollout {
     enum rollout_state state;
     size_t leaving;         /* ROLLOUT_DONE: processes from before that run a job */
     char error[800];        /* "": there is none */
+    char crons[800];        /* which of them the database refuses; "": none */
     bool untold;            /* the database is to hear of it */
+    bool unnoted;           /* likewise, of crons and the file */
     bool telling;           /* it is being told */
     uint64_t tell_again_ms; /* it has refused to hear: not before */
     uv_timer_t timer;
@@ -108,8 +112,9 @@ struct daemon {
     bool upgrade_untold;     /* the database is to hear how an upgrade ended … */
     char upgrade_error[600]; /* … namely so; "": it took place */
     struct rollout rollout;
-    uv_timer_t session;  /* the next try to open a work session */
-    uv_timer_t patience; /* how long a drain may last, with what the database owes us */
+    uv_timer_t still_away; /* to say again that the database is away */
+    uv_timer_t session;    /* the next try to open a work session */
+    uv_timer_t patience;   /* how long a drain may last, with what the database owes us */
 };
 
 /* ---- daemon.c ---- */
@@ -128,6 +133,10 @@ void daemon_describe_to_systemd(void *owner, struct jobq__buf *out);
 /* The configuration was read again, and is in force; or is refused. */
 void daemon_rollout_begin(struct daemon *d);
 void daemon_rollout_refused(struct daemon *d, const char *why);
+/* The node has a new row. */
+void daemon_rollout_live(struct daemon *d);
+/* For struct crontab_options. */
+void daemon_on_crons_told(void *owner, const char *fault);
 
 /* ---- daemon_upgrade.c ---- */
 

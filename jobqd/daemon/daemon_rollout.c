@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jobqd/actors/crontab.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
@@ -16,7 +17,8 @@
 /* FAILED_LOOK_MS: once one has failed, which goes on until somebody mends it. */
 enum { LOOK_EVERY_MS = 100, FAILED_LOOK_MS = 1000, TELL_AGAIN_MS = 5000 };
 
-static const char *const state_names[] = {[ROLLOUT_BEGUN] = "begun",
+static const char *const state_names[] = {[ROLLOUT_NONE] = NULL,
+                                          [ROLLOUT_BEGUN] = "begun",
                                           [ROLLOUT_FAILED] = "failed",
                                           [ROLLOUT_DONE] = "done",
                                           [ROLLOUT_REFUSED] = "refused"};
@@ -28,7 +30,8 @@ on_told(void *data, const struct store_answer *answer)
     d->rollout.telling = false;
     if (answer->code == 0)
         return;
-    d->rollout.untold = true;
+    d->rollout.untold = d->rollout.state != ROLLOUT_NONE;
+    d->rollout.unnoted = true;
     if (answer->code == JOBQ_ECONN)
         return;
     d->rollout.tell_again_ms = uv_now(&d->loop) + TELL_AGAIN_MS;
@@ -36,23 +39,36 @@ on_told(void *data, const struct store_answer *answer)
                 TELL_AGAIN_MS / 1000, answer->error->message);
 }
 
+static const char *
+put_text(struct jobq__buf *out, const char *text)
+{
+    if (text == NULL || *text == '\0')
+        return NULL;
+    jobq__buf_add_json_string(out, text, strlen(text)); /* it may be cut anywhere */
+    return jobq__buf_cstr(out);
+}
+
 static void
 tell(struct daemon *d)
 {
     struct rollout *rollout = &d->rollout;
-    struct jobq__buf error = {0};
-    if (!rollout->untold || rollout->telling || !d->node ||
+    struct jobq__buf error = {0}, file = {0}, crons = {0};
+    if ((!rollout->untold && !rollout->unnoted) || rollout->telling || !d->node ||
         node_state(d->node) != NODE_LIVE || uv_now(&d->loop) < rollout->tell_again_ms)
         return;
-    if (rollout->error[0]) /* what a worker sent may be in it, cut anywhere */
-        jobq__buf_add_json_string(&error, rollout->error, strlen(rollout->error));
+    const struct store_reload reload = {
+        .state = rollout->untold ? state_names[rollout->state] : NULL,
+        .leaving = (int64_t)rollout->leaving,
+        .error = put_text(&error, rollout->error),
+        .file = put_text(&file, d->cli->file),
+        .crons = put_text(&crons, rollout->crons)};
     rollout->telling =
-        store_reloaded(d->store, node_id(d->node), state_names[rollout->state],
-                       (int64_t)rollout->leaving,
-                       rollout->error[0] ? jobq__buf_cstr(&error) : NULL, on_told,
-                       d) == 0;
-    rollout->untold = !rollout->telling;
+        store_reloaded(d->store, node_id(d->node), &reload, on_told, d) == 0;
+    if (rollout->telling)
+        rollout->untold = rollout->unnoted = false;
     jobq__buf_clear(&error);
+    jobq__buf_clear(&file);
+    jobq__buf_clear(&crons);
 }
 
 static void
@@ -69,14 +85,17 @@ on_look(uv_timer_t *timer)
     struct daemon *d = timer->data;
     struct rollout *rollout = &d->rollout;
     struct queues_rollout now;
-    bool over = rollout->state == ROLLOUT_DONE || rollout->state == ROLLOUT_REFUSED;
+    bool over = rollout->state == ROLLOUT_NONE || rollout->state == ROLLOUT_DONE ||
+                rollout->state == ROLLOUT_REFUSED;
     tell(d);
-    if (over && !rollout->untold && !rollout->telling)
+    if (over && !rollout->untold && !rollout->unnoted && !rollout->telling)
         uv_timer_stop(timer);
     if (over || d->queues.state != QUEUES_SERVING)
         return;
     queues_rollout(&d->queues, &now);
     if (now.coming == 0 && !now.failed) {
+        if (!crontab_is_settled(d->crontab))
+            return; /* whether the database takes its crons is a part of how it goes */
         rollout->leaving = now.leaving;
         rollout->error[0] = '\0';
         log_info("jobqd",
@@ -112,5 +131,27 @@ daemon_rollout_refused(struct daemon *d, const char *why)
 {
     snprintf(d->rollout.error, sizeof d->rollout.error, "%s", why);
     set_state(d, ROLLOUT_REFUSED);
+    look_again(d);
+}
+
+void
+daemon_rollout_live(struct daemon *d)
+{
+    d->rollout.unnoted = true;
+    tell(d);
+    look_again(d);
+}
+
+void
+daemon_on_crons_told(void *owner, const char *fault)
+{
+    struct daemon *d = owner;
+    char was[sizeof d->rollout.crons];
+    memcpy(was, d->rollout.crons, sizeof was);
+    snprintf(d->rollout.crons, sizeof d->rollout.crons, "%s", fault ? fault : "");
+    if (strcmp(was, d->rollout.crons) == 0)
+        return;
+    d->rollout.unnoted = true;
+    tell(d);
     look_again(d);
 }

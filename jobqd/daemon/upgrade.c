@@ -20,6 +20,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/spawn.h"
 #include "libjobq/error.h"
+#include "libjobq/duration.h"
 
 extern char **environ;
 
@@ -436,9 +437,10 @@ check_lease(const struct handover_entry *entry, const struct config *config,
     int rc = handover_get_int(entry, "lease_ms", 1, INT64_MAX, &lease_ms, err);
     if (rc == 0 && lease_ms != config->lease_ms)
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "lease is %" PRId64 " ms in the configuration, and %" PRId64
-                         " ms for the jobqd that runs: that takes a restart",
-                         config->lease_ms, lease_ms);
+                         "lease is %s in the configuration, and %s for the jobqd that "
+                         "runs: that takes a restart",
+                         jobq__duration_show(config->lease_ms).text,
+                         jobq__duration_show(lease_ms).text);
     return rc;
 }
 

@@ -19,6 +19,7 @@
 #include "jobqd/io/successor.h"
 #include "jobqd/pure/intensity.h"
 #include "libjobq/error.h"
+#include "libjobq/duration.h"
 
 enum {
     MOST_DEATHS = 5, /* of guards, within … before the next one waits */
@@ -249,9 +250,10 @@ on_end(uv_poll_t *poll, int status, int events)
         intensity_bad_end(&guard->intensity, now_ms(), (uint32_t)uv_hrtime());
     if (pause_ms > 0)
         log_error("guard",
-                  "more than %d have died within %d ms: the next one is started "
-                  "in %lld ms, until then nobody guards",
-                  MOST_DEATHS, DEATHS_MS, (long long)pause_ms);
+                  "more than %d have died within %s: the next one is started "
+                  "in %s, until then nobody guards",
+                  MOST_DEATHS, jobq__duration_show(DEATHS_MS).text,
+                  jobq__duration_show(pause_ms).text);
     start_again(guard);
 }
 
@@ -288,8 +290,8 @@ look_at_beats(struct guard *guard)
     }
     if (++guard->still < HUNG_LOOKS || guard->still * tick_ms < patience_ms)
         return;
-    log_error("guard", "pid %d has not moved for %d ms: killed", (int)guard->life->pid,
-              guard->still * tick_ms);
+    log_error("guard", "pid %d has not moved for %s: killed", (int)guard->life->pid,
+              jobq__duration_show((int64_t)guard->still * tick_ms).text);
     guard->still = 0;
     end_process(guard->life);
 }

@@ -20,6 +20,7 @@
 #include "jobqd/io/family.h"
 #include "jobqd/io/guard_table.h"
 #include "jobqd/io/successor.h"
+#include "libjobq/duration.h"
 
 /* How often in a row it was started again, for the next one to know. */
 #define RESPAWNS "JOBQ_RESPAWNS"
@@ -135,8 +136,8 @@ strike_for_lease(struct guard *guard)
     if (can_speak())
         log_error("guard",
                   "killed %u process groups of jobqd (pid %d): it had not renewed its "
-                  "lease in time, and has not moved for %lld ms",
-                  struck, (int)table->jobqd, (long long)silent_ms);
+                  "lease in time, and has not moved for %s",
+                  struck, (int)table->jobqd, jobq__duration_show(silent_ms).text);
 }
 
 /* ---- jobqd is gone ---- */

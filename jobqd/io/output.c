@@ -2,10 +2,13 @@
 #include "jobqd/io/output.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "jobqd/base/escape.h"
 #include "jobqd/io/channel.h"
 #include "jobqd/io/loopwatch.h"
 
@@ -143,6 +146,47 @@ output_tail(struct output *output, uint64_t from)
             tail++;
     }
     return tail;
+}
+
+/* Cut where a character ends. */
+static void
+copy_shown(const char *text, size_t len, char *out, size_t size)
+{
+    static const char dots[] = "\xe2\x80\xa6";
+    size_t most = size - 1;
+    if (len > most) {
+        len = most - (sizeof dots - 1);
+        while (len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80)
+            len--;
+        snprintf(out, size, "%.*s%s", (int)len, text, dots);
+    } else {
+        snprintf(out, size, "%.*s", (int)len, text);
+    }
+}
+
+const char *
+output_last_line(struct output *output, char *out, size_t size)
+{
+    struct jobq__buf shown = {0};
+    const char *tail = output_tail(output, 0), *found = NULL;
+    size_t len = tail ? strlen(tail) : 0;
+    while (len > 0 && isspace((unsigned char)tail[len - 1]))
+        len--;
+    size_t from = len;
+    while (from > 0 && tail[from - 1] != '\n')
+        from--;
+    while (from < len && isspace((unsigned char)tail[from]))
+        from++;
+    if (from < len) {
+        escape_put(&shown, tail + from, len - from);
+        const char *text = jobq__buf_cstr(&shown);
+        if (text) {
+            copy_shown(text, shown.len, out, size);
+            found = out;
+        }
+    }
+    jobq__buf_clear(&shown);
+    return found;
 }
 
 /* ---- reading ---- */

@@ -75,6 +75,10 @@ void output_catch_up(struct output *output);
  * more is read. */
 const char *output_tail(struct output *output, uint64_t from);
 
+/* Its last line that is not blank, fit to be shown: at most size - 1 bytes, cut with an
+ * ellipsis. Returns out; NULL: there is none. */
+const char *output_last_line(struct output *output, char *out, size_t size);
+
 /* Reads nothing more until it goes on: what is printed stays in the pipe. */
 void output_freeze(struct output *output);
 void output_go_on(struct output *output);

@@ -23,6 +23,7 @@
 #include "jobqd/pure/list.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
+#include "libjobq/duration.h"
 
 extern const char sql_session_setup[], sql_transaction_setup[];
 
@@ -432,8 +433,8 @@ check_alive(struct pgconn *conn)
     } else if (head && dead_after > 0 && now >= head->sent_at_ms + dead_after &&
                now >= conn->answered_at_ms + dead_after) {
         jobq_error why;
-        jobq__error(&why, JOBQ_ECONN, "no answer from the database for %lld ms",
-                    (long long)dead_after);
+        jobq__error(&why, JOBQ_ECONN, "no answer from the database for %s",
+                    jobq__duration_show((int64_t)dead_after).text);
         lose(conn, &why);
     } else {
         set_watchdog(conn);
@@ -649,12 +650,12 @@ time_out_try(struct pgconn *conn)
     jobq_error why;
     bool others = false;
     if (conn->state == PGCONN_RESOLVING) {
-        jobq__error(&why, JOBQ_ECONN, "the hosts' addresses were not found in %lld ms",
-                    (long long)pgroute_timeout_ms(conn->route));
+        jobq__error(&why, JOBQ_ECONN, "the hosts' addresses were not found in %s",
+                    jobq__duration_show((int64_t)pgroute_timeout_ms(conn->route)).text);
     } else {
         others = pgroute_pass_by(conn->route, conn->pg);
-        jobq__error(&why, JOBQ_ECONN, "%s did not answer in %lld ms", conn->trying,
-                    (long long)pgroute_timeout_ms(conn->route));
+        jobq__error(&why, JOBQ_ECONN, "%s did not answer in %s", conn->trying,
+                    jobq__duration_show((int64_t)pgroute_timeout_ms(conn->route)).text);
     }
     if (others)
         conn->failures = 0; /* the next host is tried at once */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libjobq/duration.h"
+
 const char *
 outcome_name(enum outcome_kind kind)
 {
@@ -42,6 +44,14 @@ describe_end(const struct ending *ending, char *text, size_t size)
     return text;
 }
 
+/* What it printed last, after `before`; "" where it printed nothing. */
+static void
+put_last_line(const struct ending *ending, const char *before, char *text, size_t size)
+{
+    const char *line = ending->last_line;
+    snprintf(text, size, "%s%s", line ? before : "", line ? line : "");
+}
+
 /* A signal that we did not send: whatever else was going on, this is the program's own
  * crash. */
 static bool
@@ -70,7 +80,11 @@ conclude(const struct ending *ending, struct outcome *out, enum outcome_kind kin
 static void
 judge_boot_failure(const struct ending *ending, struct outcome *out)
 {
-    char how[64];
+    static const char one_job_hint[] =
+        "; a program that runs one job and exits belongs in exec =";
+    char how[64], last[OUTCOME_LINE + 32];
+    bool ran_to_its_end = ending->signal == 0 && ending->exit_code == 0;
+    put_last_line(ending, "; its last line: ", last, sizeof last);
     /* An exec program's job is not to blame for it: it goes back. */
     conclude(ending, out, OUTCOME_BOOT_FAILED, true, VERDICT_RELEASED);
     if (ending->exec_errno && ending->exec_step)
@@ -80,9 +94,11 @@ judge_boot_failure(const struct ending *ending, struct outcome *out)
         say(out, "cannot execute %s: %s", ending->path,
             ending->exec_fault ? ending->exec_fault : strerror(ending->exec_errno));
     else if (ending->intent == INTENT_BOOT_TIMEOUT)
-        say(out, "said no hello within %lld ms", (long long)ending->limit_ms);
+        say(out, "said no hello within %s%s", jobq__duration_show(ending->limit_ms).text,
+            last);
     else
-        say(out, "%s before it said hello", describe_end(ending, how, sizeof how));
+        say(out, "%s before it said hello%s%s", describe_end(ending, how, sizeof how),
+            last, ran_to_its_end ? one_job_hint : "");
 }
 
 static void
@@ -90,7 +106,8 @@ judge_timeout(const struct ending *ending, struct outcome *out)
 {
     char how[64];
     conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_TIMEOUT);
-    say(out, "ran longer than its timeout of %lld ms and %s", (long long)ending->limit_ms,
+    say(out, "ran longer than its timeout of %s and %s",
+        jobq__duration_show(ending->limit_ms).text,
         describe_end(ending, how, sizeof how));
 }
 
@@ -132,8 +149,9 @@ judge_cpu(const struct ending *ending, struct outcome *out)
     conclude(ending, out, OUTCOME_TIMED_OUT, false,
              blamed ? VERDICT_TIMEOUT : VERDICT_RELEASED);
     if (blamed)
-        say(out, "used more processor time than its cpu_limit of %lld ms and %s",
-            (long long)ending->cpu_limit_ms, describe_end(ending, how, sizeof how));
+        say(out, "used more processor time than its cpu_limit of %s and %s",
+            jobq__duration_show(ending->cpu_limit_ms).text,
+            describe_end(ending, how, sizeof how));
     else
         say(out, "ended for a job that had used up its cpu_limit");
 }
@@ -188,23 +206,43 @@ judge_crash(const struct ending *ending, struct outcome *out)
 static void
 judge_exit_code(const struct ending *ending, struct outcome *out)
 {
-    char how[64];
+    char how[64], last[OUTCOME_LINE + 32];
+    const char *meaning = "";
     conclude(ending, out, OUTCOME_FINISHED, false, VERDICT_ERROR);
-    say(out, "%s", describe_end(ending, how, sizeof how));
+    put_last_line(ending, ": ", last, sizeof last);
     switch (ending->exit_code) {
     case EXEC_EXIT_OK:
         out->verdict = VERDICT_OK;
+        last[0] = '\0';
         break;
     case EXEC_EXIT_DISCARD:
         out->verdict = VERDICT_DISCARD;
+        meaning = " (discard)";
         break;
     case EXEC_EXIT_SNOOZE:
         out->verdict = VERDICT_SNOOZE;
         out->delay_ms = OUTCOME_SNOOZE_MS;
+        meaning = " (snooze)";
         break;
     default:
         break;
     }
+    say(out, "%s%s%s", describe_end(ending, how, sizeof how), meaning, last);
+}
+
+size_t
+outcome_common_bytes(const char *error)
+{
+    static const char prefix[] = "exited with status ";
+    if (strncmp(error, prefix, sizeof prefix - 1) != 0)
+        return strlen(error);
+    size_t len = sizeof prefix - 1 + strspn(error + sizeof prefix - 1, "0123456789");
+    for (size_t i = 0; i < 2; i++) {
+        static const char *const meanings[] = {" (discard)", " (snooze)"};
+        if (strncmp(error + len, meanings[i], strlen(meanings[i])) == 0)
+            len += strlen(meanings[i]);
+    }
+    return error[len] == ':' ? len : strlen(error);
 }
 
 static void

@@ -88,9 +88,11 @@ struct ending {
     int64_t limit_ms;        /* the timeout that has passed: the job's, or boot_timeout */
     const char *complaint;   /* what broke the protocol, or NULL */
     const char *path;        /* the program, for messages */
+    const char *last_line;   /* what it printed last, fit to be shown; NULL: nothing */
 };
 
-enum { OUTCOME_TEXT = 512, OUTCOME_SNOOZE_MS = 60000 };
+/* OUTCOME_LINE: bytes of a last line. */
+enum { OUTCOME_TEXT = 512, OUTCOME_LINE = 200, OUTCOME_SNOOZE_MS = 60000 };
 
 struct outcome {
     enum outcome_kind kind;
@@ -107,5 +109,9 @@ const char *outcome_name(enum outcome_kind kind);
 enum { EXEC_EXIT_OK = 0, EXEC_EXIT_DISCARD = 65, EXEC_EXIT_SNOOZE = 75 };
 
 void outcome_judge(const struct ending *ending, struct outcome *out);
+
+/* How many bytes of a failure's text are the same whatever the program printed last: by
+ * these, failures are alike. */
+size_t outcome_common_bytes(const char *error);
 
 #endif

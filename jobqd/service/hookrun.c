@@ -2,7 +2,9 @@
 #include "jobqd/service/hookrun.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +13,12 @@
 #include "jobqd/io/output.h"
 #include "libjobq/error.h"
 
+enum { HOOKRUN_NAME = 132 };
+
 struct hookrun {
     struct hookrun_options options;
-    char subject[64]; /* "hook on_failure pid 4711" */
+    char subject[64];                             /* "hook on_failure pid 4711" */
+    char kind[HOOKRUN_NAME], queue[HOOKRUN_NAME]; /* the job's */
     struct child child;
     struct output output;
     struct output_rate rate;
@@ -39,18 +44,43 @@ on_handle_closed(uv_handle_t *handle)
     part_closed(handle->data);
 }
 
+static struct log_facts
+facts_of(const struct hookrun *run)
+{
+    return (struct log_facts){.job = run->options.job,
+                              .kind = run->kind,
+                              .queue = run->queue,
+                              .pid = (long)run->child.pid};
+}
+
+static void __attribute__((format(printf, 2, 3)))
+warn(const struct hookrun *run, const char *format, ...)
+{
+    char what[PATH_MAX + 256];
+    struct log_facts facts = facts_of(run);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    log_about(LOG_LEVEL_WARNING, run->subject, &facts,
+              "%s (job %" PRId64 ", kind %s, queue %s)", what, run->options.job,
+              run->kind, run->queue);
+}
+
 static void
 on_line(void *owner, const char *line)
 {
     struct hookrun *run = owner;
-    log_info(run->subject, "says: %s", line);
+    struct log_facts facts = facts_of(run);
+    log_about(LOG_LEVEL_INFO, run->subject, &facts, "job %" PRId64 " says: %s",
+              run->options.job, line);
 }
 
 static void
 on_dropped(void *owner, uint64_t lines)
 {
     struct hookrun *run = owner;
-    log_warning(run->subject, "%" PRIu64 " lines of its output are not shown", lines);
+    warn(run, "%" PRIu64 " lines of its output are not shown", lines);
 }
 
 static const struct output_events output_events = {
@@ -65,16 +95,16 @@ log_end(struct hookrun *run, const struct child_end *end)
     const char *program = run->options.plan->queue->argv[0];
     struct child_failure failure = child_failure(&run->child);
     if (failure.step != LIMITS_DONE && failure.text[0])
-        log_warning(run->subject, "cannot run %s: %s", program, failure.text);
+        warn(run, "cannot run %s: %s", program, failure.text);
     else if (failure.step != LIMITS_DONE)
-        log_warning(run->subject, "cannot run %s: %s", program, strerror(failure.why));
+        warn(run, "cannot run %s: %s", program, strerror(failure.why));
     else if (run->late)
-        log_warning(run->subject, "%s ran for more than %.3g s and was killed", program,
-                    (double)run->options.timeout_ms / 1000);
+        warn(run, "%s ran for more than %.3g s and was killed", program,
+             (double)run->options.timeout_ms / 1000);
     else if (end->signal != 0)
-        log_warning(run->subject, "%s was killed by signal %d", program, end->signal);
+        warn(run, "%s was killed by signal %d", program, end->signal);
     else if (end->exit_code != 0)
-        log_warning(run->subject, "%s failed with exit code %d", program, end->exit_code);
+        warn(run, "%s failed with exit code %d", program, end->exit_code);
 }
 
 static void
@@ -153,6 +183,8 @@ hookrun_start(struct hookrun **out, const struct hookrun_options *options,
     if (!run)
         return jobq__error(err, JOBQ_ENOMEM, "no memory");
     run->options = *options;
+    snprintf(run->kind, sizeof run->kind, "%s", options->kind);
+    snprintf(run->queue, sizeof run->queue, "%s", options->queue);
     run->output.fd = -1;
     int rc = launch_hook(&run->child, options->plan, variables, story, len, err);
     if (rc < 0) {

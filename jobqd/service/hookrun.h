@@ -18,10 +18,13 @@ struct hookrun;
 
 struct hookrun_options {
     uv_loop_t *loop;
-    char *chunk;              /* IO_CHUNK bytes, shared */
-    const char *name;         /* of the hook, for the log: "on_failure" */
-    int64_t timeout_ms;       /* HOOKRUN_MS, but for a test */
-    struct launch_plan *plan; /* outlives the run */
+    char *chunk;      /* IO_CHUNK bytes, shared */
+    const char *name; /* of the hook, for the log: "on_failure" */
+    int64_t job;      /* whose end it is told of */
+    const char *kind; /* copied, as the next */
+    const char *queue;
+    int64_t timeout_ms;                               /* HOOKRUN_MS, but for a test */
+    struct launch_plan *plan;                         /* outlives the run */
     void (*on_end)(void *owner, struct hookrun *run); /* frees nothing: it frees itself */
     void *owner;
 };

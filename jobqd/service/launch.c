@@ -288,11 +288,7 @@ check_hook(const struct config *config, const struct queue_config *queue,
     char where[PATH_MAX + 256], why[PROGRAM_WHY] = "";
     if (!argv)
         return 0;
-    if (queue)
-        config_where(config, queue, option, where, sizeof where);
-    else
-        snprintf(where, sizeof where, "%s%s[jobqd] %s", config->file ? config->file : "",
-                 config->file ? ": " : "", option);
+    config_where(config, queue, option, where, sizeof where);
     if (argv[0][0] != '/')
         snprintf(why, sizeof why, "there is no such program on PATH");
     else if (program_is_registered(PROGRAM_FORMATS, argv[0]) ||

@@ -23,6 +23,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/loopwatch.h"
 #include "jobqd/service/launch.h"
+#include "libjobq/duration.h"
 
 /* SOONER: the part of max_jobs and max_age by which chance lets a worker go sooner, so
  * that those that began together are not all due at once. */
@@ -280,9 +281,8 @@ spare_failed(struct pool *pool)
     int64_t pause_ms = intensity_bad_end(
         &pool->replacing, (int64_t)(uv_hrtime() / 1000000u), pool_random(pool));
     log_error(pool->subject,
-              "a replacement did not come up: the old workers go on, next try in %" PRId64
-              " ms",
-              pause_ms);
+              "a replacement did not come up: the old workers go on, next try in %s",
+              jobq__duration_show(pause_ms).text);
 }
 
 static void

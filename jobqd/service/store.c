@@ -500,14 +500,16 @@ store_upgraded(struct store *store, int64_t node, const char *version, const cha
 }
 
 int
-store_reloaded(struct store *store, int64_t node, const char *state, int64_t leaving,
-               const char *error, store_done done, void *data)
+store_reloaded(struct store *store, int64_t node, const struct store_reload *reload,
+               store_done done, void *data)
 {
     struct jobq__params params = {0};
     jobq__params_int8(&params, node);
-    jobq__params_text(&params, state);
-    jobq__params_int8(&params, leaving);
-    jobq__params_text(&params, error);
+    jobq__params_text(&params, reload->state);
+    jobq__params_int8(&params, reload->leaving);
+    jobq__params_text(&params, reload->error);
+    jobq__params_text(&params, reload->file);
+    jobq__params_text(&params, reload->crons);
     return ask_control(store, STATEMENT_node_reloaded, &params, done, data);
 }
 

@@ -278,9 +278,17 @@ int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 /* Notes how an upgrade in place ended. error NULL: version runs now. */
 int store_upgraded(struct store *store, int64_t node, const char *version,
                    const char *error, store_done done, void *data);
-/* Notes how far a reload is: state is begun, done, failed or refused. */
-int store_reloaded(struct store *store, int64_t node, const char *state, int64_t leaving,
-                   const char *error, store_done done, void *data);
+/* What a node tells of its configuration (jobqd/sql/node_reloaded.sql). */
+struct store_reload {
+    const char *state; /* begun, done, failed or refused; NULL: as it was noted */
+    int64_t leaving;   /* processes from before that run a job */
+    const char *error; /* JSON strings; NULL: none */
+    const char *file;  /* which it reads */
+    const char *crons; /* what the database refuses of them */
+};
+
+int store_reloaded(struct store *store, int64_t node, const struct store_reload *reload,
+                   store_done done, void *data);
 /* text: every node's id, mark and lease in ms (jobqd/sql/watch.sql) */
 int store_watch(struct store *store, store_done done, void *data);
 /* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever

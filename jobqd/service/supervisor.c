@@ -16,6 +16,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/loopwatch.h"
 #include "jobqd/io/spawn.h"
+#include "libjobq/duration.h"
 
 /* FRAME_OVERHEAD: a job's frame around its args, meta, kind and queue. */
 enum { FRAME_OVERHEAD = 256 };
@@ -286,9 +287,10 @@ pool_note_bad_end(struct pool *pool)
         return;
     const struct queue_config *queue = pool->program->queue;
     log_error(pool->subject,
-              "more than %d processes ended badly within %" PRId64
-              " ms: nothing is started for %" PRId64 " ms",
-              queue->max_restarts, queue->max_seconds_ms, pause_ms);
+              "more than %d processes ended badly within %s: nothing is started "
+              "for %s",
+              queue->max_restarts, jobq__duration_show(queue->max_seconds_ms).text,
+              jobq__duration_show(pause_ms).text);
     pool->uneven = true; /* the roster knows when the pause is over */
 }
 

@@ -22,6 +22,7 @@
 #include "jobqd/service/worker.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
+#include "libjobq/duration.h"
 
 enum template_wanted { WANTED_OPEN, WANTED_CLOSED, WANTED_KILLED };
 
@@ -500,7 +501,7 @@ static void
 judge(struct template *template, const struct child_end *end, struct outcome *outcome)
 {
     const struct queue_config *queue = template->program->queue;
-    char step[512];
+    char step[512], last[OUTCOME_LINE + 1];
     struct child_failure failure = child_failure(&template->child);
     limits_describe(&template->program->plan.limits, failure.step, step, sizeof step);
     struct ending ending = {
@@ -519,6 +520,7 @@ judge(struct template *template, const struct child_end *end, struct outcome *ou
         .memory_limit_kb = memory_limit_kb(template),
         .complaint = template->complaint[0] ? template->complaint : NULL,
         .path = queue->argv[0],
+        .last_line = output_last_line(&template->output, last, sizeof last),
     };
     outcome_judge(&ending, outcome);
 }
@@ -589,9 +591,8 @@ on_timer(uv_timer_t *timer)
         kill_process(template, INTENT_BOOT_TIMEOUT);
         return;
     case TEMPLATE_FORKING:
-        complain(template,
-                 "did not answer a request to fork a worker within %" PRId64 " ms",
-                 template->program->queue->boot_timeout_ms);
+        complain(template, "did not answer a request to fork a worker within %s",
+                 jobq__duration_show(template->program->queue->boot_timeout_ms).text);
         return;
     case TEMPLATE_LEAVING:
         complain(template, "closed its socket but did not exit");

@@ -116,7 +116,7 @@ judge(struct worker *worker, struct job *job, size_t reached, const struct child
 {
     const struct queue_config *queue = worker->program->queue;
     bool late = job && job->late_ns != 0;
-    char step[512];
+    char step[512], last[OUTCOME_LINE + 1];
     struct child_failure failure = child_failure(&worker->child);
     limits_describe(&worker->program->plan.limits, failure.step, step, sizeof step);
     struct ending ending = {
@@ -137,6 +137,7 @@ judge(struct worker *worker, struct job *job, size_t reached, const struct child
         .limit_ms = late ? launch_timeout_ms(queue, job) : queue->boot_timeout_ms,
         .complaint = worker->complaint[0] ? worker->complaint : NULL,
         .path = queue->argv[0],
+        .last_line = output_last_line(&worker->output, last, sizeof last),
     };
     worker_fill_ending(worker, job, end, &ending);
     outcome_judge(&ending, outcome);

@@ -10,6 +10,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/io/usage.h"
 #include "jobqd/service/launch.h"
+#include "libjobq/duration.h"
 
 static const struct queue_config *
 queue_of(const struct worker *worker)
@@ -66,9 +67,8 @@ static void
 uses_too_much_cpu(struct worker *worker, const struct job *job, uint64_t now_ns)
 {
     worker->exceeded_ns = job->started_ns;
-    log_warning(worker->subject,
-                "job %" PRId64 " has used its cpu_limit of %" PRId64 " ms", job->id,
-                queue_of(worker)->cpu_limit_ms);
+    log_warning(worker->subject, "job %" PRId64 " has used its cpu_limit of %s", job->id,
+                jobq__duration_show(queue_of(worker)->cpu_limit_ms).text);
     worker_terminate(worker, INTENT_CPU, now_ns);
 }
 

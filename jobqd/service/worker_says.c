@@ -11,6 +11,7 @@
 
 #include "jobqd/base/log.h"
 #include "libjobq/wire.h"
+#include "libjobq/duration.h"
 
 /* ---- answers ---- */
 
@@ -124,7 +125,8 @@ make_late(int64_t timeout_ms, struct verdict *verdict, char *text, size_t size)
 {
     if (verdict->kind == VERDICT_OK)
         return;
-    snprintf(text, size, "ran longer than its timeout of %" PRId64 " ms%s%s", timeout_ms,
+    snprintf(text, size, "ran longer than its timeout of %s%s%s",
+             jobq__duration_show(timeout_ms).text,
              verdict->error ? " and then said: " : "",
              verdict->error ? verdict->error : "");
     verdict->kind = VERDICT_TIMEOUT;

@@ -13,7 +13,7 @@ WITH RECURSIVE present (queue) AS (
                     WHERE j.queue = p.queue AND j.position IS NOT NULL AND j.state = 'available')
 )
 SELECT 'fail', format('jobs wait in queue %s, which no living node serves', w.queue),
-       format('a [queue %s] section in the configuration of a node', w.queue)
+       format('add a [queue %s] section to the configuration of a node, then: jobqd reload --wait', w.queue)
   FROM waiting w
  WHERE NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.expires_at > clock_timestamp() AND n.queues ? w.queue)
 UNION ALL

@@ -29,11 +29,11 @@ def test_jobqd_may_be_started_before_the_database(cluster, jobqd, programs):
     cluster.db.close()
     cluster.stop()
     node = jobqd(cluster.db, {"default": {"command": programs("noop_worker")}}, ready=False)
-    node.wait_log("database: away")
+    node.wait_log("database: cannot be reached yet")
     cluster.start()
     node.wait_ready()
     cluster.db.wait_for_states({"completed": 1})
-    assert "database: back again" in node.log()
+    assert "database: reached" in node.log()
 
 
 def test_5000_jobs_while_the_work_connection_is_terminated_50_times(db, jobqd, programs, ledger):

@@ -64,7 +64,7 @@ def test_no_room_for_a_table_to_grow(cluster, disk, jobqd, programs, ledger):
     assert ledger.read().ended < JOBS
     # Due jobs cannot become available either; the pauses between the tries grow.
     node.wait_log("stager: the database refused to stage due jobs, again in 2 s: .*No space left on device")
-    node.wait_log("queue default: the database refused .*, again in 1600 ms: .*No space left on device")
+    node.wait_log("queue default: the database refused .*, again in 1.6 s: .*No space left on device")
     assert len(re.findall("queue default: the database refused .*, again in 100 ms", node.log())) <= 4, "a pause ended too soon"
     assert "refuses every change" not in node.log(), "a job was blamed for the disk"
     disk.free()

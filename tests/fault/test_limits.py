@@ -647,7 +647,7 @@ def test_more_than_cpu_limit_is_a_timeout(db, jobqd, program, tmp_path, mode):
     job = job_of(db, tmp_path, do=["burn(60)"])
     state, _, (error,), _ = ended(db, job)
     assert (state, error["kind"], error["signal"]) == ("discarded", "timeout", "SIGXCPU")
-    assert error["error"] == ("used more processor time than its cpu_limit of 1000 ms and was killed by signal 24"
+    assert error["error"] == ("used more processor time than its cpu_limit of 1 s and was killed by signal 24"
                               " (SIGXCPU)")
     assert 500 <= error["cpu_ms"] < 5000  # the kernel counts by the tick
     # One that does not heed the signal is killed after stop_grace.

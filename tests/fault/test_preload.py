@@ -233,20 +233,20 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     os.kill(first_template(node), signal.SIGSTOP)
     crash = db.enqueue("segfault", '{"times": 1}')
     assert result_of(db, crash) is None
-    assert "did not answer a request to fork a worker within 1000 ms" in node.log()
+    assert "did not answer a request to fork a worker within 1 s" in node.log()
     assert len(template_pids(node)) == 2
 
 
 @pytest.mark.parametrize("how, words", [
     ("ok", "is up after"),
-    ("silent", "said no hello within 2000 ms"),
+    ("silent", "said no hello within 2 s"),
     ("exits", "exited with status 3 before it said hello"),
     ("early", "said something else before its hello"),
     ("future", "speaks protocol 2"),
     ("worker", "said hello as a worker, not as a template: .* set preload = off"),
     ("twice", "said hello twice"),
-    ("deaf", "did not answer a request to fork a worker within 2000 ms"),
-    ("stopped", "did not answer a request to fork a worker within 2000 ms"),
+    ("deaf", "did not answer a request to fork a worker within 2 s"),
+    ("stopped", "did not answer a request to fork a worker within 2 s"),
     ("garbage", "broke the protocol: frame: "),
     ("half", "broke the protocol"),
     ("liar", "process 1 is not jobqd's child"),

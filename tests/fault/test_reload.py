@@ -179,7 +179,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     log = node.reload({"default": {"command": broken, "concurrency": 2, "backoff": "constant(0s)"}})
     assert re.search(r"queue default: changed: command$", log, re.M)
     node.wait_log("did not start: exited with status 3 before it said hello")
-    node.wait_log(r"ERROR queue default: a replacement did not come up: the old workers go on, next try in \d+ ms")
+    node.wait_log(r"ERROR queue default: a replacement did not come up: the old workers go on, next try in [\d.]+ m?s")
     wait_done(db, db.enqueue("ok"))
     wait_done(db, db.enqueue("segfault", '{"times": 1}'))
     wait_done(db, db.enqueue("segfault", '{"times": 1}'))

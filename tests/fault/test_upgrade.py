@@ -553,7 +553,7 @@ def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_pr
     assert finish(db, db.enqueue("ok"))[0] == "completed"
 
 
-@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 60000 ms in the configuration, and 15000 ms for the jobqd that runs"),
+@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1 min in the configuration, and 15 s for the jobqd that runs"),
                                            ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration, and ")])
 def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, installed, settings, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="15s")

@@ -616,7 +616,7 @@ def test_others_may_ask_when_and_no_more(db):
 BAD_FILES = [
     ("[cron a]\nkind = k\n", "1: [cron a]: needs schedule = SCHEDULE"),
     ("[cron a]\nschedule = @daily\n", "1: [cron a]: needs kind = KIND"),
-    ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a]: there already"),
+    ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a] is defined twice, first in line 1"),
     ("[cron]\nkind = k\n", "1: [cron ]: a cron's name has 1 to 128 bytes"),
     ("[cron a]\nkind = k\nevery = 5s\n", "3: [cron a] every: no such option; allowed are schedule, timezone, kind, args, queue, "
      "priority, max_attempts, timeout, missed, overlap, expires, unique_by and meta"),

@@ -29,13 +29,15 @@ def broken(tmp_path):
     dies = script(tmp_path / "dies", "#!/bin/sh\nkill -SEGV $$\n")
     gone = script(tmp_path / "gone", "#!/bin/sh\nexec /nowhere/worker\n")
     return {
-        "exits": ({"command": exits}, "exited with status 3 before it said hello"),
+        "exits": ({"command": exits}, "exited with status 3 before it said hello; its last line: no database"),
         "silent": ({"command": silent, "boot_timeout": "300ms"}, "said no hello within 300 ms"),
         "babbles": ({"command": babbles}, "broke the protocol: frame: expected an object"),
         "bytes": ({"command": bytes_}, "broke the protocol: frame: "),
         "dies": ({"command": dies}, "was killed by signal 11 (SIGSEGV) before it said hello"),
         "gone": ({"command": gone}, "exited with status 127 before it said hello"),
-        "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello"),
+        "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello; its last line: no database"),
+        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; a program that "
+                    "runs one job and exits belongs in exec ="),
     }
 
 
@@ -177,15 +179,53 @@ def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
     node.conf.write_text(node.conf.read_text() + "colour = red\n")
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_CONFIG)
     assert "colour" in done.stderr and "was read again" not in node.log()
-    other = node.conf.with_name("other.conf")  # right, while the node's own file is wrong
-    other.write_text(node.conf.read_text().replace("colour = red\n", ""))
-    done = cli("reload", "--wait", "-c", other, code=os.EX_CONFIG)
+    wrong = node.conf.read_text()
+    done = cli("reload", "--wait", "--node", "node1", db=db, code=os.EX_CONFIG)
     assert "node node1 refuses the configuration, the old one stays in force: " in done.stderr and "colour" in done.stderr
     wait_for(lambda: any(level == "warn" and "refused its configuration" in found and "colour" in found
                          for level, found, _ in findings(cli, db, "nodes")))
-    node.conf.write_text(other.read_text())
+    node.conf.write_text(wrong.replace("colour = red\n", ""))
     cli("reload", "--wait", "-c", node.conf)
     assert findings(cli, db, "nodes") == [("ok", "every node lives, and one keeps house", None)]
+
+
+NEVER = "[cron late]\nschedule = @daily\nkind = report\n"
+
+
+@pytest.mark.parametrize("at_start", [False, True])
+def test_a_cron_that_only_the_database_refuses(db, jobqd, cli, programs, at_start):
+    """reload --wait names it, and doctor does for as long as it holds."""
+    db.query("ALTER TABLE jobq.crons ADD CONSTRAINT no_reports CHECK (kind <> 'report')")
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, lease="1s")
+    right = node.conf.read_text()
+    node.conf.write_text(right + NEVER)
+    if at_start:
+        node.stop()
+        node.start()
+    else:
+        cli("config", "check", "-c", node.conf)
+        done = cli("reload", "--wait", "-c", node.conf, code=os.EX_CONFIG)
+        assert "node node1: the configuration is in force" in done.stderr and "but the database refuses cron late: " in done.stderr
+        assert "no_reports" in done.stderr
+    assert "reload --wait" in wait_finding(cli, db, "crons", "node node1 has crons .* refuses: cron late: .*no_reports")
+    assert cli("doctor", db=db, code=os.EX_CONFIG)
+    node.conf.write_text(right)
+    cli("reload", "--wait", "-c", node.conf)
+    assert [level for level, _, _ in findings(cli, db, "crons")] == ["ok"]
+
+
+def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_path):
+    node = jobqd(db, {"default": {"command": programs("fault_worker")}}, lease="1s")
+    other, link = tmp_path / "other.conf", tmp_path / "link.conf"
+    other.write_text(node.conf.read_text())
+    link.symlink_to(node.conf)
+    wait_for(lambda: db.value("SELECT reload ->> 'file' FROM jobq.nodes") == str(node.conf))
+    for wait in [["--wait"], []]:
+        done = cli("reload", *wait, "-c", other, code=os.EX_CONFIG)
+        assert f"node node1 was started with another file, {node.conf}, and does not read {other}" in done.stderr
+    assert "was read again" not in node.log()
+    cli("reload", "--wait", "-c", link)
+    cli("reload", "--wait", "-c", os.path.relpath(node.conf))
 
 
 def test_reload_without_a_wait_says_so(db, jobqd, cli, programs):

@@ -108,3 +108,21 @@ def test_the_environment_replaces_no_database_in_silence(cli, tmp_path, key, val
 def test_a_kind_that_looks_like_json(cli, kind):
     done = cli("enqueue", kind, "--database", "postgresql://nowhere.invalid/x", code=64)
     assert "looks like JSON: the kind comes first, then the args, as in: jobqd enqueue resize '{\"photo\": 7}'" in done.stderr
+
+
+def test_a_queue_that_the_file_does_not_have(cli, tmp_path):
+    """Another node may serve it: a warning, with the line."""
+    path = tmp_path / "t.conf"
+    path.write_text("[jobqd]\non_discard_kind = gone\non_discard_queue = dead\n[queue reports]\nexec = /bin/true\non_discard_queue = report\n"
+                    "[cron a]\nschedule = @daily\nkind = k\nqueue = repotrs\n[cron b]\nschedule = @daily\nkind = k\n"
+                    "[cron c]\nschedule = @daily\nkind = k\nqueue = reports\n")
+    said = [line for line in cli("config", "check", "-c", path).stderr.splitlines() if "section" in line]
+    assert said == [
+        f"jobqd config: warning: {path}:10: [cron a] queue: this file has no [queue repotrs] section; did you mean reports? Otherwise "
+        "another node must serve it",
+        f"jobqd config: warning: {path}:11: [cron b]: this file has no [queue default] section; add it, or have another node serve this "
+        "queue",
+        f"jobqd config: warning: {path}:3: [jobqd] on_discard_queue: this file has no [queue dead] section; add it, or have another node "
+        "serve this queue",
+        f"jobqd config: warning: {path}:6: [queue reports] on_discard_queue: this file has no [queue report] section; did you mean "
+        "reports? Otherwise another node must serve it"]

@@ -196,3 +196,27 @@ def test_exec_jobs_have_their_line(db, jobqd):
     job = db.enqueue("lookup", max_attempts=1)
     line = node.wait_log(rf"^.*ERROR queue default: job {job} \(kind lookup\).*$").group()
     assert "attempt 1 of 1 failed: error: " in line and "; discarded (worker default/w" in line
+
+
+def test_an_exec_jobs_error_has_its_last_line(db, jobqd):
+    """Cleaned and bounded; and it does not make failures different that are alike."""
+    program = "echo trying; printf 'smtp said \\033[31mno, %0300d\\n\\n' 7 >&2; exit 1"
+    jobqd(db, {"default": {"exec": shlex.join(["/bin/sh", "-c", program])},
+               "gone": {"exec": shlex.join(["/bin/sh", "-c", "echo no such user; exit 65"])}})
+    job, gone = db.enqueue("mail", max_attempts=1), db.enqueue("mail", queue="gone")
+    db.wait_for_states({"discarded": 2})
+    error = db.value("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = %s", (job,))
+    assert error.startswith("exited with status 1: smtp said \\x1b[31mno, 000") and error.endswith("\u2026") and len(error) < 240
+    assert db.value("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = %s", (gone,)) == \
+        "exited with status 65 (discard): no such user"
+
+
+def test_last_lines_that_differ_are_counted_together(db, jobqd):
+    letters = "import os; print('no ' + chr(97 + os.getpid() % 26) + chr(97 + os.getpid() // 26 % 26)); raise SystemExit(65)"
+    node = jobqd(db, {"default": {"exec": shlex.join(["/usr/bin/python3", "-S", "-c", letters])}})
+    for _ in range(20):
+        db.enqueue("mail")
+    db.wait_for_states({"discarded": 20})
+    node.stop()
+    lines = re.findall(r"ERROR queue default: job \d+ \(kind mail\): attempt", node.log())
+    assert len(lines) == 5 and re.search(r"ERROR queue default: 15 more of kind mail failed alike", node.log())

@@ -149,3 +149,14 @@ def test_the_host_s_own_configuration_counts_where_it_is(jobqd_program, tmp_path
     assert "nowhere.invalid" in run("jobs").stderr
     said = run("bench", "enqueue", JOBQ_PG_BINDIR="/nowhere").stderr
     assert "/nowhere" in said and "nowhere.invalid" not in said
+
+
+def test_a_check_of_nothing_is_refused(cli):
+    """A deployment that forgets -c is told; variables alone may configure a node that runs no jobs."""
+    done = cli("config", "check", code=78)
+    assert done.stderr == ("jobqd config: no configuration file: -c is not given, JOBQ_CONFIG is not set, /etc/jobq/jobqd.conf does "
+                           "not exist\n") and done.stdout == ""
+    assert cli("config", "check", "--start", "--json", code=78).stdout == ""
+    done = cli("config", "check", env={"JOBQ_DATABASE": "postgresql:///app"})
+    assert done.stdout == "no configuration file: ok, 0 queues\n"
+    assert "warning: no configuration file was found: the node runs no jobs; give it with -c FILE or JOBQ_CONFIG" in done.stderr

@@ -112,18 +112,26 @@ def test_a_hook_that_fails_is_logged(db, jobqd, programs):
                       "dies": queue(programs, on_failure="/bin/sh -c 'kill -9 $$'")})
     for name in ("default", "gone", "dies"):
         db.enqueue("fail", queue=name)
-    node.wait_log(r"INFO hook on_failure pid \d+: says: no mail server$")
-    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh failed with exit code 3$")
-    node.wait_log(r"WARNING hook on_failure pid \d+: cannot run /nonexistent/hook: No such file or directory$")
-    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh was killed by signal 9$")
+    node.wait_log(r"INFO hook on_failure pid \d+: job 1 says: no mail server$")
+    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh failed with exit code 3 \(job 1, kind fail, queue default\)$")
+    node.wait_log(r"WARNING hook on_failure pid \d+: cannot run /nonexistent/hook: No such file or directory \(job 2, kind fail, queue gone\)$")
+    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh was killed by signal 9 \(job 3, kind fail, queue dies\)$")
     assert db.value("SELECT count(*) FROM jobq.jobs WHERE state = 'retryable'") == 3
+
+
+def test_a_hooks_lines_have_the_job_as_members(db, jobqd, programs):
+    node = jobqd(db, {"default": queue(programs, on_failure="/bin/sh -c 'echo no mail server >&2; exit 3'")}, log_format="json")
+    job = db.enqueue("fail")
+    for text in (f"job {job} says: no mail server", f"/bin/sh failed with exit code 3 (job {job}, kind fail, queue default)"):
+        line = json.loads(node.wait_log(r"^.*" + re.escape(text) + ".*$").group())
+        assert (line["job"], line["kind"], line["queue"]) == (job, "fail", "default") and line["pid"]
 
 
 def test_a_hook_that_hangs_is_killed(db, jobqd, programs):
     """With what it has started."""
     node = jobqd(db, {"default": queue(programs, on_failure="/bin/sh -c 'sleep 1000 & wait'")}, env={"JOBQ_TEST_HOOK_MS": "300"})
     db.enqueue("fail")
-    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh ran for more than 0.3 s and was killed$")
+    node.wait_log(r"WARNING hook on_failure pid \d+: /bin/sh ran for more than 0.3 s and was killed \(job 1, kind fail, queue default\)$")
 
 
 def test_slow_hooks_are_in_no_jobs_way(db, jobqd, programs, tmp_path):
@@ -209,7 +217,7 @@ def test_a_kind_cannot_forge_a_line_of_a_mail(db, jobqd, programs, told):
 def test_a_queues_own_hook_that_cannot_be_run_is_replaced_by_no_other(db, jobqd, programs, told):
     node = jobqd(db, {"default": queue(programs, on_failure="/nonexistent/hook"), "mail": queue(programs)}, on_failure=told.program())
     db.enqueue("fail")
-    node.wait_log(r"cannot run /nonexistent/hook: No such file or directory$")
+    node.wait_log(r"cannot run /nonexistent/hook: No such file or directory \(job 1, kind fail, queue default\)$")
     other = db.enqueue("fail", queue="mail")
     wait_for(lambda: [story["job"] for story in told()] == [other])
 
@@ -340,4 +348,4 @@ def test_the_program_must_be_there(jobqd_program, tmp_path, db, programs):
     path.write_text(f"[jobqd]\ndatabase = {db.uri}\non_failure = ./plain\n[queue default]\ncommand = {programs('fault_worker')}\n")
     done = subprocess.run([jobqd_program, "config", "check", "-c", path], capture_output=True, text=True)
     assert done.returncode != 0
-    assert re.search(r"t.conf: \[jobqd\] on_failure: cannot run .*/plain: it is not executable \(chmod \+x\)", done.stderr)
+    assert re.search(r"t.conf:3: \[jobqd\] on_failure: cannot run .*/plain: it is not executable \(chmod \+x\)", done.stderr)

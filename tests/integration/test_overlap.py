@@ -318,6 +318,24 @@ def test_what_a_row_may_not_say(db, change, message):
     assert caught.value.diag.message_primary == "jobq.crons: " + message
 
 
+@pytest.mark.parametrize("rule", [
+    "{}", '{"fields": ["kind", "meta"], "keys": ["a"], "period": 60.0, "states": ["available", "discarded"]}', '{"period": "infinity"}',
+    '{"period": 1e3}', '{"period": "1h", "period": 60}', '{"key": 1}', '{"fields": []}', '{"fields": "kind"}', '{"fields": ["tags"]}',
+    '{"fields": [1]}', '{"keys": []}', '{"keys": [null]}', '{"keys": ["a"], "fields": ["kind"]}', '{"period": "1h"}', '{"period": 0}',
+    '{"period": 1.5}', '{"period": 2147483648}', '{"period": null}', '{"states": ["gone"]}', '{"states": {}}', '{"": 1}'])
+def test_configuration_and_database_agree_on_unique_by(db, cli, tmp_path, rule):
+    """What is refused without a database is refused by it, and the other way round."""
+    fault = db.value("SELECT jobq.conflict_fault(NULL, %s::jsonb, '\"ignore\"', NULL)", (rule,))
+    config = tmp_path / "jobqd.conf"
+    config.write_text(f"[cron x]\nschedule = @daily\nkind = k\nunique_by = {rule}\n")
+    done = cli("config", "check", "-c", config, code=None)
+    assert (done.returncode == 78) == (fault is not None), (fault, done.stderr)
+    args = ["--schedule", "@daily", "--kind", "k", "--unique-by", rule, "--database", db.uri]
+    done = cli("cron", "set", "x", *args, code=None)
+    assert (done.returncode == 64) == (fault is not None), (fault, done.stderr)
+    assert not fault or "--unique-by" in done.stderr
+
+
 @pytest.mark.parametrize("args, message", [
     (["--overlap", "never"], "overlap must be allow, skip or wait"),
     (["--expires", "0"], "--expires: \"0\" is not allowed: 1ms to 3650d"),
@@ -342,6 +360,7 @@ def test_the_command_sets_all_of_it(db, cli):
     ("overlap = never", 'overlap: "never" is not allowed: allow, skip or wait'),
     ("expires = soon", 'expires: "soon"'),
     ("unique_by = []", "unique_by: "),
+    ('unique_by = {"period": "1h"}', 'unique_by.period must be whole seconds, 1 to 2147483647, or "infinity", got "1h"'),
     ("max_attempts = 0", 'max_attempts: "0" is not allowed: 1 to 1000'),
 ])
 def test_what_a_section_may_not_say(cli, tmp_path, text, message):

@@ -96,10 +96,28 @@ def test_what_passes_is_waited_for(cluster, jobqd):
     db.query(f'ALTER DATABASE "{db.name}" SET default_transaction_read_only = on')
     cluster.stop()
     node = jobqd(db, {"default": {"exec": "/bin/true"}}, ready=False)
-    node.wait_log("database: away")
+    node.wait_log("WARNING database: cannot be reached yet, no job is run, trying again: ")
     cluster.start()
     node.wait_log("read-only")
     with db.connect() as conn:
         conn.execute("SET default_transaction_read_only = off")
         conn.execute(f'ALTER DATABASE "{db.name}" RESET default_transaction_read_only')
     node.wait_log("ready database=")
+
+
+def test_a_database_that_stays_away_is_said_again(cluster, jobqd):
+    """At the start and while it runs, as an error once it has lasted; a minute is 100 ms here."""
+    minute = {"JOBQ_TEST_AWAY_MS": "100"}
+    cluster.stop()
+    node = jobqd(cluster.db, {"default": {"exec": "/bin/true"}}, ready=False, env=minute)
+    node.wait_log("WARNING database: cannot be reached yet, no job is run, trying again: ")
+    node.wait_log(r"(?s)(ERROR database: not reached for \d\S* m?s, no job is run, trying again: .*){3}")
+    assert "running jobs go on" not in node.log()
+    cluster.start()
+    node.wait_log("INFO database: reached")
+    node.wait_log("ready database=")
+    cluster.stop("immediate")
+    node.wait_log("WARNING database: away, running jobs go on: ")
+    node.wait_log(r"ERROR database: away for \d\S* m?s, running jobs go on: ")
+    cluster.start()
+    node.wait_log("database: back again")

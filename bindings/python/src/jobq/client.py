@@ -83,12 +83,12 @@ def warn_of_ignored(job: NewJob) -> None:
             f"a job of the kind {job.kind!r} is enqueued by name, without its decorator's {', '.join(ignored)}: call the "
             f"function's .enqueue() or .job(), or give the options",
             IgnoredOptionsWarning,
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
 
 
-def _outside() -> int:
-    """The stack level of the application's own line."""
+def outside() -> int:
+    """The stack level of the application's own line, for warnings. For jobq itself."""
     here, level, frame = os.path.dirname(os.path.abspath(__file__)), 1, sys._getframe(1)
     while frame.f_back is not None and os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == here:
         frame, level = frame.f_back, level + 1
@@ -170,6 +170,10 @@ class Client:
         with self._pool.connection() as handle:
             return operation.on_client(handle)
 
+    def _enqueue(self, operation: Operation[T], connection: Any) -> T:
+        """The same for new jobs. jobq.django looks at the transaction around it."""
+        return self._run(operation, connection)
+
     # ---- enqueue ----
 
     def enqueue(
@@ -210,7 +214,7 @@ class Client:
         one, take = new_job(job), taken_instead()
         if take is not None:
             return take(one)
-        return self._run(_operations.enqueue(self._schema, one, connection is not None), connection)
+        return self._enqueue(_operations.enqueue(self._schema, one, connection is not None), connection)
 
     def enqueue_many(self, jobs: Iterable[JobLike], *, connection: Any = None) -> List[Enqueued]:
         """Enqueues jobs, all or none, in few round trips. The line is in their order, and so are the answers.
@@ -222,7 +226,7 @@ class Client:
             return [take(job) for job in all_jobs]
         if isinstance(jobs, Sequence) and not jobs:
             return []
-        return self._run(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
+        return self._enqueue(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
 
     # ---- one job ----
 

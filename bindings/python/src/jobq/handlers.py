@@ -199,7 +199,11 @@ def worker(
 ) -> _Decorator:
     """Makes a function, or a coroutine function, the handler of a kind of job, and gives it ``.enqueue()``.
 
-    ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. ``backoff``: the
+    ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. They belong to the
+    job, and ``.enqueue()`` sets them: a job of this kind from a cron, ``jobqd enqueue``, SQL or ``client.enqueue("resize")``
+    has the ``timeout`` and ``max_attempts`` of its queue. The other options hold for every job that the function runs.
+
+    ``backoff``: the
     delay after a failed attempt: seconds, a sequence of them (the last for all attempts beyond), or a function of the
     attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether
     annotations are checked when the function is declared, a job's arguments when it is made, and both converted before the

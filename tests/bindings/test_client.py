@@ -504,3 +504,45 @@ def test_a_job_without_max_attempts_has_the_queue_s(db, client):
     jobs += client.enqueue_many([jobq.NewJob("k", queue="media"), jobq.NewJob("k", queue="media", unique_key="u")])
     jobs += client.enqueue_many([jobq.NewJob("k", queue="media")])
     assert [client.get(job).max_attempts for job in jobs] == [3, 20, 20, 3, 5, 3, 3, 3]
+
+
+# ---- addresses ----
+
+@pytest.mark.parametrize("dsn,shown", [
+    ("postgresq:///app", "postgresq:///app"), ("postgres//app", "postgres//app"), ("host:5432", "host:5432"),
+    ("postgresql+psycopg://ann:secret@db/app", "****@db/app"), ("postgresq:///app?sslmode=require", "postgresq:///app"),
+    ("ann:secret@db", "****@db"), (lambda: "postgresq:///app", "postgresq:///app")])
+def test_what_is_nearly_a_uri_is_refused(dsn, shown):
+    """As jobqd's command line does: libpq would look for a database of that name."""
+    with pytest.raises(jobq.InvalidError) as caught:
+        jobq.Client(dsn)
+    assert str(caught.value).startswith(f'dsn: "{shown}') and "is neither a URI such as postgresql://USER@HOST" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dsn", ["app", "dbname=a/b@c:d", "postgres:///app", "postgresql://u:p@h:1/app?a=b://c", "host=/tmp"])
+def test_what_libpq_reads_is_taken(dsn):
+    jobq.Client(dsn).close()
+
+
+def test_the_error_of_a_default_that_failed_says_so(monkeypatch):
+    from jobq import get_client, set_client
+    for name in ("JOBQ_DATABASE", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PGHOST", "/nonexistent")
+    set_client(None)
+    try:
+        with pytest.raises(jobq.ConnectionLostError, match="neither JOBQ_DATABASE nor DATABASE_URL is set, so libpq's default was tried"):
+            get_client().get(1)
+        set_client(None)
+        monkeypatch.setenv("DATABASE_URL", "postgresq:///app")
+        with pytest.raises(jobq.InvalidError, match='^DATABASE_URL: "postgresq:///app" is neither'):
+            get_client()
+        monkeypatch.setenv("JOBQ_DATABASE", "host=/nowhere")
+        with pytest.raises(jobq.ConnectionLostError) as caught:
+            get_client().get(1)
+        assert "was tried" not in str(caught.value)
+    finally:
+        set_client(None)
+    with jobq.Client() as client, pytest.raises(jobq.ConnectionLostError, match=r"\(no dsn was given, so libpq's default was tried\)"):
+        client.get(1)

@@ -581,3 +581,47 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_jobs_must_be_many(wrong):
     with jobq.Client("host=/nonexistent") as client, pytest.raises(jobq.InvalidError, match="jobs must be an iterable of jobs, got"):
         client.enqueue_many(wrong)
+
+
+# ---- keys that no job has ----
+
+def syncs(account: int, force: bool = False) -> None:
+    """Takes two."""
+
+
+def takes_any(account: int, **more: Any) -> None:
+    """And more."""
+
+
+def by(*keys, fields=("kind", "args")):
+    return jobq.Unique(fields=fields, keys=keys)
+
+
+@pytest.mark.parametrize("function,unique,meta,message", [
+    (syncs, by("account", "acount"), None, r"unique.keys\[1\] must be a parameter of syncs \(account, force\), got 'acount'"),
+    (lambda: None, by("a"), None, r"unique.keys\[0\] must be a parameter of .* \(it has none\), got 'a'"),
+    (syncs, by("tenant", fields=("kind", "args", "meta")), {"tenat": 1},
+     r"must be a parameter of syncs \(account, force\) or a member of meta \(tenat\), got 'tenant'"),
+    (takes_any, by("tenant", fields=("kind", "meta")), None, r"must be a member of meta \(it has none\), got 'tenant'"),
+])
+def test_a_unique_key_that_no_job_has_is_refused(function, unique, meta, message):
+    """All jobs would be equal, in silence."""
+    with pytest.raises(jobq.InvalidError, match=message):
+        declared(function, unique=unique).options(meta=meta).job(**({} if function.__name__ == "<lambda>" else {"account": 1}))
+    with pytest.raises(jobq.InvalidError, match=message):
+        declared(function).options(unique=unique, meta=meta).job(**({} if function.__name__ == "<lambda>" else {"account": 1}))
+
+
+def test_a_misspelt_unique_key_is_refused_when_the_function_is_declared():
+    with pytest.raises(jobq.InvalidError, match="unique.keys"):
+        declared(syncs, unique=by("acount"))
+    with pytest.raises(jobq.InvalidError, match="unique.keys"):
+        declared(syncs, unique=by("tenant", fields=("kind", "args", "meta"))).job(1)
+
+
+@pytest.mark.parametrize("function,unique,meta", [
+    (syncs, by("force"), None), (takes_any, by("whatever"), None), (syncs, by("x", fields=("kind",)), None), (syncs, True, None),
+    (syncs, by("account", "tenant", fields=("args", "meta")), {"tenant": 1})])
+def test_a_unique_key_that_a_job_can_have(function, unique, meta):
+    for handler in (declared(function, unique=unique), declared(function)):
+        assert handler.options(unique=unique, meta=meta).job(1).unique == unique

@@ -8,8 +8,11 @@ import inspect
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, Type, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, Set, Type, TypeVar, Union, overload
 
+from . import encoding
+from ._annotations import name_of
+from ._pool import conninfo
 from .client import Client, of_handler, set_declared
 from .context import Context
 from .errors import InvalidError
@@ -55,14 +58,21 @@ def set_client(client: Optional[Client]) -> None:
         _client = client
 
 
+#: Variables that name the database, the first that is set.
+_ADDRESSES = ("JOBQ_DATABASE", "DATABASE_URL")
+
+
 def get_client() -> Client:
     """That client. Where none was set it is one on the database that ``JOBQ_DATABASE`` or ``DATABASE_URL`` names, else
     libpq's ``PG*`` environment; ``JOBQ_SCHEMA`` names its schema."""
     global _client
     with _client_lock:
         if _client is None:
-            database = os.environ.get("JOBQ_DATABASE") or os.environ.get("DATABASE_URL")
-            _client = Client(database, schema=os.environ.get("JOBQ_SCHEMA"))
+            name = next((name for name in _ADDRESSES if os.environ.get(name)), None)
+            if name is not None:
+                conninfo(os.environ[name], name)
+            _client = Client(os.environ[name] if name else None, schema=os.environ.get("JOBQ_SCHEMA"))
+            _client._pool.no_database = f"neither {' nor '.join(_ADDRESSES)} is set"
         return _client
 
 
@@ -83,6 +93,11 @@ def _delays(backoff: Optional[Backoff]) -> Optional[Callable[[int], Seconds]]:
     milliseconds(backoff, "backoff", 0, DELAY_MOST_MS)
     constant = backoff
     return lambda attempt: constant
+
+
+def _fields_of(job: NewJob) -> Sequence[str]:
+    """Those of args and meta by which the job is unique."""
+    return [field for field in job.unique.fields if field in ("args", "meta")] if isinstance(job.unique, Unique) else []
 
 
 class Handler(Generic[P, R]):
@@ -110,6 +125,8 @@ class Handler(Generic[P, R]):
         self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)
         )
+        if "meta" not in _fields_of(defaults):  # which .options() may give
+            self.check_unique(defaults)
         functools.update_wrapper(self, function, updated=())
         for name, value in getattr(function, "__dict__", {}).items():
             if not hasattr(self, name):  # a callable object may have a `client` or a `backoff` of its own
@@ -123,9 +140,30 @@ class Handler(Generic[P, R]):
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         return self.function(*args, **kwargs)
 
+    def check_unique(self, job: NewJob) -> None:
+        """Raises InvalidError for a key of ``unique`` that no job of the function can have: all jobs would be equal."""
+        fields = _fields_of(job)
+        if not fields or not isinstance(job.unique, Unique) or not job.unique.keys:
+            return
+        members: Set[str] = set()
+        places = []
+        if "args" in fields:
+            if self.parameters.names is None:
+                return  # it takes any
+            members.update(self.parameters.names)
+            places.append(f"a parameter of {name_of(self.function)} ({', '.join(self.parameters.names) or 'it has none'})")
+        if "meta" in fields:
+            meta = {} if job.meta is None else encoding.loads(encoding.dump_object(job.meta, "meta"))
+            members.update(meta)
+            places.append(f"a member of meta ({', '.join(meta) or 'it has none'})")
+        for i, key in enumerate(job.unique.keys):
+            if key not in members:
+                raise InvalidError(f"unique.keys[{i}] must be {' or '.join(places)}, got {key!r:.100}")
+
     def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The call as a job that is not enqueued yet: for :meth:`jobq.Client.enqueue_many`. InvalidError when the function
         would not take the arguments, or would get others than these."""
+        self.check_unique(self.defaults)
         return of_handler(dataclasses.replace(self.defaults, args=self.parameters.bind(args, kwargs)))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
@@ -156,6 +194,7 @@ class Call(Generic[P, R]):
 
     def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """As :meth:`Handler.job`."""
+        self._handler.check_unique(self._defaults)
         return of_handler(dataclasses.replace(self._defaults, args=self._handler.parameters.bind(args, kwargs)))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:

@@ -78,11 +78,18 @@ def test_what_a_python_program_has_becomes_json(db, client):
     ({"kind": "a\0b"}, "kind must not hold a NUL"),
     ({"kind": "\ud800"}, "kind must be text that UTF-8 can hold"),
     ({"args": [1]}, "args must be a JSON object"),
-    ({"args": {"x": float("nan")}}, "args cannot be written as JSON"),
-    ({"args": {"x": b"bytes"}}, "args cannot be written as JSON: bytes b'bytes' has no JSON form"),
-    ({"args": {"x": object}}, "args cannot be written as JSON"),
+    ({"args": {"x": float("nan")}}, "args.x is nan: JSON has no NaN"),
+    ({"args": {"a": {"b": [1, float("-inf")]}}}, r"args\.a\.b\[1\] is -inf: JSON has no infinity"),
+    ({"args": {"x": b"bytes"}}, "args.x cannot be written as JSON: bytes b'bytes' has no JSON form"),
+    ({"args": {"x": object}}, "args.x cannot be written as JSON"),
+    ({"args": {"a": [{"b c": ({1: object()},)}]}}, r"args\.a\[0\]\['b c'\]\[0\]\[1\] cannot be written as JSON: object <object"),
+    ({"args": {"a": ["x\0"]}}, r"args\.a\[0\] cannot be written as JSON: it holds a NUL character"),
+    ({"args": {"a": {1: 2, "1": 3}}}, "args.a cannot be written as JSON: two members of an object have the name '1'"),
+    ({"args": {"a": {"b": {("a", "b"): 1}}}}, r"args\.a\.b cannot be written as JSON: keys must be str"),
+    ({"args": {"a": {float("nan"): 1}}}, "args.a cannot be written as JSON: nan is no name of a member"),
+    ({"meta": {"a": [[float("nan")]]}}, r"meta\.a\[0\]\[0\] is nan"),
     ({"args": {"x": "\0"}}, "args"),
-    ({"args": {"x": "\ud800"}}, "args cannot be written as JSON: .*surrogates not allowed"),
+    ({"args": {"x": "\ud800"}}, "args.x cannot be written as JSON: it is no text: .*surrogates not allowed"),
     ({"args": {("a", "b"): 1}}, "args cannot be written as JSON: keys must be str"),
     ({"meta": "{}"}, "meta must be a JSON object"),
     ({"queue": ""}, "queue must"),
@@ -198,9 +205,11 @@ def test_enqueue_many_with_conflicts(client):
 
 @pytest.mark.parametrize("jobs,message", [
     ({"kind": "a"}, "jobs must be an iterable of jobs"),
-    (["a"], "a job must be a jobq.NewJob or a mapping"),
-    ([{"kind": "a", "colour": 1}], "a job has no member 'colour'; allowed are args,"),
-    ([{"args": {}}], "kind must be given"),
+    (["a"], r"jobs\[0\] must be a jobq.NewJob or a mapping"),
+    ([jobq.NewJob("a"), {"kin": "a"}], r"jobs\[1\] has no member 'kin'; allowed are args,"),
+    ([jobq.NewJob("a"), jobq.NewJob("b", {"c": [float("nan")]})], r"jobs\[1\]\.args\.c\[0\] is nan: JSON has no NaN"),
+    ([{"kind": "a", "colour": 1}], r"jobs\[0\] has no member 'colour'; allowed are args,"),
+    ([{"args": {}}], r"jobs\[0\].kind must be given"),
 ])
 def test_what_is_no_job_is_named(client, jobs, message):
     with pytest.raises(jobq.InvalidError, match=message):

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import dataclasses
 import datetime
+import itertools
 import os
 import sys
 import warnings
@@ -99,20 +100,21 @@ def outside() -> int:
 JobLike = Union[NewJob, Mapping[str, Any]]
 
 
-def new_job(job: JobLike) -> NewJob:
-    """A job, also where its members were given in a mapping."""
+def new_job(job: JobLike, nth: Optional[int] = None) -> NewJob:
+    """A job, also where its members were given in a mapping. `nth`: where it is in a call of many."""
     if isinstance(job, NewJob):
         if _declared:
             warn_of_ignored(job)
         return job
+    what = "a job" if nth is None else f"jobs[{nth}]"
     if not isinstance(job, Mapping):
-        raise InvalidError(f"a job must be a jobq.NewJob or a mapping of its members, got {job!r:.100}")
+        raise InvalidError(f"{what} must be a jobq.NewJob or a mapping of its members, got {job!r:.100}")
     known = {field.name for field in dataclasses.fields(NewJob)}
     unknown = [name for name in job if name not in known]
     if unknown:
-        raise InvalidError(f"a job has no member {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
+        raise InvalidError(f"{what} has no member {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
     if "kind" not in job:
-        raise InvalidError("kind must be given")
+        raise InvalidError("kind must be given" if nth is None else f"{what}.kind must be given")
     return new_job(NewJob(**job))
 
 
@@ -121,7 +123,7 @@ def new_jobs(jobs: Iterable[JobLike]) -> Iterator[NewJob]:
     if isinstance(jobs, (Mapping, NewJob, str, bytes)):
         raise InvalidError(f"jobs must be an iterable of jobs, got a {type(jobs).__name__}")
     try:
-        return map(new_job, jobs)
+        return map(new_job, jobs, itertools.count())
     except TypeError:
         raise InvalidError(f"jobs must be an iterable of jobs, got {jobs!r:.100}") from None
 

@@ -16,7 +16,7 @@ from ._pool import conninfo
 from .client import Client, of_handler, set_declared
 from .context import Context
 from .errors import InvalidError
-from .model import DELAY_MOST_MS, Enqueued, NewJob, Seconds, Unique, milliseconds
+from .model import DELAY_MOST_MS, Enqueued, NewJob, Seconds, Unique, milliseconds, seconds
 from .validation import ArgumentError, Parameters
 
 if TYPE_CHECKING:
@@ -121,6 +121,10 @@ class Handler(Generic[P, R]):
         self.concurrency = concurrency
         self.discard_on = tuple(discard_on)
         self.soft_timeout_s = None if soft_timeout is None else milliseconds(soft_timeout, "soft_timeout", 1) / 1000
+        if self.soft_timeout_s is not None and defaults.timeout is not None:
+            timeout_s = seconds(defaults.timeout, "timeout")
+            if self.soft_timeout_s >= timeout_s:
+                raise InvalidError(f"soft_timeout must be less than timeout ({timeout_s:g}), got {self.soft_timeout_s:g}")
         self.parameters = Parameters(function, Context, validate)
         self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)
@@ -177,7 +181,12 @@ class Handler(Generic[P, R]):
         for name in options:
             if name not in known:
                 raise InvalidError(f"there is no option {name!r}; allowed are {', '.join(sorted(known))}")
-        return Call(self, dataclasses.replace(self.defaults, **options), client, connection)
+        defaults = dataclasses.replace(self.defaults, **options)
+        if self.soft_timeout_s is not None and defaults.timeout is not None:
+            timeout_s = seconds(defaults.timeout, "timeout")
+            if timeout_s <= self.soft_timeout_s:
+                raise InvalidError(f"timeout must be more than the function's soft_timeout ({self.soft_timeout_s:g}), got {timeout_s:g}")
+        return Call(self, defaults, client, connection)
 
     def __repr__(self) -> str:
         return f"<jobq.Handler {self.kind} of {getattr(self.function, '__qualname__', self.function)}>"
@@ -253,7 +262,8 @@ def worker(
     ``discard_on``: exceptions that no further attempt can avoid: the job is discarded at once. As given, it replaces the
     default: name :class:`jobq.ArgumentError` (the job's arguments are not what the function takes) again, or leave it out
     where an old worker may meet a new release's jobs. ``soft_timeout``: after this time :class:`jobq.SoftTimeout` is raised
-    in the function, which can put things in order before its ``timeout`` ends it; uncaught it fails the attempt.
+    in the function, which can put things in order before its ``timeout`` ends it; uncaught it fails the attempt. It must be
+    less than ``timeout``.
 
     Raises :class:`InvalidError`: the kind has a handler already, or an option is wrong.
     """

@@ -78,11 +78,18 @@ def test_what_a_python_program_has_becomes_json(db, client):
     ({"kind": "a\0b"}, "kind must not hold a NUL"),
     ({"kind": "\ud800"}, "kind must be text that UTF-8 can hold"),
     ({"args": [1]}, "args must be a JSON object"),
-    ({"args": {"x": float("nan")}}, "args cannot be written as JSON"),
-    ({"args": {"x": b"bytes"}}, "args cannot be written as JSON: bytes b'bytes' has no JSON form"),
-    ({"args": {"x": object}}, "args cannot be written as JSON"),
+    ({"args": {"x": float("nan")}}, "args.x is nan: JSON has no NaN"),
+    ({"args": {"a": {"b": [1, float("-inf")]}}}, r"args\.a\.b\[1\] is -inf: JSON has no infinity"),
+    ({"args": {"x": b"bytes"}}, "args.x cannot be written as JSON: bytes b'bytes' has no JSON form"),
+    ({"args": {"x": object}}, "args.x cannot be written as JSON"),
+    ({"args": {"a": [{"b c": ({1: object()},)}]}}, r"args\.a\[0\]\['b c'\]\[0\]\[1\] cannot be written as JSON: object <object"),
+    ({"args": {"a": ["x\0"]}}, r"args\.a\[0\] cannot be written as JSON: it holds a NUL character"),
+    ({"args": {"a": {1: 2, "1": 3}}}, "args.a cannot be written as JSON: two members of an object have the name '1'"),
+    ({"args": {"a": {"b": {("a", "b"): 1}}}}, r"args\.a\.b cannot be written as JSON: keys must be str"),
+    ({"args": {"a": {float("nan"): 1}}}, "args.a cannot be written as JSON: nan is no name of a member"),
+    ({"meta": {"a": [[float("nan")]]}}, r"meta\.a\[0\]\[0\] is nan"),
     ({"args": {"x": "\0"}}, "args"),
-    ({"args": {"x": "\ud800"}}, "args cannot be written as JSON: .*surrogates not allowed"),
+    ({"args": {"x": "\ud800"}}, "args.x cannot be written as JSON: it is no text: .*surrogates not allowed"),
     ({"args": {("a", "b"): 1}}, "args cannot be written as JSON: keys must be str"),
     ({"meta": "{}"}, "meta must be a JSON object"),
     ({"queue": ""}, "queue must"),
@@ -198,9 +205,11 @@ def test_enqueue_many_with_conflicts(client):
 
 @pytest.mark.parametrize("jobs,message", [
     ({"kind": "a"}, "jobs must be an iterable of jobs"),
-    (["a"], "a job must be a jobq.NewJob or a mapping"),
-    ([{"kind": "a", "colour": 1}], "a job has no member 'colour'; allowed are args,"),
-    ([{"args": {}}], "kind must be given"),
+    (["a"], r"jobs\[0\] must be a jobq.NewJob or a mapping"),
+    ([jobq.NewJob("a"), {"kin": "a"}], r"jobs\[1\] has no member 'kin'; allowed are args,"),
+    ([jobq.NewJob("a"), jobq.NewJob("b", {"c": [float("nan")]})], r"jobs\[1\]\.args\.c\[0\] is nan: JSON has no NaN"),
+    ([{"kind": "a", "colour": 1}], r"jobs\[0\] has no member 'colour'; allowed are args,"),
+    ([{"args": {}}], r"jobs\[0\].kind must be given"),
 ])
 def test_what_is_no_job_is_named(client, jobs, message):
     with pytest.raises(jobq.InvalidError, match=message):
@@ -504,3 +513,45 @@ def test_a_job_without_max_attempts_has_the_queue_s(db, client):
     jobs += client.enqueue_many([jobq.NewJob("k", queue="media"), jobq.NewJob("k", queue="media", unique_key="u")])
     jobs += client.enqueue_many([jobq.NewJob("k", queue="media")])
     assert [client.get(job).max_attempts for job in jobs] == [3, 20, 20, 3, 5, 3, 3, 3]
+
+
+# ---- addresses ----
+
+@pytest.mark.parametrize("dsn,shown", [
+    ("postgresq:///app", "postgresq:///app"), ("postgres//app", "postgres//app"), ("host:5432", "host:5432"),
+    ("postgresql+psycopg://ann:secret@db/app", "****@db/app"), ("postgresq:///app?sslmode=require", "postgresq:///app"),
+    ("ann:secret@db", "****@db"), (lambda: "postgresq:///app", "postgresq:///app")])
+def test_what_is_nearly_a_uri_is_refused(dsn, shown):
+    """As jobqd's command line does: libpq would look for a database of that name."""
+    with pytest.raises(jobq.InvalidError) as caught:
+        jobq.Client(dsn)
+    assert str(caught.value).startswith(f'dsn: "{shown}') and "is neither a URI such as postgresql://USER@HOST" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dsn", ["app", "dbname=a/b@c:d", "postgres:///app", "postgresql://u:p@h:1/app?a=b://c", "host=/tmp"])
+def test_what_libpq_reads_is_taken(dsn):
+    jobq.Client(dsn).close()
+
+
+def test_the_error_of_a_default_that_failed_says_so(monkeypatch):
+    from jobq import get_client, set_client
+    for name in ("JOBQ_DATABASE", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PGHOST", "/nonexistent")
+    set_client(None)
+    try:
+        with pytest.raises(jobq.ConnectionLostError, match="neither JOBQ_DATABASE nor DATABASE_URL is set, so libpq's default was tried"):
+            get_client().get(1)
+        set_client(None)
+        monkeypatch.setenv("DATABASE_URL", "postgresq:///app")
+        with pytest.raises(jobq.InvalidError, match='^DATABASE_URL: "postgresq:///app" is neither'):
+            get_client()
+        monkeypatch.setenv("JOBQ_DATABASE", "host=/nowhere")
+        with pytest.raises(jobq.ConnectionLostError) as caught:
+            get_client().get(1)
+        assert "was tried" not in str(caught.value)
+    finally:
+        set_client(None)
+    with jobq.Client() as client, pytest.raises(jobq.ConnectionLostError, match=r"\(no dsn was given, so libpq's default was tried\)"):
+        client.get(1)

@@ -448,7 +448,7 @@ def test_a_type_of_an_optional_is_named_by_its_place():
 def test_members_of_the_same_name_are_refused_by_name_too(taken, value):
     with jobq.Client("host=/nonexistent") as client:
         for args in ({"kind": "unknown", "args": value}, {"kind": "unknown", "meta": value}):
-            with pytest.raises(jobq.InvalidError, match="(args|meta) cannot be written as JSON: two members of an object have the name '(1|true|null)'"):
+            with pytest.raises(jobq.InvalidError, match=r"(args|meta)(\.deep\[0\]|\.box|) cannot be written as JSON: two members of an object have the name '(1|true|null)'"):
                 check_job(jobq.NewJob(**args))
         with pytest.raises(jobq.InvalidError, match="two members of an object have the name"):
             client.enqueue_job(declared(lambda value: None).job(value))
@@ -581,3 +581,78 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_jobs_must_be_many(wrong):
     with jobq.Client("host=/nonexistent") as client, pytest.raises(jobq.InvalidError, match="jobs must be an iterable of jobs, got"):
         client.enqueue_many(wrong)
+
+
+# ---- keys that no job has ----
+
+def syncs(account: int, force: bool = False) -> None:
+    """Takes two."""
+
+
+def takes_any(account: int, **more: Any) -> None:
+    """And more."""
+
+
+def by(*keys, fields=("kind", "args")):
+    return jobq.Unique(fields=fields, keys=keys)
+
+
+@pytest.mark.parametrize("function,unique,meta,message", [
+    (syncs, by("account", "acount"), None, r"unique.keys\[1\] must be a parameter of syncs \(account, force\), got 'acount'"),
+    (lambda: None, by("a"), None, r"unique.keys\[0\] must be a parameter of .* \(it has none\), got 'a'"),
+    (syncs, by("tenant", fields=("kind", "args", "meta")), {"tenat": 1},
+     r"must be a parameter of syncs \(account, force\) or a member of meta \(tenat\), got 'tenant'"),
+    (takes_any, by("tenant", fields=("kind", "meta")), None, r"must be a member of meta \(it has none\), got 'tenant'"),
+])
+def test_a_unique_key_that_no_job_has_is_refused(function, unique, meta, message):
+    """All jobs would be equal, in silence."""
+    with pytest.raises(jobq.InvalidError, match=message):
+        declared(function, unique=unique).options(meta=meta).job(**({} if function.__name__ == "<lambda>" else {"account": 1}))
+    with pytest.raises(jobq.InvalidError, match=message):
+        declared(function).options(unique=unique, meta=meta).job(**({} if function.__name__ == "<lambda>" else {"account": 1}))
+
+
+def test_a_misspelt_unique_key_is_refused_when_the_function_is_declared():
+    with pytest.raises(jobq.InvalidError, match="unique.keys"):
+        declared(syncs, unique=by("acount"))
+    with pytest.raises(jobq.InvalidError, match="unique.keys"):
+        declared(syncs, unique=by("tenant", fields=("kind", "args", "meta"))).job(1)
+
+
+@pytest.mark.parametrize("function,unique,meta", [
+    (syncs, by("force"), None), (takes_any, by("whatever"), None), (syncs, by("x", fields=("kind",)), None), (syncs, True, None),
+    (syncs, by("account", "tenant", fields=("args", "meta")), {"tenant": 1})])
+def test_a_unique_key_that_a_job_can_have(function, unique, meta):
+    for handler in (declared(function, unique=unique), declared(function)):
+        assert handler.options(unique=unique, meta=meta).job(1).unique == unique
+
+
+# ---- time limits that never count ----
+
+def test_a_soft_timeout_that_never_fires_is_refused():
+    for timeout in (20, datetime.timedelta(seconds=20)):
+        with pytest.raises(jobq.InvalidError, match=r"soft_timeout must be less than timeout \(20\), got 30"):
+            declared(syncs, soft_timeout=30, timeout=timeout)
+    with pytest.raises(jobq.InvalidError, match=r"soft_timeout must be less than timeout \(20\), got 20"):
+        declared(syncs, soft_timeout=20, timeout=20)
+    handler = declared(syncs, soft_timeout=19.5, timeout=20)
+    with pytest.raises(jobq.InvalidError, match=r"timeout must be more than the function's soft_timeout \(19.5\), got 10"):
+        handler.options(timeout=10)
+    assert handler.options(timeout=60).job(1).timeout == 60
+    assert declared(syncs, soft_timeout=30).options(timeout=None).job(1).timeout is None
+
+
+def test_a_reason_in_place_of_a_delay():
+    with pytest.raises(jobq.InvalidError, match=r"after must be a timedelta or a number of seconds, got 'rate limited'; a reason "
+                                                r"is given by its name: jobq.Retry\(after=60, reason='rate limited'\)"):
+        jobq.Retry("rate limited")
+
+
+def test_exceptions_have_public_names():
+    """As they stand in stored errors."""
+    import pickle
+    for name in jobq.__all__:
+        each = getattr(jobq, name)
+        if isinstance(each, type) and issubclass(each, BaseException):
+            assert f"{each.__module__}.{each.__qualname__}" == f"jobq.{name}"
+    assert pickle.loads(pickle.dumps(jobq.NotFoundError("x"))).args == ("x",)

@@ -91,6 +91,64 @@ def test_a_project(client, jobqd, db, project):
         wait_for(lambda pid=job.result: db.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}") == 0)
 
 
+WARNS = """
+import warnings
+import django
+django.setup()
+import jobq, jobq.django
+from django.db import connection, transaction
+from django.test import TestCase
+from jobq import testing
+from shop.jobs import pid
+
+def warned(what, within=True):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if within:
+            with transaction.atomic():
+                what()
+        else:
+            what()
+    for warning in caught:
+        assert warning.category is jobq.django.OutsideTransactionWarning and warning.filename == __file__, warning
+        assert "stays if the transaction rolls back" in str(warning.message) and "jobq.django.enqueue(" in str(warning.message)
+    return len(caught)
+
+def inline():
+    with testing.inline():
+        jobq.get_client().enqueue("pid")
+
+alone = jobq.Client(jobq.django.conninfo())
+LOUD = [lambda: pid.enqueue(), lambda: pid.options(tags=["a"]).enqueue(), lambda: jobq.get_client().enqueue_many([pid.job()])]
+QUIET = [lambda: pid.options(connection=connection).enqueue(), lambda: jobq.django.enqueue(pid.job()),
+         lambda: jobq.django.enqueue_on_commit(pid.job()), lambda: transaction.on_commit(lambda: pid.enqueue()), inline,
+         lambda: pid.options(client=alone).enqueue()]
+assert [warned(each) for each in LOUD] == [1] * 3
+assert [warned(each, within=False) for each in LOUD] == [0] * 3
+assert [warned(each) for each in QUIET] == [0] * 6
+
+class Test(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        assert warned(pid.enqueue, within=False) == 0
+
+    def test(self):
+        assert [warned(each, within=False) for each in LOUD + QUIET] == [0] * 9
+        assert [warned(each) for each in LOUD] == [1] * 3
+
+import unittest
+done = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(Test))
+assert done.testsRun == 1 and done.wasSuccessful()
+"""
+
+
+def test_enqueue_by_another_connection_within_a_transaction_warns(db, project):
+    """Not on commit, not after it, and not for the blocks that Django's TestCase puts around a test."""
+    (project / "warns.py").write_text(WARNS)
+    done = subprocess.run([sys.executable, "warns.py"], cwd=project, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
 IN_A_TEST = """
 import os
 import django

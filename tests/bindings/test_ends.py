@@ -91,7 +91,7 @@ def test_an_interrupted_coroutine_does_not_go_on(client, jobqd, db, queue, tmp_p
     ("syntax", "discarded", "SyntaxError"), ("notes", "discarded", "Notes"), ("leaves", "discarded", "Leaves"),
     ("not-yet", "discarded", "the answer failed: .*NotYet has no delay: its __init__ must call Snooze.__init__"),
     ("never", "discarded", None), ("reason", "discarded", "'why'"),
-    ("late", "discarded", "the answer failed: jobq.errors.InvalidError: "),
+    ("late", "discarded", "the answer failed: jobq.InvalidError: "),
     ("snooze", "discarded", "after must be from 0 to "), ("retry", "discarded", "after must be from 0 to "),
 ])
 def test_what_cannot_be_told_is_an_error_of_the_job(client, node, what, state, words):
@@ -136,7 +136,8 @@ def test_sigint_while_many_run_gives_them_back(client, jobqd, db, queue, tmp_pat
 def test_a_soft_limit_is_an_exception(client, node, way):
     for kind in ("soft", "soft-later"):
         job = ended(client, kind, {"catch": False}, max_attempts=1)
-        assert job.errors[0].error == "jobq.outcome.SoftTimeout: the function has run longer than its soft_timeout"
+        assert job.errors[0].error == "jobq.SoftTimeout: the function has run longer than its soft_timeout"
+        assert "app/ends.py" in job.errors[0].detail, job.errors[0].detail
         assert ended(client, kind, {"catch": True}).state == "completed"
     assert [ended(client, "soft-enough").result for _ in range(3)] == ["in time"] * 3
 
@@ -145,7 +146,7 @@ def test_a_soft_limit_where_functions_call_each_other(client, node, way, tmp_pat
     """A function that calls another decorated one; a coroutine function behind a plain wrapper, within the middleware."""
     for kind in ("soft-calls", "soft-wrapped"):
         job = ended(client, kind, max_attempts=1, timeout=20)
-        assert [error.error for error in job.errors] == ["jobq.outcome.SoftTimeout: the function has run longer than its soft_timeout"]
+        assert [error.error for error in job.errors] == ["jobq.SoftTimeout: the function has run longer than its soft_timeout"]
     assert (tmp_path / "notes").read_text().splitlines()[-4:-1] == ["> soft-wrapped", "body", "< soft-wrapped"]
     if way == "many":
         job = client.enqueue("wrapped")

@@ -66,7 +66,7 @@ def test_enqueue_in_a_transaction_and_by_another_client(db):
     ((), {}, "args: missing a required argument: 'n'"),
     ((1, 2), {}, "args: too many positional arguments"),
     ((), {"n": 1, "m": 2}, "args: got an unexpected keyword argument 'm'"),
-    ((object(),), {}, "args cannot be written as JSON"),
+    ((object(),), {}, "args.n cannot be written as JSON: object <object"),
 ])
 def test_a_call_that_the_function_would_not_take(args, kwargs, message):
     with pytest.raises(jobq.InvalidError, match=message):
@@ -157,6 +157,8 @@ def test_perform_tells_how_it_ended(kind, args, state, delay):
 
 def test_perform_on_the_last_attempt_and_with_a_stop(tmp_path):
     assert testing.perform("raise", attempt=20).state == "discarded"
+    once = testing.perform("raise", max_attempts=1)
+    assert (once.state, once.delay) == ("discarded", None)
     assert testing.perform("raise_by_list", attempt=7).delay == datetime.timedelta(seconds=20)
     done = testing.perform("until_stopped", {"file": str(tmp_path / "f")}, stop=jobq.Stop.DRAIN)
     assert (done.state, done.progress) == ("scheduled", ((0.25, "waiting"),))
@@ -290,3 +292,44 @@ def test_the_plugin_without_jobqd(tmp_path):
     assert "the fixture jobq_database needs jobqd: install it, or name it in JOBQ_JOBQD" in done.stdout
     done = run_pytest(tmp_path, JOBQ_JOBQD="/bin/false")
     assert "jobqd exited with 1 instead of being ready" in done.stdout
+
+
+# ---- perform ends as the daemon does ----
+
+@pytest.fixture
+def declare():
+    from jobq.handlers import _handlers
+    yield lambda function, **options: jobq.worker("performed", **options)(function)
+    _handlers.pop("performed", None)
+
+
+def test_perform_has_the_decorators_options(declare):
+    def fails(context: jobq.Context) -> None:
+        raise KeyError(context.job.queue, context.job.max_attempts)
+    done = testing.perform(declare(fails, max_attempts=1, queue="media", backoff=5))
+    assert (done.state, done.error.args, done.delay) == ("discarded", ("media", 1), None)
+    assert testing.perform("performed", max_attempts=2, queue="q").error.args == ("q", 2)
+    assert testing.perform("performed", max_attempts=2, queue="q").state == "retryable"
+
+
+def test_perform_keeps_no_result_that_the_daemon_drops(declare):
+    nested = []
+    for _ in range(128):
+        nested = [nested]
+    for result, words in [("x" * 5_000_000, "the answer takes 50000[0-9]+ bytes, at most 4194304 are allowed"),
+                          (nested, "at most 128 levels of nesting")]:
+        done = testing.perform(declare(lambda result=result: result))
+        assert (done.state, done.result) == ("completed", None)
+        with pytest.raises(jobq.ResultError, match=words):
+            raise done.error
+    for result in ("x" * 4_194_270, nested[0], [[1], {"a": 2}]):
+        done = testing.perform(declare(lambda result=result: result))
+        assert (done.error, done.result) == (None, result)
+
+
+@pytest.mark.parametrize("result", [jobq.Discard("x"), jobq.Retry(5), jobq.Cancel, ValueError("x")])
+def test_an_exception_that_is_returned(declare, result):
+    """The work is done and is not done again; why it has no result says what to do."""
+    done = testing.perform(declare(lambda: result))
+    assert (done.state, done.result, type(done.error)) == ("completed", None, jobq.ResultError)
+    assert str(done.error) == f"the function returned {result!r}: raise it, do not return it"

@@ -233,7 +233,7 @@ def test_retry(client, db, node):
     assert 290 < (client.get(job).scheduled_at - client.get(job).errors[0].at).total_seconds() < 310
     caused = only_error(client, "retry", {"cause": True})
     assert caused.error == "ValueError: the cause" and "in inner" in caused.detail
-    assert only_error(client, "retry").error == "jobq.outcome.Retry: to be tried again"
+    assert only_error(client, "retry").error == "jobq.Retry: to be tried again"
 
 
 def test_a_result_that_is_no_json(client, node):
@@ -244,6 +244,13 @@ def test_a_result_that_is_no_json(client, node):
     line = next(line for line in node.log().splitlines() if "the result was left out" in line)
     assert f"job {job.id} (kind bad_result): attempt 1 completed, but the result was left out: " in line
     assert "jobq.ResultError" in node.log() or "ResultError: the result cannot" in node.log()
+
+
+def test_an_outcome_that_is_returned(client, node):
+    job = ended(client, "returns_discard")
+    assert (job.state, job.attempt, job.result) == ("completed", 1, None)
+    assert [error.error for error in job.errors] == \
+        ["the result was left out: the function returned Discard('x'): raise it, do not return it"]
 
 
 def test_a_kind_without_a_function(client, node):
@@ -364,13 +371,18 @@ def worker(queue, *args, env=None):
     (["no.such.module"], 70, "ModuleNotFoundError: No module named 'no'"),
     (["app"], 64, "jobq.worker: app has no @jobq.worker function"),
     (["app.jobs"], 70, "jobq.worker: "),
+    (["./app/jobs.py"], 64, "jobq.worker: MODULE is a name as in import: app.jobs, not ./app/jobs.py\n"),
+    (["./app"], 64, "jobq.worker: MODULE is a name as in import: app, not ./app\n"),
+    (["app.jobs.py"], 64, "jobq.worker: MODULE is a name as in import: app.jobs, not app.jobs.py\n"),
+    (["nowhere.py"], 64, "jobq.worker: MODULE is a name as in import: nowhere, not nowhere.py\n"),
     (["app.jobs", "--log-level", "loud"], 2, "invalid choice: 'LOUD'"),
-], ids=["nothing", "no_module", "no_function", "not_by_jobqd", "level"])
+], ids=["nothing", "no_module", "no_function", "not_by_jobqd", "path", "folder", "file", "no_file", "level"])
 def test_the_command_line(queue, args, code, words):
     queue()
     done = worker(queue, *args)
     assert done.returncode == code
     assert words in done.stderr
+    assert "MODULE is" not in words or done.stderr == words, "no traceback"
 
 
 def test_a_module_that_fails_to_load_backs_the_pool_off(client, jobqd, db, queue):

@@ -127,6 +127,11 @@ def bad_result() -> object:
     return object()
 
 
+@jobq.worker("returns_discard")
+def returns_discard() -> object:
+    return jobq.Discard("x")
+
+
 @jobq.worker("exit")
 def exit(code: Any = 3) -> None:
     print("last words")

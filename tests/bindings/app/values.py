@@ -290,8 +290,8 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     # ---- text and numbers that the database cannot hold
     (str, "a\0b", JOB, "NUL character"), (Any, {"a": ["\0"]}, JOB, "NUL character"), (Any, {"a\0": 1}, JOB, "NUL character"),
     (str, "\ud800", JOB, "surrogates not allowed"), (List[str], ["ok", "\udfff"], JOB, "surrogates not allowed"),
-    (float, float("nan"), JOB, "not JSON compliant"), (float, float("inf"), JOB, "not JSON compliant"), (List[float], [1.0, -float("inf")], JOB, "not JSON compliant"),
-    (Any, {"a": float("nan")}, JOB, "not JSON compliant"), (int, 10**4400, JOB, "cannot be written as JSON"),
+    (float, float("nan"), JOB, "is nan: JSON has no NaN"), (float, float("inf"), JOB, "is inf: JSON has no infinity"),
+    (List[float], [1.0, -float("inf")], JOB, r"\[1\] is -inf: JSON has no infinity"), (Any, {"a": float("nan")}, JOB, r"\.a is nan: JSON has no NaN"), (int, 10**4400, JOB, "cannot be written as JSON"),
     # ---- numbers of other kinds
     (D, D("12.30"), SAME, ""), (D, D("1E+3"), SAME, ""), (D, D("NaN"), SAME, ""), (D, D("-0"), SAME, ""), (D, 5, SAME, ""), (D, "5.0", SAME, ""),
     (D, "five", JOB, ""), (complex, 1j, DECLARED, "complex 1j has no JSON form"), (fractions.Fraction, fractions.Fraction(1, 3), DECLARED, "Fraction"),

@@ -44,6 +44,11 @@ from .model import AttemptError, Enqueued, JobId, JobInfo, NewJob, OnConflict, S
 from .outcome import Cancel, Discard, Outcome, Retry, Snooze, SoftTimeout
 from .validation import ArgumentError
 
+#: Stored errors and tracebacks have the names by which programs know these.
+for _each in list(globals().values()):
+    if isinstance(_each, type) and issubclass(_each, BaseException) and _each.__module__.startswith("jobq."):
+        _each.__module__ = "jobq"
+
 if TYPE_CHECKING:
     from . import aio as aio
     from . import testing as testing

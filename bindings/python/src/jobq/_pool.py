@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from contextlib import contextmanager
 from ctypes import byref, c_void_p, sizeof
-from typing import Callable, Iterator, List, Optional, Union
+from typing import Any, Callable, Iterator, List, Optional, Union
 
 from . import _native, errors
 from ._native import lib
 from ._operations import check, schema_name, text
+from .errors import InvalidError
 
 #: A connection string, a function that returns one, or None for libpq's environment.
 Database = Union[str, Callable[[], Optional[str]], None]
+
+
+_URI, _SCHEMES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://"), ("postgresql://", "postgres://")
+
+
+def conninfo(given: Any, what: str) -> bytes:
+    """A connection string as C has it. InvalidError: libpq would take it for the name of a database on this host, and it is
+    nearly a URI. jobqd's command line refuses the same."""
+    encoded = text(given, what)
+    scheme = _URI.match(given)
+    refused = scheme[0] not in _SCHEMES if scheme else "=" not in given and any(c in given for c in "/:@")
+    if refused:
+        before, at, after = given.rpartition("@")  # what stands before it may be a password
+        shown = f"****@{after}" if at else given
+        raise InvalidError(
+            f"{what}: \"{shown:.100}\" is neither a URI such as postgresql://USER@HOST/NAME nor a keyword string such as "
+            f"host=HOST dbname=NAME"
+        )
+    return encoded
+
 
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
 
@@ -31,6 +53,8 @@ class Pool:
         schema_name(schema)
         self._source = database
         self._database = self._wanted()
+        #: Why libpq's default is tried where no database is given, for the error where that fails.
+        self.no_database = "no dsn was given"
         self._schema = schema.encode() if schema is not None else None
         self._most = most
         self._forget()
@@ -46,12 +70,17 @@ class Pool:
 
     def _wanted(self) -> Optional[bytes]:
         given = self._source() if callable(self._source) else self._source
-        return text(given, "dsn") if given is not None else None
+        return conninfo(given, "dsn") if given is not None else None
 
     def _connect(self, database: Optional[bytes]) -> int:
         options = _native.ClientOptions(sizeof(_native.ClientOptions), database, self._schema)
         handle, err = c_void_p(), _native.Error()
-        check(lib.jobq_client_open(byref(options), byref(handle), byref(err)), err)
+        try:
+            check(lib.jobq_client_open(byref(options), byref(handle), byref(err)), err)
+        except errors.ConnectionLostError as error:
+            if database is not None:
+                raise
+            raise errors.ConnectionLostError(f"{str(error).rstrip()} ({self.no_database}, so libpq's default was tried)") from None
         assert handle.value is not None
         return handle.value
 

@@ -92,13 +92,31 @@ def _set_up_output(level: str) -> None:
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
 
+class _FileName(Exception):
+    """A MODULE of the command line is the name of a file."""
+
+    def __init__(self, given: str) -> None:
+        path = os.path.normpath(given)
+        name = (path[:-3] if path.endswith(".py") else path).strip("./").replace("/", ".")
+        super().__init__(f"MODULE is a name as in import: {name or 'jobs'}, not {given}")
+
+
 def load(modules: Sequence[str]) -> None:
     """Imports them, as the interpreter would: the working directory comes first."""
     cwd = os.getcwd()
     if cwd not in sys.path:
         sys.path.insert(0, cwd)
     for module in modules:
-        importlib.import_module(module)
+        if os.sep in module or module.startswith("."):
+            raise _FileName(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if module.endswith(".py") and error.name is not None and f"{module}.".startswith(f"{error.name}."):
+                raise _FileName(module) from None
+            raise
+
+
 
 
 def _became_a_worker(pid: int) -> Callable[[Optional[int]], int]:
@@ -198,6 +216,9 @@ def run(modules: Sequence[str], concurrency: Optional[int]) -> int:
     """The worker's life. An exit code."""
     try:
         load(modules)
+    except _FileName as error:
+        print(f"jobq.worker: {error}", file=sys.stderr)
+        return EX_USAGE
     except Exception:
         traceback.print_exc()
         return EX_SOFTWARE

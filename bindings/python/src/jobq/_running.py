@@ -277,6 +277,12 @@ def _of_error(handler: Handler[Any, Any], context: Context, error: BaseException
     return lambda answers: answers.error(error, after_ms)
 
 
+def _is_an_exception(result: Any) -> Optional[str]:
+    if isinstance(result, BaseException) or (isinstance(result, type) and issubclass(result, BaseException)):
+        return f"the function returned {result!r:.100}: raise it, do not return it"
+    return None
+
+
 def text_of_result(result: Any) -> Optional[bytes]:
     """As jobqd gets it. ResultError: it has no JSON form that the database takes."""
     interrupted: Optional[BaseException] = None
@@ -284,7 +290,7 @@ def text_of_result(result: Any) -> Optional[bytes]:
         try:
             return None if result is None else encoding.to_bytes(encoding.dumps(result, "the result"), "the result")
         except InvalidError as error:
-            raise ResultError(str(error)) from error.__cause__
+            raise ResultError(_is_an_exception(result) or str(error)) from error.__cause__
         except BaseException as error:
             interrupted = error
     raise ResultError(f"the result cannot be written as JSON: {one_line(interrupted or KeyboardInterrupt())}")

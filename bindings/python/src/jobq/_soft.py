@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Callable, Coroutine, Iterator, List, Optional
 
 from ._forks import Guard
@@ -102,11 +102,17 @@ def in_this_thread(function: Callable[[], Any], after_s: float) -> Any:
 async def of_coroutine(coroutine: "Coroutine[Any, Any, Any]", after_s: float) -> Any:
     """Awaits it, in a task of its own, which is cancelled: CancelledError inside, SoftTimeout outside."""
     fired = False
+    where: Optional[TracebackType] = None
     loop = asyncio.get_running_loop()
 
     async def guarded() -> Any:
-        with Guard():
-            return await coroutine
+        nonlocal where
+        try:
+            with Guard():
+                return await coroutine
+        except asyncio.CancelledError as cancelled:
+            where = cancelled.__traceback__
+            raise
 
     task = loop.create_task(guarded())
 
@@ -121,7 +127,7 @@ async def of_coroutine(coroutine: "Coroutine[Any, Any, Any]", after_s: float) ->
         return await task
     except asyncio.CancelledError:
         if fired and task.cancelled():
-            raise SoftTimeout() from None
+            raise SoftTimeout().with_traceback(where) from None
         raise
     finally:
         timer.cancel()

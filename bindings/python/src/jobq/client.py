@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import dataclasses
 import datetime
+import itertools
 import os
 import sys
 import warnings
@@ -83,12 +84,12 @@ def warn_of_ignored(job: NewJob) -> None:
             f"a job of the kind {job.kind!r} is enqueued by name, without its decorator's {', '.join(ignored)}: call the "
             f"function's .enqueue() or .job(), or give the options",
             IgnoredOptionsWarning,
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
 
 
-def _outside() -> int:
-    """The stack level of the application's own line."""
+def outside() -> int:
+    """The stack level of the application's own line, for warnings. For jobq itself."""
     here, level, frame = os.path.dirname(os.path.abspath(__file__)), 1, sys._getframe(1)
     while frame.f_back is not None and os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == here:
         frame, level = frame.f_back, level + 1
@@ -99,20 +100,21 @@ def _outside() -> int:
 JobLike = Union[NewJob, Mapping[str, Any]]
 
 
-def new_job(job: JobLike) -> NewJob:
-    """A job, also where its members were given in a mapping."""
+def new_job(job: JobLike, nth: Optional[int] = None) -> NewJob:
+    """A job, also where its members were given in a mapping. `nth`: where it is in a call of many."""
     if isinstance(job, NewJob):
         if _declared:
             warn_of_ignored(job)
         return job
+    what = "a job" if nth is None else f"jobs[{nth}]"
     if not isinstance(job, Mapping):
-        raise InvalidError(f"a job must be a jobq.NewJob or a mapping of its members, got {job!r:.100}")
+        raise InvalidError(f"{what} must be a jobq.NewJob or a mapping of its members, got {job!r:.100}")
     known = {field.name for field in dataclasses.fields(NewJob)}
     unknown = [name for name in job if name not in known]
     if unknown:
-        raise InvalidError(f"a job has no member {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
+        raise InvalidError(f"{what} has no member {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
     if "kind" not in job:
-        raise InvalidError("kind must be given")
+        raise InvalidError("kind must be given" if nth is None else f"{what}.kind must be given")
     return new_job(NewJob(**job))
 
 
@@ -121,7 +123,7 @@ def new_jobs(jobs: Iterable[JobLike]) -> Iterator[NewJob]:
     if isinstance(jobs, (Mapping, NewJob, str, bytes)):
         raise InvalidError(f"jobs must be an iterable of jobs, got a {type(jobs).__name__}")
     try:
-        return map(new_job, jobs)
+        return map(new_job, jobs, itertools.count())
     except TypeError:
         raise InvalidError(f"jobs must be an iterable of jobs, got {jobs!r:.100}") from None
 
@@ -170,6 +172,10 @@ class Client:
         with self._pool.connection() as handle:
             return operation.on_client(handle)
 
+    def _enqueue(self, operation: Operation[T], connection: Any) -> T:
+        """The same for new jobs. jobq.django looks at the transaction around it."""
+        return self._run(operation, connection)
+
     # ---- enqueue ----
 
     def enqueue(
@@ -210,7 +216,7 @@ class Client:
         one, take = new_job(job), taken_instead()
         if take is not None:
             return take(one)
-        return self._run(_operations.enqueue(self._schema, one, connection is not None), connection)
+        return self._enqueue(_operations.enqueue(self._schema, one, connection is not None), connection)
 
     def enqueue_many(self, jobs: Iterable[JobLike], *, connection: Any = None) -> List[Enqueued]:
         """Enqueues jobs, all or none, in few round trips. The line is in their order, and so are the answers.
@@ -222,7 +228,7 @@ class Client:
             return [take(job) for job in all_jobs]
         if isinstance(jobs, Sequence) and not jobs:
             return []
-        return self._run(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
+        return self._enqueue(_operations.enqueue_many(self._schema, all_jobs, connection is not None), connection)
 
     # ---- one job ----
 

@@ -7,6 +7,8 @@
 * ``.enqueue()`` of decorated functions uses a client on the database that ``JOBQ`` names: an alias of ``DATABASES``
   ("default" where nothing is said), or with ``DSN`` a connection string. ``SCHEMA`` is the schema, "jobq" where nothing is said.
   In Django's tests it is the test database that the alias stands for, which needs the schema, too; a ``DSN`` stays as it is.
+  This client has connections of its own: its jobs stay if Django's transaction rolls back, and may run before it commits.
+  Within ``atomic()`` it warns (:class:`OutsideTransactionWarning`).
 * Around each job Django's old and broken connections are closed, as around a request; before it each one is asked whether
   the server is still there, whatever CONN_HEALTH_CHECKS says: a job that fails costs an attempt.
 
@@ -17,19 +19,23 @@ calls run in a thread of asgiref's, where these connections are not: there ``awa
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Dict, Iterator, Optional
+import warnings
+from typing import Any, Dict, Iterator, Optional, TypeVar
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import close_old_connections, connections, transaction
+from django.db import connections, transaction
 from django.utils.module_loading import autodiscover_modules
 
-from .client import Client, JobLike
+from ._operations import Operation
+from .client import Client, JobLike, outside
 from .context import Context
 from .handlers import get_client, set_client
 from .hooks import log, middleware
 from .model import Enqueued
+
+T = TypeVar("T")
 
 _MEMBERS = ("DATABASE", "DSN", "SCHEMA")
 
@@ -77,11 +83,45 @@ def _quoted(value: Any) -> str:
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+class OutsideTransactionWarning(UserWarning):
+    """A job was enqueued within ``transaction.atomic()``, but by a connection of jobq's own: it stays if the transaction rolls
+    back, and may run before it commits."""
+
+
+class _Client(Client):
+    """The client of the settings. It warns where a job looks as if it were in Django's transaction, and is not."""
+
+    def _enqueue(self, operation: Operation[T], connection: Any) -> T:
+        if connection is None and "DSN" not in _settings() and _in_atomic(alias()):
+            warnings.warn(
+                "a job is enqueued within transaction.atomic(), but by a connection of jobq's own: it stays if the transaction "
+                "rolls back, and may run before it commits; use jobq.django.enqueue(resize.job(...)) or "
+                ".options(connection=connection), or jobq.django.enqueue_on_commit",
+                OutsideTransactionWarning,
+                stacklevel=outside(),
+            )
+        return super()._enqueue(operation, connection)
+
+
+def _in_atomic(name: str) -> bool:
+    """Whether this thread is within an atomic block of the application's. Those that Django's TestCase puts around a class and
+    around each test are none: no code of the application has asked for them."""
+    connection = connections[name]
+    if not connection.in_atomic_block:
+        return False
+    blocks = getattr(connection, "atomic_blocks", None)
+    if blocks is not None:  # from Django 4.0 on
+        return not blocks or any(not getattr(block, "_from_testcase", False) for block in blocks)
+    # Before, TestCase turns the check of durable=True off: one block around the class, and one around the test within it.
+    of_a_test = not getattr(transaction.Atomic, "_ensure_durability", True)
+    return not of_a_test or len(connection.savepoint_ids) > 1
+
+
 def client() -> Client:
     """A client on the database that the settings name. It opens its connections when they are wanted, and reads the name of the
     database then: a test runner changes it when all apps are there."""
     given = _settings()
-    return Client(given["DSN"] if "DSN" in given else conninfo, schema=given.get("SCHEMA"))
+    return _Client(given["DSN"] if "DSN" in given else conninfo, schema=given.get("SCHEMA"))
 
 
 def enqueue(job: JobLike, *, using: Optional[str] = None) -> Enqueued:
@@ -104,7 +144,7 @@ def _enqueue_later(job: JobLike) -> None:
 def close_connections(context: Context) -> Iterator[None]:
     """The middleware around jobs."""
     if _is_sync():
-        close_old_connections()  # leaves alone what is in an atomic block, as a test's is
+        _close_old()
         for connection in connections.all():
             if connection.connection is not None and not connection.in_atomic_block and not connection.is_usable():
                 connection.close()
@@ -113,9 +153,16 @@ def close_connections(context: Context) -> Iterator[None]:
     finally:
         if _is_sync():
             try:
-                close_old_connections()
+                _close_old()
             except Exception:  # the job is done, and is not done again because of this
                 log.exception("cannot close Django's connections")
+
+
+def _close_old() -> None:
+    """As Django's close_old_connections, which before Django 4.1 also closed what is in an atomic block, as a test's is."""
+    for connection in connections.all():
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _is_sync() -> bool:

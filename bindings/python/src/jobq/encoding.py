@@ -16,6 +16,7 @@ import decimal
 import enum
 import json
 import json.encoder
+import math
 import os
 import re
 import uuid
@@ -160,6 +161,75 @@ def _unlike(members: List[Tuple[str, Any]]) -> None:
         names.add(name)
 
 
+# ---- where it went wrong ----
+
+
+def _inside(path: str, name: Any) -> str:
+    path = path[4:] if path.startswith("the ") else path
+    return f"{path}.{name}" if isinstance(name, str) and name.isidentifier() else f"{path}[{name!r:.100}]"
+
+
+def _fault_of_members(members: Dict[Any, Any], path: str) -> Optional[str]:
+    names = set()
+    for name in members:
+        if not isinstance(name, (str, int, float, type(None))):
+            return f"{path} cannot be written as JSON: keys must be str, int, float, bool or None, not {type(name).__name__}"
+        if isinstance(name, float) and not math.isfinite(name):
+            return f"{path} cannot be written as JSON: {name} is no name of a member"
+        written = name if isinstance(name, str) else next(iter(json.loads(_encode({name: 0}))))
+        if written in names:
+            return f"{path} cannot be written as JSON: two members of an object have the name {written!r}"
+        names.add(written)
+        fault = _fault_of_text(written, f"{path} cannot be written as JSON: the name {written!r:.100}")
+        if fault is not None:
+            return fault
+    return None
+
+
+def _fault_of_text(text: str, what: str) -> Optional[str]:
+    if "\0" in text:
+        return f"{what} holds a NUL character, which PostgreSQL cannot store"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{what} is no text: {error}"
+    return None
+
+
+def _fault(value: Any, path: str) -> Optional[str]:
+    """What is wrong with the first value in it that JSON or the database cannot have, and where that is; None: nothing. Slow:
+    for what is known to be wrong."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path} is {float(value)}: JSON has no {'NaN' if math.isnan(value) else 'infinity'}"
+    if isinstance(value, str):
+        return _fault_of_text(str(value), f"{path} cannot be written as JSON: it")
+    if value is None or isinstance(value, (bool, int, float)):
+        try:
+            _encode(value)
+        except ValueError as error:  # of more digits than Python writes
+            return f"{path} cannot be written as JSON: {error}"
+        return None
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, (_fault(item, _inside(path, i)) for i, item in enumerate(value))), None)
+    if isinstance(value, dict):
+        fault = _fault_of_members(value, path)
+        return fault or next(filter(None, (_fault(item, _inside(path, name)) for name, item in value.items())), None)
+    try:
+        form = _default(value)
+    except (Exception, SystemExit) as error:
+        return f"{path} cannot be written as JSON: {error or type(error).__name__}"
+    return _fault(form, path)
+
+
+def _told(value: Any, what: str, why: str) -> str:
+    """The error's message: with the place, where it can be found."""
+    try:
+        fault = _fault(value, what)
+    except (Exception, SystemExit):  # it holds itself, or was another when it was looked at again
+        fault = None
+    return fault or f"{what} cannot be written as JSON: {why}"
+
+
 def dumps(value: Any, what: str = "the value") -> str:
     """JSON text of `value`. InvalidError, which begins with `what`: it has none, or none that the database can hold."""
     try:
@@ -169,9 +239,9 @@ def dumps(value: Any, what: str = "the value") -> str:
     except RecursionError as error:
         raise InvalidError(f"{what} cannot be written as JSON: it nests too deep, or holds itself") from error
     except (Exception, SystemExit) as error:  # also whatever a property, a __str__ or an encoder of the application's raises
-        raise InvalidError(f"{what} cannot be written as JSON: {error or type(error).__name__}") from error
+        raise InvalidError(_told(value, what, str(error) or type(error).__name__)) from error
     if "\\u0000" in text and _NUL.search(text):
-        raise InvalidError(f"{what} cannot be written as JSON: it holds a NUL character, which PostgreSQL cannot store")
+        raise InvalidError(_told(value, what, "it holds a NUL character, which PostgreSQL cannot store"))
     return text
 
 
@@ -191,7 +261,7 @@ def to_bytes(text: str, what: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidError(f"{what} cannot be written as JSON: {error}") from None
+        raise InvalidError(_told(loads(text), what, str(error))) from None
 
 
 def loads(text: "str | bytes") -> Any:

@@ -31,7 +31,8 @@ class ResultError(InvalidError):
 
 
 class ConnectionLostError(JobqError, ConnectionError):
-    """The database is away, or the connection broke. It is unknown whether a call under way took place."""
+    """The database is away, or the connection broke. Where no connection could be made, the call did not take place. Where it
+    broke during the call, it is unknown whether the call took place."""
 
 
 class DatabaseError(JobqError):

@@ -8,12 +8,15 @@ import inspect
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, Type, TypeVar, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Optional, Sequence, Set, Type, TypeVar, Union, overload
 
+from . import encoding
+from ._annotations import name_of
+from ._pool import conninfo
 from .client import Client, of_handler, set_declared
 from .context import Context
 from .errors import InvalidError
-from .model import DELAY_MOST_MS, Enqueued, NewJob, Seconds, Unique, milliseconds
+from .model import DELAY_MOST_MS, Enqueued, NewJob, Seconds, Unique, milliseconds, seconds
 from .validation import ArgumentError, Parameters
 
 if TYPE_CHECKING:
@@ -55,14 +58,21 @@ def set_client(client: Optional[Client]) -> None:
         _client = client
 
 
+#: Variables that name the database, the first that is set.
+_ADDRESSES = ("JOBQ_DATABASE", "DATABASE_URL")
+
+
 def get_client() -> Client:
     """That client. Where none was set it is one on the database that ``JOBQ_DATABASE`` or ``DATABASE_URL`` names, else
     libpq's ``PG*`` environment; ``JOBQ_SCHEMA`` names its schema."""
     global _client
     with _client_lock:
         if _client is None:
-            database = os.environ.get("JOBQ_DATABASE") or os.environ.get("DATABASE_URL")
-            _client = Client(database, schema=os.environ.get("JOBQ_SCHEMA"))
+            name = next((name for name in _ADDRESSES if os.environ.get(name)), None)
+            if name is not None:
+                conninfo(os.environ[name], name)
+            _client = Client(os.environ[name] if name else None, schema=os.environ.get("JOBQ_SCHEMA"))
+            _client._pool.no_database = f"neither {' nor '.join(_ADDRESSES)} is set"
         return _client
 
 
@@ -83,6 +93,11 @@ def _delays(backoff: Optional[Backoff]) -> Optional[Callable[[int], Seconds]]:
     milliseconds(backoff, "backoff", 0, DELAY_MOST_MS)
     constant = backoff
     return lambda attempt: constant
+
+
+def _fields_of(job: NewJob) -> Sequence[str]:
+    """Those of args and meta by which the job is unique."""
+    return [field for field in job.unique.fields if field in ("args", "meta")] if isinstance(job.unique, Unique) else []
 
 
 class Handler(Generic[P, R]):
@@ -106,10 +121,16 @@ class Handler(Generic[P, R]):
         self.concurrency = concurrency
         self.discard_on = tuple(discard_on)
         self.soft_timeout_s = None if soft_timeout is None else milliseconds(soft_timeout, "soft_timeout", 1) / 1000
+        if self.soft_timeout_s is not None and defaults.timeout is not None:
+            timeout_s = seconds(defaults.timeout, "timeout")
+            if self.soft_timeout_s >= timeout_s:
+                raise InvalidError(f"soft_timeout must be less than timeout ({timeout_s:g}), got {self.soft_timeout_s:g}")
         self.parameters = Parameters(function, Context, validate)
         self.is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)
         )
+        if "meta" not in _fields_of(defaults):  # which .options() may give
+            self.check_unique(defaults)
         functools.update_wrapper(self, function, updated=())
         for name, value in getattr(function, "__dict__", {}).items():
             if not hasattr(self, name):  # a callable object may have a `client` or a `backoff` of its own
@@ -123,9 +144,30 @@ class Handler(Generic[P, R]):
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         return self.function(*args, **kwargs)
 
+    def check_unique(self, job: NewJob) -> None:
+        """Raises InvalidError for a key of ``unique`` that no job of the function can have: all jobs would be equal."""
+        fields = _fields_of(job)
+        if not fields or not isinstance(job.unique, Unique) or not job.unique.keys:
+            return
+        members: Set[str] = set()
+        places = []
+        if "args" in fields:
+            if self.parameters.names is None:
+                return  # it takes any
+            members.update(self.parameters.names)
+            places.append(f"a parameter of {name_of(self.function)} ({', '.join(self.parameters.names) or 'it has none'})")
+        if "meta" in fields:
+            meta = {} if job.meta is None else encoding.loads(encoding.dump_object(job.meta, "meta"))
+            members.update(meta)
+            places.append(f"a member of meta ({', '.join(meta) or 'it has none'})")
+        for i, key in enumerate(job.unique.keys):
+            if key not in members:
+                raise InvalidError(f"unique.keys[{i}] must be {' or '.join(places)}, got {key!r:.100}")
+
     def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The call as a job that is not enqueued yet: for :meth:`jobq.Client.enqueue_many`. InvalidError when the function
         would not take the arguments, or would get others than these."""
+        self.check_unique(self.defaults)
         return of_handler(dataclasses.replace(self.defaults, args=self.parameters.bind(args, kwargs)))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
@@ -139,7 +181,12 @@ class Handler(Generic[P, R]):
         for name in options:
             if name not in known:
                 raise InvalidError(f"there is no option {name!r}; allowed are {', '.join(sorted(known))}")
-        return Call(self, dataclasses.replace(self.defaults, **options), client, connection)
+        defaults = dataclasses.replace(self.defaults, **options)
+        if self.soft_timeout_s is not None and defaults.timeout is not None:
+            timeout_s = seconds(defaults.timeout, "timeout")
+            if timeout_s <= self.soft_timeout_s:
+                raise InvalidError(f"timeout must be more than the function's soft_timeout ({self.soft_timeout_s:g}), got {timeout_s:g}")
+        return Call(self, defaults, client, connection)
 
     def __repr__(self) -> str:
         return f"<jobq.Handler {self.kind} of {getattr(self.function, '__qualname__', self.function)}>"
@@ -156,6 +203,7 @@ class Call(Generic[P, R]):
 
     def job(self, /, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """As :meth:`Handler.job`."""
+        self._handler.check_unique(self._defaults)
         return of_handler(dataclasses.replace(self._defaults, args=self._handler.parameters.bind(args, kwargs)))
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> Enqueued:
@@ -199,7 +247,11 @@ def worker(
 ) -> _Decorator:
     """Makes a function, or a coroutine function, the handler of a kind of job, and gives it ``.enqueue()``.
 
-    ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. ``backoff``: the
+    ``queue`` … ``tags``: what its jobs have when ``.options()`` says nothing else; see :class:`jobq.NewJob`. They belong to the
+    job, and ``.enqueue()`` sets them: a job of this kind from a cron, ``jobqd enqueue``, SQL or ``client.enqueue("resize")``
+    has the ``timeout`` and ``max_attempts`` of its queue. The other options hold for every job that the function runs.
+
+    ``backoff``: the
     delay after a failed attempt: seconds, a sequence of them (the last for all attempts beyond), or a function of the
     attempt's number; None: the queue's formula. ``client``: enqueues; None: :func:`jobq.get_client`. ``validate``: whether
     annotations are checked when the function is declared, a job's arguments when it is made, and both converted before the
@@ -210,7 +262,8 @@ def worker(
     ``discard_on``: exceptions that no further attempt can avoid: the job is discarded at once. As given, it replaces the
     default: name :class:`jobq.ArgumentError` (the job's arguments are not what the function takes) again, or leave it out
     where an old worker may meet a new release's jobs. ``soft_timeout``: after this time :class:`jobq.SoftTimeout` is raised
-    in the function, which can put things in order before its ``timeout`` ends it; uncaught it fails the attempt.
+    in the function, which can put things in order before its ``timeout`` ends it; uncaught it fails the attempt. It must be
+    less than ``timeout``.
 
     Raises :class:`InvalidError`: the kind has a handler already, or an option is wrong.
     """

@@ -24,7 +24,7 @@ class Unique:
     is in the way of a new one. The database computes the key, so every language agrees on it.
 
     ``fields``: of "kind", "queue", "args", "meta". ``keys``: of args (and of meta, if it is among the fields) only these
-    top-level members count; none: all of it. ``period``: seconds since the other was inserted; None: for as long as it is
+    top-level members count; none: all of it. A job that lacks a key equals every other job that lacks it. ``period``: seconds since the other was inserted; None: for as long as it is
     known. ``states``: none: all but cancelled and discarded.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from .errors import InvalidError
 from .model import DELAY_MOST_MS, Seconds, milliseconds
 
 
@@ -28,6 +29,11 @@ class Retry(Outcome):
 
     def __init__(self, after: Optional[Seconds] = None, reason: Optional[str] = None) -> None:
         super().__init__(reason or "to be tried again")
+        if isinstance(after, str):
+            raise InvalidError(
+                f"after must be a timedelta or a number of seconds, got {after!r:.100}; a reason is given by its name: "
+                f"jobq.Retry(after=60, reason={after!r:.100})"
+            )
         self.after_ms = -1 if after is None else milliseconds(after, "after", 0, DELAY_MOST_MS)
         self.reason = reason
 

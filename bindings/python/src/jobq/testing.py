@@ -17,7 +17,7 @@ import ctypes
 import dataclasses
 import datetime
 import itertools
-from typing import Any, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import _connections, _native, _operations, _running, client as _client, encoding
 from ._native import lib
@@ -67,20 +67,22 @@ def perform(
     args: Any = None,
     *,
     attempt: int = 1,
-    max_attempts: int = 20,
-    queue: str = "default",
+    max_attempts: Optional[int] = None,
+    queue: Optional[str] = None,
     meta: Any = None,
     stop: int = 0,
     id: int = 1,
 ) -> Performed:
-    """Runs the function once with these args, which go through JSON as they would in production. ``stop``: what
-    ``should_stop()`` says to it."""
+    """Runs the function once with these args, which go through JSON as they would in production. ``max_attempts``, ``queue``:
+    None: those of the decorator, else 20 and "default". ``stop``: what ``should_stop()`` says to it."""
     handler = _handler(kind)
+    if max_attempts is None:
+        max_attempts = handler.defaults.max_attempts or 20
     job = Job(
         id=id,
         attempt=attempt,
         max_attempts=max_attempts,
-        queue=queue,
+        queue=handler.defaults.queue if queue is None else queue,
         kind=handler.kind,
         args=encoding.loads(encoding.dump_object({} if args is None else args, "args")),
         meta=encoding.loads(encoding.dump_object({} if meta is None else meta, "meta")),
@@ -94,6 +96,7 @@ def perform(
         result = _running.call(handler, context, job.args, loop)
         try:
             text = _running.text_of_result(result)
+            _check_as_libjobq(id, text)
         except ResultError as fault:
             return Performed("completed", error=fault, progress=tuple(said))
         return Performed("completed", None if text is None else encoding.loads(text), progress=tuple(said))
@@ -110,12 +113,37 @@ def perform(
         return Performed(
             "retryable" if attempt < max_attempts else "discarded",
             error=error,
-            delay=None if delay_ms < 0 else datetime.timedelta(milliseconds=delay_ms),
+            delay=None if delay_ms < 0 or attempt >= max_attempts else datetime.timedelta(milliseconds=delay_ms),
             progress=tuple(said),
         )
     finally:
         leave(context, token)
         loop.close()
+
+
+#: As in libjobq: max_frame where jobqd's configuration has none, and how deep JSON may nest.
+_MAX_FRAME, _MAX_LEVELS = 4 * 1024 * 1024, 128
+
+
+def _check_as_libjobq(id: int, text: Optional[bytes]) -> None:
+    """ResultError for a result that libjobq would refuse to send."""
+    if text is None:
+        return
+    size = len(text) + len(f'{{"t":"ok","id":{id},"result":}}')
+    if size > _MAX_FRAME:
+        raise ResultError(f"the result cannot be kept: the answer takes {size} bytes, at most {_MAX_FRAME} are allowed")
+    level = _nested([encoding.loads(text)])
+    for _ in range(_MAX_LEVELS):
+        if not level:
+            return
+        level = _nested(item for each in level for item in (each.values() if isinstance(each, dict) else each))
+    if not level:
+        return
+    raise ResultError(f"the result cannot be kept: at most {_MAX_LEVELS} levels of nesting")
+
+
+def _nested(values: Iterable[Any]) -> List[Union[Dict[str, Any], List[Any]]]:
+    return [value for value in values if isinstance(value, (dict, list))]
 
 
 # ---- inline ----

@@ -704,6 +704,8 @@ class Parameters:
                 self._rest = convert
             else:
                 self._converters[parameter.name] = convert
+        #: Of a job's args; None: any.
+        self.names = None if self._rest is not None else tuple(self._converters)
         if validate and "return" in hints:
             check_result(hints["return"], name)
         self._required = frozenset(

@@ -67,6 +67,7 @@ struct hooks {
     size_t n_waiting;
     size_t bytes;
     struct running running[HOOKS_AT_ONCE];
+    struct hooklines lines;
     size_t n_running;
     uint64_t started_ms; /* the last one */
     uint64_t dropped;    /* not told of yet */
@@ -340,6 +341,7 @@ close_if_done(struct hooks *hooks)
         uv_is_closing((uv_handle_t *)&hooks->timer))
         return;
     tell_dropped(hooks);
+    hooklines_close(&hooks->lines, part_closed);
     uv_close((uv_handle_t *)&hooks->timer, part_closed);
     uv_close((uv_handle_t *)&hooks->retry, part_closed);
 }
@@ -385,18 +387,23 @@ start(struct hooks *hooks, struct waiting *waiting)
                                                      .job = waiting->job,
                                                      .kind = kind,
                                                      .queue = waiting->queue,
+                                                     .lines = &hooks->lines,
                                                      .timeout_ms = timeout_ms(),
                                                      .plan = &plan->launch,
                                                      .on_end = on_run_end,
                                                      .owner = hooks},
                            waiting->variables, waiting->story, waiting->story_len, &err);
     if (rc < 0) {
-        log_about(LOG_LEVEL_WARNING, "hooks",
-                  &(struct log_facts){
-                      .job = waiting->job, .kind = kind, .queue = waiting->queue},
-                  "%s of queue %s cannot be started for job %" PRId64 " (kind %s): %s",
-                  option_names[waiting->event], waiting->queue, waiting->job, kind,
-                  err.message);
+        char text[sizeof err.message + 40];
+        snprintf(text, sizeof text, "%s cannot be started: %s",
+                 option_names[waiting->event], err.message);
+        hooklines_tell(&hooks->lines,
+                       &(struct hook_line){.level = LOG_LEVEL_WARNING,
+                                           .hook = option_names[waiting->event],
+                                           .job = waiting->job,
+                                           .kind = kind,
+                                           .queue = waiting->queue,
+                                           .text = text});
         return;
     }
     running->plans = hooks->plans;
@@ -572,8 +579,9 @@ hooks_new(struct hooks **out, const struct hooks_options *options)
     list_init(&hooks->waiting);
     uv_timer_init(options->loop, &hooks->timer);
     uv_timer_init(options->loop, &hooks->retry);
-    hooks->timer.data = hooks->retry.data = hooks;
-    hooks->n_handles = 2;
+    hooklines_open(&hooks->lines, options->loop);
+    hooks->timer.data = hooks->retry.data = hooks->lines.timer.data = hooks;
+    hooks->n_handles = 3;
     *out = hooks;
     return 0;
 }

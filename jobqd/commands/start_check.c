@@ -2,6 +2,7 @@
 #include "jobqd/commands/start_check.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,10 @@
 #include "jobqd/service/pool.h"
 
 enum { LOOK_EVERY_MS = 20, STOP_MS = 5000 };
+
+/* What ends it: what it has started has to go before, with all that this has started. */
+static const int endings[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+enum { N_ENDINGS = sizeof endings / sizeof endings[0] };
 
 /* X(enumerator, what it is called in JSON) */
 #define ENDS(X)                                                                          \
@@ -45,11 +50,21 @@ struct start {
 struct trial {
     uv_loop_t loop;
     uv_timer_t timer;
+    uv_signal_t signals[N_ENDINGS];
+    int signal; /* that came; 0: none */
     uint64_t began_ns;
     struct start *starts;
     size_t n;
     size_t n_pools;
 };
+
+static void
+unwatch(struct trial *trial)
+{
+    uv_close((uv_handle_t *)&trial->timer, NULL);
+    for (size_t i = 0; i < N_ENDINGS; i++)
+        uv_close((uv_handle_t *)&trial->signals[i], NULL);
+}
 
 static void
 on_stopped(void *owner)
@@ -59,7 +74,7 @@ on_stopped(void *owner)
     pool_free(start->pool);
     start->pool = NULL;
     if (--trial->n_pools == 0)
-        uv_close((uv_handle_t *)&trial->timer, NULL);
+        unwatch(trial);
 }
 
 /* It gives no jobs. */
@@ -95,6 +110,33 @@ on_look(uv_timer_t *timer)
         struct start *start = &trial->starts[i];
         if (start->end == END_AWAITED)
             look(start);
+    }
+}
+
+static void
+on_signal(uv_signal_t *handle, int number)
+{
+    struct trial *trial = handle->data;
+    trial->signal = number;
+    for (size_t i = 0; i < trial->n; i++) {
+        struct start *start = &trial->starts[i];
+        if (start->end == END_AWAITED)
+            start->end = END_FAILED;
+        if (start->pool)
+            pool_kill(start->pool);
+    }
+}
+
+static void
+watch(struct trial *trial)
+{
+    uv_timer_init(&trial->loop, &trial->timer);
+    trial->timer.data = trial;
+    uv_timer_start(&trial->timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
+    for (size_t i = 0; i < N_ENDINGS; i++) {
+        uv_signal_init(&trial->loop, &trial->signals[i]);
+        trial->signals[i].data = trial;
+        uv_signal_start(&trial->signals[i], on_signal, endings[i]);
     }
 }
 
@@ -182,16 +224,16 @@ start_check(struct config *config, bool json)
         free(trial.starts);
         return EX_OSERR;
     }
+    watch(&trial);
     for (size_t i = 0; i < trial.n; i++)
         begin(&trial, &trial.starts[i], &config->queues[i], config->max_frame);
-    if (trial.n_pools > 0) {
-        uv_timer_init(&trial.loop, &trial.timer);
-        trial.timer.data = &trial;
-        uv_timer_start(&trial.timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
-    }
+    if (trial.n_pools == 0)
+        unwatch(&trial);
     uv_run(&trial.loop, UV_RUN_DEFAULT);
-    int code = report(&trial, json);
     uv_loop_close(&trial.loop);
+    if (trial.signal != 0)
+        raise(trial.signal); /* libuv has given it back: we end as without us */
+    int code = report(&trial, json);
     free(trial.starts);
     return code;
 }

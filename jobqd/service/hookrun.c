@@ -44,36 +44,33 @@ on_handle_closed(uv_handle_t *handle)
     part_closed(handle->data);
 }
 
-static struct log_facts
-facts_of(const struct hookrun *run)
+static void
+say(const struct hookrun *run, enum log_level level, const char *text)
 {
-    return (struct log_facts){.job = run->options.job,
-                              .kind = run->kind,
-                              .queue = run->queue,
-                              .pid = (long)run->child.pid};
+    hooklines_tell(run->options.lines, &(struct hook_line){.level = level,
+                                                           .hook = run->options.name,
+                                                           .job = run->options.job,
+                                                           .kind = run->kind,
+                                                           .queue = run->queue,
+                                                           .pid = (long)run->child.pid,
+                                                           .text = text});
 }
 
 static void __attribute__((format(printf, 2, 3)))
 warn(const struct hookrun *run, const char *format, ...)
 {
     char what[PATH_MAX + 256];
-    struct log_facts facts = facts_of(run);
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    log_about(LOG_LEVEL_WARNING, run->subject, &facts,
-              "%s (job %" PRId64 ", kind %s, queue %s)", what, run->options.job,
-              run->kind, run->queue);
+    say(run, LOG_LEVEL_WARNING, what);
 }
 
 static void
 on_line(void *owner, const char *line)
 {
-    struct hookrun *run = owner;
-    struct log_facts facts = facts_of(run);
-    log_about(LOG_LEVEL_INFO, run->subject, &facts, "job %" PRId64 " says: %s",
-              run->options.job, line);
+    say(owner, LOG_LEVEL_INFO, line);
 }
 
 static void

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "jobqd/service/hooklines.h"
 #include "jobqd/service/launch.h"
 
 enum { HOOKRUN_MS = 30 * 1000 };
@@ -23,8 +24,9 @@ struct hookrun_options {
     int64_t job;      /* whose end it is told of */
     const char *kind; /* copied, as the next */
     const char *queue;
-    int64_t timeout_ms;                               /* HOOKRUN_MS, but for a test */
-    struct launch_plan *plan;                         /* outlives the run */
+    struct hooklines *lines;  /* what is said of it; outlives the run */
+    int64_t timeout_ms;       /* HOOKRUN_MS, but for a test */
+    struct launch_plan *plan; /* outlives the run */
     void (*on_end)(void *owner, struct hookrun *run); /* frees nothing: it frees itself */
     void *owner;
 };

@@ -4,10 +4,13 @@ wrong where it is not (`doctor`)."""
 import json
 import os
 import re
+import signal
 import subprocess
+import uuid
 
 import pytest
 
+from harness.daemon import TOKEN, clean_environment, processes_with
 from harness.waiting import wait_for
 
 NO_LIST = ("workers", "kinds")
@@ -303,3 +306,20 @@ def test_what_a_node_has_written_may_be_of_any_form(db, cli):
         db.query("INSERT INTO jobq.jobs (kind, queue) VALUES ('k', 'q')")
         for check in NO_LIST:
             assert [level for level, _, _ in findings(cli, db, check)] == ["ok"], (queues, findings(cli, db, check))
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_check_that_is_interrupted_leaves_nothing(jobqd_program, tmp_path, how, preload):
+    """As by Ctrl-C, or by `timeout 10 jobqd config check --start`."""
+    program, grandchild = tmp_path / "worker", tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\nsleep 300 &\necho $! >{grandchild}.new\nmv {grandchild}.new {grandchild}\nexec sleep 301\n")
+    program.chmod(0o755)
+    conf = tmp_path / "c.conf"
+    conf.write_text(f"[queue q]\ncommand = {program}\nboot_timeout = 60s\npreload = {str(preload).lower()}\n")
+    token = uuid.uuid4().hex
+    check = subprocess.Popen([jobqd_program, "config", "check", "--start", "-c", conf], env=clean_environment(**{TOKEN: token}))
+    wait_for(grandchild.exists)
+    check.send_signal(how)
+    assert check.wait(60) == -how
+    wait_for(lambda: not processes_with(token), what=lambda: f"no process to be left: {processes_with(token)}")

@@ -349,3 +349,21 @@ def test_the_program_must_be_there(jobqd_program, tmp_path, db, programs):
     done = subprocess.run([jobqd_program, "config", "check", "-c", path], capture_output=True, text=True)
     assert done.returncode != 0
     assert re.search(r"t.conf:3: \[jobqd\] on_failure: cannot run .*/plain: it is not executable \(chmod \+x\)", done.stderr)
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["it fails", "it is gone"])
+def test_a_hook_that_says_the_same_each_time_does_not_fill_the_log(db, jobqd, programs, told, broken):
+    """Five times, then a count: as of the failures that it is told of."""
+    hook = told.folder / "hook"
+    hook.write_text("#!/bin/sh\necho no mail server\nexit 3\n")
+    hook.chmod(0o755)
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2}}, on_failure=str(hook))
+    if broken:
+        hook.unlink()
+    db.query("SELECT jobq.enqueue('fail', '{\"error\":\"x\"}', max_attempts => 1) FROM generate_series(1, 40)")
+    words = "cannot run .*" if broken else ".*failed with exit code 3"
+    node.wait_log(rf"WARNING hook on_failure: 35 more lines alike within \d+ s, the last one for job \d+: {words}$")
+    assert len(re.findall(r"WARNING hook on_failure pid ", node.log())) == 5
+    if not broken:
+        node.wait_log(r"INFO hook on_failure: 35 more lines alike within \d+ s, the last one for job \d+: no mail server$")
+        assert len(re.findall(r"job \d+ says: no mail server", node.log())) == 5

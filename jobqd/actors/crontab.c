@@ -54,7 +54,7 @@ on_told(void *data, const struct store_answer *answer)
 {
     struct crontab *crontab = data;
     crontab->asked = false;
-    if (answer->code != JOBQ_ECONN && !crontab->owed)
+    if (answer->code == 0 && !crontab->owed)
         crontab->unheard = false;
     if (answer->code == 0) {
         if (answer->text)

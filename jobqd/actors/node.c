@@ -206,11 +206,13 @@ on_buried(void *data, const struct store_answer *answer)
     long long again = answer->values[1], ended = answer->values[2];
     long long left = answer->values[3];
     node->options.on_stories(node->options.owner, answer->more);
-    if (answer->values[0] > 0 || again + ended + left > 0)
-        log_about(again + ended + left > 0 ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "node",
-                  &(struct log_facts){0},
-                  "%s took back %lld %s of its dead predecessor; discarded: %lld",
-                  node->options.name, again, again == 1 ? "job" : "jobs", ended);
+    if (again + ended + left > 0)
+        log_warning("node",
+                    "%s took back %lld %s of its dead predecessor; discarded: %lld",
+                    node->options.name, again, again == 1 ? "job" : "jobs", ended);
+    else if (answer->values[0] > 0)
+        log_info("node", "%s takes the place of its dead predecessor, which held no job",
+                 node->options.name);
     if (left > 0)
         log_warning("node",
                     "%s: %lld job%s of its predecessor cannot be given back yet: %s",

@@ -57,12 +57,13 @@ enum rollout_state {
 /* How far the last reload is. */
 struct rollout {
     enum rollout_state state;
-    size_t leaving;         /* ROLLOUT_DONE: processes from before that run a job */
-    char error[800];        /* "": there is none */
-    char crons[800];        /* which of them the database refuses; "": none */
-    bool untold;            /* the database is to hear of it */
-    bool unnoted;           /* likewise, of crons and the file */
-    bool telling;           /* it is being told */
+    size_t leaving;  /* ROLLOUT_DONE: processes from before that run a job */
+    char error[800]; /* "": there is none */
+    char crons[800]; /* which of them the database refuses; "": none */
+    bool untold;     /* the database is to hear of it */
+    bool unnoted;    /* likewise, of crons and the file */
+    bool telling;    /* it is being told */
+    uint64_t begun_ms;
     uint64_t tell_again_ms; /* it has refused to hear: not before */
     uv_timer_t timer;
 };

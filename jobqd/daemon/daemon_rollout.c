@@ -15,7 +15,12 @@
 #include "libjobq/buf.h"
 
 /* FAILED_LOOK_MS: once one has failed, which goes on until somebody mends it. */
-enum { LOOK_EVERY_MS = 100, FAILED_LOOK_MS = 1000, TELL_AGAIN_MS = 5000 };
+enum {
+    LOOK_EVERY_MS = 100,
+    FAILED_LOOK_MS = 1000,
+    TELL_AGAIN_MS = 5000,
+    CRONS_WITHIN_MS = 30000
+};
 
 static const char *const state_names[] = {[ROLLOUT_NONE] = NULL,
                                           [ROLLOUT_BEGUN] = "begun",
@@ -79,6 +84,21 @@ set_state(struct daemon *d, enum rollout_state state)
     tell(d);
 }
 
+/* Whether the database takes its crons is a part of how it goes. Who waits for it does
+ * not wait for long where the house connection does not come back. */
+static bool
+hears_of_crons(const struct daemon *d)
+{
+    if (crontab_is_settled(d->crontab))
+        return true;
+    if (uv_now(&d->loop) - d->rollout.begun_ms < CRONS_WITHIN_MS)
+        return false;
+    log_warning("cron",
+                "whether the database takes the configuration's crons is not known "
+                "yet");
+    return true;
+}
+
 static void
 on_look(uv_timer_t *timer)
 {
@@ -94,8 +114,8 @@ on_look(uv_timer_t *timer)
         return;
     queues_rollout(&d->queues, &now);
     if (now.coming == 0 && !now.failed) {
-        if (!crontab_is_settled(d->crontab))
-            return; /* whether the database takes its crons is a part of how it goes */
+        if (!hears_of_crons(d))
+            return;
         rollout->leaving = now.leaving;
         rollout->error[0] = '\0';
         log_info("jobqd",
@@ -122,6 +142,7 @@ daemon_rollout_begin(struct daemon *d)
 {
     d->rollout.error[0] = '\0';
     d->rollout.leaving = 0;
+    d->rollout.begun_ms = uv_now(&d->loop);
     set_state(d, ROLLOUT_BEGUN);
     look_again(d);
 }

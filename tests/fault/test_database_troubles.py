@@ -138,7 +138,7 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     ids = enqueue_crowd(db, JOBS)
     others = take_all_connections(db, role)
     node = jobqd(address(db, role), work(programs, ledger), lease="60s", ready=False)
-    node.wait_log(f"database: away.*({NO_ROOM})")
+    node.wait_log(f"database: cannot be reached yet.*({NO_ROOM})")
     for other in others:
         other.close()
     node.wait_ready()

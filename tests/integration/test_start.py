@@ -121,3 +121,11 @@ def test_a_database_that_stays_away_is_said_again(cluster, jobqd):
     node.wait_log(r"ERROR database: away for \d\S* m?s, running jobs go on: ")
     cluster.start()
     node.wait_log("database: back again")
+
+
+def test_a_predecessor_without_jobs_is_no_warning(db, jobqd):
+    node = jobqd(db, {"default": {"exec": "/bin/true"}}, lease="1s")
+    node.kill()
+    node.start()
+    node.wait_log("INFO node: node1 takes the place of its dead predecessor, which held no job$")
+    assert "predecessor" not in "".join(node.complaints())

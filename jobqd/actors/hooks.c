@@ -306,9 +306,10 @@ tell_dropped(struct hooks *hooks)
          !hooks->closing))
         return;
     log_about(LOG_LEVEL_WARNING, "hooks", &(struct log_facts){.count = hooks->dropped},
-              "%" PRIu64 " calls of on_failure and on_discard were dropped: more than %d "
-              "wait for programs that take too long",
-              hooks->dropped, HOOKS_WAITING);
+              "%" PRIu64
+              " calls of on_failure and on_discard were dropped: more than %d, "
+              "or %d MiB of them, wait for programs that take too long",
+              hooks->dropped, HOOKS_WAITING, HOOKS_BYTES >> 20);
     hooks->dropped = 0;
     hooks->dropped_told_ms = now;
 }
@@ -369,23 +370,46 @@ timeout_ms(void)
     return text ? strtoll(text, NULL, 10) : HOOKRUN_MS;
 }
 
+static const char *
+kind_of(const struct waiting *waiting)
+{
+    return waiting->variables[VARIABLE_KIND] + strlen("JOBQ_KIND=");
+}
+
+/* why: after the hook's name. */
+static void
+tell_of(struct hooks *hooks, const struct waiting *waiting, const char *why)
+{
+    char text[600];
+    snprintf(text, sizeof text, "%s %s", option_names[waiting->event], why);
+    hooklines_tell(&hooks->lines,
+                   &(struct hook_line){.level = LOG_LEVEL_WARNING,
+                                       .hook = option_names[waiting->event],
+                                       .job = waiting->job,
+                                       .kind = kind_of(waiting),
+                                       .queue = waiting->queue,
+                                       .text = text});
+}
+
 static void
 start(struct hooks *hooks, struct waiting *waiting)
 {
     struct plan *plan = find_plan(hooks->plans, waiting->queue, waiting->event);
-    if (!plan)
-        return; /* it was taken out of the configuration */
+    if (!plan) {
+        tell_of(hooks, waiting,
+                "was taken out of the configuration: the call is dropped");
+        return;
+    }
     struct running *running = hooks->running;
     while (running->run)
         running++;
     jobq_error err;
-    const char *kind = waiting->variables[VARIABLE_KIND] + strlen("JOBQ_KIND=");
     int rc = hookrun_start(&running->run,
                            &(struct hookrun_options){.loop = hooks->options.loop,
                                                      .chunk = hooks->chunk,
                                                      .name = option_names[waiting->event],
                                                      .job = waiting->job,
-                                                     .kind = kind,
+                                                     .kind = kind_of(waiting),
                                                      .queue = waiting->queue,
                                                      .lines = &hooks->lines,
                                                      .timeout_ms = timeout_ms(),
@@ -394,16 +418,9 @@ start(struct hooks *hooks, struct waiting *waiting)
                                                      .owner = hooks},
                            waiting->variables, waiting->story, waiting->story_len, &err);
     if (rc < 0) {
-        char text[sizeof err.message + 40];
-        snprintf(text, sizeof text, "%s cannot be started: %s",
-                 option_names[waiting->event], err.message);
-        hooklines_tell(&hooks->lines,
-                       &(struct hook_line){.level = LOG_LEVEL_WARNING,
-                                           .hook = option_names[waiting->event],
-                                           .job = waiting->job,
-                                           .kind = kind,
-                                           .queue = waiting->queue,
-                                           .text = text});
+        char text[sizeof err.message + 20];
+        snprintf(text, sizeof text, "cannot be started: %s", err.message);
+        tell_of(hooks, waiting, text);
         return;
     }
     running->plans = hooks->plans;

@@ -126,6 +126,7 @@ def test_a_database_that_stays_away_is_said_again(cluster, jobqd):
 def test_a_predecessor_without_jobs_is_no_warning(db, jobqd):
     node = jobqd(db, {"default": {"exec": "/bin/true"}}, lease="1s")
     node.kill()
+    node.expected_exit = 0
     node.start()
     node.wait_log("INFO node: node1 takes the place of its dead predecessor, which held no job$")
     assert "predecessor" not in "".join(node.complaints())

@@ -9,6 +9,7 @@ and refused if the function would get another (:mod:`jobq._sameness`).
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import datetime
@@ -58,6 +59,10 @@ class ArgumentError(InvalidError):
 
 class NoJsonForm(InvalidError):
     """A type that JSON cannot carry."""
+
+
+class NotReadBack(NoJsonForm):
+    """A type that can be written, as a result, and not read."""
 
 
 #: What the application's own code raises for a wrong value, which a further attempt cannot mend. After any other exception, such
@@ -502,6 +507,8 @@ def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
     if issubclass(origin, (list, set, frozenset, dict)):
         return _perhaps_recursive(kind, _container)
     return None
+    if issubclass(origin, collections.defaultdict) and origin.__init__ is collections.defaultdict.__init__:
+        raise NotReadBack(f"{name_of(kind)} would arrive without its default_factory, which JSON does not carry (use a dict)")
 
 
 def _container(kind: Any) -> Converter:
@@ -617,6 +624,8 @@ def check_result(kind: Any, what: str) -> None:
     except NoJsonForm as error:
         raise InvalidError(
             f"{what} returns what cannot be a job's result: {error}; return what JSON has, or declare it with validate=False"
+    except NotReadBack:
+        return
         ) from None
 
 

@@ -659,6 +659,23 @@ def test_exceptions_have_public_names():
     assert pickle.loads(pickle.dumps(jobq.NotFoundError("x"))).args == ("x",)
 
 
+def test_outcomes_are_copied_and_pickled():
+    import copy
+    import pickle
+
+    class Busy(jobq.Retry):
+        def __init__(self, load, *, host):
+            super().__init__(load * 10, f"{host} is busy")
+            self.host = host
+
+    outcomes = [jobq.Retry(3, "x"), jobq.Retry(), jobq.Snooze(5), jobq.Discard("x"), jobq.Discard(), jobq.Cancel("x"), jobq.SoftTimeout()]
+    for outcome in outcomes:
+        for each in (copy.copy(outcome), copy.deepcopy(outcome), pickle.loads(pickle.dumps(outcome))):
+            assert (type(each), str(each), vars(each)) == (type(outcome), str(outcome), vars(outcome))
+    busy = copy.copy(Busy(2, host="a"))
+    assert (busy.after_ms, busy.reason, busy.host, str(busy)) == (20000, "a is busy", "a", "a is busy")
+
+
 class Lists(DefaultDict[str, List[int]]):
     def __init__(self, items=()):
         super().__init__(list, items)

@@ -351,6 +351,9 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (Money, Plain(), JOB, "Plain"), (Half, Half(), DECLARED, ""), (Any, Half(), SAME, ""), (Optional[Money], None, SAME, ""), (Any, Liar(a=1), JOB, "no items today"),
     (Any, Raises(), JOB, "of a property"),
     # ---- unions
+    (Union[datetime.datetime, datetime.date], DAY, SAME, ""), (Union[datetime.date, datetime.datetime], DAY, SAME, ""),
+    (Union[datetime.datetime, datetime.date], datetime.datetime(2031, 1, 1), SAME, ""), (Union[datetime.date, datetime.datetime], datetime.datetime(2031, 1, 1), SAME, ""),
+    (Union[datetime.datetime, datetime.date, datetime.time], datetime.time(1, 2), SAME, ""), (Union[datetime.time, datetime.datetime, datetime.date], DAY, SAME, ""),
     (Union[int, str], 1, SAME, ""), (Union[int, str], "1", SAME, ""), (Union[str, int], 1, SAME, ""), (Union[float, int], 1, SAME, ""), (Union[int, float], 1.5, SAME, ""),
     (Union[str, datetime.date], datetime.date(2031, 1, 1), SAME, ""), (Union[str, datetime.date], "x", SAME, ""), (Union[str, datetime.date], "2031-01-01", JOB, ""),
     (Union[str, uuid.UUID], ID, SAME, ""), (Union[str, Colour], Colour.RED, SAME, ""), (Union[str, Colour], "red", JOB, ""), (Union[D, float], D("1.5"), SAME, ""),

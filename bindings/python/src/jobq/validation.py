@@ -249,12 +249,15 @@ _TEXTUAL = (str, os.PathLike)
 
 
 def _rank(kind: Any) -> int:
-    """One that takes any string, or any number, comes last."""
+    """One that takes any string, or any number, comes last; a datetime, which takes a date's string, after the dates."""
     if kind in (Any, object):
-        return 3
-    if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
-        return 2
-    return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
+        return 4
+    if isinstance(kind, type) and not issubclass(kind, enum.Enum):
+        if issubclass(kind, _TEXTUAL):
+            return 3
+        if issubclass(kind, DATETIME):
+            return 1
+    return 2 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
 
 
 def _ranked(kinds: Iterable[Any]) -> List[Any]:
@@ -504,11 +507,11 @@ def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
     for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
         if issubclass(origin, base):
             return _made(origin, _SIMPLE[base])
+    if issubclass(origin, collections.defaultdict) and origin.__init__ is collections.defaultdict.__init__:
+        raise NotReadBack(f"{name_of(kind)} would arrive without its default_factory, which JSON does not carry (use a dict)")
     if issubclass(origin, (list, set, frozenset, dict)):
         return _perhaps_recursive(kind, _container)
     return None
-    if issubclass(origin, collections.defaultdict) and origin.__init__ is collections.defaultdict.__init__:
-        raise NotReadBack(f"{name_of(kind)} would arrive without its default_factory, which JSON does not carry (use a dict)")
 
 
 def _container(kind: Any) -> Converter:
@@ -621,11 +624,11 @@ def check_result(kind: Any, what: str) -> None:
         return
     try:
         converter(kind)
+    except NotReadBack:
+        return
     except NoJsonForm as error:
         raise InvalidError(
             f"{what} returns what cannot be a job's result: {error}; return what JSON has, or declare it with validate=False"
-    except NotReadBack:
-        return
         ) from None
 
 

@@ -555,3 +555,32 @@ def test_the_error_of_a_default_that_failed_says_so(monkeypatch):
         set_client(None)
     with jobq.Client() as client, pytest.raises(jobq.ConnectionLostError, match=r"\(no dsn was given, so libpq's default was tried\)"):
         client.get(1)
+
+
+# ---- interrupted ----
+
+CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'jobq'"
+
+
+def test_a_soft_limit_while_the_client_connects_loses_no_connection(db):
+    """In a thread it may come between any two instructions."""
+    from jobq import _soft
+    client = jobq.Client(db.uri, schema=db.schema, max_connections=1)
+
+    def work():
+        while True:
+            client.enqueue("child")
+
+    def run():
+        for _ in range(40):
+            with pytest.raises(jobq.SoftTimeout):
+                _soft.in_this_thread(work, 0.001)  # connecting takes longer
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert db.value(CONNECTIONS) <= 1
+    client.enqueue("child")  # the one that is allowed is still there
+    client.close()
+    wait_for(lambda: db.value(CONNECTIONS) == 0)

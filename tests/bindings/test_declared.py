@@ -1,5 +1,6 @@
 """What is checked when a function is declared, and the warnings of what would be lost in silence. No database."""
 
+import collections
 import dataclasses
 import datetime
 import functools
@@ -10,7 +11,7 @@ import sys
 import textwrap
 import types
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, Iterator, List, NamedTuple, Optional, Set, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, DefaultDict, Dict, Generic, Iterator, List, NamedTuple, Optional, Set, TypedDict, TypeVar, Union
 
 import pytest
 
@@ -656,3 +657,54 @@ def test_exceptions_have_public_names():
         if isinstance(each, type) and issubclass(each, BaseException):
             assert f"{each.__module__}.{each.__qualname__}" == f"jobq.{name}"
     assert pickle.loads(pickle.dumps(jobq.NotFoundError("x"))).args == ("x",)
+
+
+def test_outcomes_are_copied_and_pickled():
+    import copy
+    import pickle
+
+    class Busy(jobq.Retry):
+        def __init__(self, load, *, host):
+            super().__init__(load * 10, f"{host} is busy")
+            self.host = host
+
+    outcomes = [jobq.Retry(3, "x"), jobq.Retry(), jobq.Snooze(5), jobq.Discard("x"), jobq.Discard(), jobq.Cancel("x"), jobq.SoftTimeout()]
+    for outcome in outcomes:
+        for each in (copy.copy(outcome), copy.deepcopy(outcome), pickle.loads(pickle.dumps(outcome))):
+            assert (type(each), str(each), vars(each)) == (type(outcome), str(outcome), vars(outcome))
+    busy = copy.copy(Busy(2, host="a"))
+    assert (busy.after_ms, busy.reason, busy.host, str(busy)) == (20000, "a is busy", "a", "a is busy")
+
+
+class Lists(DefaultDict[str, List[int]]):
+    def __init__(self, items=()):
+        super().__init__(list, items)
+
+
+class Words(DefaultDict[str, int]):
+    """It has no factory of its own."""
+
+
+def test_a_defaultdict_is_refused_when_it_is_declared():
+    """JSON has no default_factory."""
+    for kind, name in [(DefaultDict[str, int], "DefaultDict"), (collections.defaultdict, "defaultdict"), (Words, "Words")]:
+        def takes(m):
+            pass
+
+        takes.__annotations__ = {"m": kind}
+        with pytest.raises(jobq.InvalidError, match=rf"^takes's m cannot be a job's argument: {name}.* would arrive without its default_factory, "
+                                                    r"which JSON does not carry \(use a dict\)"):
+            declared(takes)
+
+    def returns():
+        return collections.defaultdict(int, a=1)
+
+    for kind in (DefaultDict[str, int], collections.defaultdict, Words, List[collections.defaultdict]):
+        returns.__annotations__ = {"return": kind}
+        assert testing.perform(declared(returns)).result == {"a": 1}
+
+    def counts(m: Lists, n: Dict[str, int]) -> list:
+        return [m, m["new"], n]
+
+    job = declared(counts).job(Lists({"a": [1]}), collections.defaultdict(int, b=2))
+    assert testing.perform("declared", job.args).result == [{"a": [1], "new": []}, [], {"b": 2}]

@@ -1,5 +1,6 @@
 """How jobs of Python end where something else happens meanwhile: a fork, a signal, a late moment, an application's hooks."""
 
+import datetime
 import os
 import re
 import signal
@@ -140,6 +141,16 @@ def test_a_soft_limit_is_an_exception(client, node, way):
         assert "app/ends.py" in job.errors[0].detail, job.errors[0].detail
         assert ended(client, kind, {"catch": True}).state == "completed"
     assert [ended(client, "soft-enough").result for _ in range(3)] == ["in time"] * 3
+
+
+def test_a_soft_limit_while_the_function_waits_for_another_job(client, db, jobqd, queue, way, tmp_path):  # noqa: F811
+    """client.wait is jobq's own code; the limit is heard within a second or so, once."""
+    jobqd(db, {"default": queue(WAYS[way], env=f"ENDS_NOTES={tmp_path / 'notes'} JOBQ_DATABASE={db.uri}", concurrency=1)})
+    other = client.enqueue("never", queue="served-by-nobody").id
+    assert ended(client, "soft-waits", {"job": other, "catch": True}, timeout=20).result == "raised once"
+    job = ended(client, "soft-waits", {"job": other, "catch": False}, timeout=20, max_attempts=1)
+    assert [error.error for error in job.errors] == ["jobq.SoftTimeout: the function has run longer than its soft_timeout"]
+    assert "app/ends.py" in job.errors[0].detail and job.finished_at - job.attempted_at < datetime.timedelta(seconds=10)
 
 
 def test_a_soft_limit_where_functions_call_each_other(client, node, way, tmp_path):

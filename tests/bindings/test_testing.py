@@ -1,5 +1,6 @@
 """jobq.testing, as an application's tests would use it."""
 
+import asyncio
 import datetime
 import os
 import pathlib
@@ -333,3 +334,27 @@ def test_an_exception_that_is_returned(declare, result):
     done = testing.perform(declare(lambda: result))
     assert (done.state, done.result, type(done.error)) == ("completed", None, jobq.ResultError)
     assert str(done.error) == f"the function returned {result!r}: raise it, do not return it"
+
+
+class Later(jobq.Snooze):
+    def __init__(self) -> None:
+        pass
+
+
+def test_perform_ends_what_fails_the_attempt_in_a_worker(declare):
+    """CancelledError of the function's own is no Exception; a Snooze without a delay cannot be answered."""
+    async def cancelled():
+        raise asyncio.CancelledError("of its own")
+
+    def snoozes():
+        raise Later()
+
+    snoozes.__qualname__ = cancelled.__qualname__  # declared again, as after a reload
+    done = testing.perform(declare(cancelled, backoff=5))
+    assert (done.state, type(done.error), done.delay) == ("retryable", asyncio.CancelledError, datetime.timedelta(seconds=5))
+    assert testing.perform("performed", attempt=20).state == "discarded"
+    done = testing.perform(declare(snoozes, backoff=5))
+    assert (done.state, str(done.error), done.delay) == \
+        ("retryable", "Later has no delay: its __init__ must call Snooze.__init__", None)
+    assert testing.perform("performed", max_attempts=1).state == "discarded"
+    assert testing.perform(declare(cancelled, discard_on=[asyncio.CancelledError])).state == "discarded"

@@ -3,12 +3,14 @@ there is a job; and no function runs again because of what it returned."""
 
 import collections
 import datetime
+import enum
 import re
 
 import pytest
 
 import jobq
 from app import values
+from jobq import encoding
 from jobq.handlers import check_job
 from app.values import DECLARED, JOB, SAME, TABLE
 from test_worker import queue  # noqa: F401
@@ -91,3 +93,15 @@ def test_no_function_runs_again_because_of_its_result(client, jobqd, db, queue, 
     runs = collections.Counter(log.read_text().split())
     assert set(runs.values()) == {1}, runs
     assert sum(runs.values()) == len(ids)
+
+
+def test_an_enum_is_its_value_whatever_its_base():
+    """Also where the base is a type that jobq writes itself, or that is registered."""
+    class Code(values.Money, enum.Enum):
+        ONE = "1.10"
+
+    assert [encoding.dumps(each) for each in (values.Rate.STANDARD, values.FreeDay.MAY, Code.ONE)] == ['"0.25"', '"2031-05-01"', '"1.10"']
+    n = next(n for n in N if TABLE[n][:2] == (values.Rate, values.Rate.STANDARD))
+    handler = jobq.handlers()[f"take-{n}"]
+    assert handler.job(values.Rate.STANDARD).args == {"value": "0.25"}
+    assert handler.parameters.convert({"value": "0.25"})["value"] is values.Rate.STANDARD

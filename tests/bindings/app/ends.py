@@ -151,6 +151,20 @@ async def soft_later(catch: bool) -> str:
     return "in time"
 
 
+@jobq.worker("soft-waits", soft_timeout=0.2)
+def soft_waits(job: int, catch: bool) -> str:
+    try:
+        jobq.get_client().wait(job)
+    except jobq.SoftTimeout:
+        if not catch:
+            raise
+        try:
+            jobq.get_client().wait(job, timeout=1.5)
+        except jobq.TimedOutError:
+            return "raised once"
+    return "?"
+
+
 @jobq.worker("soft-enough", soft_timeout=30)
 def soft_enough() -> str:
     return "in time"

@@ -63,6 +63,16 @@ class Price(enum.Enum):
     LOW = decimal.Decimal("1.10")
 
 
+class Rate(decimal.Decimal, enum.Enum):
+    """An enum of a type that jobq writes itself."""
+
+    STANDARD = "0.25"
+
+
+class FreeDay(datetime.date, enum.Enum):
+    MAY = (2031, 5, 1)
+
+
 class Opaque(enum.Enum):
     IT = object()
 
@@ -316,6 +326,8 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (pathlib.Path, "/srv/a", SAME, ""), (pathlib.PurePath, pathlib.PurePosixPath("a/b"), SAME, ""), (pathlib.PurePosixPath, pathlib.PurePosixPath("a"), SAME, ""),
     (pathlib.PureWindowsPath, pathlib.PureWindowsPath("c:\\a"), SAME, ""), (pathlib.Path, pathlib.PureWindowsPath("c:\\a"), JOB, ""),
     (pathlib.Path, pathlib.Path(os.fsdecode(b"/\xff")), JOB, "surrogates not allowed"), (os.PathLike, File(), SAME, ""), (str, pathlib.Path("/a"), JOB, ""),
+    (Rate, Rate.STANDARD, SAME, ""), (Rate, "0.25", SAME, ""), (Rate, "Rate.STANDARD", JOB, ""), (D, Rate.STANDARD, SAME, ""),
+    (Optional[Rate], Rate.STANDARD, SAME, ""), (List[Rate], [Rate.STANDARD], SAME, ""), (FreeDay, FreeDay.MAY, SAME, ""),
     # ---- containers
     (Tuple[int, str], (1, "a"), SAME, ""), (Tuple[int, ...], (1, 2, 3), SAME, ""), (tuple, (1, "a"), SAME, ""), (List[int], (1, 2), SAME, ""),
     (Tuple[int, str], (1, "a", 2), JOB, ""), (Set[int], {3, 1}, SAME, ""), (FrozenSet[str], frozenset("ab"), SAME, ""), (Set[Any], {1, "a"}, SAME, ""),
@@ -339,6 +351,9 @@ TABLE: List[Tuple[Any, Any, str, str]] = [
     (Money, Plain(), JOB, "Plain"), (Half, Half(), DECLARED, ""), (Any, Half(), SAME, ""), (Optional[Money], None, SAME, ""), (Any, Liar(a=1), JOB, "no items today"),
     (Any, Raises(), JOB, "of a property"),
     # ---- unions
+    (Union[datetime.datetime, datetime.date], DAY, SAME, ""), (Union[datetime.date, datetime.datetime], DAY, SAME, ""),
+    (Union[datetime.datetime, datetime.date], datetime.datetime(2031, 1, 1), SAME, ""), (Union[datetime.date, datetime.datetime], datetime.datetime(2031, 1, 1), SAME, ""),
+    (Union[datetime.datetime, datetime.date, datetime.time], datetime.time(1, 2), SAME, ""), (Union[datetime.time, datetime.datetime, datetime.date], DAY, SAME, ""),
     (Union[int, str], 1, SAME, ""), (Union[int, str], "1", SAME, ""), (Union[str, int], 1, SAME, ""), (Union[float, int], 1, SAME, ""), (Union[int, float], 1.5, SAME, ""),
     (Union[str, datetime.date], datetime.date(2031, 1, 1), SAME, ""), (Union[str, datetime.date], "x", SAME, ""), (Union[str, datetime.date], "2031-01-01", JOB, ""),
     (Union[str, uuid.UUID], ID, SAME, ""), (Union[str, Colour], Colour.RED, SAME, ""), (Union[str, Colour], "red", JOB, ""), (Union[D, float], D("1.5"), SAME, ""),

@@ -173,6 +173,13 @@ def _bytes(text: Any) -> bytes:
     return str(text).encode("utf-8", "replace").replace(b"\0", b"?")
 
 
+def snoozed_ms(outcome: Snooze) -> int:
+    """TypeError: it has no delay."""
+    if not hasattr(outcome, "after_ms"):
+        raise TypeError(f"{type(outcome).__name__} has no delay: its __init__ must call Snooze.__init__")
+    return outcome.after_ms
+
+
 class Answers:
     """Says how a job ended, to libjobq's jobq_work; `lock`: the worker's."""
 
@@ -215,9 +222,7 @@ class Answers:
     def outcome(self, outcome: Outcome) -> None:
         """What the function has raised on purpose."""
         if isinstance(outcome, Snooze):
-            if not hasattr(outcome, "after_ms"):
-                raise TypeError(f"{type(outcome).__name__} has no delay: its __init__ must call Snooze.__init__")
-            self._say(lib.jobq_work_snooze, outcome.after_ms)
+            self._say(lib.jobq_work_snooze, snoozed_ms(outcome))
         elif isinstance(outcome, Discard):
             self.discard(outcome.reason)
         elif isinstance(outcome, Cancel):

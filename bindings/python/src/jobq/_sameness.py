@@ -52,6 +52,8 @@ def change(kind: Any, given: Any, got: Any, where: str) -> Optional[str]:
 
 def _same(given: Any, got: Any) -> bool:
     if isinstance(given, decimal.Decimal) and isinstance(got, decimal.Decimal):
+        if isinstance(given, enum.Enum) and not isinstance(got, enum.Enum):
+            given = given.value
         return str(given) == str(got)  # NaN is not itself, and 1.0 is not 1.00
     if isinstance(given, DATETIME) and isinstance(got, DATETIME):
         return isinstance(given, type(got)) and _same_instant(given, got)

@@ -8,11 +8,13 @@ import ctypes
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType, TracebackType
 from typing import Any, Callable, Coroutine, Iterator, List, Optional
 
+from . import _waiting
 from ._forks import Guard
 from .handlers import Handler
 from .outcome import SoftTimeout
@@ -36,25 +38,44 @@ def _in_function(frame: Optional[FrameType]) -> bool:
     return frame is not None and frame.f_code is in_main_thread.__code__
 
 
+def _caller(frame: Optional[FrameType]) -> Optional[FrameType]:
+    """What has called jobq."""
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+    return frame
+
+
 def in_main_thread(function: Callable[[], Any], after_s: float) -> Any:
     """Calls the function; SIGALRM interrupts it. A timer of the application's own is put back, and its time has gone on."""
-    over = False
+    over = is_late = False
 
     def rings(number: int, frame: Optional[FrameType]) -> None:
+        nonlocal is_late
         if over:
             return
         if not _in_function(frame):
+            is_late = True
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
             return
         raise SoftTimeout()
 
+    def look() -> None:
+        """client.wait is jobq's own code for as long as it waits: it asks between its steps."""
+        nonlocal over
+        if is_late and not over and _in_function(_caller(sys._getframe(1))):
+            over = True
+            raise SoftTimeout()
+
+    outer = _waiting.look
     before = signal.signal(signal.SIGALRM, rings)
     left, interval = signal.setitimer(signal.ITIMER_REAL, after_s)
     began = time.monotonic()
     try:
+        _waiting.look = look
         return function()
     finally:
         over = True
+        _waiting.look = outer
         signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), _AGAIN_S) if left else 0, interval)
         signal.signal(signal.SIGALRM, before if before is not None else signal.SIG_DFL)
 
@@ -74,10 +95,13 @@ def _raised_in_this_thread(after_s: float) -> Iterator[None]:
     timer = threading.Timer(after_s, ring)
     timer.daemon = True
     timer.start()
+    outer = _waiting.here.is_limited
     try:
+        _waiting.here.is_limited = True
         yield
     finally:
         timer.cancel()
+        _waiting.here.is_limited = outer
         with lock:
             over = True
             if fired:  # and perhaps not raised yet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from typing import Callable
 
 from ._native import lib
 from ._operations import take_info
@@ -15,10 +16,28 @@ from .model import JobInfo
 _SLICE_MS, _LONGEST_SLICE_MS = 1000, 30000
 
 
+def _nothing() -> None:
+    pass
+
+
+#: Called between the slices. While a function with a soft limit runs in the main thread it raises SoftTimeout when the limit is
+#: over (:mod:`jobq._soft`).
+look: Callable[[], None] = _nothing
+
+
+class _Here(threading.local):
+    #: Whether a function with a soft limit runs in this thread. Then the interpreter raises SoftTimeout between calls of C.
+    is_limited = False
+
+
+here = _Here()
+
+
 def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
     """jobq_client_wait. Signals are heard between calls of C, by the main thread alone: it waits a second at a time, so that
-    Ctrl-C ends it."""
-    if threading.current_thread() is not threading.main_thread():
+    Ctrl-C and a soft limit end it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main and not here.is_limited:
         return take_info(lib.jobq_client_wait, client, number, timeout_ms)
     ends = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
     slice_ms, seen = _SLICE_MS, False
@@ -41,3 +60,5 @@ def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
             if is_last:
                 raise
             slice_ms = min(2 * slice_ms, _LONGEST_SLICE_MS)
+        if is_main:
+            look()

@@ -62,9 +62,11 @@ def register_type(
 
 
 def encoder_of(kind: type) -> Optional[Callable[[Any], Any]]:
-    """What was registered for the class or its nearest base; None: nothing."""
+    """What was registered for the class or its nearest base; None: nothing. An enum has only what was registered for enums:
+    the encoder of a base such as Decimal is for the member's value."""
+    is_enum = issubclass(kind, enum.Enum)
     for base in kind.__mro__:
-        if base in _encoders:
+        if base in _encoders and (not is_enum or issubclass(base, enum.Enum)):
             return _encoders[base]
     return None
 
@@ -83,14 +85,14 @@ def _default(value: Any) -> Any:
         encode = encoder_of(type(value))
         if encode is not None:
             return encode(value)
+    if isinstance(value, enum.Enum):  # before the types that an enum may have as its base
+        return value.value
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
         return str(value)
-    if isinstance(value, enum.Enum):
-        return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, (set, frozenset)):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional, Tuple, Type
 
 from .errors import InvalidError
 from .model import DELAY_MOST_MS, Seconds, milliseconds
 
 
-class Outcome(Exception):
+def _again(kind: Type[BaseException], args: Tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
+class _Copied(Exception):
+    """Copies and pickles are made without __init__, whose parameters are not what an exception keeps in `args`."""
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self.args), self.__dict__ or None
+
+
+class Outcome(_Copied):
     """The base of all."""
 
 
@@ -58,7 +69,7 @@ class Cancel(Outcome):
         self.reason = reason
 
 
-class SoftTimeout(Exception):
+class SoftTimeout(_Copied):
     """Raised in a function that has run longer than its ``soft_timeout``: put things in order and return, or raise. Uncaught
     it fails the attempt."""
 

@@ -12,6 +12,7 @@ takes the test with it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import dataclasses
@@ -101,12 +102,16 @@ def perform(
             return Performed("completed", error=fault, progress=tuple(said))
         return Performed("completed", None if text is None else encoding.loads(text), progress=tuple(said))
     except Snooze as outcome:
+        try:
+            _running.snoozed_ms(outcome)
+        except TypeError as error:  # the answer fails, and so does the attempt
+            return Performed("retryable" if attempt < max_attempts else "discarded", error=error, progress=tuple(said))
         return Performed("scheduled", error=outcome, delay=datetime.timedelta(milliseconds=outcome.after_ms), progress=tuple(said))
     except Cancel as outcome:
         return Performed("cancelled", error=outcome, progress=tuple(said))
     except Discard as outcome:
         return Performed("discarded", error=outcome, progress=tuple(said))
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:  # nobody cancels it here: it is the function's own
         if _running.is_hopeless(handler, error):
             return Performed("discarded", error=error, progress=tuple(said))
         delay_ms = error.after_ms if isinstance(error, Retry) else _running.delay_ms(handler, attempt)

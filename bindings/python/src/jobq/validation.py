@@ -9,6 +9,7 @@ and refused if the function would get another (:mod:`jobq._sameness`).
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import datetime
@@ -58,6 +59,10 @@ class ArgumentError(InvalidError):
 
 class NoJsonForm(InvalidError):
     """A type that JSON cannot carry."""
+
+
+class NotReadBack(NoJsonForm):
+    """A type that can be written, as a result, and not read."""
 
 
 #: What the application's own code raises for a wrong value, which a further attempt cannot mend. After any other exception, such
@@ -244,12 +249,15 @@ _TEXTUAL = (str, os.PathLike)
 
 
 def _rank(kind: Any) -> int:
-    """One that takes any string, or any number, comes last."""
+    """One that takes any string, or any number, comes last; a datetime, which takes a date's string, after the dates."""
     if kind in (Any, object):
-        return 3
-    if isinstance(kind, type) and issubclass(kind, _TEXTUAL) and not issubclass(kind, enum.Enum):
-        return 2
-    return 1 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
+        return 4
+    if isinstance(kind, type) and not issubclass(kind, enum.Enum):
+        if issubclass(kind, _TEXTUAL):
+            return 3
+        if issubclass(kind, DATETIME):
+            return 1
+    return 2 if kind in (float, decimal.Decimal, datetime.timedelta) else 0
 
 
 def _ranked(kinds: Iterable[Any]) -> List[Any]:
@@ -499,6 +507,8 @@ def _of_a_base(kind: Any, origin: Any) -> Optional[Converter]:
     for base, wanted in ((str, "a string"), (int, "a whole number"), (float, "a number")):
         if issubclass(origin, base):
             return _made(origin, _SIMPLE[base])
+    if issubclass(origin, collections.defaultdict) and origin.__init__ is collections.defaultdict.__init__:
+        raise NotReadBack(f"{name_of(kind)} would arrive without its default_factory, which JSON does not carry (use a dict)")
     if issubclass(origin, (list, set, frozenset, dict)):
         return _perhaps_recursive(kind, _container)
     return None
@@ -614,6 +624,8 @@ def check_result(kind: Any, what: str) -> None:
         return
     try:
         converter(kind)
+    except NotReadBack:
+        return
     except NoJsonForm as error:
         raise InvalidError(
             f"{what} returns what cannot be a job's result: {error}; return what JSON has, or declare it with validate=False"

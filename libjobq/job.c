@@ -352,3 +352,23 @@ jobq_retry(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *
 {
     return change(conn, schema, id, JOBQ__SQL_RETRY, done, err);
 }
+
+int
+jobq_complete(PGconn *conn, const char *schema, int64_t id, int attempt,
+              const char *result, jobq_error *err)
+{
+    int rc = result ? jobq__json_check(result, strlen(result), "result", err) : 0;
+    if (rc == 0)
+        rc = jobq__sql_check_conn(conn, err);
+    if (rc < 0)
+        return rc;
+    struct jobq__params params = {0};
+    PGresult *done;
+    jobq__params_int8(&params, id);
+    jobq__params_int4(&params, attempt);
+    jobq__params_json(&params, result);
+    rc = jobq__sql_run(conn, schema, JOBQ__SQL_COMPLETE, &params, &done, err);
+    if (rc == 0)
+        PQclear(done);
+    return rc;
+}

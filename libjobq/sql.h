@@ -50,6 +50,7 @@
     X(JOBQ__SQL_LIVE, "SELECT state::pg_catalog.text FROM @.jobs WHERE id {=} $1")       \
     X(JOBQ__SQL_CANCEL, "SELECT @.cancel($1)")                                           \
     X(JOBQ__SQL_RETRY, "SELECT @.retry($1)")                                             \
+    X(JOBQ__SQL_COMPLETE, "SELECT @.complete($1, $2, $3)")                               \
     X(JOBQ__SQL_PAUSE, "SELECT @.pause($1, $2)")                                         \
     X(JOBQ__SQL_RESUME, "SELECT @.resume($1, $2)")                                       \
     X(JOBQ__SQL_SCALE, "SELECT @.scale($1, $2, $3)")                                     \

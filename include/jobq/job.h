@@ -213,6 +213,20 @@ JOBQ_API int jobq_wait(struct pg_conn *conn, const char *schema, int64_t id,
 JOBQ_API int jobq_cancel(struct pg_conn *conn, const char *schema, int64_t id, int *done,
                          jobq_error *err);
 
+/* Completes a running job in the caller's transaction: for a handler whose own writes
+ * shall be there if and only if the job is completed. Called last, before the commit; the
+ * handler then returns as ever, and jobqd finds the job done. If the transaction rolls
+ * back, the job runs on, and its attempt ends as the handler says. The role needs
+ * jobq_worker.
+ *
+ * id, attempt  of the run: jobq_work_id, jobq_work_attempt
+ * result       JSON to keep with the job, as with jobq_work_ok; NULL: none
+ * Errors: JOBQ_ESTATE: the job does not run this attempt (any more): roll back, somebody
+ * else has it. JOBQ_ENOTFOUND: no job has that id. JOBQ_EINVAL: attempt, or a result that
+ * is no JSON or too large. Otherwise as jobq_enqueue. */
+JOBQ_API int jobq_complete(struct pg_conn *conn, const char *schema, int64_t id,
+                           int attempt, const char *result, jobq_error *err);
+
 /* Makes an ended or waiting job available again, with at least one attempt left, and
  * counts the workers that it crashes (max_crashes) anew. *done
  * (may be NULL): 1 when it was, 0 when it is available or runs. Errors: JOBQ_ENOTFOUND;

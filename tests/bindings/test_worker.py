@@ -404,3 +404,23 @@ def test_another_librarys_version_is_named(tmp_path, queue):
     assert "cannot load libjobq from" in worker(queue, "app.jobs", env=env).stderr
     assert "/lib/x86_64-linux-gnu/libc.so.6 is no libjobq" in \
         worker(queue, "app.jobs", env={"JOBQ_LIBRARY": "/lib/x86_64-linux-gnu/libc.so.6"}).stderr
+
+
+@pytest.mark.parametrize("kind, args, result, effects", [
+    ("charge", {}, {"by": "its transaction"}, 1),
+    ("charge", {"then": "raise"}, {"by": "its transaction"}, 1),
+    ("charge", {"then": "roll back"}, {"by": "the function"}, 0),
+    ("charge_async", {}, {"by": "its transaction"}, 1),
+])
+def test_a_function_completes_its_job_in_its_own_transaction(client, jobqd, db, queue, kind, args, result, effects):
+    db.query("CREATE TABLE public.effects (job bigint)")
+    jobqd(db, {"default": queue("app.completes", concurrency=1, env=f"DATABASE={db.uri}")})
+    job = client.enqueue(kind, args)
+    ended = client.wait(job, 60)
+    assert (ended.state, ended.result, ended.errors, ended.attempt) == ("completed", result, [], 1)
+    assert db.value("SELECT count(*) FROM public.effects WHERE job = %s", (int(job),)) == effects
+
+
+def test_a_result_that_has_no_form_completes_nothing(client, jobqd, db, queue):
+    jobqd(db, {"default": queue("app.completes", concurrency=1, env=f"DATABASE={db.uri}")})
+    assert client.wait(client.enqueue("wrong"), 60).result.startswith("ResultError: the result")

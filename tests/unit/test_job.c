@@ -978,6 +978,52 @@ a_job_is_looked_up_cancelled_and_retried(void **state)
     jobq_job_info_free(NULL);
 }
 
+/* complete refuses with that, after "jobq.complete: job ID is not executing attempt ". */
+static void
+expect_not_executing(int64_t id, int attempt, const char *rest)
+{
+    jobq_error err;
+    char message[200];
+    snprintf(message, sizeof message,
+             "jobq.complete: job %" PRId64 " is not executing attempt %d: it is %s", id,
+             attempt, rest);
+    expect_error(jobq_complete(conn, NULL, id, attempt, "{}", &err), &err, JOBQ_ESTATE,
+                 message);
+}
+
+static void
+a_handler_completes_its_job(void **state)
+{
+    (void)state;
+    jobq_error err;
+    jobq_job_info *info = NULL;
+    int64_t id = 0;
+    jobq_job job = job_of("completed");
+    succeeds(jobq_enqueue(conn, &job, &id, &err));
+    expect_not_executing(id, 1, "available");
+    sql(admin, "UPDATE jobq.jobs SET state = 'executing', attempt = 2,"
+               " attempted_at = now(), attempted_by = 1 WHERE kind = 'completed'");
+    expect_not_executing(id, 1, "executing attempt 2");
+    expect_error(jobq_complete(conn, NULL, id, 2, "{", &err), &err, JOBQ_EINVAL,
+                 "result: expected a member's name in quotes at byte 2, found the end");
+    expect_error(jobq_complete(conn, NULL, id, 0, NULL, &err), &err, JOBQ_EINVAL,
+                 "jobq.complete: attempt must be 1 or more, got 0");
+    expect_error(jobq_complete(conn, NULL, 987654321, 1, NULL, &err), &err,
+                 JOBQ_ENOTFOUND, "jobq.complete: no job has the id 987654321");
+    sql(conn, "BEGIN");
+    succeeds(jobq_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
+    sql(conn, "ROLLBACK");
+    succeeds(jobq_job_get(conn, NULL, id, &info, &err));
+    assert_string_equal(info->state, "executing");
+    jobq_job_info_free(info);
+    succeeds(jobq_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
+    succeeds(jobq_job_get(conn, NULL, id, &info, &err));
+    assert_string_equal(info->state, "completed");
+    assert_string_equal(info->result, "{\"charged\": true}");
+    jobq_job_info_free(info);
+    expect_not_executing(id, 2, "completed");
+}
+
 /* ---- other schemas, and the database's words ---- */
 
 static void
@@ -1058,6 +1104,7 @@ main(void)
         TEST(a_missing_schema_is_told),
         TEST(an_unknown_id_is_told),
         TEST(a_job_is_looked_up_cancelled_and_retried),
+        TEST(a_handler_completes_its_job),
         TEST(another_schema_is_used_throughout),
         TEST(the_states_are_the_databases),
     };

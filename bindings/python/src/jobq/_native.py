@@ -204,6 +204,7 @@ _FUNCTIONS: List[Tuple[str, Optional[Type[Any]], List[Any]]] = [
     ("jobq_job_info_free", None, [POINTER(JobInfo)]),
     ("jobq_cancel", c_int, [_CONN, c_char_p, c_int64, _DONE, _ERR]),
     ("jobq_retry", c_int, [_CONN, c_char_p, c_int64, _DONE, _ERR]),
+    ("jobq_complete", c_int, [_CONN, c_char_p, c_int64, c_int, c_char_p, _ERR]),
     ("jobq_cancel_many", c_int, [_CONN, c_char_p, c_char_p, _COUNT, _ERR]),
     ("jobq_retry_many", c_int, [_CONN, c_char_p, c_char_p, _COUNT, _ERR]),
     ("jobq_delete_many", c_int, [_CONN, c_char_p, c_char_p, _COUNT, _ERR]),

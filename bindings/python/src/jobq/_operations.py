@@ -575,6 +575,22 @@ def on_one(verb: str, schema: Optional[str], job: JobId) -> Operation[bool]:
     )
 
 
+def complete(schema: Optional[str], job: int, attempt: int, result: Optional[bytes]) -> Operation[None]:
+    """Completes the job that runs, in the caller's transaction."""
+    quoted, in_c = schema_name(schema), schema.encode() if schema else None
+
+    def on_conn(conn: int) -> None:
+        err = _native.Error()
+        check(lib.jobq_complete(conn, in_c, job, attempt, result, byref(err)), err)
+
+    text_of_it = result.decode() if result is not None else None
+    return Operation(
+        on_conn,
+        lambda: (f"SELECT {quoted}.complete(%s::bigint, %s::int, %s::{_JSONB})", [job, attempt, text_of_it]),
+        lambda rows: None,
+    )
+
+
 #: Conditions of a filter that are times.
 _TIMES = tuple(f"{verb}_{side}" for verb in ("inserted", "scheduled", "finished") for side in ("before", "after"))
 

@@ -21,6 +21,7 @@ from . import client as _sync
 from ._operations import Operation
 from ._pool import Database
 from .client import JobLike, new_job
+from .context import current
 from .errors import InvalidError, StateError, TimedOutError
 from .model import Enqueued, JobId, JobInfo, NewJob, OnConflict, Replace, Seconds, Unique, milliseconds
 
@@ -63,6 +64,11 @@ async def _run_on(connection: Any, operation: Operation[T]) -> T:
         run_sync: Callable[[Callable[[Any], T]], Awaitable[T]] = connection.run_sync
         return await run_sync(lambda inner: _connections.run_on(inner, operation))
     raise InvalidError(f"connection must be {_KINDS}; got {_connections.what_it_is(connection)}")
+
+
+async def complete(connection: Any, result: Any = None, *, schema: Optional[str] = None) -> None:
+    """:meth:`jobq.Context.complete` for the job that runs, on an asynchronous connection."""
+    await _run_on(connection, current().completion(result, schema))
 
 
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()

@@ -72,6 +72,24 @@ class Context:
                 return Stop.NOW
             return Stop(self._should_stop())
 
+    def complete(self, connection: Any, result: Any = None, *, schema: Optional[str] = None) -> None:
+        """Completes the job in your own transaction, so that what the function has written is there if and only if the job is
+        completed. Call it last, before the commit, and return as ever: jobqd finds the job done, with this ``result``. If the
+        transaction rolls back, the job runs on, and ends as the function does.
+
+        ``connection``: as of ``Client.enqueue``; its role needs ``jobq_worker``. ``schema``: jobq's, "jobq" by default.
+        StateError: the job does not run this attempt any more: roll back, somebody else has it. InvalidError: the result has
+        no JSON form, or is too large. From a coroutine: :func:`jobq.aio.complete`."""
+        from . import _connections
+
+        _connections.run_on(connection, self.completion(result, schema))
+
+    def completion(self, result: Any, schema: Optional[str]) -> Any:
+        """What completes it. For jobq itself."""
+        from . import _operations, _running
+
+        return _operations.complete(schema, self.job.id, self.job.attempt, _running.text_of_result(result))
+
     def end(self) -> None:
         """What it was lent is gone. For jobq itself."""
         with self._lock:

@@ -226,6 +226,23 @@ def test_a_workers_output(db, jobqd, worker):
     assert len(line) < 8192 + 200
 
 
+@row_of_the_table("a worker's output in the log")
+def test_a_workers_output_in_the_log(db, jobqd, tmp_path):
+    """Whatever comes of 20,000 lines within some seconds, all are accounted for."""
+    script = tmp_path / "talker"
+    script.write_text("#!/bin/sh\nseq -f 'line %g' 20000\n")
+    script.chmod(0o755)
+    node = jobqd(db, {"default": {"exec": script, "concurrency": 1}})
+    db.enqueue("talk")
+    db.wait_for_states({"completed": 1})
+    hidden = r"(\d+) lines of its output are not shown: more than 500 lines or 128 KiB a second"
+    wait_for(lambda: len(re.findall(r"says: line \d+$", node.log(), re.M)) + sum(map(int, re.findall(hidden, node.log()))) == 20000)
+    seconds = {}
+    for second in re.findall(r"^(\S+)\.\d+Z INFO .*says: line \d+$", node.log(), re.M):
+        seconds[second] = seconds.get(second, 0) + 1
+    assert re.search(hidden, node.log()) and max(seconds.values()) <= 1000  # one of jobqd's seconds may lie in two of the log's
+
+
 # ---- the rest ----
 
 @row_of_the_table("a line of *jobqd enqueue -*")

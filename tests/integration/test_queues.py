@@ -383,7 +383,7 @@ def test_what_wins_of_file_signal_cluster_and_node(db, jobqd, worker):
 
 def test_scaled_during_an_upgrade_in_place(db, jobqd, worker, tmp_path):
     """The workers that were added stay the same processes."""
-    node = jobqd(db, worker, lease="1s")
+    node = jobqd(db, worker, lease="6s")
     db.value("SELECT jobq.scale('mail', 6)")
     wait_workers(node, 7)
     before = set(node.workers())

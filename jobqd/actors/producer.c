@@ -1563,12 +1563,13 @@ producer_tell_slow(struct producer *p, int64_t limit_ms)
     int64_t ms = producer_cycle_ms(p);
     if (ms < limit_ms || p->told_slow)
         return;
+    size_t answers = p->outbox.sent.n + p->outbox.settled_sent.n;
     p->told_slow = true;
     log_warning(p->subject,
-                "the database has not answered for %.1f s: %zu answers (%zu KiB) %s "
-                "are under way",
-                (double)ms / 1000, p->outbox.sent.n + p->outbox.settled_sent.n,
-                p->outbox.bytes / 1024, p->claimed_last ? "and a claim" : "");
+                "the database has not answered for %.1f s; under way: %zu answer%s "
+                "(%zu KiB)%s",
+                (double)ms / 1000, answers, answers == 1 ? "" : "s",
+                p->outbox.bytes / 1024, p->claimed_last ? " and a claim" : "");
     ask_holders(p, uv_hrtime());
 }
 

@@ -466,3 +466,17 @@ def test_a_node_starts_though_its_predecessor_s_row_has_odd_times(db, jobqd, pro
     db.query("UPDATE jobq.nodes SET name = 'one', renewed_at = 'infinity', expires_at = 'infinity'")
     jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, node="one", lease="2s", ready=False)
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE id = %s", [job]) == 1, 150)
+
+
+def test_a_database_that_takes_its_time_is_told_of(db, jobqd, programs):
+    """After a third of the lease, once; a trigger of the user's may be so slow. The work goes on when the answer has come."""
+    db.query("CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS"
+             " $$ BEGIN PERFORM pg_catalog.pg_sleep(4); RETURN old; END $$")
+    db.query("CREATE TRIGGER slow BEFORE DELETE ON jobq.jobs FOR EACH ROW WHEN (old.kind = 'slow') EXECUTE FUNCTION public.slow()")
+    node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, lease="6s")
+    db.enqueue("slow")
+    node.wait_log(r"WARNING queue default: the database has not answered for \d\.\d s; under way: 1 answer \(0 KiB\)")
+    db.wait_for_states({"completed": 1})
+    db.enqueue("noop")
+    db.wait_for_states({"completed": 2})
+    assert len(node.complaints()) == 1 and node.running

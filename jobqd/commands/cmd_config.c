@@ -161,7 +161,8 @@ const struct command command_config = {
     .summary = "Check the configuration, or print what file, environment and flags add "
                "up to",
     .details =
-        "check (the default) says what is wrong, or ok. It also tries whether each "
+        "check (the default) says what is wrong, or ok; 78 is the exit code where it "
+        "finds no configuration at all. It also tries whether each "
         "queue's user, limits and folder can be had by whoever runs it, and warns of "
         "what is allowed but is seldom meant. With --start it starts one worker of each "
         "queue, as jobqd run would, waits for its hello, and ends it; the exit code is "

@@ -58,6 +58,7 @@ class Poison:
     locks: bool = False  # the script is run in a transaction that stays open, or hold is
     hold: str = ""
     fence: tuple = ()    # the queues whose jobs may wait for as long as it is locked: it defeats the fence, or the table
+    door: bool = False   # it is enqueueing that waits for as long as it is locked, and nothing else
     long: bool = False   # takes long, or much: not in the short form
 
 
@@ -293,7 +294,7 @@ POISONS = {poison.name: poison for poison in [
     answer("answer-snooze-year-300000", "snooze", ms=9300000000000000),
     answer("answer-retry-greatest", "error", ms=9223372036854775807),
     # ---- what stands beside the jobs ----
-    *(lock(f"lock-{table}-{word}", f"LOCK TABLE jobq.{table} IN {mode} MODE", "beside", fence=fence)
+    *(lock(f"lock-{table}-{word}", f"LOCK TABLE jobq.{table} IN {mode} MODE", "beside", fence=fence, door=(table, word) == ("queues", "ax"))  # where max_attempts of a queue is
       for table, mode, word, fence in (
           ("jobs", "SHARE", "s", ALL), ("jobs", "EXCLUSIVE", "x", ALL), ("jobs", "ACCESS EXCLUSIVE", "ax", ALL),
           ("finished_completed", "EXCLUSIVE", "x", ALL), ("finished_jobs", "ACCESS EXCLUSIVE", "ax", ALL),
@@ -301,6 +302,7 @@ POISONS = {poison.name: poison for poison in [
           ("cancels", "EXCLUSIVE", "x", ALL), ("idle", "EXCLUSIVE", "x", ()), ("progress", "EXCLUSIVE", "x", ()),
           ("progress", "ACCESS EXCLUSIVE", "ax", ()), ("queues", "EXCLUSIVE", "x", ()),
           ("queues", "ACCESS EXCLUSIVE", "ax", ()), ("queue_nodes", "ACCESS EXCLUSIVE", "ax", ()),
+          ("hooks", "EXCLUSIVE", "x", ()), ("hooks", "ACCESS EXCLUSIVE", "ax", ()),
           ("crons", "ACCESS EXCLUSIVE", "ax", ()), ("leader", "EXCLUSIVE", "x", ()),
           ("uniques", "ACCESS EXCLUSIVE", "ax", ()), ("pruning", "ACCESS EXCLUSIVE", "ax", ()),
           ("refusals", "ACCESS EXCLUSIVE", "ax", ALL))),

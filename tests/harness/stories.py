@@ -236,12 +236,13 @@ def beside(cell):
     cell.look()
     cell.poison()
     cell.open()
-    comers = threading.Thread(target=cell.wave) if fenced else None  # an insert may have to wait, too
+    has_to_wait = fenced or any(victim.poison.door for victim in cell.victims)  # an insert may, too
+    comers = threading.Thread(target=cell.wave) if has_to_wait else None
     if comers:
         comers.start()
     while time.monotonic() - cell.held_since < HOLD_S:
         began = time.monotonic()
-        if not fenced:
+        if not has_to_wait:
             cell.wave()
             cell.through()
         elif "peer" not in fenced:  # else all of them wait, and looking could have to wait, too

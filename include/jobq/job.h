@@ -221,9 +221,9 @@ JOBQ_API int jobq_cancel(struct pg_conn *conn, const char *schema, int64_t id, i
  *
  * id, attempt  of the run: jobq_work_id, jobq_work_attempt
  * result       JSON to keep with the job, as with jobq_work_ok; NULL: none
- * Errors: JOBQ_ESTATE: the job does not run this attempt (any more): roll back, somebody
- * else has it. JOBQ_ENOTFOUND: no job has that id. JOBQ_EINVAL: attempt, or a result that
- * is no JSON or too large. Otherwise as jobq_enqueue. */
+ * Errors: JOBQ_ESTATE: the job does not run this attempt: roll back, since another
+ * worker may have it. JOBQ_ENOTFOUND: no job has that id. JOBQ_EINVAL: attempt, or a
+ * result that is no JSON or too large. Otherwise as jobq_enqueue. */
 JOBQ_API int jobq_complete(struct pg_conn *conn, const char *schema, int64_t id,
                            int attempt, const char *result, jobq_error *err);
 

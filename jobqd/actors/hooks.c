@@ -397,7 +397,7 @@ start(struct hooks *hooks, struct waiting *waiting)
     struct plan *plan = find_plan(hooks->plans, waiting->queue, waiting->event);
     if (!plan) {
         tell_of(hooks, waiting,
-                "was taken out of the configuration: the call is dropped");
+                "is not configured any more, or cannot be run: the call is dropped");
         return;
     }
     struct running *running = hooks->running;

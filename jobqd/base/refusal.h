@@ -1,4 +1,4 @@
-/* refusal.h: why the server lets a session not in, and what mends that. */
+/* refusal.h: why the server refuses a session, and what mends that. */
 #ifndef JOBQD_REFUSAL_H
 #define JOBQD_REFUSAL_H
 

@@ -514,8 +514,8 @@ static void
 print_remedy(const struct cli *cli, const jobq_error *err)
 {
     const struct remedy *remedy = refusal_remedy(err->sqlstate);
-    bool may_not = strcmp(err->sqlstate, "42501") == 0;
-    if (may_not && strstr(err->message, " for database ") == NULL) {
+    bool lets_in = err->code != JOBQ_ECONN;
+    if (lets_in && strcmp(err->sqlstate, "42501") == 0) {
         if (cli->command->role != NULL)
             fprintf(stderr, ": as the schema's owner: GRANT %s TO the role",
                     cli->command->role);

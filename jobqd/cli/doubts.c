@@ -164,7 +164,7 @@ doubt_queues(const struct config *config, doubts_say say, void *data)
     static const char option[] = "on_discard_queue";
     char where[PATH_MAX];
     if (config->n_queues == 0)
-        return; /* it only keeps house */
+        return; /* such a node runs no jobs */
     for (size_t i = 0; i < config->n_crons; i++) {
         const struct cron_config *cron = &config->crons[i];
         const struct option_row *row =

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "jobqd/base/conninfo.h"
 #include "jobqd/base/log.h"
@@ -13,6 +12,7 @@
 #include "jobqd/base/sqltext.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
+#include "libjobq/until.h"
 
 extern const char sql_session_setup[], sql_transaction_setup[];
 
@@ -89,23 +89,15 @@ fail_lost(PGconn *conn, jobq_error *err)
                        len > 0 ? message : "the connection is gone");
 }
 
-enum { ASK_AGAIN_MS = 1000 };
+enum { ASK_AGAIN_US = 1000000 };
 
-static int64_t
-clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* A connection that failed after that time. Why a server refused it is told in verbose
- * words alone, and those are had only for a try of their own: not where the first one
- * waited for a host. Returns 0 if that one succeeded. */
+/* The connection has failed, which took so long. Only verbose messages say why a server
+ * refuses, and only from the next try on: that is made unless the first one waited for a
+ * host. Returns 0 if it succeeds. */
 static int
-connect_verbosely(PGconn *conn, int64_t ms, jobq_error *err)
+connect_again(PGconn *conn, int64_t took_us, jobq_error *err)
 {
-    if (ms > ASK_AGAIN_MS)
+    if (took_us > ASK_AGAIN_US)
         return fail_lost(conn, err);
     PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
     PQreset(conn);
@@ -233,13 +225,13 @@ query_connect(const char *conninfo, PGconn **out, jobq_error *err)
     const char *const values[] = {timeout != NULL && *timeout != '\0' ? timeout : "10",
                                   conninfo != NULL && *conninfo != '\0' ? conninfo : NULL,
                                   "jobqd", "UTF8", NULL};
-    int64_t began_ms = clock_ms();
+    int64_t began_us = jobq__now_us();
     PGconn *conn = PQconnectdbParams(keywords, values, 1);
     if (conn == NULL)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     int rc = PQstatus(conn) == CONNECTION_OK
                  ? 0
-                 : connect_verbosely(conn, clock_ms() - began_ms, err);
+                 : connect_again(conn, jobq__now_us() - began_us, err);
     if (rc == 0) {
         PQsetNoticeReceiver(conn, on_notice, NULL);
         rc = set_up(conn, err);

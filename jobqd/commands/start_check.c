@@ -134,9 +134,12 @@ watch(struct trial *trial)
     trial->timer.data = trial;
     uv_timer_start(&trial->timer, on_look, LOOK_EVERY_MS, LOOK_EVERY_MS);
     for (size_t i = 0; i < N_ENDINGS; i++) {
+        struct sigaction was;
         uv_signal_init(&trial->loop, &trial->signals[i]);
         trial->signals[i].data = trial;
-        uv_signal_start(&trial->signals[i], on_signal, endings[i]);
+        /* What is ignored, as nohup has SIGHUP, stays so. */
+        if (sigaction(endings[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            uv_signal_start(&trial->signals[i], on_signal, endings[i]);
     }
 }
 

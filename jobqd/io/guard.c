@@ -221,7 +221,7 @@ try_to_start(struct guard *guard)
     jobq_error err;
     bool failed = start(guard, &err) < 0;
     if (failed && !guard->failing)
-        log_error("guard", "%s; it is tried again, until then nobody guards",
+        log_error("guard", "%s; it is tried again; until then the workers have no guard",
                   err.message);
     if (!failed && guard->failing)
         log_warning("guard", "could be started again");
@@ -251,7 +251,7 @@ on_end(uv_poll_t *poll, int status, int events)
     if (pause_ms > 0)
         log_error("guard",
                   "more than %d have died within %s: the next one is started "
-                  "in %s, until then nobody guards",
+                  "in %s; until then the workers have no guard",
                   MOST_DEATHS, jobq__duration_show(DEATHS_MS).text,
                   jobq__duration_show(pause_ms).text);
     start_again(guard);

@@ -533,7 +533,7 @@ worker_flush(struct worker *worker)
             send_job(worker, list_entry(link, struct job, link), now_ns);
         }
         channel_flush(&worker->channel);
-        /* The socket may have taken all of it: then nobody tells that there is room. */
+        /* If the socket took all of it, no event will say that there is room. */
         more = channel_backlog(&worker->channel) == 0 && has_to_send(worker);
     }
     worker_mark(worker);

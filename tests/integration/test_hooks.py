@@ -313,7 +313,7 @@ def test_a_reload_without_a_hook_drops_what_waits_for_it(db, jobqd, programs, to
     node.conf.write_text(node.conf.read_text().replace("on_discard = /nowhere\n", ""))
     node.reload()
     gate.touch()
-    node.wait_log(r"WARNING hooks: on_discard was taken out of the configuration: the call is dropped \(job \d+, kind discard, queue default\)")
+    node.wait_log(r"WARNING hooks: on_discard is not configured any more, or cannot be run: the call is dropped \(job \d+, kind discard, queue default\)")
     wait_for(lambda: len(told()) == 4)
     wait_for(lambda: len(re.findall(r"the call is dropped \(job", node.log())) == 5)  # the sixth is counted
 

@@ -78,7 +78,7 @@ class Context:
         transaction rolls back, the job runs on, and ends as the function does.
 
         ``connection``: as of ``Client.enqueue``; its role needs ``jobq_worker``. ``schema``: jobq's, "jobq" by default.
-        StateError: the job does not run this attempt any more: roll back, somebody else has it. InvalidError: the result has
+        StateError: the job does not run this attempt any more: roll back, another worker may have it. InvalidError: the result has
         no JSON form, or is too large. From a coroutine: :func:`jobq.aio.complete`."""
         from . import _connections
 

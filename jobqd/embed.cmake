@@ -1,6 +1,8 @@
-# Writes OUT, a C file with the SQL files as strings: `embedded_migrations` (sorted by name) and one
-# `const char sql_NAME[]` for each statement. Run by cmake -P, with MIGRATIONS, SQL and PARTS as lists of files. A part
-# stands where a text says @NAME@, and may itself hold one that comes after it in the list.
+# Writes OUT, a C file with SQL files as strings. With MIGRATIONS, a list of files, it holds `embedded_migrations` (sorted by
+# name); with SQL, one `const char sql_NAME[]` for each file. A text includes a file of PARTS as @NAME@, and one of
+# TOPICS, the parts of the schema, as @schema/NAME.sql@; a part may include one that comes later in the list. Run by cmake -P.
+cmake_policy(VERSION 3.20)
+
 function(as_c_bytes file out)
   file(READ ${file} hex HEX)
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
@@ -12,8 +14,11 @@ endfunction()
 
 # As bytes, like the texts: a text that CMake reads loses its semicolons and brackets.
 set(PART_NAMES "")
-foreach(file IN LISTS PARTS)
+foreach(file IN LISTS PARTS TOPICS)
   get_filename_component(name ${file} NAME_WE)
+  if(file IN_LIST TOPICS)
+    set(name schema/${name}.sql)
+  endif()
   file(READ ${file} hex HEX)
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes_${name} "${hex}")
   string(HEX "@${name}@" hex)
@@ -32,8 +37,10 @@ foreach(file IN LISTS MIGRATIONS)
   string(APPEND rows "    {\"${name}\", migration_${count}},\n")
   math(EXPR count "${count} + 1")
 endforeach()
-string(APPEND text "const struct embedded_file embedded_migrations[] = {\n${rows}};\n"
-  "const unsigned embedded_migrations_count = ${count};\n")
+if(MIGRATIONS)
+  string(APPEND text "const struct embedded_file embedded_migrations[] = {\n${rows}};\n"
+    "const unsigned embedded_migrations_count = ${count};\n")
+endif()
 foreach(file IN LISTS SQL)
   get_filename_component(name ${file} NAME_WE)
   as_c_bytes(${file} bytes)

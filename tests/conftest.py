@@ -78,6 +78,12 @@ def jobqd_program(build):
     return str(program)
 
 
+@pytest.fixture(scope="session")
+def jobqd_next(build):
+    """jobqd as its next release may be: with the step of tests/migrations."""
+    return str(build / "tests" / "jobqd_next")
+
+
 @pytest.fixture
 def for_anyone():
     """for_anyone(program): a copy where every user may run it. The checkout may be closed to others, as root's home is."""

@@ -1,7 +1,7 @@
 /* canceller.h: the actor that hears of requests to cancel running jobs (jobq.cancel) and
  * says which of this node's attempts they are for.
  *
- * The requests are rows of jobq.cancels. It reads those of its node twice a second while
+ * The requests are rows of jobq._cancels. It reads those of its node twice a second while
  * the node holds any job, and at once when a notification says that there is one. What
  * becomes of the job is its producer's business, and the row is taken away by whoever
  * settles it: until then the same request comes again.

@@ -39,7 +39,7 @@ struct failures_options {
 
 int failures_new(struct failures **out, const struct failures_options *options);
 void failures_note(struct failures *failures, const struct failure *failure);
-/* A JSON array of them, as _story in migrations/0011_apart.up.sql makes them; NULL or
+/* A JSON array of them, as _story in migrations/schema/settle.sql makes them; NULL or
  * empty: none. */
 void failures_note_stories(struct failures *failures, const char *json);
 /* Tells what was counted so far: another program is about to take our place. */

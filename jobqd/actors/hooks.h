@@ -1,5 +1,5 @@
 /* hooks.h: the actor that runs the programs of on_failure and on_discard, and tells the
- * database which jobs on_discard_kind asks for (migrations/0013_hooks.up.sql).
+ * database which jobs on_discard_kind asks for (migrations/schema/hooks.sql).
  *
  * A program is run after the failure was recorded, by the node that recorded it, with the
  * story as JSON on its stdin. It is best effort, and never in a job's way: at most

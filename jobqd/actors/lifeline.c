@@ -17,6 +17,7 @@ enum {
     /* So does giving back the jobs of dead nodes. What was left is tried again for a
      * twentieth of the time. */
     BURY_PAUSE = 20,
+    LEFT_LOOK_MS = 1000, /* a lock that is gone is noticed that soon */
     LOOKS_A_LEASE = 6,
     LEFT_TELL_MS = 60 * 1000,
     MOST_DEAD = 100, /* at once; the rest with the next look */
@@ -37,6 +38,7 @@ struct lifeline {
     struct sight buried[MOST_DEAD];
     size_t n_buried;
     uint64_t bury_sent_ms;
+    bool left;              /* jobs of dead nodes were, by the last end */
     uint64_t bury_again_ms; /* not before, for what was left */
     uint64_t
         left_told_ms; /* when it was last said that dead nodes' jobs are left; 0: not */
@@ -51,6 +53,7 @@ static void
 tell_left(struct lifeline *lifeline, long long left, const char *first)
 {
     uint64_t now_ms = uv_now(lifeline->options.loop);
+    lifeline->left = left > 0;
     if (left == 0) {
         lifeline->left_told_ms = 0;
         return;
@@ -61,6 +64,8 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
     log_warning("lifeline", "%lld job%s of dead nodes cannot be given back yet: %s", left,
                 left == 1 ? "" : "s", first ? first : "");
 }
+
+static void arm(struct lifeline *lifeline);
 
 static void
 on_buried(void *data, const struct store_answer *answer)
@@ -78,6 +83,8 @@ on_buried(void *data, const struct store_answer *answer)
     long long removed = answer->values[0], again = answer->values[1];
     long long ended = answer->values[2], left = answer->values[3];
     tell_left(lifeline, left, answer->text);
+    if (left > 0 && lifeline->started)
+        arm(lifeline);
     failures_note_stories(lifeline->options.failures, answer->more);
     if (removed == 0 && again == 0 && ended == 0)
         return;
@@ -185,13 +192,27 @@ bury(struct lifeline *lifeline)
 
 static void on_timer(uv_timer_t *timer);
 
+/* How long until the next look: sooner while the leader waits for locks on jobs. */
+static int64_t
+look_ms(const struct lifeline *lifeline)
+{
+    int64_t in_ms = lifeline->options.lease_ms / LOOKS_A_LEASE;
+    if (!lifeline->leads || !lifeline->left)
+        return in_ms;
+    uint64_t now_ms = uv_now(lifeline->options.loop);
+    int64_t left_ms = LEFT_LOOK_MS;
+    if (lifeline->bury_again_ms > now_ms + LEFT_LOOK_MS)
+        left_ms = (int64_t)(lifeline->bury_again_ms - now_ms);
+    return left_ms < in_ms ? left_ms : in_ms;
+}
+
 /* At the moment at which another one is dead, if that comes before the next look. */
 static void
 arm(struct lifeline *lifeline)
 {
     int64_t now_ns = guard_boottime_ns();
     int64_t next_ns = vigil_next_ns(&lifeline->vigil, now_ns, percent(lifeline));
-    int64_t in_ms = lifeline->options.lease_ms / LOOKS_A_LEASE;
+    int64_t in_ms = look_ms(lifeline);
     if (next_ns < now_ns + in_ms * 1000000)
         in_ms = (next_ns - now_ns) / 1000000 + 1;
     uv_timer_start(&lifeline->timer, on_timer, (uint64_t)in_ms, 0);

@@ -362,6 +362,11 @@ on_version(void *data, const struct store_answer *answer)
     }
     if (failed(node, answer, "could not read the schema's version"))
         return;
+    if (answer->values[0] < 0) {
+        refuse_schema(node, "was made by a jobq from before its first release",
+                      "run `jobqd migrate status`, which says how to go on");
+        return;
+    }
     if (answer->values[0] != node->options.schema_version) {
         char what[64];
         snprintf(what, sizeof what, "has version %lld", (long long)answer->values[0]);

@@ -24,7 +24,7 @@ enum line {
     LINE_EMPTY    /* a look found nothing: poll, and wait to be woken */
 };
 
-/* Whether inserters notify us for this queue (jobq.idle). */
+/* Whether inserters notify us for this queue (jobq._idle). */
 enum mark { MARK_OFF, MARK_SETTING, MARK_ON, MARK_CLEARING };
 
 /* Since when the jobs wait that were there before us. */

@@ -12,9 +12,10 @@ enum {
         30 * 1000,       /* a partition was in use: its lock is only waited for briefly */
     PRUNE_NEXT_MS = 100, /* between two partitions, so that acks go on, or batches */
     ROUND_EVERY_MS = 60 * 1000,
-    ROUND_PAUSE = 20, /* rounds may take a twentieth of the time */
-    STEP_PAUSE = 2,   /* a step's time, twice over, until the next: others wait for the
-                         connection, too */
+    ROUND_PAUSE =
+        20,         /* rounds may take a twentieth of the time; but one comes each hour */
+    STEP_PAUSE = 2, /* a step's time, twice over, until the next: others wait for the
+                       connection, too */
     STEP_PAGES = 500
 };
 
@@ -137,6 +138,8 @@ round_pause(struct pruner *pruner, uint64_t now)
                                                   : ROUND_EVERY_MS;
     uint64_t pause = (now - pruner->round_began) * ROUND_PAUSE;
     pruner->round_began = 0;
+    if (pause > PRUNE_EVERY_MS)
+        pause = PRUNE_EVERY_MS;
     return pause > least ? pause : least;
 }
 

@@ -1,5 +1,5 @@
 /* reporter.h: the actor that writes down how far this node's jobs say they are
- * (jobq.progress): the newest word of each, all of them in one statement, twice a second
+ * (jobq._progress): the newest word of each, all of them in one statement, twice a second
  * at most, on the control connection.
  *
  * What cannot be written is dropped: the next word makes up for it. Nothing is written of

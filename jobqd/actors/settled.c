@@ -79,7 +79,7 @@ border(const char *text, size_t at)
 }
 
 /* At most `most` bytes of the text, and what is left out in words: the end counts, too,
- * for that is where a trace says what happened. As _cut in migrations/0001_core.up.sql.
+ * for that is where a trace says what happened. As _cut in migrations/schema/values.sql.
  */
 static void
 put_cut(struct jobq__buf *buf, const char *name, const char *text, size_t most,

@@ -84,7 +84,7 @@ struct queue_config {
     int *lines; /* where the file sets each of queue_options; 0: it does not */
 };
 
-/* One [cron NAME] section. What it means is up to the database (migrations/0010_cron). */
+/* One [cron NAME] section. What it means is up to the database (migrations/schema/cron.sql). */
 struct cron_config {
     char *name;
     char *schedule;

@@ -1,5 +1,5 @@
 /* unique_by.h: what unique_by may say, by the rules of the database (conflict_fault in
- * migrations/0007_unique), for who must know before there is one: the configuration and
+ * migrations/schema/unique.sql), for who must know before there is one: the configuration and
  * `jobqd cron set`. */
 #ifndef JOBQD_UNIQUE_BY_H
 #define JOBQD_UNIQUE_BY_H

@@ -82,9 +82,10 @@ migrate_name(int version)
 
 struct things {
     bool schema;
-    bool history; /* schema_version */
-    bool jobs;    /* a table of that name: ours, or that of another program */
-    int version;  /* of version(); MIGRATE_UNKNOWN: there is none */
+    bool history;    /* schema_version */
+    bool jobs;       /* a table of that name: ours, or that of another program */
+    int version;     /* of version(); MIGRATE_UNKNOWN: there is none */
+    bool unreleased; /* a jobq from before the first release made it */
 };
 
 static int
@@ -99,6 +100,7 @@ find_things(PGconn *conn, const char *schema, struct things *out, jobq_error *er
     out->jobs = *PQgetvalue(result, 0, 2) == 't';
     out->version =
         PQgetisnull(result, 0, 3) ? MIGRATE_UNKNOWN : atoi(PQgetvalue(result, 0, 3));
+    out->unreleased = *PQgetvalue(result, 0, 4) == 't';
     PQclear(result);
     return 0;
 }
@@ -116,12 +118,29 @@ read_history(PGconn *conn, const char *schema, int *out, jobq_error *err)
     return 0;
 }
 
+/* Its steps are not those of the release: none of ours fits on it, neither up nor down.
+ */
+static int
+refuse_unreleased(const char *schema, int *out, jobq_error *err)
+{
+    *out = MIGRATE_UNRELEASED;
+    return jobq__error(
+        err, JOBQ_ESCHEMA,
+        "schema %s was made by a jobq from before its first release: this jobqd can "
+        "neither migrate nor drop it. Save what you need of it (SELECT ... FROM "
+        "%s.all_jobs), then run DROP SCHEMA \"%s\" CASCADE and `jobqd migrate up`; or "
+        "leave it, and take another schema with --schema",
+        schema, schema, schema);
+}
+
 int
 migrate_version(PGconn *conn, const char *schema, int *out, jobq_error *err)
 {
     struct things found = {0};
     int version = 0;
     int rc = find_things(conn, schema, &found, err);
+    if (rc == 0 && found.jobs && found.unreleased)
+        return refuse_unreleased(schema, out, err);
     if (rc == 0 && found.jobs && found.version != MIGRATE_UNKNOWN)
         version = found.version;
     else if (rc == 0 && found.history)

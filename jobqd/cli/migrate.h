@@ -1,8 +1,8 @@
 /* migrate.h: brings the schema to the version that this jobqd knows, and says where it
  * stands.
  *
- * The migrations are the files of migrations/, compiled in: 0001_core.up.sql with
- * 0001_core.down.sql, and so on without a gap. Each runs in one transaction under an
+ * The migrations are the files of migrations/, compiled in: 0001_schema.up.sql with
+ * 0001_schema.down.sql, and so on without a gap. Each runs in one transaction under an
  * advisory lock of the schema's own. The function version() says where the schema stands;
  * each step makes it anew. schema_version tells when each step was applied, and may be
  * empty: a dump of the schema without its data keeps the function alone. Plain blocking
@@ -25,24 +25,26 @@
 #define MIGRATE_UNKNOWN (-1)
 /* Of a schema that is another's: its version is not asked for. */
 #define MIGRATE_FOREIGN (-2)
+/* Of a schema that a jobq from before the first release made: no step fits on it. */
+#define MIGRATE_UNRELEASED (-3)
 
 /* The version that this jobqd needs: the number of its last migration. */
 int migrate_latest(void);
 
-/* The name of a migration (1 … migrate_latest()), such as "core". Ownership: lent,
+/* The name of a migration (1 … migrate_latest()), such as "schema". Ownership: lent,
  * static. */
 const char *migrate_name(int version);
 
 /* Whether the schema is the one that this jobqd needs. *found is its version: 0 when it
  * is missing, MIGRATE_UNKNOWN when nothing tells it, MIGRATE_FOREIGN when it is another's
- * (rights_check_foreign), and set also when JOBQ_ESCHEMA is returned. JOBQ_ESCHEMA: the
+ * (rights_check_foreign), MIGRATE_UNRELEASED; it is set also when JOBQ_ESCHEMA is returned. JOBQ_ESCHEMA: the
  * message says missing, older, newer or whose, and what mends it. JOBQ_ECONN, JOBQ_EDB,
  * JOBQ_ENOMEM. */
 int migrate_check(PGconn *conn, const char *schema, int *found, jobq_error *err);
 
 /* The version of a schema that rights_check_foreign has accepted; 0 when the schema is
- * missing. JOBQ_ESCHEMA, with MIGRATE_UNKNOWN in *out, when nothing tells it: the message
- * says how to go on. */
+ * missing. JOBQ_ESCHEMA, with MIGRATE_UNKNOWN in *out when nothing tells it, or with
+ * MIGRATE_UNRELEASED: the message says how to go on. */
 int migrate_version(PGconn *conn, const char *schema, int *out, jobq_error *err);
 
 /* Called after each step was committed; up: applied, else taken back. */

@@ -112,7 +112,7 @@ connect_again(PGconn *conn, int64_t took_us, jobq_error *err)
 }
 
 /* The server's code in our words: the SQL functions raise these three on purpose
- * (migrations/0002). */
+ * (migrations/schema/enqueue.sql). */
 static int
 code_of(const char *sqlstate)
 {

@@ -104,6 +104,9 @@ doctor_look_at_version(struct doctor *doctor)
 static const char *
 remedy_for_version(int found)
 {
+    if (found == MIGRATE_UNRELEASED)
+        return "save what you need of it, DROP SCHEMA ... CASCADE, and run jobqd migrate "
+               "up; or use another schema";
     if (found == MIGRATE_UNKNOWN)
         return "run that INSERT, with the schema's number that `jobqd version` of then "
                "prints; then jobqd migrate up";
@@ -132,7 +135,9 @@ doctor_look_at_schema(struct doctor *doctor)
                     schema, found);
     else if (rc == JOBQ_ESCHEMA) {
         /* The remedy says it. */
-        char *hint = strstr(err.message, ": run `jobqd migrate up`");
+        char *hint =
+            strstr(err.message, found == MIGRATE_UNRELEASED ? ". Save what"
+                                                            : ": run `jobqd migrate up`");
         if (hint)
             *hint = '\0';
         doctor_say(doctor, DOCTOR_FAIL, err.message, remedy_for_version(found));

@@ -1,5 +1,5 @@
 /* cron.c: see cron.h. What is said here of a fault is said by cron_field and cron_parse
- * of migrations/0010_cron in the same words. */
+ * of migrations/schema/schedule.sql in the same words. */
 #include "jobqd/pure/cron.h"
 
 #include <ctype.h>

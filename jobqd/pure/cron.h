@@ -1,5 +1,5 @@
 /* cron.h: the language of schedules, and when one comes next. The same as in SQL
- * (migrations/0010_cron: cron_parse, cron_after), which is what counts at run time; this
+ * (migrations/schema/schedule.sql: _cron_parse, _cron_after), which is what counts at run time; this
  * one is for where there is no database: checking a configuration, `jobqd cron next`.
  *
  * Five fields (minute, hour, day of month, month, day of week) of values, names, *,

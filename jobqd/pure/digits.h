@@ -2,7 +2,7 @@
  *
  * jsonb keeps 1e131071 in 8 bytes and writes 131,072 digits whenever it is read. So a
  * number has a bound of its own, whatever its text is like: as _long_number in
- * migrations/0006_ends.up.sql, which looks at args and meta.
+ * migrations/schema/values.sql, which looks at args and meta.
  */
 #ifndef JOBQD_PURE_DIGITS_H
 #define JOBQD_PURE_DIGITS_H

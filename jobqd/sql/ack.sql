@@ -7,7 +7,7 @@ WITH done AS (
      WHERE j.id = ANY (ARRAY[a.id]) AND j.attempt = a.attempt AND j.attempted_by = $3 AND j.state = 'executing'
     RETURNING j.*
 )
-INSERT INTO @schema@.finished_completed
+INSERT INTO @schema@._finished_completed
        (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
         timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
 SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), 'completed', attempt, max_attempts,

@@ -21,7 +21,8 @@ given (oid, attnum, privilege) AS (
       FROM known o JOIN pg_attribute a ON a.attrelid = o.oid AND o.sort = 'table' AND NOT a.attisdropped,
            aclexplode(a.attacl) e
 ), odd AS (
-    SELECT r.rolname, h.sort, h.privilege, h.columns, count(*) AS n, min(regexp_replace(h.text, '^[A-Z]+ ', '')) AS some,
+    SELECT r.rolname, h.sort, h.privilege, h.columns, count(*) AS n, 
+           (array_agg(regexp_replace(h.text, '^[A-Z]+ ', '') ORDER BY h.text ~ '[.]_', h.text))[1] AS some, -- a public one, if it can be
            split_part(min(h.text), ' ', 1) || ' ' || string_agg(regexp_replace(h.text, '^[A-Z]+ ', ''), ', ' ORDER BY h.text) AS targets
       FROM held h JOIN pg_roles r ON r.oid = h.grantee
      WHERE NOT EXISTS (SELECT FROM roles j WHERE j.oid = h.grantee) AND h.grantee NOT IN (SELECT oid FROM allies)

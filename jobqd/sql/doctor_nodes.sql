@@ -14,7 +14,7 @@ SELECT 'warn', 'no node keeps house: nothing that is scheduled becomes due',
        'one takes the lead within a lease; if none does, look at the logs for "leader"'
   FROM now
  WHERE EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)
-   AND NOT EXISTS (SELECT FROM @schema@.leader l JOIN @schema@.nodes n ON n.id = l.node_id WHERE l.expires_at > now.at)
+   AND NOT EXISTS (SELECT FROM @schema@._leader l JOIN @schema@.nodes n ON n.id = l.node_id WHERE l.expires_at > now.at)
 UNION ALL
 SELECT 'warn', format('node %s could not be upgraded in place: %s', n.name, n.upgrade ->> 'error'),
        'mend that, and run jobqd upgrade again'

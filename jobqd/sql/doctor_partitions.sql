@@ -4,13 +4,13 @@ WITH days (day) AS (
 ), missing AS (
     SELECT string_agg(w.name, ', ' ORDER BY w.name) AS names
       FROM (SELECT p.parent || to_char(d.day, '"_p"YYYYMMDD') AS name
-              FROM days d, (VALUES ('finished_completed'), ('finished_failed')) p (parent)) w
+              FROM days d, (VALUES ('_finished_completed'), ('_finished_failed')) p (parent)) w
      WHERE to_regclass(format('@schema@.%I', w.name)) IS NULL
 )
 SELECT 'warn', format('partition %s is missing: ended jobs go to a default partition, where they are deleted row by row', names),
        'a node that keeps house makes it within the hour; by hand: '
-       'SELECT @schema@.create_partitions((now() AT TIME ZONE ''UTC'')::date, 4)'
+       'SELECT @schema@._create_partitions((now() AT TIME ZONE ''UTC'')::date, 4)'
   FROM missing WHERE names IS NOT NULL
 UNION ALL
 SELECT 'warn', 'ended jobs lie in a default partition', 'as above, from the oldest finished_at among them on'
- WHERE EXISTS (SELECT FROM @schema@.finished_completed_default) OR EXISTS (SELECT FROM @schema@.finished_failed_default)
+ WHERE EXISTS (SELECT FROM @schema@._finished_completed_default) OR EXISTS (SELECT FROM @schema@._finished_failed_default)

@@ -28,7 +28,7 @@ WITH RECURSIVE covered AS (
     SELECT DISTINCT 'warn', format('publication %s publishes the history by its partitions: its subscriber needs a table for each day',
                                    v.pubname),
            format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', v.pubname)
-      FROM covered v WHERE NOT v.pubviaroot AND v.relname ~ '^finished_'
+      FROM covered v WHERE NOT v.pubviaroot AND v.relname ~ '^_?finished_'
 )
 SELECT f.level, f.what, f.remedy FROM found f
 UNION ALL

@@ -7,7 +7,7 @@
 #define JOBQD_EMBEDDED_H
 
 struct embedded_file {
-    const char *name; /* "0001_core.up.sql" */
+    const char *name; /* "0001_schema.up.sql" */
     const char *text;
 };
 

@@ -5,9 +5,9 @@
 WITH audit AS MATERIALIZED (
     SELECT r.remaining FROM @schema@._release($1, '{}', NULL) r
 ), quiet AS (
-    DELETE FROM @schema@.idle WHERE node_id = $1
+    DELETE FROM @schema@._idle WHERE node_id = $1
 ), crown AS (
-    DELETE FROM @schema@.leader WHERE node_id = $1 RETURNING node_id
+    DELETE FROM @schema@._leader WHERE node_id = $1 RETURNING node_id
 ), gone AS (
     DELETE FROM @schema@.nodes n USING audit a WHERE n.id = $1 AND a.remaining = '{}'
 ), kept AS (

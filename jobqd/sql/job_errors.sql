@@ -2,9 +2,9 @@
 -- it ended and what it used, `note` what came of it, `more` holds the members that nobody knows here. An
 -- operator's UPDATE may have put anything into `errors`.
 --   $1 id
-SELECT e.value ->> 'attempt' AS attempt, coalesce(@schema@._in_zone(@schema@.time_of(e.value -> 'at'), 'UTC'), e.value ->> 'at') AS at, e.value ->> 'kind' AS kind,
+SELECT e.value ->> 'attempt' AS attempt, coalesce(@schema@._in_zone(@schema@._time_of(e.value -> 'at'), 'UTC'), e.value ->> 'at') AS at, e.value ->> 'kind' AS kind,
        e.value ->> 'error' AS error,
-       nullif(concat_ws(', ', 'on ' || t.node, 'claimed ' || coalesce(@schema@._in_zone(@schema@.time_of(to_jsonb(t.claimed_at)), 'UTC'), t.claimed_at),
+       nullif(concat_ws(', ', 'on ' || t.node, 'claimed ' || coalesce(@schema@._in_zone(@schema@._time_of(to_jsonb(t.claimed_at)), 'UTC'), t.claimed_at),
            'ran ' || CASE WHEN n.run_ms < 1000 THEN n.run_ms || ' ms' ELSE round(n.run_ms / 1000, 3) || ' s' END,
            t.signal, 'exit status ' || n.exit_code,
            'cpu ' || CASE WHEN n.cpu_ms < 1000 THEN n.cpu_ms || ' ms' ELSE round(n.cpu_ms / 1000, 3) || ' s' END,

@@ -32,7 +32,7 @@ SELECT f.label, f.text, CASE f.nth WHEN 1 THEN to_jsonb(j) || jsonb_build_object
         (14, 'expires', @schema@._ago(j.expires_at)),
         (15, 'attempted', @schema@._ago(j.attempted_at)),
         (16, 'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = j.attempted_by)),
-        (17, 'cancel', (SELECT 'asked for at ' || @schema@._ago(min(c.requested_at)) FROM @schema@.cancels c
+        (17, 'cancel', (SELECT 'asked for at ' || @schema@._ago(min(c.requested_at)) FROM @schema@._cancels c
                          WHERE c.job_id = j.id AND j.state = 'executing')),
         (18, 'progress', round((j.progress ->> 'done')::numeric * 100, 1) || ' %' || coalesce(': ' || (j.progress ->> 'note'), '')),
         (19, 'finished', @schema@._ago(j.finished_at)),

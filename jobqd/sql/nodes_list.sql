@@ -5,7 +5,7 @@ SELECT n.name AS node, n.pid, n.version,
             WHEN n.expires_at > clock_timestamp()
             THEN round(extract(epoch FROM n.expires_at - clock_timestamp())::numeric, 1) || ' s left'
             ELSE 'ended' END AS lease,
-       CASE WHEN n.id = (SELECT l.node_id FROM @schema@.leader l WHERE l.expires_at > clock_timestamp())
+       CASE WHEN n.id = (SELECT l.node_id FROM @schema@._leader l WHERE l.expires_at > clock_timestamp())
             THEN 'leader' ELSE '' END AS role,
        jsonb_build_object('node', n.name, 'host', n.host, 'pid', n.pid, 'version', n.version,
            'started_at', @schema@._utc(n.started_at), 'renewed_at', @schema@._utc(n.renewed_at),

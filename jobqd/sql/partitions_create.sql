@@ -1,2 +1,2 @@
 -- The history's partitions of today and the next days.
-SELECT @schema@.create_partitions((now() AT TIME ZONE 'UTC')::date, 4)
+SELECT @schema@._create_partitions((now() AT TIME ZONE 'UTC')::date, 4)

@@ -2,5 +2,5 @@
 -- when there is more to do.
 --   $1 how long cancelled jobs are kept, in ms  $2 the same for discarded ones (each null: until their day is dropped)
 --   $3 how many pages
-SELECT @schema@.prune_history(jsonb_strip_nulls(jsonb_build_object('cancelled_ms', $1::bigint, 'discarded_ms', $2::bigint,
-                                                                   'queues', @schema@.queues_retention())), $3::int)
+SELECT @schema@._prune_history(jsonb_strip_nulls(jsonb_build_object('cancelled_ms', $1::bigint, 'discarded_ms', $2::bigint,
+                                                                   'queues', @schema@._queues_retention())), $3::int)

@@ -1,7 +1,7 @@
 -- The session of the work connection, beyond session_setup.sql. Planner settings for the claim and the acks: a generic plan,
 -- made once, that walks the indexes at every table size (a plan made while the table was empty would read it in sequence ever
 -- after). The time-outs keep one lock from holding up all queues (the cycle is then made anew without the locked job:
--- migrations/0011_apart.up.sql), and let the server notice that we are gone.
+-- migrations/schema/apart.sql), and let the server notice that we are gone.
 SET plan_cache_mode = force_generic_plan;
 SET enable_indexscan = on;
 SET enable_nestloop = on;

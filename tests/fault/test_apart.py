@@ -220,7 +220,7 @@ APART = {
     "_claim_these": "SELECT id, refusal IS NOT NULL FROM jobq._claim_apart('default', ARRAY[0], {node}, 7, ARRAY[0],"
                     " ARRAY[9223372036854775807], 1000)",
     "_stage_these": "SELECT staged FROM jobq._stage()",
-    "_expire_these": "SELECT jobq.expire_jobs()",
+    "_expire_these": "SELECT jobq._expire_jobs()",
 }
 BECOMES = {"_claim_these": "state = 'executing'", "_stage_these": "state = 'available'", "_expire_these": "false"}
 
@@ -310,7 +310,7 @@ def test_a_note_goes_when_its_job_goes_on(db, cli):
     assert {row[0] for row in db.query("SELECT job_id FROM jobq.refusals")} == {claimed, gone, still, staged}
     db.query("ALTER TABLE jobq.jobs DISABLE TRIGGER closed")
     db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = 5, attempted_at = now() WHERE id = %s", [claimed])
-    db.query("UPDATE jobq.jobs SET state = 'available', position = jobq.next_position() WHERE id = %s", [staged])
+    db.query("UPDATE jobq.jobs SET state = 'available', position = jobq._next_position() WHERE id = %s", [staged])
     db.query("SELECT jobq.cancel(%s)", [gone])
     db.query("SELECT jobq._sweep()")
     assert db.query("SELECT job_id FROM jobq.refusals") == [(still,)]
@@ -374,15 +374,15 @@ def test_requests_to_cancel_that_are_refused_stop_no_other(db):
     refuse_kind(db, "closed", "DELETE")
     db.query("CREATE TABLE exports (job_id bigint REFERENCES jobq.jobs (id) ON DELETE CASCADE)")
     locked = db.value("INSERT INTO exports SELECT max(id) FROM jobq.jobs RETURNING job_id")
-    db.query("INSERT INTO jobq.cancels (job_id, attempt, node_id, forget) SELECT id, 0, -1, id % 2 = 0 FROM jobq.jobs")
+    db.query("INSERT INTO jobq._cancels (job_id, attempt, node_id, forget) SELECT id, 0, -1, id % 2 = 0 FROM jobq.jobs")
     with db.connect(autocommit=False) as conn:
         conn.execute("SELECT FROM exports FOR UPDATE")
-        wait_for(lambda: [db.query("SELECT jobq.cancel_again()"),
+        wait_for(lambda: [db.query("SELECT jobq._cancel_again()"),
                           db.query("SELECT id FROM jobq.jobs WHERE kind = 'a'") == [(locked,)]][1])
-        assert db.value("SELECT count(*) FROM jobq.cancels") == 301
+        assert db.value("SELECT count(*) FROM jobq._cancels") == 301
     db.query("DROP FUNCTION public.closed() CASCADE")
-    wait_for(lambda: [db.query("SELECT jobq.cancel_again()"), db.value("SELECT count(*) FROM jobq.jobs") == 0][1])
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    wait_for(lambda: [db.query("SELECT jobq._cancel_again()"), db.value("SELECT count(*) FROM jobq.jobs") == 0][1])
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
     assert db.query("SELECT state::text, count(*) FROM jobq.finished_jobs GROUP BY 1") == [("cancelled", 160)]
 
 
@@ -396,17 +396,17 @@ def test_jobs_that_ended_and_cannot_be_forgotten_stop_no_other(db, how):
              {"refused": "RAISE EXCEPTION 'no';", "locked": "", "waits": "PERFORM FROM public.ledger FOR UPDATE;"}[how] +
              " RETURN OLD; END $$; CREATE TRIGGER refuse BEFORE DELETE ON jobq.finished_jobs FOR EACH ROW"
              f" WHEN (OLD.id <= {bad[-1]} AND OLD.id >= {bad[0]}) EXECUTE FUNCTION public.refuse()")
-    db.query("INSERT INTO jobq.cancels (job_id, attempt, node_id, forget) SELECT id, 0, -1, true FROM jobq.finished_jobs")
+    db.query("INSERT INTO jobq._cancels (job_id, attempt, node_id, forget) SELECT id, 0, -1, true FROM jobq.finished_jobs")
     left = "SELECT array_agg(id ORDER BY id) FROM jobq.finished_jobs"
     with db.connect(autocommit=False) as conn:
         conn.execute("SELECT FROM public.ledger FOR UPDATE")
         if how == "locked":
             conn.execute("SELECT FROM jobq.finished_jobs WHERE id = %s FOR UPDATE", bad)
-        wait_for(lambda: [db.query("SELECT jobq.cancel_again()"), db.value(left) == bad][1])
-        assert [row[0] for row in db.query("SELECT job_id FROM jobq.cancels ORDER BY 1")] == bad
+        wait_for(lambda: [db.query("SELECT jobq._cancel_again()"), db.value(left) == bad][1])
+        assert [row[0] for row in db.query("SELECT job_id FROM jobq._cancels ORDER BY 1")] == bad
     db.query("DROP FUNCTION public.refuse() CASCADE")
-    wait_for(lambda: [db.query("SELECT jobq.cancel_again()"), db.value(left) is None][1])
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    wait_for(lambda: [db.query("SELECT jobq._cancel_again()"), db.value(left) is None][1])
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 @pytest.mark.parametrize("how", ["refused", "locked"])
@@ -414,21 +414,21 @@ def test_progress_of_one_that_cannot_be_written_drops_no_other(db, how):
     """Of two hundred, wherever it stands."""
     node = node_row(db)
     jobs = hold_by(db, node, ["a"], 200)["a"]
-    note = ("SELECT jobq.note_progress(%s, %s, ARRAY(SELECT 1 FROM generate_series(1, 200)),"
+    note = ("SELECT jobq._note_progress(%s, %s, ARRAY(SELECT 1 FROM generate_series(1, 200)),"
             " ARRAY(SELECT %s::bigint FROM generate_series(1, 200)), array_fill(NULL::text, ARRAY[200]))")
     db.query(note, (node, jobs, 1))
     bad = jobs[3]
     if how == "refused":
         db.query("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;"
-                 " CREATE TRIGGER refuse BEFORE UPDATE ON jobq.progress FOR EACH ROW"
+                 " CREATE TRIGGER refuse BEFORE UPDATE ON jobq._progress FOR EACH ROW"
                  f" WHEN (OLD.job_id = {bad}) EXECUTE FUNCTION public.refuse()")
     with db.connect(autocommit=False) as conn:
         if how == "locked":
-            conn.execute("SELECT FROM jobq.progress WHERE job_id = %s FOR UPDATE", [bad])
+            conn.execute("SELECT FROM jobq._progress WHERE job_id = %s FOR UPDATE", [bad])
         began = time.monotonic()
         db.query(note, (node, jobs, 500000))
         assert time.monotonic() - began < 2
-        assert db.query("SELECT job_id FROM jobq.progress WHERE done < 0.5") == [(bad,)]
+        assert db.query("SELECT job_id FROM jobq._progress WHERE done < 0.5") == [(bad,)]
 
 
 def test_what_is_left_of_a_dead_node_is_not_looked_for_all_of_the_time(db, jobqd, programs):

@@ -37,7 +37,7 @@ def check_cancelled(db, job, error="cancelled by request"):
     assert (state, attempt) == ("cancelled", 1), errors
     assert [entry["kind"] for entry in errors] == ["cancelled"]
     assert errors[0]["error"].startswith(error), errors
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
     return errors[0]
 
 
@@ -121,7 +121,7 @@ def test_what_is_done_in_spite_of_it_is_completed(db, jobqd, programs):
     wait_running(db, job)
     cancel(db, job)
     assert wait_ended(db, job) == ("completed", 1, [])
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.cancels") == 0, what="the request to be cleaned up")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._cancels") == 0, what="the request to be cleaned up")
 
 
 def test_an_exec_program_is_ended_with_its_children(db, jobqd, tmp_path):
@@ -171,7 +171,7 @@ def test_jobs_in_a_mailbox_and_in_the_ready_list_are_taken_back(db, jobqd, progr
     cancel(db, 1)
     wait_for(lambda: db.states() == {"cancelled": 8}, what=db.states)
     assert len(ran.read_text().splitlines()) == 1
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_behind_a_head_that_hangs_it_is_ended_as_soon_as_its_turn_comes(db, jobqd, programs):
@@ -238,7 +238,7 @@ def test_an_attempt_that_ends_before_the_node_has_heard_of_it(db, outcome, entry
     cancel(db, job)
     settle(db, job, outcome, entry)
     assert settled_by(db, job) == ("cancelled", kind, "by request")
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_completion_wins_over_a_request(db):
@@ -246,8 +246,8 @@ def test_completion_wins_over_a_request(db):
     cancel(db, job)
     settle(db, job, "completed", None, result="1")
     assert wait_ended(db, job) == ("completed", 1, [])
-    assert db.value("SELECT jobq.cancel_again()") == 0
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT jobq._cancel_again()") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 # ---- races ----
@@ -260,10 +260,10 @@ def test_a_request_that_comes_as_its_attempt_fails_reaches_the_job(db):
         settle(db, job, "failed", {"kind": "error", "error": "boom"}, delay_ms=3600000)  # does not wait for the client
         assert db.states() == {"retryable": 1}
         client.commit()
-    assert db.value("SELECT jobq.cancel_again()") == 1
+    assert db.value("SELECT jobq._cancel_again()") == 1
     state, attempt, errors = ended(db, job)[0]
     assert (state, attempt, errors[0]["error"]) == ("cancelled", 1, "boom")
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_a_request_follows_to_the_next_attempt_only_if_it_was_not_carried_out(db):
@@ -273,20 +273,20 @@ def test_a_request_follows_to_the_next_attempt_only_if_it_was_not_carried_out(db
         settle(db, job, "failed", {"kind": "error", "error": "boom"}, delay_ms=0)
         claim_by_hand(db, job)
         client.commit()
-    assert db.query("SELECT job_id, attempt FROM jobq.cancels") == [(job, 1)]
-    assert db.value("SELECT jobq.cancel_again()") == 1
-    assert db.query("SELECT job_id, attempt FROM jobq.cancels") == [(job, 2)]
+    assert db.query("SELECT job_id, attempt FROM jobq._cancels") == [(job, 1)]
+    assert db.value("SELECT jobq._cancel_again()") == 1
+    assert db.query("SELECT job_id, attempt FROM jobq._cancels") == [(job, 2)]
 
 
 def test_a_retry_by_hand_is_not_hit_by_an_old_request(db):
     job = running_by_hand(db)
     cancel(db, job)
     ack(db, job)  # a plain ok looks at no request
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 1
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 1
     assert db.value("SELECT jobq.retry(%s)", (job,)) is True
     claim_by_hand(db, job)
-    assert db.value("SELECT jobq.cancel_again()") == 0
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT jobq._cancel_again()") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
     assert db.states() == {"executing": 1}
 
 
@@ -294,8 +294,8 @@ def test_what_is_left_over_is_cleaned_up(db):
     job = running_by_hand(db)
     cancel(db, job)
     ack(db, job)
-    assert db.value("SELECT jobq.cancel_again()") == 0
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT jobq._cancel_again()") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_an_open_transaction_that_cancels_holds_no_answer_up(db, jobqd, programs):

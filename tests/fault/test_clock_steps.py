@@ -63,7 +63,7 @@ def test_a_dead_node_is_found_in_time_although_the_database_s_clock_was_set_back
     watch_nodes(db)
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 300_000, 600_000), "concurrency": 2}}
     nodes = [jobqd(db, queue, lease="1s"), jobqd(db, queue, lease="1s")]
-    leads = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id"
+    leads = "SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id"
     name = wait_for(lambda: db.value(leads))
     leader, = (node for node in nodes if node.folder.name == name)
     other, = (node for node in nodes if node is not leader)

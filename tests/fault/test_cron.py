@@ -29,7 +29,7 @@ def test_each_slot_once_while_nodes_with_wrong_clocks_are_killed(db, tmp_path, j
         nodes.append(jobqd(db, {"default": {"exec": "/bin/true", "concurrency": 1}}, env=clock.env, lease="1s"))
     db.query("SELECT jobq.cron_set('tick' || n, '@every 1s', 'k', missed => 'all') FROM generate_series(1, %s) n", (CRONS,))
     since = db.value("SELECT min(next_at) FROM jobq.crons")
-    leads = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id"
+    leads = "SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id"
     kills, led = 0, set()
     while db.value("SELECT coalesce(sum(extract(epoch FROM last_at - %s) + 1), 0) FROM jobq.crons", (since,)) < SLOTS:
         led.add(db.value(leads))

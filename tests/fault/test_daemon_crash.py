@@ -66,7 +66,7 @@ def test_the_one_that_keeps_house_dies(db, jobqd, programs):
     """Who stages and buries is the leader: another node takes that over, and a scheduled job starts all the same."""
     queue = {"default": {"command": programs("noop_worker"), "concurrency": 1}}
     nodes = [jobqd(db, queue, lease="1s"), jobqd(db, queue, lease="1s")]
-    leads = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > clock_timestamp()"
+    leads = "SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > clock_timestamp()"
     name = wait_for(lambda: db.value(leads))
     leader, = (node for node in nodes if node.folder.name == name)
     job = db.value("SELECT jobq.enqueue('noop', scheduled_at => clock_timestamp() + interval '1 s')")

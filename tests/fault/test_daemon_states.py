@@ -274,11 +274,11 @@ def test_a_job_whose_node_has_no_row_is_not_lost(db, jobqd, worker):
 
 def test_the_idle_marks_are_deleted_by_hand(db, jobqd, worker):
     jobqd(db, worker)
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle"))
-    db.query("TRUNCATE jobq.idle")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle"))
+    db.query("TRUNCATE jobq._idle")
     db.enqueue("ok")
     db.wait_for_states({"completed": 1})
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle"), what="the queue to be marked again")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle"), what="the queue to be marked again")
 
 
 @pytest.mark.parametrize("sql", ["TRUNCATE jobq.jobs RESTART IDENTITY", "ALTER SEQUENCE jobq.jobs_position_seq RESTART"])
@@ -288,7 +288,7 @@ def test_positions_begin_again(db, jobqd, worker, sql):
     for _ in range(3):
         db.query("INSERT INTO jobq.jobs (kind) SELECT 'ok' FROM generate_series(1, 100)")
         wait_for(lambda: executing(db) == 0 and not db.value("SELECT count(*) FROM jobq.jobs"))
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle"))
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle"))
     db.query(sql)
     job = db.enqueue("ok")
     wait_for(lambda: not db.value("SELECT count(*) FROM jobq.jobs"), what=f"job {job} to be claimed")
@@ -323,7 +323,7 @@ def test_claims_of_a_locked_job_are_paced(db, jobqd, worker):
 def test_a_mark_that_cannot_be_taken_back_costs_nothing(limited, jobqd, programs, tmp_path):
     queue = {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 1}}
     node = jobqd(limited.limited_uri, queue, lease="30s")
-    wait_for(lambda: limited.value("SELECT count(*) FROM jobq.idle"))
+    wait_for(lambda: limited.value("SELECT count(*) FROM jobq._idle"))
     limited.query(f"ALTER ROLE {limited.role} CONNECTION LIMIT 3")
     terminate(limited, "control")
     node.wait_log("database: away")
@@ -443,7 +443,7 @@ def test_a_full_queue_does_not_hold_up_its_neighbours(db, jobqd, programs):
     for _ in range(3):
         db.enqueue("hang", queue="full")
     wait_for(lambda: executing(db) == 1)
-    wait_for(lambda: db.query("SELECT queue FROM jobq.idle ORDER BY 1") == [("a",), ("b",)],
+    wait_for(lambda: db.query("SELECT queue FROM jobq._idle ORDER BY 1") == [("a",), ("b",)],
              what="no mark of the full queue")
     for _ in range(20):
         db.enqueue("ok", queue="a")

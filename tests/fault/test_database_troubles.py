@@ -179,7 +179,7 @@ def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, le
 def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, programs, ledger):
     """It cannot stage, so another node has to."""
     db = cluster.db
-    leader = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > now()"
+    leader = "SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > now()"
     one = jobqd(address(db, role), work(programs, ledger), lease="2s", node="one")
     wait_for(lambda: db.value(leader) == "one")
     two = jobqd(address(db), work(programs, ledger), lease="2s", node="two")

@@ -13,7 +13,7 @@ from harness.overlap import Trouble
 from harness.pg import SUPERUSER
 from harness.waiting import wait_for
 
-LEADER = "SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > clock_timestamp()"
+LEADER = "SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id WHERE l.expires_at > clock_timestamp()"
 JOBS = 3000
 FAULTS = 12
 
@@ -97,7 +97,7 @@ def test_two_nodes_that_both_believe_to_lead_do_no_harm(db, postgres, jobqd, pro
     watch_nodes(db)
     watch_staging(db)
     # A day that is long over: both drop it.
-    db.query("SELECT jobq.create_partitions(date '2020-01-01', 1)")
+    db.query("SELECT jobq._create_partitions(date '2020-01-01', 1)")
     proxies = [FaultProxy(f"{postgres.dir}/.s.PGSQL.5432") for _ in range(2)]
     queue = {"default": {"command": ledger.command(programs("ledger_worker"), 100, 8000), "concurrency": 4,
                          "max_restarts": 1000}}
@@ -134,8 +134,8 @@ def test_two_nodes_that_both_believe_to_lead_do_no_harm(db, postgres, jobqd, pro
         check_expired_once(db, late)
         states = check_each_once(db, ledger, ids, cancelled)
         assert states["cancelled"] > 0
-        wait_for(lambda: db.value("SELECT count(*) FROM jobq.cancels") == 0, what="the requests to be cleaned up")
-        wait_for(lambda: db.value("SELECT count(*) FROM pg_class WHERE relname LIKE 'finished_%%20200101'") == 0)
+        wait_for(lambda: db.value("SELECT count(*) FROM jobq._cancels") == 0, what="the requests to be cleaned up")
+        wait_for(lambda: db.value("SELECT count(*) FROM pg_class WHERE relname LIKE '_finished_%%20200101'") == 0)
         print(f"{len(ids)} jobs: {dict(states)}; {len(ledger.runs)} runs; {len(late)} expired; {slots} slots; "
               f"{db.value('SELECT count(*) FROM public.staged')} staged; {sum((t.done for t in troubles), Counter())}")
     finally:
@@ -183,6 +183,35 @@ def test_the_lead_passes_at_once_when_the_leader_stops(db, jobqd, programs, noti
     took = seconds_until(db, "node2", first.stop)
     print(f"stop, notify {notify}: {took:.2f} s of a lease of 30 s")
     assert took < most_s
+
+
+@pytest.mark.parametrize("notify,most_s", [("on", 5), ("off", 20)])
+def test_the_lead_of_a_node_that_is_known_to_be_dead_passes_at_once(db, jobqd, programs, notify, most_s):
+    """It comes back under its name before its lease is over, but a job of it is locked, so its old row stays for that. Who leads
+    then gives the job back as soon as it can."""
+    queue = {"default": {"command": programs("fault_worker"), "concurrency": 1}}
+    first = jobqd(db, queue, lease="60s", notify=notify)
+    leads(db, "node1")
+    job = db.enqueue("hang")
+    wait_for(lambda: db.states() == {"executing": 1})
+    first.kill()
+    first.expected_exit = 0
+    with db.connect(autocommit=False) as holder:
+        holder.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", [job])
+        began = time.monotonic()
+        first.start()
+        leads(db, "node1")
+        took = time.monotonic() - began
+        print(f"notify {notify}: {took:.2f} s of a lease of 60 s")
+        assert took < most_s
+        assert db.value("SELECT count(*) FROM jobq.nodes WHERE name LIKE 'removed-%%'") == 1
+    began = time.monotonic()
+    wait_for(lambda: db.value("SELECT attempt FROM jobq.jobs WHERE id = %s AND state = 'executing'", [job]) == 2)
+    took = time.monotonic() - began
+    print(f"notify {notify}: {took:.2f} s from the lock's release to the next attempt")
+    assert took < 8
+    db.query("SELECT jobq.cancel(%s)", [job])
+    wait_for(lambda: db.states() == {"cancelled": 1})
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_a_full_queue_does_not_hold_up_its_neighbours(db, jobqd, programs):
 def test_rows_that_somebody_deleted_by_hand_come_back(db, jobqd, programs):
     """The node's own row, the lead and the idle marks: jobs go on, under a new id."""
     node = jobqd(db, {"default": {"command": programs("noop_worker")}}, lease="1s")
-    db.query("TRUNCATE jobq.idle, jobq.leader, jobq.nodes")
+    db.query("TRUNCATE jobq._idle, jobq._leader, jobq.nodes")
     node.wait_log("declared it dead")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.nodes") == 1)
     db.enqueue("noop")

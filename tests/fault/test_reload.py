@@ -375,7 +375,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     assert "queue two: is new" in log
     wait_done(db, waiting)
     long = start_one(db, "sleep", tmp_path / "began", queue="two", ms=1000)
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle WHERE queue = 'one'"))
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'one'"))
     log = node.reload({"one": one})
     assert "queue two: no longer in the configuration: waiting up to 30 s for its running jobs" in log
     left = db.enqueue("ok", queue="two")
@@ -383,7 +383,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     node.wait_log("queue two: is gone")
     assert is_done(db, long)
     assert db.query("SELECT state::text, attempt FROM jobq.jobs WHERE id = %s", (left,)) == [("available", 0)]
-    assert db.value("SELECT count(*) FROM jobq.idle WHERE queue = 'two'") == 0
+    assert db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'two'") == 0
     wait_rolled(node, "one")
     assert len(node.workers()) == 1
     node.reload({"one": one, "two": two})

@@ -60,10 +60,11 @@ class Poison:
     fence: tuple = ()    # the queues whose jobs may wait for as long as it is locked: it defeats the fence, or the table
     door: bool = False   # it is enqueueing that waits for as long as it is locked, and nothing else
     long: bool = False   # takes long, or much: not in the short form
+    delay_s: float = 0   # each statement on the job's row takes that long, and with it all that are in its batch
 
 
 def trigger(name, family, when, table="jobs", row="OLD.id", body=None, constraint=False, value="{id}",
-            says=""):
+            says="", delay_s=0):
     """A trigger that raises for one row, or does what body says."""
     says = says if body else f"the trigger {name} says no to {{id}}"
     body = body or f"RAISE EXCEPTION '{says}'"
@@ -74,7 +75,7 @@ def trigger(name, family, when, table="jobs", row="OLD.id", body=None, constrain
             BEGIN {body}; RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END $$;
         CREATE {kind} zz_poison_{{id}} {when} ON jobq.{table}{late} FOR EACH ROW WHEN ({row} = {value})
             EXECUTE FUNCTION public.poison_{{id}}();""",
-        undo="DROP FUNCTION IF EXISTS public.poison_{id}() CASCADE;", says=says)
+        undo="DROP FUNCTION IF EXISTS public.poison_{id}() CASCADE;", says=says, delay_s=delay_s)
 
 
 def foreign_key(name, family, more, column="job_id bigint", to="jobs (id)", value="{id}"):
@@ -177,7 +178,7 @@ POISONS = {poison.name: poison for poison in [
         undo="ALTER TABLE jobq.jobs DROP COLUMN IF EXISTS poison_{id}; DROP FUNCTION IF EXISTS public.poison_{id};"
              " DROP TABLE IF EXISTS public.zero_{id};", says="division by zero"),
     trigger("update-swallowed", "update-mute", "BEFORE UPDATE", body="RETURN NULL"),
-    trigger("update-slow", "update-slow", "BEFORE UPDATE", body="PERFORM pg_sleep(1)"),
+    trigger("update-slow", "update-slow", "BEFORE UPDATE", body="PERFORM pg_sleep(1)", delay_s=1),
     # ---- a DELETE of the row ----
     foreign_key("fk", "delete", ""),
     foreign_key("fk-restrict", "delete", "ON DELETE RESTRICT"),
@@ -189,7 +190,7 @@ POISONS = {poison.name: poison for poison in [
     trigger("delete-after", "delete", "AFTER DELETE"),
     trigger("delete-deferred", "delete", "AFTER DELETE", constraint=True),
     trigger("delete-swallowed", "delete-mute", "BEFORE DELETE", body="RETURN NULL"),
-    trigger("delete-slow", "delete-slow", "BEFORE DELETE", body="PERFORM pg_sleep(1)"),
+    trigger("delete-slow", "delete-slow", "BEFORE DELETE", body="PERFORM pg_sleep(1)", delay_s=1),
     trigger("delete-assert", "delete", "BEFORE DELETE", body="ASSERT false, 'the trigger delete-assert says no to {id}'",
             says="the trigger delete-assert says no to {id}"),
     # ---- an INSERT of the row ----
@@ -216,7 +217,7 @@ POISONS = {poison.name: poison for poison in [
            script="CREATE INDEX wide_{id} ON jobq.finished_jobs ((result ->> 'pad')) WHERE id = {id};",
            undo="DROP INDEX IF EXISTS jobq.wide_{id};", says="index row (requires|size)"),
     # ---- rows that go with it ----
-    trigger("cancels-before", "cancels", "BEFORE DELETE", table="cancels", row="OLD.job_id"),
+    trigger("cancels-before", "cancels", "BEFORE DELETE", table="_cancels", row="OLD.job_id"),
     foreign_key("node-fk", "node", "", to="nodes (id)", value="{node}"),
     trigger("node-before", "node", "BEFORE DELETE", table="nodes", value="{node}"),
     # ---- locks on the row ----
@@ -294,30 +295,30 @@ POISONS = {poison.name: poison for poison in [
     answer("answer-snooze-year-300000", "snooze", ms=9300000000000000),
     answer("answer-retry-greatest", "error", ms=9223372036854775807),
     # ---- what stands beside the jobs ----
-    *(lock(f"lock-{table}-{word}", f"LOCK TABLE jobq.{table} IN {mode} MODE", "beside", fence=fence, door=(table, word) == ("queues", "ax"))  # where max_attempts of a queue is
+    *(lock(f"lock-{table.lstrip('_')}-{word}", f"LOCK TABLE jobq.{table} IN {mode} MODE", "beside", fence=fence, door=(table, word) == ("queues", "ax"))  # where max_attempts of a queue is
       for table, mode, word, fence in (
           ("jobs", "SHARE", "s", ALL), ("jobs", "EXCLUSIVE", "x", ALL), ("jobs", "ACCESS EXCLUSIVE", "ax", ALL),
-          ("finished_completed", "EXCLUSIVE", "x", ALL), ("finished_jobs", "ACCESS EXCLUSIVE", "ax", ALL),
+          ("_finished_completed", "EXCLUSIVE", "x", ALL), ("finished_jobs", "ACCESS EXCLUSIVE", "ax", ALL),
           ("nodes", "SHARE", "s", ()), ("nodes", "EXCLUSIVE", "x", ALL), ("nodes", "ACCESS EXCLUSIVE", "ax", ALL),
-          ("cancels", "EXCLUSIVE", "x", ALL), ("idle", "EXCLUSIVE", "x", ()), ("progress", "EXCLUSIVE", "x", ()),
-          ("progress", "ACCESS EXCLUSIVE", "ax", ()), ("queues", "EXCLUSIVE", "x", ()),
+          ("_cancels", "EXCLUSIVE", "x", ALL), ("_idle", "EXCLUSIVE", "x", ()), ("_progress", "EXCLUSIVE", "x", ()),
+          ("_progress", "ACCESS EXCLUSIVE", "ax", ()), ("queues", "EXCLUSIVE", "x", ()),
           ("queues", "ACCESS EXCLUSIVE", "ax", ()), ("queue_nodes", "ACCESS EXCLUSIVE", "ax", ()),
-          ("hooks", "EXCLUSIVE", "x", ()), ("hooks", "ACCESS EXCLUSIVE", "ax", ()),
-          ("crons", "ACCESS EXCLUSIVE", "ax", ()), ("leader", "EXCLUSIVE", "x", ()),
-          ("uniques", "ACCESS EXCLUSIVE", "ax", ()), ("pruning", "ACCESS EXCLUSIVE", "ax", ()),
+          ("_hooks", "EXCLUSIVE", "x", ()), ("_hooks", "ACCESS EXCLUSIVE", "ax", ()),
+          ("crons", "ACCESS EXCLUSIVE", "ax", ()), ("_leader", "EXCLUSIVE", "x", ()),
+          ("_uniques", "ACCESS EXCLUSIVE", "ax", ()), ("_pruning", "ACCESS EXCLUSIVE", "ax", ()),
           ("refusals", "ACCESS EXCLUSIVE", "ax", ALL))),
     lock("lock-own-row", "SELECT FROM jobq.nodes WHERE id = {node} FOR UPDATE", "beside", fence=FIRST),
     lock("lock-own-row-no-key", "SELECT FROM jobq.nodes WHERE id = {node} FOR NO KEY UPDATE", "beside"),
     lock("lock-own-row-share", "SELECT FROM jobq.nodes WHERE id = {node} FOR SHARE", "beside"),
-    lock("lock-leader-row", "SELECT FROM jobq.leader FOR UPDATE", "beside"),
-    lock("lock-pruning-row", "SELECT FROM jobq.pruning FOR UPDATE", "beside"),
-    *(Poison(f"refused-{table}-{event.lower()}", "beside", script=f"""
+    lock("lock-leader-row", "SELECT FROM jobq._leader FOR UPDATE", "beside"),
+    lock("lock-pruning-row", "SELECT FROM jobq._pruning FOR UPDATE", "beside"),
+    *(Poison(f"refused-{table.lstrip('_')}-{event.lower()}", "beside", script=f"""
         CREATE FUNCTION public.poison_{{id}}() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN RAISE EXCEPTION 'the trigger on {table} says no'; END $$;
         CREATE TRIGGER zz_poison_{{id}} BEFORE {event} ON jobq.{table} FOR EACH ROW EXECUTE FUNCTION public.poison_{{id}}();""",
         undo="DROP FUNCTION IF EXISTS public.poison_{id}() CASCADE;",
-        says=f"the trigger on {table} says no" if table == "leader" else "")  # marks are hints; the pruner may sleep
-      for table, event in (("idle", "INSERT"), ("idle", "DELETE"), ("pruning", "UPDATE"), ("leader", "UPDATE"))),
+        says=f"the trigger on {table} says no" if table == "_leader" else "")  # marks are hints; the pruner may sleep
+      for table, event in (("_idle", "INSERT"), ("_idle", "DELETE"), ("_pruning", "UPDATE"), ("_leader", "UPDATE"))),
     # ---- crons ----
     trigger("cron-update", "cron", "BEFORE UPDATE", table="crons", row="OLD.name", value="'{name}'"),
     trigger("cron-update-deferred", "cron", "AFTER UPDATE", table="crons", row="OLD.name", value="'{name}'", constraint=True),
@@ -349,7 +350,7 @@ POISONS = {poison.name: poison for poison in [
     # ---- progress ----
     trigger("progress-before", "progress", "BEFORE INSERT OR UPDATE", table="progress", row="NEW.job_id"),
     trigger("progress-deferred", "progress", "AFTER INSERT OR UPDATE", table="progress", row="NEW.job_id", constraint=True),
-    lock("progress-lock", "SELECT FROM jobq.progress WHERE job_id = {id} FOR UPDATE", "progress"),
+    lock("progress-lock", "SELECT FROM jobq._progress WHERE job_id = {id} FOR UPDATE", "progress"),
     trigger("sweep-before", "sweep", "BEFORE DELETE", table="progress", row="OLD.job_id"),
     # ---- the history, in time ----
     trigger("past-before", "past", "BEFORE DELETE", table="finished_jobs"),
@@ -357,12 +358,12 @@ POISONS = {poison.name: poison for poison in [
     trigger("past-swallowed", "past-mute", "BEFORE DELETE", table="finished_jobs", body="RETURN NULL"),
     lock("past-lock", "SELECT FROM jobq.finished_jobs WHERE id = {id} FOR UPDATE", "past"),
     Poison("partition-view", "partition",
-           script="CREATE VIEW public.old_{id} AS SELECT * FROM jobq.finished_completed_p20200101;",
-           undo="DROP VIEW IF EXISTS public.old_{id};", says="old_{id}|finished_completed_p20200101"),
-    Poison("partition-fk", "partition", script="CREATE UNIQUE INDEX old_{id} ON jobq.finished_completed_p20200101 (id);"
-           " CREATE TABLE public.old_{id} (job_id bigint REFERENCES jobq.finished_completed_p20200101 (id));",
+           script="CREATE VIEW public.old_{id} AS SELECT * FROM jobq._finished_completed_p20200101;",
+           undo="DROP VIEW IF EXISTS public.old_{id};", says="old_{id}|_finished_completed_p20200101"),
+    Poison("partition-fk", "partition", script="CREATE UNIQUE INDEX old_{id} ON jobq._finished_completed_p20200101 (id);"
+           " CREATE TABLE public.old_{id} (job_id bigint REFERENCES jobq._finished_completed_p20200101 (id));",
            undo="DROP TABLE IF EXISTS public.old_{id}; DROP INDEX IF EXISTS jobq.old_{id};",
-           says="old_{id}|finished_completed_p20200101"),
+           says="old_{id}|_finished_completed_p20200101"),
     trigger("stray-insert", "stray", "BEFORE INSERT", table="nodes", row="NEW.id", value="{node}"),
     # ---- nodes ----
     Poison("node-renewed-infinity", "beside", script="""

@@ -136,7 +136,7 @@ def rescue(attempt=1, cancel=False):
                       expect={"attempt": 2, "errors": ("orphaned",)})
             if cancel:
                 for victim in cell.victims:
-                    conn.execute("INSERT INTO jobq.cancels (job_id, attempt, node_id) VALUES (%s, %s, %s)",
+                    conn.execute("INSERT INTO jobq._cancels (job_id, attempt, node_id) VALUES (%s, %s, %s)",
                                  (victim.id, attempt, victim.node))
         in_time(cell, make)
     return story
@@ -276,7 +276,7 @@ def progress(cell):
     cell.poison()
     for _ in range(2):
         began, since = time.monotonic(), cell.db.value("SELECT clock_timestamp()")
-        wait_for(lambda: cell.db.value("SELECT count(*) FROM jobq.progress WHERE job_id = ANY(%s) AND at > %s",
+        wait_for(lambda: cell.db.value("SELECT count(*) FROM jobq._progress WHERE job_id = ANY(%s) AND at > %s",
                                        (others, since)) == len(others), cell.limits.rest_s, what="the others' progress")
         cell.took(time.monotonic() - began)
         renewed = cell.db.value("SELECT renewed_at FROM jobq.nodes WHERE name = 'first'")
@@ -293,7 +293,7 @@ def beating(cell):
     cell.since()
     others = cell.all_run()
     everyone = others + [victim.id for victim in cell.victims]
-    wait_for(lambda: cell.db.value("SELECT count(*) FROM jobq.progress WHERE job_id = ANY(%s)", (everyone,)) == len(everyone))
+    wait_for(lambda: cell.db.value("SELECT count(*) FROM jobq._progress WHERE job_id = ANY(%s)", (everyone,)) == len(everyone))
     return others
 
 
@@ -304,7 +304,7 @@ def sweep(cell):
     cell.open()
     cell.through()
     began = time.monotonic()
-    wait_for(lambda: not cell.db.value("SELECT count(*) FROM jobq.progress WHERE job_id = ANY(%s)", (others,)),
+    wait_for(lambda: not cell.db.value("SELECT count(*) FROM jobq._progress WHERE job_id = ANY(%s)", (others,)),
              cell.limits.rest_s, what="the others' progress to go")
     cell.took(time.monotonic() - began)
     cell.settle()
@@ -317,7 +317,7 @@ def cancel_again(cell):
         crew = [v.id for v in cell.victims] + [job.id for job in cell.neighbours]
         cell.poison(conn)
     cell.lock()
-    cell.db.query("INSERT INTO jobq.cancels (job_id, attempt, node_id) SELECT id, 0, -1 FROM unnest(%s::bigint[]) id", (crew,))
+    cell.db.query("INSERT INTO jobq._cancels (job_id, attempt, node_id) SELECT id, 0, -1 FROM unnest(%s::bigint[]) id", (crew,))
     cell.since()
     cell.settle()
 
@@ -428,10 +428,10 @@ def put_in_history(conn, count, queue, state, age):
 def prune(cell):
     """Jobs of the history are past their time. The leader's next look is held back until they are locked."""
     for _ in range(2):  # what kept the connection before makes the pruner pause for longer
-        seen = cell.db.value("SELECT xmin::text FROM jobq.pruning")
-        wait_for(lambda: cell.db.value("SELECT xmin::text FROM jobq.pruning") != seen, what="a round of the pruner")
+        seen = cell.db.value("SELECT xmin::text FROM jobq._pruning")
+        wait_for(lambda: cell.db.value("SELECT xmin::text FROM jobq._pruning") != seen, 300, what="a round of the pruner")
     holder = cell.db.connect(autocommit=False)
-    holder.execute("SELECT FROM jobq.pruning FOR UPDATE")
+    holder.execute("SELECT FROM jobq._pruning FOR UPDATE")
     with cell.db.connect(autocommit=False) as conn:
         for victim in cell.victims:
             jobs = put_in_history(conn, 2, "brief", "completed", "10 s")
@@ -446,14 +446,14 @@ def prune(cell):
 
 
 def leading(cell):
-    name = cell.db.value("SELECT n.name FROM jobq.leader l JOIN jobq.nodes n ON n.id = l.node_id")
+    name = cell.db.value("SELECT n.name FROM jobq._leader l JOIN jobq.nodes n ON n.id = l.node_id")
     return next(node for node in cell.arena.nodes if node.folder.name == name)
 
 
 def partitions(cell):
     """Days of the history are past their time; they go when another node begins to lead."""
-    old = [f"finished_completed_p2020010{n}" for n in (1, 2, 3)]
-    cell.db.query("SELECT jobq.create_partitions('2020-01-01', 3)")
+    old = [f"_finished_completed_p2020010{n}" for n in (1, 2, 3)]
+    cell.db.query("SELECT jobq._create_partitions('2020-01-01', 3)")
     cell.poison()
     node = leading(cell)
     node.stop()
@@ -463,10 +463,10 @@ def partitions(cell):
              cell.limits.rest_s, what="the others to go")
     cell.took(time.monotonic() - began)
     for victim in cell.victims:
-        cell.wait_named(rf"finished_completed_p20200101.*({cell.says(victim)})", victim)
+        cell.wait_named(rf"_finished_completed_p20200101.*({cell.says(victim)})", victim)
     node.start()
     cell.lift()
-    cell.db.query("DROP TABLE jobq.finished_completed_p20200101")
+    cell.db.query("DROP TABLE jobq._finished_completed_p20200101")
     cell.settle()
 
 

@@ -77,7 +77,7 @@ def cancel(db, app):
     assert value(app, f"SELECT jobq.cancel({job})") is True and state_of(db, job) == "cancelled"
     running = job_of(db, app, "executing")
     assert value(app, f"SELECT jobq.cancel({running})") is False
-    assert db.query("SELECT job_id FROM jobq.cancels") == [(running,)]
+    assert db.query("SELECT job_id FROM jobq._cancels") == [(running,)]
 
 
 def retry(db, app):
@@ -125,7 +125,7 @@ def wait(db, app):
     assert app.execute(f"CALL jobq.wait({job}, '1 s')").fetchone()[0] == "cancelled"
     waits = job_of(db, app, "available")
     assert app.execute(f"CALL jobq.wait({waits}, '50 ms')").fetchone()[0] == "available"
-    assert value(app, f"SELECT state FROM jobq.standing({waits})") == "available"
+    assert value(app, f"SELECT state FROM jobq._standing({waits})") == "available"
 
 
 def crons(db, app):
@@ -168,19 +168,19 @@ def faults(db, app):
 def look(db, app):
     """What an application reads."""
     job_of(db, app, "cancelled")
-    for name in ("all_jobs", "jobs", "finished_jobs", "queues", "crons", "nodes", "leader", "progress", "uniques", "schema_version"):
+    for name in ("all_jobs", "jobs", "finished_jobs", "queues", "crons", "nodes", "_leader", "_progress", "_uniques", "schema_version"):
         app.execute(f"SELECT * FROM jobq.{name}")  # not read: psycopg does not know each DateStyle
     assert value(app, "SELECT jobq.version()") > 0
     assert value(app, "SELECT jobq._readable(args) FROM jobq.all_jobs LIMIT 1") is not None
-    assert value(app, "SELECT unique_hash FROM jobq.unique_hash('k', 'q', '{}', '{}', '{}')") is not None
+    assert value(app, "SELECT h FROM jobq._unique_hash('k', 'q', '{}', '{}', '{}') h") is not None
 
 
 CALLS = {call.__name__: call for call in [enqueue, enqueue_many, try_enqueue, try_enqueue_many, insert, cancel, retry, complete, delete,
                                           of_many, queues, wait, crons, faults, look]}
 CALLED = {"enqueue", "enqueue_many", "try_enqueue", "try_enqueue_many", "cancel", "retry", "complete", "delete", "cancel_many",
-          "retry_many", "delete_many", "purge", "pause", "resume", "scale", "wait", "standing", "unique_hash", "next_position",
+          "retry_many", "delete_many", "purge", "pause", "resume", "scale", "wait", "_standing", "_unique_hash", "_next_position",
           "cron_next", "cron_set", "cron_pause", "cron_resume", "cron_run", "cron_delete", "version", "_readable",
-          "_queue_attempts", "_default_attempts", "_utc", "_ago", "_in_zone", "time_of"}
+          "_queue_attempts", "_default_attempts", "_utc", "_ago", "_in_zone", "_time_of"}
 
 
 def not_called(db):
@@ -193,7 +193,7 @@ def not_called(db):
 def call_all(db, app):
     for call in CALLS.values():
         call(db, app)
-        db.query("TRUNCATE jobq.jobs, jobq.finished_jobs, jobq.cancels, jobq.crons, jobq.uniques")
+        db.query("TRUNCATE jobq.jobs, jobq.finished_jobs, jobq._cancels, jobq.crons, jobq._uniques")
 
 
 # ---- each command ----

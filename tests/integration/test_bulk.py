@@ -168,7 +168,7 @@ ENDED_FILTERS = [(f, n) for f, n in FILTERS if not {"state", "finished_after"} &
 @pytest.mark.parametrize("filter,names", ENDED_FILTERS, ids=[json.dumps(f)[:60] for f, _ in ENDED_FILTERS])
 def test_which_ended_jobs_a_filter_names(db, filter, names, what):
     jobs = six_jobs(db)
-    db.query("UPDATE jobq.jobs SET position = jobq.next_position(), state = 'available' WHERE position IS NULL")
+    db.query("UPDATE jobq.jobs SET position = jobq._next_position(), state = 'available' WHERE position IS NULL")
     complete(db, jobs["a"], jobs["c"], jobs["e"])
     many(db, "cancel", all=True)
     db.query("UPDATE jobq.finished_jobs SET finished_at = '2000-01-01T12:00:00Z' WHERE id = %s", [jobs["a"]])
@@ -188,7 +188,7 @@ def test_ids_of_live_and_ended_jobs(db):
 @pytest.mark.parametrize("what", ["retry", "delete"])
 def test_a_limit_counts_live_and_ended_jobs_by_their_ids(db, what):
     jobs = [db.enqueue("a", scheduled_at=LATER) for _ in range(6)]
-    db.query("UPDATE jobq.jobs SET position = jobq.next_position(), state = 'available' WHERE id = ANY (%s)", [jobs[0::2]])
+    db.query("UPDATE jobq.jobs SET position = jobq._next_position(), state = 'available' WHERE id = ANY (%s)", [jobs[0::2]])
     complete(db, *jobs[0::2])
     assert many(db, what, all=True, limit=3) == 3
     if what == "delete":
@@ -224,9 +224,9 @@ def test_cancel_many_ends_what_waits_and_asks_what_runs(db):
     assert now_states(db, jobs) == {
         "available": "cancelled", "retryable": "cancelled", "suspended": "cancelled", "scheduled": "cancelled",
         "executing": "executing", "completed": "completed", "discarded": "discarded", "cancelled": "cancelled"}
-    assert db.query("SELECT job_id, attempt, node_id, forget FROM jobq.cancels") == [(jobs["executing"], 1, 1, False)]
+    assert db.query("SELECT job_id, attempt, node_id, forget FROM jobq._cancels") == [(jobs["executing"], 1, 1, False)]
     assert many(db, "cancel", all=True) == 1, "who is asked again counts again"
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 1
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 1
 
 
 def test_cancel_many_leaves_the_same_record_as_cancel(db):
@@ -278,18 +278,18 @@ def test_retry_many_forgets_an_expiry_that_has_passed_and_old_requests(db):
     job = db.enqueue("a")
     db.query("UPDATE jobq.jobs SET expires_at = now() - interval '1 hour' WHERE id = %s", [job])
     many(db, "cancel", all=True)
-    db.query("INSERT INTO jobq.cancels (job_id, attempt, node_id) VALUES (%s, 1, 1)", [job])
+    db.query("INSERT INTO jobq._cancels (job_id, attempt, node_id) VALUES (%s, 1, 1)", [job])
     assert many(db, "retry", all=True) == 1
     assert db.query("SELECT expires_at FROM jobq.jobs") == [(None,)]
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_retry_many_from_a_partition_whose_columns_stand_otherwise(db):
     """As one does that an operator has attached."""
     db.query("DO $$ BEGIN EXECUTE (SELECT format('CREATE TABLE jobq.older (%s)', string_agg(format('%I %s%s', attname, "
              "format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN ' NOT NULL' END), ', ' ORDER BY attnum DESC)) "
-             "FROM pg_attribute WHERE attrelid = 'jobq.finished_completed'::regclass AND attnum > 0 AND NOT attisdropped); END $$")
-    db.query("ALTER TABLE jobq.finished_completed ATTACH PARTITION jobq.older FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
+             "FROM pg_attribute WHERE attrelid = 'jobq._finished_completed'::regclass AND attnum > 0 AND NOT attisdropped); END $$")
+    db.query("ALTER TABLE jobq._finished_completed ATTACH PARTITION jobq.older FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')")
     job = db.enqueue("kind", '{"n": 1}', queue="queue")
     complete(db, job)
     before = db.query("SELECT kind, queue, args, inserted_at, attempted_at FROM jobq.finished_jobs")
@@ -303,7 +303,7 @@ def test_retry_many_wakes_who_waits(db, jobqd, programs):
     jobs = [db.enqueue("noop") for _ in range(3)]
     many(db, "cancel", all=True)
     jobqd(db, {"default": {"command": programs("noop_worker")}})
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle"), what="the node to be idle")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle"), what="the node to be idle")
     assert many(db, "retry", state="cancelled") == len(jobs)
     db.wait_for_states({"completed": 3})
 
@@ -312,7 +312,7 @@ def test_delete_many_leaves_no_trace(db):
     jobs = states_of_all(db)
     assert many(db, "delete", all=True) == 8
     assert ids(db) == [jobs["executing"]]
-    assert db.query("SELECT job_id, attempt, node_id, forget FROM jobq.cancels") == [(jobs["executing"], 1, 1, True)]
+    assert db.query("SELECT job_id, attempt, node_id, forget FROM jobq._cancels") == [(jobs["executing"], 1, 1, True)]
 
 
 def test_delete_one(db):
@@ -341,7 +341,7 @@ def test_running_and_waiting_jobs_of_a_node(db, jobqd, programs, what, left):
     assert many(db, what, kind="sleep") == 300
     wait_for(lambda: not ids(db, table="jobs"), what=lambda: f"all to end: {db.states()}")
     assert db.states() == ({left: 300} if left else {})
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.cancels") == 0, what="the requests to be cleaned up")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._cancels") == 0, what="the requests to be cleaned up")
     assert db.states() == ({left: 300} if left else {}) and len(jobs) == 300
 
 
@@ -350,7 +350,7 @@ def test_a_deleted_job_that_completes_first_is_forgotten_all_the_same(db, jobqd,
     job = db.enqueue("late_ok")
     wait_for(lambda: db.value("SELECT state = 'executing' FROM jobq.jobs WHERE id = %s", [job]), what="it to run")
     assert db.value("SELECT jobq.delete(%s)", [job]) is False
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.cancels") == 0, what="the request to be cleaned up")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._cancels") == 0, what="the request to be cleaned up")
     assert db.states() == {}
 
 
@@ -363,8 +363,8 @@ def test_a_request_that_came_too_late_deletes_what_has_ended(db):
         db.query("SELECT jobq.complete(%s, 1)", [job])
         conn.commit()
     assert ids(db) == [job]
-    db.query("SELECT jobq.cancel_again()")
-    assert ids(db) == [] and db.value("SELECT count(*) FROM jobq.cancels") == 0
+    db.query("SELECT jobq._cancel_again()")
+    assert ids(db) == [] and db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_a_request_that_came_too_late_deletes_what_waits_again(db):
@@ -374,8 +374,8 @@ def test_a_request_that_came_too_late_deletes_what_waits_again(db):
         assert conn.execute("SELECT jobq.delete_many('{\"all\": true}')").fetchone() == (1,)
         db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL")
         conn.commit()
-    assert db.value("SELECT jobq.cancel_again()") == 1
-    assert ids(db) == [] and db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT jobq._cancel_again()") == 1
+    assert ids(db) == [] and db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_an_attempt_that_ends_after_it_was_asked_for(db):
@@ -383,12 +383,12 @@ def test_an_attempt_that_ends_after_it_was_asked_for(db):
     jobs = [db.enqueue("a") for _ in range(2)]
     claim(db, *jobs)
     for forget, job in zip((False, True), jobs):
-        assert db.value("SELECT jobq.bulk_ask(%s, 'true', %s)", [forget, jobs]) == jobs
+        assert db.value("SELECT jobq._bulk_ask(%s, 'true', %s)", [forget, jobs]) == jobs
     db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL")
-    assert db.value("SELECT jobq.bulk_ask(false, 'true', %s)", [jobs]) == []
-    db.query("DELETE FROM jobq.cancels WHERE job_id = %s AND forget", [jobs[0]])
-    assert db.value("SELECT jobq.cancel_again()") == 2
-    assert ids(db) == ids(db, "state = 'cancelled'") == jobs[:1] and db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT jobq._bulk_ask(false, 'true', %s)", [jobs]) == []
+    db.query("DELETE FROM jobq._cancels WHERE job_id = %s AND forget", [jobs[0]])
+    assert db.value("SELECT jobq._cancel_again()") == 2
+    assert ids(db) == ids(db, "state = 'cancelled'") == jobs[:1] and db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_a_delete_that_the_database_refuses_is_none(db, cli):
@@ -407,7 +407,7 @@ def test_a_delete_after_a_cancel_is_heard_too(db, jobqd, programs):
     wait_for(lambda: db.value("SELECT state = 'executing' FROM jobq.jobs WHERE id = %s", [job]), what="it to run")
     db.query("SELECT jobq.cancel(%s)", [job])
     assert db.value("SELECT jobq.delete(%s)", [job]) is False
-    wait_for(lambda: db.query("SELECT forget FROM jobq.cancels") == [(True,)], what="one request that says both")
+    wait_for(lambda: db.query("SELECT forget FROM jobq._cancels") == [(True,)], what="one request that says both")
     node.stop_at_once()
     assert db.states() == {}, "it was given back, and ended"
 
@@ -420,11 +420,11 @@ def test_the_requests_row_is_not_locked_by_a_delete(db):
     with db.connect(autocommit=False) as conn, db.connect() as other:
         conn.execute("SELECT jobq.delete(%s)", [job])
         other.execute("SET lock_timeout = '5s'")
-        assert other.execute("DELETE FROM jobq.cancels WHERE job_id = %s RETURNING forget", [job]).fetchall() == [(False,)]
+        assert other.execute("DELETE FROM jobq._cancels WHERE job_id = %s RETURNING forget", [job]).fetchall() == [(False,)]
         conn.commit()
-    assert db.query("SELECT node_id < 0, forget FROM jobq.cancels") == [(True, True)]
+    assert db.query("SELECT node_id < 0, forget FROM jobq._cancels") == [(True, True)]
     db.query("SELECT jobq.complete(%s, 1)", [job])
-    db.query("SELECT jobq.cancel_again()")
+    db.query("SELECT jobq._cancel_again()")
     assert ids(db) == []
 
 
@@ -475,8 +475,8 @@ def test_a_claim_in_flight_is_waited_for_and_its_job_not_kept_locked(db):
             assert other.execute("SELECT id FROM jobq.jobs WHERE id = %s FOR UPDATE SKIP LOCKED", [second]).fetchall() == [(second,)]
         conn.commit()
     assert ids(db, "state = 'cancelled'") == [first]
-    assert db.value("SELECT jobq.cancel_again()") == 1
-    assert db.query("SELECT job_id, attempt, node_id FROM jobq.cancels") == [(second, 1, 1)]
+    assert db.value("SELECT jobq._cancel_again()") == 1
+    assert db.query("SELECT job_id, attempt, node_id FROM jobq._cancels") == [(second, 1, 1)]
 
 
 @pytest.mark.parametrize("what", ["cancel", "delete", "retry"])
@@ -489,7 +489,7 @@ def test_what_does_not_match_any_more_when_its_lock_is_gone_is_left_alone(db, wh
         owner.commit()
         thread.join()
     assert came == [1]
-    db.query("SELECT jobq.cancel_again()")
+    db.query("SELECT jobq._cancel_again()")
     assert ids(db, "state = 'available'") == ([first, second] if what == "retry" else [second])
 
 
@@ -528,7 +528,7 @@ def test_what_stays_locked_is_an_error(db, call, state):
     one = "a job that has ended" if state == "cancelled" else "job 2"
     assert came == ["55P03", f"jobq: {one} is locked by another session, for more than 0.3 s by now; nothing was changed"]
     assert db.query("SELECT * FROM jobq.all_jobs ORDER BY id") == before
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 # ---- races ----
@@ -609,17 +609,17 @@ def test_requests_of_jobs_that_are_locked_stay(db):
     locked, free = db.enqueue("a"), db.enqueue("a")
     for forget, n in ((False, 1), (True, 2)):
         claim(db, locked, free)
-        db.value("SELECT jobq.bulk_ask(%s, 'true', %s)", [forget, [locked, free]])
+        db.value("SELECT jobq._bulk_ask(%s, 'true', %s)", [forget, [locked, free]])
         db.query("UPDATE jobq.jobs SET state = 'available', position = nextval('jobq.jobs_position_seq') WHERE state = 'executing'")
-        requests = db.query("SELECT ctid::text, * FROM jobq.cancels WHERE job_id = %s", [locked])
+        requests = db.query("SELECT ctid::text, * FROM jobq._cancels WHERE job_id = %s", [locked])
         with db.connect(autocommit=False) as owner:
             owner.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", [locked])
-            assert db.value("SELECT jobq.cancel_again()") == 1
+            assert db.value("SELECT jobq._cancel_again()") == 1
             assert ids(db, table="jobs") == [locked]
-            assert db.value("SELECT jobq.cancel_again()") == 0
-            assert db.query("SELECT ctid::text, * FROM jobq.cancels") == requests
-        assert db.value("SELECT jobq.cancel_again()") == 1
-        assert ids(db, table="jobs") == [] and db.value("SELECT count(*) FROM jobq.cancels") == 0
+            assert db.value("SELECT jobq._cancel_again()") == 0
+            assert db.query("SELECT ctid::text, * FROM jobq._cancels") == requests
+        assert db.value("SELECT jobq._cancel_again()") == 1
+        assert ids(db, table="jobs") == [] and db.value("SELECT count(*) FROM jobq._cancels") == 0
         assert len(ids(db)) == (0 if forget else 2)
         if not forget:
             many(db, "retry", all=True)
@@ -637,11 +637,11 @@ def test_a_job_that_has_ended_and_is_locked_is_forgotten_later(db):
         claim(db, waits)
         db.query("SELECT jobq.cancel(%s)", [waits])
         db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL")
-        assert db.value("SELECT jobq.cancel_again()") == 1
+        assert db.value("SELECT jobq._cancel_again()") == 1
         assert ids(db, "state = 'cancelled'") == [waits] and ids(db, "state = 'completed'") == jobs[:1]
-        assert db.query("SELECT job_id FROM jobq.cancels") == [(jobs[0],)]
-    db.query("SELECT jobq.cancel_again()")
-    assert ids(db) == [waits] and db.value("SELECT count(*) FROM jobq.cancels") == 0
+        assert db.query("SELECT job_id FROM jobq._cancels") == [(jobs[0],)]
+    db.query("SELECT jobq._cancel_again()")
+    assert ids(db) == [waits] and db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_a_request_that_is_not_committed_is_not_waited_for(db):
@@ -652,23 +652,23 @@ def test_a_request_that_is_not_committed_is_not_waited_for(db):
     db.query("UPDATE jobq.jobs SET state = 'retryable', position = NULL WHERE id = %s", [waits])
     with db.connect(autocommit=False) as owner:
         owner.execute("SELECT jobq.cancel(%s)", [runs])
-        assert db.value("SELECT jobq.cancel_again()") == 1
+        assert db.value("SELECT jobq._cancel_again()") == 1
         assert ids(db, "state = 'cancelled'") == [waits]
         owner.rollback()
-    assert db.value("SELECT jobq.cancel_again()") == 1
-    assert db.query("SELECT job_id, attempt FROM jobq.cancels") == [(runs, 2)]
+    assert db.value("SELECT jobq._cancel_again()") == 1
+    assert db.query("SELECT job_id, attempt FROM jobq._cancels") == [(runs, 2)]
 
 
 def test_many_requests_that_came_too_late(db):
     """Not each one of them with each job of the history."""
     db.query("INSERT INTO jobq.jobs (kind) SELECT 'a' FROM generate_series(1, 30000)")
     many(db, "cancel", all=True)
-    db.query("INSERT INTO jobq.cancels (job_id, attempt, node_id, forget, requested_at) "
+    db.query("INSERT INTO jobq._cancels (job_id, attempt, node_id, forget, requested_at) "
              "SELECT id, 0, 1, true, now() - interval '1 minute' FROM jobq.finished_jobs WHERE id % 3 > 0")
     with db.connect() as conn:
         conn.execute("SET statement_timeout = '30s'")
-        while db.value("SELECT count(*) FROM jobq.cancels"):
-            conn.execute("SELECT jobq.cancel_again()")
+        while db.value("SELECT count(*) FROM jobq._cancels"):
+            conn.execute("SELECT jobq._cancel_again()")
     assert len(ids(db)) == 10000
 
 
@@ -719,14 +719,14 @@ def test_times_whatever_the_datestyle(db, cli, style, zone):
         job = db.enqueue("a")
         claim(db, job)
         db.query("SELECT jobq.delete(%s)", [job])
-        db.query("DELETE FROM jobq.cancels WHERE job_id = %s AND %s <> 1", [job, n])
+        db.query("DELETE FROM jobq._cancels WHERE job_id = %s AND %s <> 1", [job, n])
         db.query("SELECT jobq.complete(%s, 1)", [job])
     with db.connect() as conn:
-        conn.execute("SELECT jobq.cancel_again()")
+        conn.execute("SELECT jobq._cancel_again()")
     kept = ids(db)
     assert len(kept) == 2
     with db.connect() as conn:
-        assert conn.execute("SELECT id FROM jobq.newest_end('default', 2)").fetchone()[0] == kept[0]
+        assert conn.execute("SELECT id FROM jobq._newest_end('default', 2)").fetchone()[0] == kept[0]
 
 
 @pytest.mark.parametrize("what", ["cancel", "delete"])
@@ -755,7 +755,7 @@ def test_against_a_node_that_runs_the_jobs(db, jobqd, programs, tmp_path, what):
         wait_for(lambda: len(acted) >= 4, what="the operators to begin")
         node.signal(signal.SIGCONT)
     run_threads(go, *(operator(number) for number in range(4)))
-    wait_for(lambda: not ids(db, table="jobs") and db.value("SELECT count(*) FROM jobq.cancels") == 0,
+    wait_for(lambda: not ids(db, table="jobs") and db.value("SELECT count(*) FROM jobq._cancels") == 0,
              what=lambda: f"all to end: {db.states()}")
     started = {int(line.split()[1]) for line in file.read_text().splitlines()} if file.exists() else set()
     assert "deadlock" not in node.log() and "refused a cycle" not in node.log()
@@ -785,7 +785,7 @@ def test_against_a_node_that_crashes(db, jobqd, programs):
         many(db, "delete", ids=jobs[low:low + 50])
     jobqd(db, queues, lease="2s")
     wait_for(lambda: db.states() == {}, what=lambda: f"nothing to be left: {db.states()}")
-    assert db.value("SELECT count(*) FROM jobq.cancels") == 0
+    assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
 
 def test_bulk_operators_and_claims_do_not_deadlock(db):
@@ -850,16 +850,16 @@ def test_purge_deletes_a_users_data_everywhere(db):
     runs = db.enqueue("a", of_user, queue="mail")
     complete(db, ended, other_ended)
     claim(db, runs)
-    db.query("INSERT INTO jobq.progress VALUES (%s, 1, 0.5, 'user 7', now()), (%s, 1, 0.5, 'left over', now())", [runs, live])
+    db.query("INSERT INTO jobq._progress VALUES (%s, 1, 0.5, 'user 7', now()), (%s, 1, 0.5, 'left over', now())", [runs, live])
     assert db.value("SELECT jobq.purge('{\"user\": 7}', kind => 'none')") == 0
     assert db.value("SELECT jobq.purge('{\"user\": 7}', queue => 'none')") == 0
     assert db.value("SELECT jobq.purge('{\"user\": 7}')") == 3
     assert ids(db) == sorted([other, other_ended, runs])
-    assert db.query("SELECT job_id, forget FROM jobq.cancels") == [(runs, True)]
-    db.query("SELECT jobq.complete(%s, 1), jobq.cancel_again(), jobq.sweep_progress()", [runs])
-    db.query("SELECT jobq.cancel_again(), jobq.sweep_progress()")
+    assert db.query("SELECT job_id, forget FROM jobq._cancels") == [(runs, True)]
+    db.query("SELECT jobq.complete(%s, 1), jobq._cancel_again(), jobq._sweep_progress()", [runs])
+    db.query("SELECT jobq._cancel_again(), jobq._sweep_progress()")
     assert ids(db) == [other, other_ended]
-    assert db.value("SELECT count(*) FROM jobq.progress") == 0
+    assert db.value("SELECT count(*) FROM jobq._progress") == 0
 
 
 def test_purge_by_kind_and_queue(db):

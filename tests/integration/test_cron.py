@@ -58,7 +58,7 @@ def set_back(db, name, interval):
 
 
 def fire(db):
-    return db.query("SELECT * FROM jobq.cron_fire()")[0]
+    return db.query("SELECT * FROM jobq._cron_fire()")[0]
 
 
 # ---- schedules ----
@@ -424,7 +424,7 @@ def test_missed_slots_skip(db, not_at_a_full_minute):
 def test_missed_slots_over_a_day_when_clocks_are_set(db):
     """The newest one is found across the jump, too."""
     for upto, newest in (("2026-03-29T01:10:00Z", "2026-03-29T01:00:00Z"), ("2026-10-25T01:40:00Z", "2026-10-25T00:59:00Z")):
-        assert iso(db.value("SELECT jobq.cron_newest((jobq.cron_parse('*/1 2 * * *')).fields, "
+        assert iso(db.value("SELECT jobq._cron_newest((jobq._cron_parse('*/1 2 * * *')).fields, "
                             "jobq.cron_next('*/1 2 * * *', %s::timestamptz - interval '40 days', 'Europe/Stockholm'), %s, "
                             "'Europe/Stockholm')", (upto, upto))) == newest
 
@@ -497,7 +497,7 @@ def test_two_callers_never_enqueue_a_slot_twice(db):
         try:
             with db.connect() as conn:
                 for _ in range(60):
-                    fired.append(conn.execute("SELECT fired FROM jobq.cron_fire()").fetchone()[0])
+                    fired.append(conn.execute("SELECT fired FROM jobq._cron_fire()").fetchone()[0])
         except psycopg.Error as error:
             faults.append(error)
 
@@ -528,7 +528,7 @@ def test_a_rollback_takes_the_jobs_back_and_the_slots_stay(db):
     db.query("SELECT jobq.cron_set('a', '@every 1h', 'k')")
     db.query("UPDATE jobq.crons SET next_at = now()")
     with db.connect(autocommit=False) as conn:
-        assert conn.execute("SELECT fired FROM jobq.cron_fire()").fetchone() == (1,)
+        assert conn.execute("SELECT fired FROM jobq._cron_fire()").fetchone() == (1,)
         conn.rollback()
     assert slots(db, "a") == [] and fire(db)[0] == 1
 
@@ -595,7 +595,7 @@ def test_an_operator_sets_crons_by_function_and_by_plain_sql(db):
     as_role(db, role, "SELECT jobq.cron_delete('a')")
     as_role(db, role, "DELETE FROM jobq.crons")
     assert as_role(db, role, "SELECT jobq.cron_next('@daily') > now()") == [(True,)]
-    for sql in ("SELECT jobq.cron_fire()", "SELECT jobq.cron_declare('a', '{}')", "SELECT jobq.cron_sweep()",
+    for sql in ("SELECT jobq._cron_fire()", "SELECT jobq._cron_declare('a', '{}')", "SELECT jobq._cron_sweep()",
                 "UPDATE jobq.crons SET declared_by = '{}'"):
         with pytest.raises(InsufficientPrivilege):
             as_role(db, role, sql)
@@ -727,7 +727,7 @@ SECTION = {"schedule": "@daily", "timezone": "UTC", "kind": "k", "args": {}, "qu
 
 def declare(db, node, **sections):
     """What a node of that name would do whose sections have these schedules: changed, busy, fault."""
-    return db.query("SELECT * FROM jobq.cron_declare(%s, %s)", (node, json.dumps(
+    return db.query("SELECT * FROM jobq._cron_declare(%s, %s)", (node, json.dumps(
         {name: {**SECTION, "schedule": schedule} for name, schedule in sections.items()})))[0]
 
 
@@ -781,15 +781,15 @@ def there(db, *names, lease="1 minute"):
 
 
 def sweep(db):
-    return db.query("SELECT * FROM jobq.cron_sweep()")[0]
+    return db.query("SELECT * FROM jobq._cron_sweep()")[0]
 
 
 def watched_for(db, interval):
-    db.query("UPDATE jobq.cron_away SET since = since - %s::interval", (interval,))
+    db.query("UPDATE jobq._cron_away SET since = since - %s::interval", (interval,))
 
 
 def away(db):
-    return [row[0] for row in db.query("SELECT node FROM jobq.cron_away ORDER BY 1")]
+    return [row[0] for row in db.query("SELECT node FROM jobq._cron_away ORDER BY 1")]
 
 
 def test_what_only_nodes_have_that_are_gone_for_a_day_goes(db):
@@ -853,11 +853,11 @@ def test_a_day_counts_only_if_somebody_watched(db, gap):
     sweep(db)
     watched_for(db, "2 days")
     there(db)
-    db.query("UPDATE jobq.cron_away SET seen = seen - %s::interval", (gap,))
+    db.query("UPDATE jobq._cron_away SET seen = seen - %s::interval", (gap,))
     there(db, "n1")
     assert declare(db, "n1", a="@daily") == (0, 0, None)
     assert sweep(db) == (0, None)
-    assert db.value("SELECT since = seen FROM jobq.cron_away")
+    assert db.value("SELECT since = seen FROM jobq._cron_away")
     assert db.query("SELECT *, xmin::text FROM jobq.crons ORDER BY name") == row
     watched_for(db, "1 day")
     assert sweep(db) == (1, "b")
@@ -870,14 +870,14 @@ def test_a_node_that_comes_back_while_it_is_let_go_of(db):
     sweep(db)
     watched_for(db, "1 day")
     with db.connect(autocommit=False) as conn:
-        assert conn.execute("SELECT * FROM jobq.cron_sweep()").fetchone() == (1, "a")
+        assert conn.execute("SELECT * FROM jobq._cron_sweep()").fetchone() == (1, "a")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             declare(db, "n2", a="@daily")
     assert declare(db, "n2", a="@daily") == (1, 0, None)
     sweep(db)
     watched_for(db, "1 day")
     with db.connect(autocommit=False) as conn:
-        conn.execute("SELECT * FROM jobq.cron_declare('n2', (SELECT jsonb_build_object('a', declared) FROM jobq.crons))")
+        conn.execute("SELECT * FROM jobq._cron_declare('n2', (SELECT jsonb_build_object('a', declared) FROM jobq.crons))")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             sweep(db)
     assert sweep(db) == (0, None) and crons(db) == {"a": ["n2"]}
@@ -907,8 +907,8 @@ def test_a_stopped_node_s_cron_is_told_of_and_goes_after_a_day(db, jobqd, cli):
         [("kept", ["node1", "node2"], ["node2"]), ("orphan", ["node2"], ["node2"])]
     # The leader looks each minute, and when it begins to lead.
     one.stop()
-    db.query("DELETE FROM jobq.cron_away")
-    db.query("INSERT INTO jobq.cron_away VALUES ('node2', clock_timestamp() - interval '1 day', clock_timestamp())")
+    db.query("DELETE FROM jobq._cron_away")
+    db.query("INSERT INTO jobq._cron_away VALUES ('node2', clock_timestamp() - interval '1 day', clock_timestamp())")
     one.start()
     one.wait_log("cron: deleted, since the nodes that had them are gone for a day: orphan")
     assert crons(db) == {"kept": ["node1"]}
@@ -922,8 +922,8 @@ def test_a_locked_row_holds_up_no_other_section(db):
         conn.execute("UPDATE jobq.crons SET priority = 1 WHERE name IN ('a', 'b', 'gone')")
         ours.execute("SET statement_timeout = '3s'")
         said = json.dumps({name: {**SECTION, "schedule": "@hourly"} for name in "abcd"})
-        assert ours.execute("SELECT * FROM jobq.cron_declare('n1', %s)", (said,)).fetchone() == (2, 3, None)
-        assert ours.execute("SELECT * FROM jobq.cron_declare('n1', %s)", (said,)).fetchone() == (0, 3, None)
+        assert ours.execute("SELECT * FROM jobq._cron_declare('n1', %s)", (said,)).fetchone() == (2, 3, None)
+        assert ours.execute("SELECT * FROM jobq._cron_declare('n1', %s)", (said,)).fetchone() == (0, 3, None)
     assert db.value("SHOW lock_timeout") == "0"
     assert declare(db, "n1", a="@hourly", b="@hourly", c="@hourly", d="@hourly") == (3, 0, None)
     assert db.query("SELECT DISTINCT schedule, count(*) FROM jobq.crons GROUP BY 1") == [("@hourly", 4)]
@@ -980,7 +980,7 @@ def test_a_cron_that_cannot_be_deleted_holds_up_nothing(db, how):
     notices = []
     with db.connect() as conn:
         conn.add_notice_handler(lambda notice: notices.append(notice.message_primary))
-        assert conn.execute("SELECT * FROM jobq.cron_sweep()").fetchone() == (2, "c, d")
+        assert conn.execute("SELECT * FROM jobq._cron_sweep()").fetchone() == (2, "c, d")
     assert notices == ["cron e, which is in no configuration any more: not this one"]
     db.query("DROP FUNCTION public.refuse() CASCADE")
     assert declare(db, "n1", x="@daily") == (1, 0, None)
@@ -998,11 +998,11 @@ def test_a_cron_whose_job_waits_for_a_lock_holds_up_no_other(db):
     refuse(db, "NEW.meta ->> 'cron' = 'a'", "BEFORE INSERT ON jobq.jobs", "PERFORM FROM public.ledger FOR UPDATE")
     with db.connect(autocommit=False) as conn:
         conn.execute("SELECT FROM public.ledger FOR UPDATE")
-        fired, next_ms = db.query("SELECT * FROM jobq.cron_fire()")[0]
+        fired, next_ms = db.query("SELECT * FROM jobq._cron_fire()")[0]
         assert fired == 2 and 0 < next_ms <= 1000
         assert [len(slots(db, name)) for name in "abc"] == [0, 1, 1]
         assert db.query("SELECT name FROM jobq.crons WHERE error IS NOT NULL") == []
-    wait_for(lambda: db.query("SELECT * FROM jobq.cron_fire()")[0][0] == 1, 2)
+    wait_for(lambda: db.query("SELECT * FROM jobq._cron_fire()")[0][0] == 1, 2)
     assert db.value("SELECT bool_and(failed_at IS NULL) FROM jobq.crons")
 
 
@@ -1066,7 +1066,7 @@ def fires(db, name, n=2):
 @pytest.mark.parametrize("notify", ("on", "off"))
 def test_a_change_by_sql_counts_within_a_second(db, jobqd, notify):
     jobqd(db, QUEUE, notify=notify)
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.leader"))
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._leader"))
     db.query("SELECT jobq.cron_set('a', '@daily', 'k')")
     db.query("UPDATE jobq.crons SET schedule = '@every 1s' WHERE name = 'a'")
     since = db.value("SELECT clock_timestamp()")

@@ -61,7 +61,7 @@ def test_one_that_has_passed_already_is_no_fault(db):
     ids = [db.value("SELECT jobq.enqueue('a', expires_at => now() - interval '1 second')"),
            db.value("SELECT jobq.enqueue_many('[{\"kind\": \"a\", \"expires_at\": \"2001-01-01T00:00:00Z\"}]')"),
            db.value("INSERT INTO jobq.jobs (kind, expires_at) VALUES ('a', now() - interval '1 second') RETURNING id")]
-    assert db.value("SELECT jobq.expire_jobs()") == 3
+    assert db.value("SELECT jobq._expire_jobs()") == 3
     for job_id in ids:
         expect_expired(db, job_id)
 
@@ -76,7 +76,7 @@ def test_only_those_that_wait_for_their_first_attempt(db):
                          ("retryable", ", state = 'retryable', position = NULL, attempt = 1"),
                          ("again", ", attempt = 2")):
         db.query(f"UPDATE jobq.jobs SET expires_at = {late} {change} WHERE id = %s", [rows[name]])
-    assert db.value("SELECT jobq.expire_jobs()") == 3
+    assert db.value("SELECT jobq._expire_jobs()") == 3
     for name in ("available", "scheduled", "suspended"):
         expect_expired(db, rows[name])
     assert {job(db, rows[n])["state"] for n in ("executing", "retryable", "again", "later")} == {
@@ -86,9 +86,9 @@ def test_only_those_that_wait_for_their_first_attempt(db):
 
 def test_a_retry_by_hand_forgets_it(db):
     job_id = db.value("SELECT jobq.enqueue('a', expires_at => now() - interval '1 second')")
-    db.query("SELECT jobq.expire_jobs()")
+    db.query("SELECT jobq._expire_jobs()")
     assert db.value("SELECT jobq.retry(%s)", [job_id])
-    assert db.value("SELECT jobq.expire_jobs()") == 0
+    assert db.value("SELECT jobq._expire_jobs()") == 0
     assert (job(db, job_id)["state"], job(db, job_id)["expires_at"]) == ("available", None)
 
 
@@ -124,12 +124,12 @@ def test_what_has_begun_is_not_read_each_time(db):
     old = db.value("SELECT jobq.enqueue('b', expires_at => now() - interval '11 s')")
     new = db.value("SELECT jobq.enqueue('b', expires_at => now() - interval '9 s')")
     with db.connect(autocommit=False) as conn:
-        assert conn.execute("SELECT jobq.expire_jobs(now() - interval '10 s')").fetchone() == (1,)
+        assert conn.execute("SELECT jobq._expire_jobs(now() - interval '10 s')").fetchone() == (1,)
         assert conn.execute("SELECT pg_stat_get_xact_tuples_returned('jobq.jobs_expires'::regclass) < 100").fetchone() == (True,)
         conn.commit()
     expect_expired(db, new)
     assert job(db, old)["state"] == "available"
-    assert db.value("SELECT jobq.expire_jobs()") == 1
+    assert db.value("SELECT jobq._expire_jobs()") == 1
     expect_expired(db, old)
 
 
@@ -141,7 +141,7 @@ def test_several_sweep_at_the_same_time(db):
     def sweep():
         with db.connect() as conn:
             while conn.execute("SELECT count(*) FROM jobq.jobs").fetchone()[0]:
-                counts.append(conn.execute("SELECT jobq.expire_jobs()").fetchone()[0])
+                counts.append(conn.execute("SELECT jobq._expire_jobs()").fetchone()[0])
     threads = [threading.Thread(target=sweep) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -156,8 +156,8 @@ def test_the_sweep_does_not_wait_for_a_lock(db):
     ids = [db.value("SELECT jobq.enqueue('a', expires_at => now() - interval '1 s')") for _ in range(2)]
     with db.connect(autocommit=False) as conn:
         conn.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", [ids[0]])
-        assert db.value("SELECT jobq.expire_jobs()") == 1
-    wait_for(lambda: db.value("SELECT jobq.expire_jobs()") == 1)
+        assert db.value("SELECT jobq._expire_jobs()") == 1
+    wait_for(lambda: db.value("SELECT jobq._expire_jobs()") == 1)
     for job_id in ids:
         expect_expired(db, job_id)
 
@@ -170,7 +170,7 @@ def test_the_sweep_uses_its_index(db):
         conn.execute("ANALYZE jobq.jobs")
         conn.execute("SET LOCAL enable_seqscan = off")
         before = db.value("SELECT seq_scan FROM pg_stat_user_tables WHERE schemaname = 'jobq' AND relname = 'jobs'")
-        assert conn.execute("SELECT jobq.expire_jobs()").fetchone()[0] == 200
+        assert conn.execute("SELECT jobq._expire_jobs()").fetchone()[0] == 200
         conn.commit()
     assert db.value("SELECT seq_scan FROM pg_stat_user_tables WHERE schemaname = 'jobq' AND relname = 'jobs'") == before
 

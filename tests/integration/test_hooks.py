@@ -230,12 +230,12 @@ def hook_jobs(db, columns="args"):
 
 
 def declared(db, n=1):
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.hooks") == n, what=lambda: db.query("SELECT * FROM jobq.hooks"))
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._hooks") == n, what=lambda: db.query("SELECT * FROM jobq._hooks"))
 
 
 def test_a_job_for_each_discard(db, jobqd, programs):
     """However it ends; in the transaction that ends it."""
-    db.query("INSERT INTO jobq.hooks VALUES ('default', 'a', 'buried', NULL), ('idle', 'a', 'buried', 'undertaker'),"
+    db.query("INSERT INTO jobq._hooks VALUES ('default', 'a', 'buried', NULL), ('idle', 'a', 'buried', 'undertaker'),"
              " ('default', 'b', 'buried', NULL)")
     jobs = {name: put(db, *given) for name, (given, _) in ENDS.items()}
     poison = db.enqueue("segfault")
@@ -294,7 +294,7 @@ def test_a_reload_changes_the_hooks(db, jobqd, programs, told):
     node = jobqd(db, {"default": queue(programs, on_discard_kind="one")})
     declared(db)
     node.reload({"default": queue(programs, on_discard_kind="two", on_discard=told.program())})
-    wait_for(lambda: db.query("SELECT kind, to_queue FROM jobq.hooks") == [("two", None)])
+    wait_for(lambda: db.query("SELECT kind, to_queue FROM jobq._hooks") == [("two", None)])
     db.enqueue("discard")
     wait_for(told)
     assert hook_jobs(db, "kind") == [("two",)]
@@ -350,7 +350,7 @@ def test_a_cancel_of_one_that_had_expired_calls_no_hook(db, jobqd, programs):
     declared(db)
     job = db.enqueue("ok", scheduled_at="2099-01-01T00:00:00Z")
     db.query("UPDATE jobq.jobs SET queue = 'idle', scheduled_at = now(), expires_at = now() WHERE id = %s", [job])
-    db.query("INSERT INTO jobq.hooks VALUES ('idle', 'node1', 'buried', NULL)")
+    db.query("INSERT INTO jobq._hooks VALUES ('idle', 'node1', 'buried', NULL)")
     wait_for(lambda: len(hook_jobs(db)) == 1)
     assert db.value("SELECT jobq.retry(%s)", [job]) and db.value("SELECT jobq.cancel(%s)", [job])
     assert db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [job]) == "cancelled"

@@ -144,7 +144,7 @@ def test_a_kind_that_nobody_handles(db, jobqd, worker):
 def test_a_scheduled_job_starts_at_its_time(db, jobqd, worker):
     # Polling once an hour: so it is the stager that knows the time, and a notification that wakes.
     jobqd(db, worker, poll_interval="1h")
-    wait_for(lambda: db.query("SELECT * FROM jobq.idle"))
+    wait_for(lambda: db.query("SELECT * FROM jobq._idle"))
     late_ms = []
     for _ in range(3):
         job = db.value("SELECT jobq.enqueue('ok', scheduled_at => clock_timestamp() + interval '700 ms')")
@@ -160,7 +160,7 @@ def test_a_scheduled_job_starts_at_its_time(db, jobqd, worker):
 def test_a_notification_wakes_an_idle_node(db, jobqd, worker):
     jobqd(db, worker, poll_interval="1h")
     for _ in range(5):
-        wait_for(lambda: db.query("SELECT * FROM jobq.idle"))
+        wait_for(lambda: db.query("SELECT * FROM jobq._idle"))
         wait_state(db, db.enqueue("ok"), "completed")
 
 
@@ -168,7 +168,7 @@ def test_by_polling_alone(db, jobqd, worker):
     node = jobqd(db, worker, notify="off", poll_interval="50ms")
     for _ in range(5):
         wait_state(db, db.enqueue("ok"), "completed")
-    assert db.query("SELECT * FROM jobq.idle") == []
+    assert db.query("SELECT * FROM jobq._idle") == []
     assert db.value("SELECT count(*) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%%' AND datname = current_database()") == 0
     assert node.running
 
@@ -287,12 +287,14 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
 @pytest.mark.parametrize("change, words", [
     (lambda db: db.set_version(999),
      r"schema jobq has version 999, this jobqd needs \d+: install a newer jobqd, or run `jobqd migrate down`"),
-    (lambda db: db.set_version(5), r"schema jobq has version 5, this jobqd needs \d+: run `jobqd migrate up`$"),
+    (lambda db: db.set_version(0), r"schema jobq has version 0, this jobqd needs \d+: run `jobqd migrate up`$"),
+    (lambda db: db.query("CREATE FUNCTION jobq.next_position() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+     r"schema jobq was made by a jobq from before its first release, this jobqd needs \d+: run `jobqd migrate status`, which "),
     (lambda db: db.query("DROP FUNCTION jobq.version()"),
      r"schema jobq has no function version\(\), this jobqd needs \d+: run `jobqd migrate up`$"),
     (lambda db: db.query("DROP SCHEMA jobq CASCADE"),
      r"schema jobq is missing in this database, this jobqd needs \d+: run `jobqd migrate up`$"),
-], ids=["newer", "older", "without version()", "missing"])
+], ids=["newer", "older", "unreleased", "without version()", "missing"])
 def test_a_schema_of_another_version_is_refused(db, jobqd, worker, change, words):
     change(db)
     node = jobqd(db, worker, ready=False)

@@ -60,7 +60,7 @@ def test_errors_that_grew_before_there_was_a_bound_shrink(db):
 def test_a_job_with_odd_errors_expires(db, errors):
     job = db.enqueue("work", expires_at="2000-01-01Z")
     db.query("UPDATE jobq.jobs SET errors = %s WHERE id = %s", [errors, job])
-    assert db.value("SELECT jobq.expire_jobs()") == 1
+    assert db.value("SELECT jobq._expire_jobs()") == 1
     state, kinds = db.query("SELECT state, jsonb_path_query_array(errors, '$[*].kind') FROM jobq.all_jobs")[0]
     assert (state, kinds) == ("cancelled", ["expired"])
 

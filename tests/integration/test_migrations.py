@@ -1,8 +1,6 @@
 """The schema's way up and down: what a step leaves alone, and whom it keeps waiting."""
 
-import fcntl
 import json
-import os
 import re
 import subprocess
 import threading
@@ -14,19 +12,18 @@ import pytest
 
 from harness.daemon import clean_environment
 from harness.ledger import Ledger
-from harness.schema import ROOT, build_folder
 from harness.waiting import wait_for
 
-FIRST = 5  # the version that the first release had
+FIRST = 1  # the version of the first release; jobqd_next has a step more
 LONGEST_S = 5  # that an insert may take here; on a machine that has time for it, it is below 1 s
 
 
 @pytest.fixture
-def migrate(jobqd_program, request):
-    """Starts a migration beside the test: migrate(db, "up"). `said()` is what it has told on stderr so far."""
+def migrate(jobqd_next, request):
+    """Starts a migration beside the test, by the next release: migrate(db, "up"). `said()` is its stderr so far."""
     running = []
 
-    def start(db, *args, program=jobqd_program):
+    def start(db, *args, program=jobqd_next):
         process = subprocess.Popen([program, "migrate", *map(str, args), "--database", db.uri], env=clean_environment(),
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         lines = []
@@ -129,9 +126,9 @@ def test_a_step_that_waits_for_a_lock_lets_others_pass(empty_db, cli, migrate, i
         crowd = inserters(empty_db)
         crowd.wait_for_more(10)
         up = migrate(empty_db, "up")
-        said = wait_said(up, r"WARNING migrate: (step 0006 \(ends\) waits for a lock that .*)\n")[1]
+        said = wait_said(up, r"WARNING migrate: (step 0002 \(next\) waits for a lock that .*)\n")[1]
         assert re.fullmatch(
-            r"step 0006 \(ends\) waits for a lock that pid \d+ \(role admin, importer, idle in transaction, its transaction "
+            r"step 0002 \(next\) waits for a lock that pid \d+ \(role admin, importer, idle in transaction, its transaction "
             r"began 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ, its query 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ\) holds: it is tried again "
             r"for up to \d\d s, and others are let through in between", said)
         assert f"pid {holder.info.backend_pid} " in said
@@ -152,32 +149,31 @@ def test_a_step_that_waits_for_a_lock_lets_others_pass(empty_db, cli, migrate, i
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_a_step_that_gets_no_lock_in_time_does_nothing(empty_db, cli, direction):
-    cli("migrate", "up", FIRST if direction == "up" else FIRST + 1, db=empty_db)
+def test_a_step_that_gets_no_lock_in_time_does_nothing(empty_db, cli, jobqd_next, direction):
+    cli("migrate", "up", FIRST if direction == "up" else FIRST + 1, db=empty_db, program=jobqd_next)
     before = version(empty_db)
     with empty_db.connect(autocommit=False) as holder:
         holder.execute("SELECT count(*) FROM jobq.jobs")
-        done = cli("migrate", direction, "--lock-wait", "200ms", "--json", db=empty_db, code=75)
+        done = cli("migrate", direction, "--lock-wait", "200ms", "--json", db=empty_db, code=75, program=jobqd_next)
         assert re.fullmatch(
-            r"jobqd migrate: step 0006 \(ends\) got no lock within 200 ms, because pid \d+ \(role admin, idle in transaction, "
+            r"jobqd migrate: step 0002 \(next\) got no lock within 200 ms, because pid \d+ \(role admin, idle in transaction, "
             r"its transaction began [-0-9T:]+Z, its query [-0-9T:]+Z\) holds it; nothing of it was done: end that "
             r"session, or give it time with --lock-wait", done.stderr.splitlines()[-1])
         assert json.loads(done.stdout) == {"steps": []}
         assert version(empty_db) == before
-    cli("migrate", direction, "--lock-wait", "0", db=empty_db)
+    cli("migrate", direction, "--lock-wait", "0", db=empty_db, program=jobqd_next)
 
 
 @pytest.mark.postgres(max_prepared_transactions="2")
-def test_a_prepared_transaction_is_named(cluster, cli):
+def test_a_prepared_transaction_is_named(cluster, cli, jobqd_next):
     db = cluster.db
-    cli("migrate", "down", FIRST, db=db)
     with db.connect(autocommit=False) as conn:
         conn.execute("INSERT INTO jobq.jobs (kind) VALUES ('kept')")
         conn.execute("PREPARE TRANSACTION 'of the bank'")
-    said = cli("migrate", "up", "--lock-wait", "100ms", db=db, code=75).stderr
+    said = cli("migrate", "up", "--lock-wait", "100ms", db=db, code=75, program=jobqd_next).stderr
     assert "because the prepared transaction 'of the bank' holds it" in said
     db.query("COMMIT PREPARED 'of the bank'")
-    cli("migrate", "up", db=db)
+    cli("migrate", "up", db=db, program=jobqd_next)
     assert db.value("SELECT count(*) FROM jobq.jobs") == 1
 
 
@@ -193,16 +189,15 @@ def test_another_migration_is_waited_for(empty_db, cli, migrate):
 
 
 @pytest.mark.postgres(autovacuum_naptime="1s", autovacuum_vacuum_cost_limit="1")
-def test_autovacuum_gives_way(cluster, cli):
+def test_autovacuum_gives_way(cluster, cli, jobqd_next):
     """It would by itself only after deadlock_timeout, for which a step does not wait."""
     db = cluster.db
-    cli("migrate", "down", FIRST, db=db)
     db.query("ALTER TABLE jobq.jobs SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_cost_delay = 100)")
     db.query("INSERT INTO jobq.jobs (kind) SELECT 'dead' FROM generate_series(1, 20000)")
     db.query("DELETE FROM jobq.jobs WHERE id % 2 = 0")
     wait_for(lambda: db.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
                               " AND query LIKE 'autovacuum: VACUUM%%jobq.jobs%%'"), what="autovacuum of jobq.jobs")
-    said = cli("migrate", "up", "--lock-wait", "20s", db=db).stderr
+    said = cli("migrate", "up", "--lock-wait", "20s", db=db, program=jobqd_next).stderr
     assert re.search(r"waits for a lock that pid \d+ \(autovacuum worker, active, ", said)
 
 
@@ -211,7 +206,7 @@ def test_autovacuum_gives_way(cluster, cli):
 # What the statement makes depends on n alone. Triggers are off: a new job may not have these states.
 FILL = f"""
 SET session_replication_role = replica;
-SELECT jobq.create_partitions((now() AT TIME ZONE 'UTC')::date - 6, 7);
+SELECT jobq._create_partitions((now() AT TIME ZONE 'UTC')::date - 6, 7);
 INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at, queues)
 VALUES ('gone', 'elsewhere', 1, 1, '0.1', now() - interval '1 day', '{{"default": {{"workers": 2}}}}');
 INSERT INTO jobq.queues (name, paused, concurrency) VALUES ('mail', true, NULL), ('default', false, 7), ('zero', false, 0);
@@ -220,7 +215,7 @@ VALUES ('nightly', '0 3 * * *', 'Europe/Stockholm', 'report', '{{"daily": true}}
        ('off', '@hourly', 'UTC', 'tick', '{{}}', 'mail', true);
 INSERT INTO jobq.jobs (position, inserted_at, scheduled_at, attempted_at, attempted_by, state, attempt, max_attempts,
        timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, retried_attempt)
-SELECT CASE WHEN s IN ('available', 'executing') THEN jobq.next_position() END,
+SELECT CASE WHEN s IN ('available', 'executing') THEN jobq._next_position() END,
        now() - n * interval '1 second', now() + CASE WHEN s IN ('scheduled', 'retryable') THEN n ELSE -n END * interval '1 second',
        CASE WHEN s IN ('executing', 'retryable') THEN now() - interval '1 minute' END,
        CASE WHEN s IN ('executing', 'retryable') THEN 1 END, s::jobq.job_state,
@@ -243,12 +238,12 @@ SELECT nextval('jobq.jobs_id_seq'), now() - interval '7 days', now() - interval 
             'at', now(), 'error', 'no')) END, 'key ' || n, CASE WHEN n % 13 = 0 THEN 'unique ' || n END,
        CASE WHEN s = 'completed' AND n % 2 = 0 THEN jsonb_build_object('width', n) END
   FROM generate_series(1, 12500) n, unnest(ARRAY['completed', 'cancelled', 'discarded']) s;
-INSERT INTO jobq.cancels (job_id, attempt, node_id)
+INSERT INTO jobq._cancels (job_id, attempt, node_id)
 SELECT id, attempt, attempted_by FROM jobq.jobs WHERE state = 'executing' AND id % 10 = 0;
 RESET session_replication_role;
 """
 
-TABLES = ["jobs", "finished_jobs", "nodes", "queues", "crons", "cancels", "leader"]
+TABLES = ["jobs", "finished_jobs", "nodes", "queues", "crons", "_cancels", "_leader"]
 
 
 def keep_a_copy(db):
@@ -269,20 +264,20 @@ def assert_as_before(db):
 
 
 @pytest.mark.limit(600)
-def test_a_hundred_thousand_jobs_of_every_state_go_up_and_down_unchanged(empty_db, cli):
+def test_a_hundred_thousand_jobs_of_every_state_go_up_and_down_unchanged(empty_db, cli, jobqd_next):
     db = empty_db
-    cli("migrate", "up", FIRST, db=db)
+    cli("migrate", "up", db=db)
     db.query(FILL)
     assert db.query("SELECT state::text, count(*) FROM jobq.all_jobs GROUP BY 1 ORDER BY 1") == sorted(
         [(state, 12500) for state in ("scheduled", "available", "executing", "retryable", "suspended", "completed",
                                       "cancelled", "discarded")])
-    assert db.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'jobq.finished_completed'::regclass") >= 7
+    assert db.value("SELECT count(*) FROM pg_inherits WHERE inhparent = 'jobq._finished_completed'::regclass") >= 7
     keep_a_copy(db)
     marks = "SELECT (SELECT last_value FROM jobq.jobs_id_seq), (SELECT last_value FROM jobq.jobs_position_seq)"
     before = db.query(marks)
     for step in (["up"], ["down", FIRST], ["up"]):
         start = time.monotonic()
-        cli("migrate", *step, db=db)
+        cli("migrate", *step, db=db, program=jobqd_next)
         print(f"migrate {' '.join(map(str, step))}: {time.monotonic() - start:.2f} s")
         assert_as_before(db)
         assert db.query(marks) == before
@@ -298,7 +293,7 @@ def test_a_hundred_thousand_jobs_of_every_state_go_up_and_down_unchanged(empty_d
     assert db.value("SELECT jobq.retry(%s)", (failed,)) is True
     job, attempt = db.query("SELECT id, attempt FROM jobq.jobs WHERE state = 'executing' LIMIT 1")[0]
     db.query("SELECT jobq.complete(%s, %s)", (job, attempt))
-    cli("migrate", "down", 0, "--force", db=db)
+    cli("migrate", "down", 0, "--force", db=db, program=jobqd_next)
     assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
     cli("migrate", "up", db=db)
     assert db.enqueue("new") == 1
@@ -332,24 +327,45 @@ SELECT 'statistics', s.stxname, pg_get_statisticsobjdef(s.oid) FROM pg_statistic
 """
 
 
-def test_each_step_down_undoes_its_step_up(empty_db, cli):
-    latest = json.loads(cli("migrate", "status", "--json", db=empty_db).stdout)["needs"]
-    cli("migrate", "up", FIRST, db=empty_db)
-    for step in range(FIRST + 1, latest + 1):
-        before = set(empty_db.query(STRUCTURE))
-        cli("migrate", "up", step, db=empty_db)
-        cli("migrate", "down", step - 1, db=empty_db)
-        after = set(empty_db.query(STRUCTURE))
-        assert sorted(before - after) == [] and sorted(after - before) == [], f"step {step}"
-        cli("migrate", "up", step, db=empty_db)
+def test_each_step_down_undoes_its_step_up(empty_db, cli, jobqd_next):
+    cli("migrate", "up", db=empty_db)
+    before = set(empty_db.query(STRUCTURE))
+    cli("migrate", "up", db=empty_db, program=jobqd_next)
+    assert set(empty_db.query(STRUCTURE)) - before != set()
+    cli("migrate", "down", FIRST, db=empty_db, program=jobqd_next)
+    after = set(empty_db.query(STRUCTURE))
+    assert sorted(before - after) == [] and sorted(after - before) == []
+    cli("migrate", "down", 0, db=empty_db)
+    left = ("SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass"
+            " AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = 'jobq')")
+    assert empty_db.query(left) == []
+    cli("migrate", "up", db=empty_db)
+    assert set(empty_db.query(STRUCTURE)) == before
+
+
+def test_the_body_of_each_function_is_valid(empty_db, cli, jobqd_next):
+    """A step makes functions before what they name, so the server has not looked into them."""
+    cli("migrate", "up", db=empty_db, program=jobqd_next)
+    texts = empty_db.query("SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid) FROM pg_proc p"
+                           " WHERE p.pronamespace = 'jobq'::regnamespace ORDER BY 1")
+    assert len(texts) > 100
+    faults = []
+    with empty_db.connect() as conn:
+        for name, text in texts:
+            try:
+                conn.execute(text)
+            except psycopg.Error as fault:
+                faults.append(f"{name}: {fault}")
+    assert faults == []
+    with empty_db.connect() as conn, pytest.raises(psycopg.Error):
+        conn.execute("CREATE FUNCTION jobq.wrong() RETURNS int LANGUAGE sql AS 'SELECT no_such_column FROM jobq.jobs'")
 
 
 # ---- what says the version ----
 
-def test_version_goes_along_with_each_step(empty_db, cli):
-    last = latest(cli)
-    for way, step in [*(("up", n) for n in range(1, last + 1)), *(("down", n) for n in range(last - 1, 0, -1))]:
-        cli("migrate", way, step, db=empty_db)
+def test_version_goes_along_with_each_step(empty_db, cli, jobqd_next):
+    for way, step in [("up", 1), ("up", 2), ("down", 1)]:
+        cli("migrate", way, step, db=empty_db, program=jobqd_next)
         assert empty_db.value("SELECT jobq.version()") == step
         assert empty_db.query("SELECT version FROM jobq.schema_version ORDER BY 1") == [(n,) for n in range(1, step + 1)]
     cli("migrate", "down", 0, db=empty_db)
@@ -397,11 +413,11 @@ def test_a_dump_of_the_schema_alone_keeps_the_version(db, restored, cli, jobqd, 
     assert "not kept" not in cli("migrate", "status", db=copy).stdout
 
 
-def test_a_dump_of_an_older_schema_alone_goes_up(db, restored, cli):
-    cli("migrate", "down", 7, db=db)
+def test_a_dump_of_an_older_schema_alone_goes_up(db, restored, cli, jobqd_next):
     copy = restored(db, "--schema-only")
-    assert re.findall(r"^(\d+) ", cli("migrate", "up", db=copy).stdout, re.M) == [f"{n:04}" for n in range(8, latest(cli) + 1)]
-    assert copy.value("SELECT jobq.version()") == version(copy) == latest(cli)
+    assert re.findall(r"^(\d+) ", cli("migrate", "up", db=copy, program=jobqd_next).stdout, re.M) == [f"{FIRST + 1:04}"]
+    assert copy.value("SELECT jobq.version()") == version(copy) == FIRST + 1
+    assert copy.query("SELECT version FROM jobq.schema_version ORDER BY 1") == [(FIRST,), (FIRST + 1,)]
     assert copy.enqueue("new")
 
 
@@ -438,47 +454,17 @@ def test_a_schema_that_is_there_needs_no_right_on_the_database(postgres, empty_d
 
 # ---- from the first release, while it runs ----
 
-@pytest.fixture(scope="session")
-def first_jobqd():
-    """jobqd as it was first released, built from the history: its path. It is what stood before the step after its schema."""
-    def git(*args, **options):
-        # The checkout may belong to another user.
-        return subprocess.run(["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *args], check=True, capture_output=True,
-                              **options).stdout
-    place = build_folder() / "first-release"
-    place.mkdir(exist_ok=True)
-    try:
-        next_step = git("log", "--diff-filter=A", "--format=%H", "--", f"migrations/{FIRST + 1:04}_ends.up.sql", text=True).split()
-        commit = git("rev-parse", f"{next_step[-1]}^", text=True).strip()
-    except (OSError, subprocess.CalledProcessError, IndexError) as fault:
-        pytest.fail("the first release is built from the git history, which is not all here: clone it whole "
-                    f"(git fetch --unshallow): {fault} {getattr(fault, 'stderr', '')}")
-    with open(place / "lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several Python processes, one build
-        tree = place / commit
-        program = tree / "build" / "jobqd" / "jobqd"
-        if not program.exists():
-            tree.mkdir(exist_ok=True)
-            subprocess.run(["tar", "-x", "-C", str(tree)], input=git("archive", commit), check=True)
-            for step in (["cmake", "-S", str(tree), "-B", str(tree / "build"), "-G", "Ninja", "-DJOBQ_BUILD_TESTS=OFF",
-                          "-DCMAKE_C_COMPILER_LAUNCHER=ccache"],
-                         ["cmake", "--build", str(tree / "build"), "--target", "jobqd"]):
-                done = subprocess.run(step, capture_output=True, text=True, env={**os.environ, "CCACHE_BASEDIR": str(tree)})
-                assert done.returncode == 0, done.stdout + done.stderr
-    return str(program)
-
-
 @pytest.mark.untrapped
 @pytest.mark.once
 @pytest.mark.limit(600)
-def test_an_upgrade_beneath_the_first_release_loses_nothing(first_jobqd, empty_db, cli, jobqd, migrate, inserters, programs,
-                                                            tmp_path):
+def test_an_upgrade_beneath_the_first_release_loses_nothing(jobqd_next, empty_db, cli, jobqd, migrate, inserters, programs, tmp_path):
     """It runs jobs all the while, applications enqueue them, and one of them keeps a transaction open."""
     db = empty_db
-    assert migrate(db, "up", program=first_jobqd).wait(60) == 0 and version(db) == FIRST
+    cli("migrate", "up", db=db)
+    assert version(db) == FIRST
     ledger = Ledger(tmp_path / "ledger")
     queue = {"default": {"command": ledger.command(programs("ledger_worker")), "concurrency": 2}}
-    old = jobqd(db, queue, program=first_jobqd, lease="30s")
+    old = jobqd(db, queue, lease="30s")
     crowd = inserters(db)
     crowd.wait_for_more(20)
     with db.connect(autocommit=False) as holder:
@@ -506,6 +492,39 @@ def test_an_upgrade_beneath_the_first_release_loses_nothing(first_jobqd, empty_d
 
     # The new one takes over where the old one was.
     assert old.stop() == 0
-    jobqd(db, queue)
+    jobqd(db, queue, program=jobqd_next)
     db.enqueue("work")
     db.wait_for_states({"completed": len(ids) + 1, "cancelled": 1})
+
+
+# ---- from before the first release ----
+
+UNRELEASED = """
+CREATE SCHEMA jobq;
+CREATE TABLE jobq.schema_version (version int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+CREATE FUNCTION jobq.next_position() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+CREATE TABLE jobq.jobs (id bigint PRIMARY KEY, kind text);
+INSERT INTO jobq.jobs VALUES (1, 'kept');
+INSERT INTO jobq.schema_version SELECT n, 'step' FROM generate_series(1, {version}) n;
+"""
+
+
+@pytest.mark.parametrize("version", [1, 5, 13])
+@pytest.mark.parametrize("says", [True, False], ids=["version()", "history"])
+def test_a_schema_from_before_the_first_release_is_refused_in_words(empty_db, cli, jobqd, version, says):
+    empty_db.query(UNRELEASED.format(version=version))
+    if says:
+        empty_db.query(f"CREATE FUNCTION jobq.version() RETURNS int LANGUAGE sql AS 'SELECT {version}'")
+    for command in (["migrate", "up"], ["migrate", "down", "0", "--force"], ["migrate", "status"], ["migrate", "grant"], ["jobs"],
+                    ["enqueue", "k"]):
+        said = cli(*command, db=empty_db, code=78).stderr
+        assert ("schema jobq was made by a jobq from before its first release: this jobqd can neither migrate nor drop it. "
+                "Save what you need of it (SELECT ... FROM jobq.all_jobs), then run DROP SCHEMA \"jobq\" CASCADE and "
+                "`jobqd migrate up`; or leave it, and take another schema with --schema") in said, command
+    assert re.search("ERROR jobqd: schema jobq (was made by a jobq from before its first release|has no function version)",
+                     cli("run", "--node", "n", db=empty_db, code=69).stderr)
+    assert empty_db.query("SELECT id, kind FROM jobq.jobs") == [(1, "kept")]
+    cli("migrate", "up", "--schema", "mine", db=empty_db)
+    empty_db.query('DROP SCHEMA "jobq" CASCADE')
+    cli("migrate", "up", db=empty_db)
+    assert empty_db.enqueue("new") == 1

@@ -46,7 +46,7 @@ def misled(request, db):
     """The database, with its crowd; and as the server is then told of it. Every plan goes to the server's log."""
     for queue, when in (("default", f"'{FAR}'"), ("other", "now()")):
         db.query(f"INSERT INTO jobq.jobs (kind, queue, scheduled_at) SELECT 'far', '{queue}', {when} FROM generate_series(1, {CROWD // 2})")
-    for table in ("jobs", "cancels", "progress"):
+    for table in ("jobs", "_cancels", "_progress"):
         db.query(f"ALTER TABLE jobq.{table} SET (autovacuum_enabled = off)")
         db.query(f"UPDATE pg_class c SET (relpages, reltuples) = ({request.param}) FROM pg_index i"
                  f" WHERE i.indrelid = 'jobq.{table}'::regclass AND c.oid IN (i.indrelid, i.indexrelid)")

@@ -187,7 +187,7 @@ CALLS = {call.__name__: call for call in [
     enqueue, enqueue_many, try_enqueue, try_enqueue_many, cancel, retry, complete, pause, resume, scale, cancel_many, retry_many,
     delete_many, delete, purge, wait, cron_next, cron_set, cron_pause, cron_resume, cron_delete, cron_run]}
 # What one may call only because others of these, or a plain INSERT, do.
-WITHIN = {"_queue_attempts", "_default_attempts", "_readable", "_utc", "_ago", "_in_zone", "time_of", "next_position", "standing", "unique_hash",
+WITHIN = {"_queue_attempts", "_default_attempts", "_readable", "_utc", "_ago", "_in_zone", "_time_of", "_next_position", "_standing", "_unique_hash",
           "version"}
 
 

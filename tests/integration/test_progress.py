@@ -78,7 +78,7 @@ def test_rows_go_when_the_job_has_ended(db, jobqd, talker):
     for _ in range(3):
         db.enqueue("k", says({"done": 1}, end=True))
     db.wait_for_states({"completed": 3})
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.progress") == 0, what="the rows to go")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._progress") == 0, what="the rows to go")
 
 
 def test_a_word_without_a_note(db, jobqd, talker):
@@ -115,12 +115,12 @@ def test_the_next_attempt_begins_anew(db, jobqd, talker):
     # Of the first attempt, which is over: not shown, and a late word of it is not taken.
     db.query("UPDATE jobq.jobs SET attempt = 2")
     assert progress(db, job) is None
-    db.query("SELECT jobq.note_progress(%s, %s, %s, %s, %s)", [first, [job], [1], [100000], ["late"]])
-    assert db.value("SELECT note FROM jobq.progress") == "nearly"
-    db.query("SELECT jobq.note_progress(%s, %s, %s, %s, %s)", [first + 1, [job], [2], [100000], ["another node's"]])
-    assert db.value("SELECT note FROM jobq.progress") == "nearly"
-    db.query("SELECT jobq.note_progress(%s, %s, %s, %s, %s)", [first, [job], [2], [100000], ["again"]])
-    assert db.query("SELECT attempt, done, note FROM jobq.progress") == [(2, 0.1, "again")]
+    db.query("SELECT jobq._note_progress(%s, %s, %s, %s, %s)", [first, [job], [1], [100000], ["late"]])
+    assert db.value("SELECT note FROM jobq._progress") == "nearly"
+    db.query("SELECT jobq._note_progress(%s, %s, %s, %s, %s)", [first + 1, [job], [2], [100000], ["another node's"]])
+    assert db.value("SELECT note FROM jobq._progress") == "nearly"
+    db.query("SELECT jobq._note_progress(%s, %s, %s, %s, %s)", [first, [job], [2], [100000], ["again"]])
+    assert db.query("SELECT attempt, done, note FROM jobq._progress") == [(2, 0.1, "again")]
     db.query("UPDATE jobq.jobs SET attempt = 1")  # for the worker to be able to end it
 
 
@@ -145,7 +145,7 @@ def test_ten_thousand_words_a_second(db, jobqd, talker):
 
     def look():
         return db.query("SELECT extract(epoch FROM clock_timestamp())::float, coalesce(sum(n_tup_upd + n_tup_ins), 0)::int "
-                        "FROM pg_stat_user_tables WHERE relname = 'progress'")[0]
+                        "FROM pg_stat_user_tables WHERE relname = '_progress'")[0]
 
     def steps():
         return int(progress(db, jobs[0])["note"].split()[1])
@@ -169,4 +169,4 @@ def test_jobs_that_say_nothing_write_nothing(db, jobqd, programs):
     for _ in range(5):
         db.enqueue("noop")
     db.wait_for_states({"completed": 5})
-    assert db.value("SELECT pg_relation_size('jobq.progress')") == 0
+    assert db.value("SELECT pg_relation_size('jobq._progress')") == 0

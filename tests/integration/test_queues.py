@@ -245,7 +245,7 @@ def test_a_pause_and_tstp_are_two_things(db, jobqd, worker):
 
 def test_nobody_wakes_a_paused_queue(db, jobqd, worker):
     jobqd(db, worker, lease="1s")
-    marks = "SELECT queue FROM jobq.idle ORDER BY 1"
+    marks = "SELECT queue FROM jobq._idle ORDER BY 1"
     wait_for(lambda: db.query(marks) == [("mail",), ("other",)])
     db.value("SELECT jobq.pause('mail')")
     wait_for(lambda: db.query(marks) == [("other",)])

@@ -16,7 +16,7 @@ DAY_MS = 24 * HOUR_MS
 
 def insert(db, queue, state, ages, first=1):
     """Ended jobs, so many seconds ago; their ids from `first` on. Their days' partitions are made."""
-    db.query("SELECT jobq.create_partitions((now() AT TIME ZONE 'UTC')::date - 12, 16)")
+    db.query("SELECT jobq._create_partitions((now() AT TIME ZONE 'UTC')::date - 12, 16)")
     db.query("INSERT INTO jobq.finished_jobs (id, inserted_at, scheduled_at, finished_at, state, attempt, max_attempts, priority, "
              "queue, kind, args, meta, tags, errors) SELECT %s - 1 + nth, now(), now(), now() - age * interval '1 s', "
              "%s::jobq.job_state, 1, 20, 0, %s, 'k', '{}', '{}', '{}', '[]' "
@@ -26,7 +26,7 @@ def insert(db, queue, state, ages, first=1):
 def prune(db, policy, pages=500):
     """A whole round; how many calls it took."""
     calls = 1
-    while db.value("SELECT jobq.prune_history(%s::jsonb, %s)", [json.dumps(policy), pages]):
+    while db.value("SELECT jobq._prune_history(%s::jsonb, %s)", [json.dumps(policy), pages]):
         calls += 1
     return calls
 
@@ -80,7 +80,7 @@ def test_by_count_among_jobs_that_ended_together(db):
 
 def test_what_no_days_partition_holds(db):
     insert(db, "q", "completed", [1, 100 * 86400, 200 * 86400])
-    assert db.value("SELECT count(*) FROM jobq.finished_completed_default") == 2
+    assert db.value("SELECT count(*) FROM jobq._finished_completed_default") == 2
     prune(db, {"queues": {"q": {"count": 2}}})
     assert ids(db) == [1, 2]
     prune(db, {"queues": {"q": {"completed_ms": DAY_MS}}})
@@ -100,9 +100,9 @@ def test_live_jobs_are_not_touched(db):
 def test_in_bounded_pieces(db):
     insert(db, "q", "completed", [3 * 86400] * 20000)
     insert(db, "other", "completed", [3 * 86400] * 20000, first=100001)
-    pages = db.value("SELECT max(pg_relation_size(('jobq.' || name)::regclass)) / 8192 FROM jobq.history_parts()")
+    pages = db.value("SELECT max(pg_relation_size(('jobq.' || name)::regclass)) / 8192 FROM jobq._history_parts()")
     policy = {"queues": {"q": {"completed_ms": DAY_MS}}}
-    assert db.value("SELECT jobq.prune_history(%s::jsonb, 50)", [json.dumps(policy)]) == 1
+    assert db.value("SELECT jobq._prune_history(%s::jsonb, 50)", [json.dumps(policy)]) == 1
     left = db.value("SELECT count(*) FROM jobq.finished_jobs WHERE queue = 'q'")
     assert 0 < 20000 - left < 20000 * 50 / pages * 4
     prune(db, policy, pages=50)
@@ -113,17 +113,17 @@ def test_a_past_day_is_read_once(db):
     insert(db, "q", "completed", [3 * 86400, 86400 * 1.5])
     policy = {"queues": {"q": {"completed_ms": DAY_MS * 2}}}
     prune(db, policy)
-    done = db.query("SELECT partition, rule FROM jobq.pruned ORDER BY 1")
+    done = db.query("SELECT partition, rule FROM jobq._pruned ORDER BY 1")
     assert done and all(rule == "completed q" for _, rule in done)
-    assert db.value("SELECT bool_and(high <= now() - interval '2 days') FROM jobq.history_parts() p JOIN jobq.pruned d ON p.name = d.partition")
-    db.query("SELECT jobq.prune_history(%s::jsonb, 1)", [json.dumps(policy)])
-    todo = set(db.value("SELECT todo FROM jobq.pruning"))
+    assert db.value("SELECT bool_and(high <= now() - interval '2 days') FROM jobq._history_parts() p JOIN jobq._pruned d ON p.name = d.partition")
+    db.query("SELECT jobq._prune_history(%s::jsonb, 1)", [json.dumps(policy)])
+    todo = set(db.value("SELECT todo FROM jobq._pruning"))
     assert not todo & {name for name, _ in done}
     assert ids(db) == [2]
     db.query("DROP TABLE jobq." + done[0][0])
     prune(db, {})
     prune(db, policy)
-    assert done[0] not in db.query("SELECT partition, rule FROM jobq.pruned")
+    assert done[0] not in db.query("SELECT partition, rule FROM jobq._pruned")
 
 
 def test_two_leaders_at_once(db):
@@ -137,7 +137,7 @@ def test_two_leaders_at_once(db):
         try:
             with db.connect() as conn:
                 for _ in range(200):
-                    conn.execute("SELECT jobq.prune_history(%s::jsonb, 5)", [policy])
+                    conn.execute("SELECT jobq._prune_history(%s::jsonb, 5)", [policy])
         except Exception as error:  # noqa: BLE001
             errors.append(error)
     threads = [threading.Thread(target=leader) for _ in range(2)]
@@ -156,8 +156,8 @@ def test_who_holds_the_round_holds_nobody_up(db):
     prune(db, json.loads(policy))
     insert(db, "q", "completed", [3600], first=101)
     with db.connect(autocommit=False) as conn:
-        conn.execute("SELECT jobq.prune_history(%s::jsonb, 5)", [policy])
-        assert db.value("SELECT jobq.prune_history(%s::jsonb, 5)", [policy]) == 0
+        conn.execute("SELECT jobq._prune_history(%s::jsonb, 5)", [policy])
+        assert db.value("SELECT jobq._prune_history(%s::jsonb, 5)", [policy]) == 0
         conn.rollback()
 
 
@@ -191,13 +191,13 @@ def test_what_was_left_of_a_past_day_goes_in_a_later_round(db, how):
         assert ids(db) == kept
         prune(db, policy, pages=5)
         assert ids(db) == kept
-        assert db.query("SELECT FROM jobq.pruned d JOIN jobq.history_parts() p ON p.name = d.partition"
+        assert db.query("SELECT FROM jobq._pruned d JOIN jobq._history_parts() p ON p.name = d.partition"
                         " WHERE now() - interval '3 days' BETWEEN p.low AND p.high AND p.completed") == []
     db.query("DROP FUNCTION IF EXISTS public.refuse() CASCADE")
     prune(db, policy)
     assert ids(db) == []
     prune(db, policy)
-    assert db.value("SELECT count(*) FROM jobq.pruned d JOIN jobq.history_parts() p ON p.name = d.partition"
+    assert db.value("SELECT count(*) FROM jobq._pruned d JOIN jobq._history_parts() p ON p.name = d.partition"
                     " WHERE now() - interval '3 days' BETWEEN p.low AND p.high AND p.completed") == 1
 
 
@@ -221,8 +221,8 @@ FAULTS = [("NULL, 1", "policy must be a JSON object, got null"), ("'[]', 1", "po
 @pytest.mark.parametrize("arguments,message", FAULTS, ids=[a for a, _ in FAULTS])
 def test_prune_history_refuses(db, arguments, message):
     with pytest.raises(psycopg.Error) as caught:
-        db.query(f"SELECT jobq.prune_history({arguments})")
-    assert (caught.value.sqlstate, caught.value.diag.message_primary) == ("22023", f"jobq.prune_history: {message}")
+        db.query(f"SELECT jobq._prune_history({arguments})")
+    assert (caught.value.sqlstate, caught.value.diag.message_primary) == ("22023", f"jobq._prune_history: {message}")
 
 
 # ---- what the nodes say ----
@@ -236,7 +236,7 @@ def test_the_longest_of_the_nodes_counts(db):
     node("a", True, q={"completed_ms": 5, "count": 10}, r={"failed_ms": 7}, s={"count": 3})
     node("b", True, q={"completed_ms": 9}, r={"failed_ms": 1}, t=None)
     node("c", False, q={"completed_ms": 99}, s=None, u={"count": 1})
-    assert db.value("SELECT jobq.queues_retention()") == {"q": {"completed_ms": 9}, "r": {"failed_ms": 7}, "s": {"count": 3}}
+    assert db.value("SELECT jobq._queues_retention()") == {"q": {"completed_ms": 9}, "r": {"failed_ms": 7}, "s": {"count": 3}}
 
 
 def test_the_leader_carries_out_what_all_nodes_say(db, jobqd, programs):

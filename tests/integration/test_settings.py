@@ -190,7 +190,7 @@ def test_sessions_set_what_they_need(postgres, cli, jobqd, programs, pgbouncer, 
         check_seen(database, "jobqd", SET if pooled else {**SET, **SET_FOR_SESSIONS})
         database.query("TRUNCATE public.seen")
 
-        for table in ("jobs", "nodes", "leader", "queues"):
+        for table in ("jobs", "nodes", "_leader", "queues"):
             # By the row, after: so that it is the statement's session that is seen, not a function's own search_path.
             database.query(f"CREATE TRIGGER look AFTER INSERT OR UPDATE OR DELETE ON jobq.{table} FOR EACH ROW"
                            " EXECUTE FUNCTION public.on_row()")

@@ -362,7 +362,7 @@ def heard(db, *statements, idle=()):
     """The payloads that the statements notify, each statement in a transaction of its own."""
     with db.connect() as listener, db.connect() as speaker:
         for queue in idle:
-            speaker.execute("INSERT INTO jobq.idle (queue, node_id) VALUES (%s, 1), (%s, 2)", [queue, queue])
+            speaker.execute("INSERT INTO jobq._idle (queue, node_id) VALUES (%s, 1), (%s, 2)", [queue, queue])
         listener.execute("LISTEN jobq")
         for statement in statements:
             speaker.execute(statement)
@@ -423,7 +423,7 @@ def test_cancel_asks_the_node_of_an_executing_job(db):
     assert heard(db, *[f"SELECT jobq.cancel({job_id})"] * 2) == ["cancel", "cancel"]
     assert db.value("SELECT jobq.cancel(%s)", [job_id]) is False
     assert db.states() == {"executing": 1}
-    assert db.query("SELECT job_id, attempt FROM jobq.cancels") == [(job_id, 1)]
+    assert db.query("SELECT job_id, attempt FROM jobq._cancels") == [(job_id, 1)]
 
 
 def test_cancel_and_a_claim_at_once(db):
@@ -622,8 +622,8 @@ def test_the_enqueuer_adds_jobs_and_nothing_else(db):
                 "INSERT INTO jobq.jobs (kind, state) VALUES ('a', 'suspended')",
                 "INSERT INTO jobq.jobs (kind, position) VALUES ('a', 1)",
                 "INSERT INTO jobq.jobs (kind, attempt) VALUES ('a', 1)",
-                "INSERT INTO jobq.idle VALUES ('a', 1)", "SELECT jobq.wake('{a}')",
-                "SELECT jobq.create_partitions('2026-01-01', 1)", "SELECT jobq.drop_partitions('1d', '1d')"):
+                "INSERT INTO jobq._idle VALUES ('a', 1)", "SELECT jobq._wake('{a}')",
+                "SELECT jobq._create_partitions('2026-01-01', 1)", "SELECT jobq._drop_partitions('1d', '1d')"):
         refused(db, role, sql)
 
 
@@ -652,7 +652,7 @@ def test_the_enqueuers_inserts_wake_nodes(db):
 def test_the_viewer_reads_everything_and_changes_nothing(db):
     role = "jobq_viewer"
     db.enqueue("a")
-    for table in ("jobs", "finished_jobs", "all_jobs", "nodes", "queues", "crons", "leader", "idle"):
+    for table in ("jobs", "finished_jobs", "all_jobs", "nodes", "queues", "crons", "_leader", "_idle"):
         as_role(db, role, f"SELECT * FROM jobq.{table}")
     for sql in ("SELECT jobq.enqueue('a')", "SELECT jobq.enqueue_many('[]')", "SELECT jobq.cancel(1)",
                 "SELECT jobq.retry(1)", "SELECT jobq.complete(1, 1)", "INSERT INTO jobq.jobs (kind) VALUES ('a')",
@@ -668,7 +668,7 @@ def test_the_operator_reads_adds_cancels_and_retries(db):
     assert as_role(db, role, "SELECT jobq.retry(%s)", [job_id]) == [(True,)]
     assert len(as_role(db, role, "SELECT * FROM jobq.all_jobs")) == 2
     for sql in ("DELETE FROM jobq.jobs", "UPDATE jobq.jobs SET priority = 1", "INSERT INTO jobq.nodes (name) VALUES ('a')",
-                "SELECT jobq.drop_partitions('1d', '1d')"):
+                "SELECT jobq._drop_partitions('1d', '1d')"):
         refused(db, role, sql)
 
 

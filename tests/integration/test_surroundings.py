@@ -60,7 +60,7 @@ def test_a_publication_for_all_tables(cluster, cli, jobqd, programs, publication
         conn.execute("INSERT INTO jobq.finished_jobs (id, inserted_at, scheduled_at, finished_at, state, attempt, max_attempts, priority,"
                      " queue, kind, args, meta, tags, errors) SELECT nextval('jobq.jobs_id_seq'), now(), now(), now() - interval '40 days',"
                      " s::jobq.job_state, 1, 1, 0, 'q', 'k', '{}', '{}', '{}', '[]' FROM unnest('{completed,discarded}'::text[]) s")
-        assert conn.execute("SELECT jobq.create_partitions((now() AT TIME ZONE 'UTC')::date - 40, 1)").fetchone() == (2,)
+        assert conn.execute("SELECT jobq._create_partitions((now() AT TIME ZONE 'UTC')::date - 40, 1)").fetchone() == (2,)
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2}}, keep_completed="100d", keep_failed="100d")
     done, failed = db.enqueue("ok"), db.enqueue("fail", max_attempts=1)
     db.wait_for_states({"completed": 2, "discarded": 2})
@@ -75,10 +75,10 @@ def test_a_publication_for_all_tables(cluster, cli, jobqd, programs, publication
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE args <> '{}'") == 2)
     assert db.value("SELECT jobq.purge('{\"user\": 1}')") == 1
     assert db.value("SELECT jobq.delete_many('{\"state\": \"discarded\", \"queue\": \"q\"}')") == 1
-    db.query("SELECT jobq.prune_history('{\"queues\": {\"default\": {\"completed_ms\": 0}}}', 1000000)")
+    db.query("SELECT jobq._prune_history('{\"queues\": {\"default\": {\"completed_ms\": 0}}}', 1000000)")
     assert db.value("SELECT count(*) FROM jobq.finished_jobs WHERE queue = 'default' AND state = 'completed'") == 0
     db.query("SELECT jobq.pause('default'), jobq.resume('default'), jobq.cron_set('c', '@daily', 'k'), jobq.cron_delete('c')")
-    assert db.value("SELECT jobq.drop_partitions('30 days', '30 days')") == 1
+    assert db.value("SELECT jobq._drop_partitions('30 days', '30 days')") == 1
     node.stop()
     cli("migrate", "down", "0", db=db)
 
@@ -91,13 +91,13 @@ def test_doctor_looks_at_publications(cluster, cli, doctor):
     db.query(remedy)
     the(doctor(db), "publications", "ok", "^jobq's tables are published by everything")
     # A history from before its partitions had a replica identity; and a table of the user's own is none of our business.
-    for name, in db.query("SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^finished_' AND relkind = 'r'"):
+    for name, in db.query("SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^_?finished_' AND relkind = 'r'"):
         db.query(f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT")
     db.query("CREATE TABLE public.bare (n int)")
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         db.query("SELECT jobq.purge('{\"user\": 1}'); DELETE FROM jobq.finished_jobs")
     remedy = the(doctor(db), "publications", "fail",
-                 r"^\d+ of jobq's tables without a replica identity, such as jobq.finished_\w+, are published by everything: ")
+                 r"^\d+ of jobq's tables without a replica identity, such as jobq._?finished_\w+, are published by everything: ")
     db.query(remedy)
     assert levels(doctor(db), "publications") == {"ok"}
     db.query("DELETE FROM jobq.finished_jobs")
@@ -109,12 +109,12 @@ def test_doctor_looks_at_publications(cluster, cli, doctor):
 def test_a_publication_of_the_schema(cluster, cli, doctor):
     db = cluster.db
     if db.value("SELECT current_setting('server_version_num')::int") < 150000:
-        db.query("CREATE PUBLICATION ours FOR TABLE jobq.jobs, jobq.finished_jobs, jobq.uniques")
+        db.query("CREATE PUBLICATION ours FOR TABLE jobq.jobs, jobq.finished_jobs, jobq._uniques")
     else:
         db.query("CREATE PUBLICATION ours FOR TABLES IN SCHEMA jobq")
     the(doctor(db), "publications", "warn", "^publication ours publishes the history by its partitions")
-    assert db.value("SELECT jobq.create_partitions('2031-01-01', 1)") == 2
-    db.query("DELETE FROM jobq.finished_jobs; UPDATE jobq.finished_jobs SET kind = 'a'; DELETE FROM jobq.jobs; DELETE FROM jobq.idle")
+    assert db.value("SELECT jobq._create_partitions('2031-01-01', 1)") == 2
+    db.query("DELETE FROM jobq.finished_jobs; UPDATE jobq.finished_jobs SET kind = 'a'; DELETE FROM jobq.jobs; DELETE FROM jobq._idle")
 
 
 REPLICATION = (ROOT / "jobqd" / "docs" / "replication.md").read_text(encoding="utf-8")
@@ -242,7 +242,7 @@ def preparing():
     try:
         db = server.create_database("app")
         schema.migrate(db)
-        db.query("INSERT INTO jobq.idle VALUES ('default', 1)")
+        db.query("INSERT INTO jobq._idle VALUES ('default', 1)")
         db.query("SELECT jobq.cron_set('nightly', '@daily', 'k')")
         db.query("SELECT jobq.pause('paused'), jobq.enqueue('later', scheduled_at => '2100-01-01', unique_key => 'u'), jobq.enqueue('ended')")
         db.query("SELECT jobq.cancel(id) FROM jobq.jobs WHERE kind = 'ended'")
@@ -295,7 +295,7 @@ def test_a_prepared_job_runs_once_it_is_committed(cluster, jobqd, programs):
     db.query("CREATE ROLE bank LOGIN IN ROLE jobq_enqueuer")
     db.query("ALTER ROLE bank SET jobq.notify = off")
     jobqd(db, {"default": {"command": programs("noop_worker")}}, poll_interval="500ms")
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.idle") == 1)
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle") == 1)
     with db.connect(user="bank") as conn:
         conn.execute("BEGIN")
         conn.execute("SELECT jobq.enqueue('noop')")

@@ -43,7 +43,7 @@ def put_into(db, job_id, state):
                  "kind, args, meta, tags, errors FROM gone", [job_id, state])
     else:
         db.query("UPDATE jobq.jobs SET state = %(s)s::jobq.job_state, attempt = CASE WHEN %(s)s IN ('executing', 'retryable') "
-                 "THEN 1 ELSE 0 END, position = CASE WHEN %(s)s IN ('available', 'executing') THEN jobq.next_position() END, "
+                 "THEN 1 ELSE 0 END, position = CASE WHEN %(s)s IN ('available', 'executing') THEN jobq._next_position() END, "
                  "scheduled_at = CASE WHEN %(s)s IN ('scheduled', 'retryable') THEN now() + interval '1 hour' ELSE scheduled_at "
                  "END WHERE id = %(id)s", {"s": state, "id": job_id})
 
@@ -78,7 +78,7 @@ def test_what_is_the_same_and_what_is_not(db, unique_by, first, same, other):
     assert add(same) == (first_id, "ignored")
     other_id, conflict = add(other)
     assert other_id != first_id and conflict is None
-    assert db.value("SELECT count(*) FROM jobq.jobs") == db.value("SELECT count(*) FROM jobq.uniques") == 2
+    assert db.value("SELECT count(*) FROM jobq.jobs") == db.value("SELECT count(*) FROM jobq._uniques") == 2
 
 
 def test_the_plain_job_costs_nothing(db):
@@ -86,7 +86,7 @@ def test_the_plain_job_costs_nothing(db):
     db.query("SELECT * FROM jobq.enqueue_many('[{\"kind\": \"a\"}, {\"kind\": \"a\"}]')")
     assert try_enqueue(db, "a")[1] is None
     assert [c for _, c in try_many(db, [{"kind": "a"}, {"kind": "a"}])] == [None, None]
-    assert db.states() == {"available": 6} and db.value("SELECT count(*) FROM jobq.uniques") == 0
+    assert db.states() == {"available": 6} and db.value("SELECT count(*) FROM jobq._uniques") == 0
 
 
 def test_only_those_that_ask_are_held_to_it(db):
@@ -132,11 +132,11 @@ def test_the_period(db):
         first = conn.execute("SELECT jobq.enqueue('a', unique_by => '{}')").fetchone()[0]
         for age, period, same in ((59.999999, 60, True), (60, 60, False), (60, 61, True), (1e9, "infinity", True)):
             conn.execute("SAVEPOINT s")
-            conn.execute("UPDATE jobq.uniques SET held_at = now() - %s * interval '1 second'", [age])
+            conn.execute("UPDATE jobq._uniques SET held_at = now() - %s * interval '1 second'", [age])
             got = conn.execute("SELECT jobq.enqueue('a', unique_by => %s::jsonb)", [json.dumps({"period": period})]).fetchone()[0]
             assert (got == first) == same, (age, period)
             conn.execute("ROLLBACK TO s")
-    assert db.value("SELECT bool_and(u.held_at = j.inserted_at) FROM jobq.uniques u JOIN jobq.jobs j ON j.id = u.job_id") is True
+    assert db.value("SELECT bool_and(u.held_at = j.inserted_at) FROM jobq._uniques u JOIN jobq.jobs j ON j.id = u.job_id") is True
 
 
 # ---- wrong arguments ----
@@ -206,7 +206,7 @@ def test_wrong_arguments(db, options, message):
         with pytest.raises(psycopg.Error) as caught:
             db.query(sql, params)
         assert (caught.value.sqlstate, caught.value.diag.message_primary) == (INVALID, f"jobq.{caller}{message}")
-    assert db.states() == {} and db.value("SELECT count(*) FROM jobq.uniques") == 0
+    assert db.states() == {} and db.value("SELECT count(*) FROM jobq._uniques") == 0
 
 
 # ---- raise ----
@@ -314,7 +314,7 @@ def test_what_is_replaced_does_not_move_the_key(db):
 
 
 def test_a_replaced_job_wakes_its_new_queue(db):
-    db.query("INSERT INTO jobq.idle (queue, node_id) VALUES ('other', 1)")
+    db.query("INSERT INTO jobq._idle (queue, node_id) VALUES ('other', 1)")
     try_enqueue(db, "a", unique_by={"fields": ["kind"]})
     with db.connect() as listener:
         listener.execute("LISTEN jobq")
@@ -333,11 +333,11 @@ def test_an_enqueuer_may_and_sees_nothing(db):
         assert conn.execute("SELECT * FROM jobq.try_enqueue_many('[{\"kind\": \"a\", \"unique_by\": {}}]')").fetchone() == (
             first, "ignored")
         conn.execute("INSERT INTO jobq.jobs (kind, expires_at) VALUES ('a', now() + interval '1 day')")
-        assert conn.execute("SELECT jobq.unique_hash('a', 'default', '{\"n\": 1}', '{}', '{\"keys\": [\"n\"]}')"
-                            ).fetchone()[0] == db.value("SELECT jobq.unique_hash('a', 'default', '{\"n\": 1, \"m\": 2}', "
+        assert conn.execute("SELECT jobq._unique_hash('a', 'default', '{\"n\": 1}', '{}', '{\"keys\": [\"n\"]}')"
+                            ).fetchone()[0] == db.value("SELECT jobq._unique_hash('a', 'default', '{\"n\": 1, \"m\": 2}', "
                                                         "'{\"o\": 3}', '{\"keys\": [\"n\"]}')")
-        for sql in ("SELECT * FROM jobq.uniques", "SELECT jobq.expire_jobs()", "SELECT jobq.prune_uniques()",
-                    "SELECT jobq.check_jobs('x', '[]')"):
+        for sql in ("SELECT * FROM jobq._uniques", "SELECT jobq._expire_jobs()", "SELECT jobq._prune_uniques()",
+                    "SELECT jobq._check_jobs('x', '[]')"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 conn.execute(sql)
 
@@ -530,7 +530,7 @@ def test_replacing_while_a_node_claims_loses_nothing(db, jobqd, programs):
 def prune(db):
     after, pruned, calls = 0, 0, 0
     while after is not None:
-        after, n = db.query("SELECT after, pruned FROM jobq.prune_uniques(%s)", [after])[0]
+        after, n = db.query("SELECT after, pruned FROM jobq._prune_uniques(%s)", [after])[0]
         pruned, calls = pruned + n, calls + 1
     return pruned, calls
 
@@ -543,14 +543,14 @@ def test_keys_that_protect_nothing_are_taken_away(db):
     put_into(db, ids[2], "discarded")
     db.query("DELETE FROM jobq.jobs WHERE id = ANY(%s)", [ids[3:5]])
     assert prune(db)[0] == 2
-    assert [r[0] for r in db.query("SELECT job_id FROM jobq.uniques ORDER BY 1")] == [ids[0], ids[1], ids[2], ids[5]]
+    assert [r[0] for r in db.query("SELECT job_id FROM jobq._uniques ORDER BY 1")] == [ids[0], ids[1], ids[2], ids[5]]
     db.query("DELETE FROM jobq.finished_jobs")
     assert prune(db)[0] == 2
     assert prune(db)[0] == 0
 
 
 def test_a_large_table_is_looked_through_in_batches(db):
-    db.query("INSERT INTO jobq.uniques (key, job_id) SELECT int8send(i), i * 50 FROM generate_series(1, 5000) i")
+    db.query("INSERT INTO jobq._uniques (key, job_id) SELECT int8send(i), i * 50 FROM generate_series(1, 5000) i")
     pruned, calls = prune(db)
     assert pruned == 5000 and calls >= 6
 
@@ -567,9 +567,9 @@ def test_a_key_that_is_being_taken_over_is_left_alone(db):
 
 
 def test_the_leader_prunes_them(db, jobqd, programs):
-    db.query("INSERT INTO jobq.uniques (key, job_id) SELECT int8send(i), i FROM generate_series(1, 2500) i")
+    db.query("INSERT INTO jobq._uniques (key, job_id) SELECT int8send(i), i FROM generate_series(1, 2500) i")
     jobqd(db, {"default": {"command": programs("noop_worker")}})
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.uniques") == 0)
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq._uniques") == 0)
 
 
 # ---- the command line ----

@@ -65,7 +65,7 @@ one_is_deleted(void **state)
     sql(admin, "UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = 1");
     assert_int_equal(jobq_delete(conn, NULL, id, &done, &err), 0);
     assert_int_equal(done, 0);
-    sql(admin, "UPDATE jobq.jobs SET state = 'available'; DELETE FROM jobq.cancels");
+    sql(admin, "UPDATE jobq.jobs SET state = 'available'; DELETE FROM jobq._cancels");
     assert_int_equal(jobq_delete(conn, NULL, id, &done, &err), 0);
     assert_int_equal(done, 1);
     assert_int_equal(jobq_delete(conn, NULL, id, NULL, &err), JOBQ_ENOTFOUND);

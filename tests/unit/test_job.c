@@ -259,7 +259,7 @@ a_conflict_is_told(void **state)
     /* The key is the one that SQL makes of the same. */
     assert_int_equal(
         count(
-            "SELECT count(*) FROM jobq.uniques WHERE key = jobq.unique_hash('conflict', "
+            "SELECT count(*) FROM jobq._uniques WHERE key = jobq._unique_hash('conflict', "
             "'any', '{\"account\": 7}', '{}', '{\"fields\": [\"args\", \"kind\"], "
             "\"keys\": [\"region \\\"\", \"account\"]}')"),
         1);

@@ -30,7 +30,7 @@ empty(void **state)
 {
     (void)state;
     sql(admin, "DELETE FROM jobq.jobs; DELETE FROM jobq.finished_jobs; "
-               "DELETE FROM jobq.cancels; DROP TABLE IF EXISTS public.done; "
+               "DELETE FROM jobq._cancels; DROP TABLE IF EXISTS public.done; "
                "CREATE TABLE public.done (id bigint, kind text)");
     return 0;
 }
@@ -481,7 +481,7 @@ each_outcome_is_settled_as_jobqd_would(void **state)
                       "'{0,error}', result)::text FROM jobq.all_jobs WHERE id = %" PRId64,
                       id),
                 rows[i].row);
-            assert_int_equal(count("SELECT count(*) FROM jobq.cancels"), 0);
+            assert_int_equal(count("SELECT count(*) FROM jobq._cancels"), 0);
         }
     }
 }
@@ -554,7 +554,7 @@ the_line_is_followed(void **state)
         job.priority = priority;
         succeeds(jobq_enqueue(conn, &job, NULL, &err));
     }
-    sql(admin, "UPDATE jobq.jobs SET priority = 9, position = jobq.next_position() "
+    sql(admin, "UPDATE jobq.jobs SET priority = 9, position = jobq._next_position() "
                "WHERE priority = 0");
     drains_to("10 0 0 0 0 0");
     assert_string_equal(

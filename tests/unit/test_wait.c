@@ -186,7 +186,7 @@ progress_is_of_the_running_attempt(void **state)
              id);
     sql(admin, text);
     snprintf(text, sizeof text,
-             "INSERT INTO jobq.progress VALUES (%" PRId64 ", 1, 0.4, 'half way', now())",
+             "INSERT INTO jobq._progress VALUES (%" PRId64 ", 1, 0.4, 'half way', now())",
              id);
     sql(admin, text);
     assert_int_equal(jobq_job_get(conn, NULL, id, &info, &err), 0);
@@ -197,7 +197,7 @@ progress_is_of_the_running_attempt(void **state)
     assert_int_equal(jobq_job_get(conn, NULL, id, &info, &err), 0);
     assert_true(info->progress < 0 && !info->progress_note);
     jobq_job_info_free(info);
-    sql(admin, "DELETE FROM jobq.progress");
+    sql(admin, "DELETE FROM jobq._progress");
 }
 
 int

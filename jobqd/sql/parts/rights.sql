@@ -25,7 +25,7 @@ grants (sort, names, rights, columns, roles) AS (
 ), known AS (
     SELECT o.* FROM objects o
      WHERE (o.sort, o.name) IN (SELECT g.sort, n.name FROM grants g, unnest(string_to_array(g.names || ' ', ' ')) n (name))
-        OR o.name ~ '^(_|finished_(completed|failed)_p[0-9]{8}$)'
+        OR o.name ~ '^_'
 ), wanted (oid, attnum, grantee, privilege, grantable) AS (
     SELECT DISTINCT o.oid, coalesce(a.attnum, 0)::int, r.oid, p.privilege, false
       FROM grants g

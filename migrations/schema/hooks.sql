@@ -1,32 +1,22 @@
--- jobq, migration 13: on_discard_kind: a job of the user's own for each job that is discarded or expires.
-
--- What nodes' configurations say: for a job of that queue that is discarded or expires, enqueue one of that kind, into to_queue
--- (null: the same queue). Where several nodes say the same, there is one job.
-CREATE TABLE @schema@.hooks (
-    queue    text NOT NULL,
-    node     text NOT NULL,
-    kind     text NOT NULL,
-    to_queue text,
-    PRIMARY KEY (queue, node)
-);
+-- on_discard_kind: a job of the user's own for each job that is discarded or expires.
 
 -- What a node's configuration says of the queues that it serves: an array of {queue, kind, to_queue}; a null kind: it has none.
 -- What nodes said that do not live any more ends with that, of these queues. Returns how many queues have another hook now.
-CREATE FUNCTION @schema@._hooks_declare(node text, queues jsonb) RETURNS int
+CREATE OR REPLACE FUNCTION @schema@._hooks_declare(node text, queues jsonb) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
 DECLARE
     n int;
     changed int := 0;
 BEGIN
-    DELETE FROM @schema@.hooks h
+    DELETE FROM @schema@._hooks h
      WHERE CASE WHEN h.node = node
                 THEN NOT EXISTS (SELECT FROM jsonb_array_elements(queues) s
                                   WHERE s ->> 'queue' = h.queue AND s ->> 'kind' IS NOT NULL)
                 ELSE EXISTS (SELECT FROM jsonb_array_elements(queues) s WHERE s ->> 'queue' = h.queue)
                      AND NOT EXISTS (SELECT FROM @schema@.nodes a WHERE a.name = h.node AND a.expires_at > clock_timestamp()) END;
     GET DIAGNOSTICS changed = ROW_COUNT;
-    INSERT INTO @schema@.hooks AS h (queue, node, kind, to_queue)
+    INSERT INTO @schema@._hooks AS h (queue, node, kind, to_queue)
     SELECT s ->> 'queue', node, s ->> 'kind', s ->> 'to_queue' FROM jsonb_array_elements(queues) s WHERE s ->> 'kind' IS NOT NULL
         ON CONFLICT ON CONSTRAINT hooks_pkey DO UPDATE SET kind = excluded.kind, to_queue = excluded.to_queue
      WHERE (h.kind, h.to_queue) IS DISTINCT FROM (excluded.kind, excluded.to_queue);
@@ -38,7 +28,7 @@ $$;
 -- Each minute: what nodes said of max_attempts and on_discard_kind that do not live any more ends where another one that lives
 -- serves the queue. Where none does it goes on: jobs may be enqueued, and end, without a node. A row that is locked is left for
 -- the next call.
-CREATE FUNCTION @schema@._declared_sweep() RETURNS int
+CREATE OR REPLACE FUNCTION @schema@._declared_sweep() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
 DECLARE
@@ -50,8 +40,8 @@ DECLARE
     gone int;
     fewer int;
 BEGIN
-    DELETE FROM @schema@.hooks h
-     WHERE h.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.hooks d WHERE d.node <> ALL (alive) AND d.queue = ANY (served)
+    DELETE FROM @schema@._hooks h
+     WHERE h.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@._hooks d WHERE d.node <> ALL (alive) AND d.queue = ANY (served)
                                   FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS gone = ROW_COUNT;
     WITH stale AS (
@@ -82,7 +72,7 @@ $$;
 -- Enqueues the hooks' jobs in the transaction that ends the job, however it ends: settled, rescued, expired. A hook's own job calls
 -- none. A hook's job that cannot be enqueued stops nothing: without the ended job's args and meta it may be small enough, else a
 -- warning says so.
-CREATE FUNCTION @schema@._on_discard() RETURNS trigger
+CREATE OR REPLACE FUNCTION @schema@._on_discard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -91,7 +81,7 @@ DECLARE
     story jsonb;
 BEGIN
     FOR hook IN SELECT DISTINCT h.kind, coalesce(h.to_queue, NEW.queue) AS to_queue
-                  FROM @schema@.hooks h WHERE h.queue = NEW.queue ORDER BY 1, 2
+                  FROM @schema@._hooks h WHERE h.queue = NEW.queue ORDER BY 1, 2
     LOOP
         EXIT WHEN @schema@._is_hooks(NEW.meta);
         BEGIN
@@ -102,7 +92,7 @@ BEGIN
             END IF;
             story := jsonb_build_object('event', 'discard', 'job', NEW.id, 'kind', NEW.kind, 'queue', NEW.queue,
                 'attempt', NEW.attempt, 'max_attempts', NEW.max_attempts, 'state', NEW.state, 'tags', NEW.tags, 'key', NEW.key,
-                'at', @schema@.iso(NEW.finished_at), 'error', entry);
+                'at', @schema@._iso(NEW.finished_at), 'error', entry);
             BEGIN
                 PERFORM @schema@.enqueue(hook.kind, story || jsonb_build_object('args', NEW.args, 'meta', NEW.meta),
                     queue => hook.to_queue, meta => '{"jobq.hook": "on_discard_kind"}');
@@ -126,5 +116,6 @@ BEGIN
 END
 $$;
 
--- Of the part of the history without completed jobs: their way is not longer by this.
-CREATE TRIGGER on_discard AFTER INSERT ON @schema@.finished_failed FOR EACH ROW EXECUTE FUNCTION @schema@._on_discard();
+-- Only on the part of the history without completed jobs, so that completing a job costs no more.
+CREATE OR REPLACE TRIGGER on_discard AFTER INSERT ON @schema@._finished_failed
+    FOR EACH ROW EXECUTE FUNCTION @schema@._on_discard();

@@ -1,30 +1,15 @@
--- jobq, migration 11: what the database refuses of one job stops no other.
+-- A job that the database refuses stops no other.
 --
--- A job can be in a state in which a statement on it fails: a foreign key of the application's refers to it, a trigger or
--- an index of the application's raises, a value does not fit. Another session can hold its row locked. jobqd works on many
--- jobs in one statement, so one such job would stop all of them. Its statements therefore come in two forms: the plain
--- one for all jobs at once, and one of the functions below, which finds the guilty job, leaves it, and goes on with the
--- others. A locked row is never waited for: it is left for later. What jobqd calls is SECURITY DEFINER: its role needs no right
--- but on that.
-
--- The jobs on which the database refused a statement: what an operator asks first, and what the functions below leave
--- out until again_at: for a minute, or for a moment where another session's lock was in the way (55P03). outcome: how an
--- attempt ended that could not be recorded (the arguments of _settle); the leader tries to record it again, until the database
--- takes it. Null: nothing is to be recorded.
-CREATE TABLE @schema@.refusals (
-    job_id   bigint PRIMARY KEY,
-    at       timestamptz NOT NULL DEFAULT now(),
-    tried_at timestamptz NOT NULL DEFAULT now(),
-    again_at timestamptz NOT NULL DEFAULT now() + interval '1 minute',
-    doing    text NOT NULL,     -- claim, settle, stage, expire, rescue, release, cancel, delete
-    sqlstate text NOT NULL,
-    message  text NOT NULL,
-    outcome  jsonb
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+-- A statement can fail on one job: a foreign key of the application's refers to it, a trigger or an index of the
+-- application's raises, a value does not fit. Another session can hold its row locked. jobqd handles many jobs in one
+-- statement, so one such job would stop them all. Its statements therefore come in two forms: the plain
+-- one for all jobs at once, and one of the functions below, which finds the guilty job, leaves it out, and goes on with the
+-- others. A locked row is never waited for: it is left for later. The functions that jobqd calls are SECURITY DEFINER:
+-- its role needs no right but on them.
 
 -- Notes a refusal; true: it is new. A note that cannot be written is left out: it must not stop anything in turn. A lock
 -- that is in the way for once says nothing about the job: what the database refused before stays as it was noted.
-CREATE FUNCTION @schema@._refuse(job_id bigint, doing text, state text, message text, outcome jsonb DEFAULT NULL,
+CREATE OR REPLACE FUNCTION @schema@._refuse(job_id bigint, doing text, state text, message text, outcome jsonb DEFAULT NULL,
     pause interval DEFAULT '1 minute') RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -50,7 +35,7 @@ END
 $$;
 
 -- A transaction's session in words: its pid, application, role, and since when its transaction is open.
-CREATE FUNCTION @schema@._session_text(pid int, gid text DEFAULT NULL) RETURNS text
+CREATE OR REPLACE FUNCTION @schema@._session_text(pid int, gid text DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN $2 IS NOT NULL THEN 'prepared transaction ' || quote_literal($2)
                 ELSE format('pid %s (%s)', $1,
@@ -61,7 +46,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Who holds a row's lock, by the row's xmax: a transaction, or several of them. Null when they are gone.
-CREATE FUNCTION @schema@._holder_of(xmax xid) RETURNS text
+CREATE OR REPLACE FUNCTION @schema@._holder_of(xmax xid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -84,7 +69,7 @@ $$;
 
 -- Who holds a lock that the node's statements wait for: on one of our tables, else on the node's own row, which cannot be
 -- read while its table is locked. Empty: none does.
-CREATE FUNCTION @schema@._lock_holders(node bigint) RETURNS text
+CREATE OR REPLACE FUNCTION @schema@._lock_holders(node bigint) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 #variable_conflict use_variable
 DECLARE
@@ -113,364 +98,6 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$;
 
--- ---- how attempts end ----
-
--- Whether a job is a hook's, whose end calls no hook (migration 13). A large meta is not read for that.
-CREATE FUNCTION @schema@._is_hooks(meta jsonb) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_column_size(meta) < 2000 AND jsonb_typeof(meta) = 'object' AND meta ? 'jobq.hook'
-$$;
-
--- What a node tells of a job's failed attempt or end: to its log, and to the programs of on_failure and on_discard.
-CREATE FUNCTION @schema@._story(id bigint, kind text, queue text, attempt int, max_attempts int, state text, retry_at timestamptz,
-    entry jsonb, hooks boolean) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('job', $1, 'kind', $2, 'queue', $3, 'attempt', $4, 'max_attempts', $5, 'state', $6,
-                              'retry_at_ms', (extract(epoch FROM $7) * 1000)::bigint, 'error', $8, 'hooks', $9)
-$$;
-
--- Settles attempts that ended in any way: completed (with a result or measured use), failed, crashed, discarded, cancelled,
--- snoozed, released. Fenced: only the attempt that holds the job on that node ends it. fate: accepted; refused: the
--- attempt had ended already, or is not this node's; locked: another session has the row, nothing was done. became: the job's
--- state; due: when it is tried again; hooks: the job is a hook's.
---   max_crashes 0: no limit   keep: whether completed jobs go to the history
---
--- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do not count. A failed
--- job without attempts left, and one that crashed max_crashes workers since it was last retried by hand, is discarded: a
--- worker that was killed for its memory counts as crashed. One that jobq.cancel was called for is cancelled, however its
--- attempt ended, unless it completed: a completed one is not asked about, its request is left to housekeeping.
-CREATE FUNCTION @schema@._settle(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
-    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
-RETURNS TABLE (id bigint, fate text, became text, due timestamptz, hooks boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    accepted bigint[];
-    states text[];
-    dues timestamptz[];
-    of_hooks boolean[];
-    woken text[];
-    soon boolean;
-BEGIN
-    WITH a AS MATERIALIZED (
-        SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
-               AS u (id, attempt, outcome, delay_ms, entry, result, run_us, cpu_us, max_rss_kb)
-    ), v AS MATERIALIZED (
-        SELECT a.*, j.queue, asked.yes AS asked, asked.forget,
-               CASE WHEN a.entry IS NOT NULL OR asked.yes THEN
-                   jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at,
-                       'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10))
-                   || coalesce(a.entry, '{"kind": "cancelled", "error": "cancelled by request"}')
-                   || CASE WHEN asked.yes THEN '{"cancelled": "by request"}'
-                           WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
-                           ELSE '{}' END
-               END AS noted,
-               CASE WHEN a.outcome = 'completed' THEN a.outcome
-                    WHEN asked.yes OR a.outcome = 'cancelled' THEN 'cancelled'
-                    WHEN a.outcome = 'discarded' THEN a.outcome
-                    WHEN a.outcome IN ('failed', 'crashed') AND (j.attempt >= j.max_attempts OR poison.yes)
-                    THEN 'discarded'
-                    WHEN a.outcome = 'released' OR a.delay_ms <= 0 THEN 'available'
-                    WHEN a.outcome = 'snoozed' THEN 'scheduled'
-                    ELSE 'retryable' END::@schema@.job_state AS next
-          FROM a
-          JOIN @schema@.jobs j
-            ON j.id = ANY (ARRAY[a.id]) AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
-         CROSS JOIN LATERAL (
-                SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
-                  FROM @schema@.cancels c
-                 WHERE a.outcome <> 'completed'
-                   AND c.job_id = a.id AND c.attempt = a.attempt AND (c.node_id = $10 OR c.node_id < 0)) asked
-         CROSS JOIN LATERAL (
-                SELECT a.outcome = 'crashed' AND $11 > 0 AND
-                       1 + @schema@._crashes(j.errors, j.retried_attempt) >= $11 AS yes) poison
-           FOR UPDATE OF j SKIP LOCKED
-    ), again AS (
-        UPDATE @schema@.jobs j
-           SET state = v.next,
-               position = CASE WHEN v.next = 'available' THEN @schema@.next_position() END,
-               attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
-               scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
-                                   -- at most a hundred years: an interval has its bound
-                               ELSE now() + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
-               errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END
-          FROM v
-         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
-        RETURNING j.id, v.queue, v.next, v.delay_ms, v.outcome, j.scheduled_at, j.meta
-    ), ended AS (
-        DELETE FROM @schema@.jobs j
-         USING v
-         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
-        RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
-                  v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
-                  j.meta, j.tags,
-                  CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END AS errors,
-                  j.key, j.unique_key, v.result, v.forget, j.expires_at
-    ), kept AS (
-        INSERT INTO @schema@.finished_jobs
-               (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, run_us, cpu_us,
-                max_rss_kb, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
-                meta, tags, errors, key, unique_key, result, expires_at)
-        SELECT e.id, e.inserted_at, e.scheduled_at, e.attempted_at, e.attempted_by, now(), e.run_us, e.cpu_us,
-               e.max_rss_kb, e.next, e.attempt, e.max_attempts, e.timeout_ms, e.priority, e.queue, e.kind, e.args,
-               e.meta, e.tags, e.errors, e.key, e.unique_key, e.result, e.expires_at
-          FROM ended e
-         WHERE ($12 OR e.next <> 'completed') AND NOT e.forget
-    ), answered AS (
-        DELETE FROM @schema@.cancels c USING v WHERE v.asked AND c.job_id = ANY (ARRAY[v.id])
-    )
-    -- What was written, not what was found: a trigger or a rule of the application's can keep a row without a word.
-    SELECT array_agg(w.id), array_agg(w.next::text), array_agg(w.due), array_agg(w.hooks),
-           array_agg(DISTINCT w.queue) FILTER (WHERE w.next = 'available'),
-           bool_or(w.next IN ('scheduled', 'retryable') AND w.delay_ms < 2000)
-      INTO accepted, states, dues, of_hooks, woken, soon
-      FROM (SELECT a.id, a.queue, a.next, a.delay_ms, CASE WHEN a.outcome <> 'released' THEN a.scheduled_at END AS due,
-                   a.outcome <> 'released' AND @schema@._is_hooks(a.meta) AS hooks
-              FROM again a
-             UNION ALL
-            SELECT e.id, e.queue, e.next, 0, NULL, e.next = 'discarded' AND @schema@._is_hooks(e.meta) FROM ended e) w;
-    IF woken IS NOT NULL THEN
-        PERFORM @schema@.wake(woken);
-    END IF;
-    IF soon THEN
-        PERFORM pg_notify('@channel@', 'stage');
-    END IF;
-    RETURN QUERY SELECT u.id, 'accepted'::text, u.became, u.due, u.hooks
-                   FROM unnest(accepted, states, dues, of_hooks) u (id, became, due, hooks);
-    IF coalesce(cardinality(accepted), 0) < cardinality($1) THEN
-        RETURN QUERY
-            SELECT u.id, CASE WHEN EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = u.id AND j.attempt = u.attempt
-                                              AND j.attempted_by = $10 AND j.state = 'executing')
-                              THEN 'locked' ELSE 'refused' END, NULL::text, NULL::timestamptz, NULL::boolean
-              FROM unnest($1, $2) u (id, attempt)
-             WHERE u.id <> ALL (coalesce(accepted, '{}'));
-    END IF;
-END
-$$;
-
--- _settle for one attempt whose row this transaction has locked. Raises the error here that would come at the commit, and
--- one where a trigger or a rule of the application's kept the row as it was without a word. Returns what _settle does.
-CREATE FUNCTION @schema@._settle_one(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
-    run_us bigint, cpu_us bigint, max_rss_kb bigint, node bigint, max_crashes int, keep boolean,
-    OUT became text, OUT due timestamptz, OUT hooks boolean)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_variable
-BEGIN
-    SELECT s.became, s.due, s.hooks INTO became, due, hooks
-      FROM @schema@._settle(ARRAY[$1], ARRAY[$2], ARRAY[$3], ARRAY[$4], ARRAY[$5], ARRAY[$6], ARRAY[$7], ARRAY[$8],
-                            ARRAY[$9], $10, $11, $12) s;
-    SET CONSTRAINTS ALL IMMEDIATE;
-    IF EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'executing') THEN
-        RAISE EXCEPTION 'a trigger or rule on jobs keeps its row from being changed'
-            USING ERRCODE = 'triggered_action_exception';
-    END IF;
-END
-$$;
-
--- Settles attempts one by one, each by itself: at most 50 in one call, since more than 64 subtransactions slow down the
--- snapshots of all sessions. Arguments as _settle's. fate, besides _settle's:
---   stripped: recorded, but without its result or the details of its error
---   parked:   cannot be recorded; the job is suspended, and the leader tries again (_settle_again)
---   stuck:    not even that was taken; the job stays as it is, and the node tries again
--- message: what the database said, or who holds the lock.
-CREATE FUNCTION @schema@._settle_apart(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
-    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
-RETURNS TABLE (id bigint, fate text, state text, message text, became text, due timestamptz, hooks boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_variable
-DECLARE
-    bare jsonb;
-    holders text;
-BEGIN
-    FOR i IN 1 .. cardinality(ids) LOOP
-        id := ids[i];
-        fate := NULL;
-        state := NULL;
-        message := NULL;
-        became := NULL;
-        due := NULL;
-        hooks := NULL;
-        BEGIN
-            PERFORM FROM @schema@.jobs j
-              WHERE j.id = ids[i] AND j.attempt = attempts[i] AND j.attempted_by = node AND j.state = 'executing'
-                FOR UPDATE SKIP LOCKED;
-            IF NOT FOUND THEN
-                SELECT 'locked', @schema@._holder_of(j.xmax) INTO fate, message FROM @schema@.jobs j
-                 WHERE j.id = ids[i] AND j.attempt = attempts[i] AND j.attempted_by = node AND j.state = 'executing';
-                fate := coalesce(fate, 'refused');
-            ELSE
-                SELECT s.became, s.due, s.hooks INTO became, due, hooks
-                  FROM @schema@._settle_one(id, attempts[i], outcomes[i], delays_ms[i], entries[i], results[i], run_us[i],
-                                            cpu_us[i], max_rss_kb[i], node, max_crashes, keep) s;
-                fate := 'accepted';
-            END IF;
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF @schema@._is_passing(SQLSTATE) THEN
-                RAISE;
-            END IF;
-            state := SQLSTATE;
-            message := left(SQLERRM, 1000);
-        END;
-        IF fate IS NULL AND state = '55P03' THEN -- a table, or a row that the application's trigger wants
-            fate := 'locked';
-            holders := coalesce(holders, nullif(@schema@._lock_holders(node), ''), message);
-            message := holders;
-            PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
-        END IF;
-        bare := jsonb_build_object('kind', coalesce(left(entries[i] ->> 'kind', 20), 'error'), 'error',
-            'the database refused what this attempt left (' || outcomes[i] || '): ' || left(message, 500), 'sqlstate', state);
-        FOR without IN 1 .. 2 LOOP -- its details; any entry
-            CONTINUE WHEN fate IS NOT NULL OR (entries[i] IS NULL AND results[i] IS NULL);
-            BEGIN
-                SELECT s.became, s.due, s.hooks INTO became, due, hooks
-                  FROM @schema@._settle_one(id, attempts[i], outcomes[i], delays_ms[i], CASE without WHEN 1 THEN bare END,
-                                            NULL, run_us[i], cpu_us[i], max_rss_kb[i], node, max_crashes, keep) s;
-                fate := 'stripped';
-            EXCEPTION WHEN OTHERS OR assert_failure THEN
-                IF @schema@._is_passing(SQLSTATE) THEN
-                    RAISE;
-                END IF;
-            END;
-        END LOOP;
-        IF fate IS NULL THEN
-            fate := CASE WHEN @schema@._park(id, attempts[i], bare, 'settle', state, message, jsonb_build_object(
-                'attempt', attempts[i], 'outcome', outcomes[i], 'delay_ms', delays_ms[i], 'entry', entries[i],
-                'result', results[i], 'run_us', run_us[i], 'cpu_us', cpu_us[i], 'max_rss_kb', max_rss_kb[i],
-                'max_crashes', max_crashes, 'keep', keep)) THEN 'parked' ELSE 'stuck' END;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
-END
-$$;
-
--- Suspends a running job whose end the database does not take, and keeps that end for _settle_again. False: the database
--- does not take that either, and nothing was changed.
-CREATE FUNCTION @schema@._park(id bigint, attempt int, entry jsonb, doing text, state text, message text, outcome jsonb)
-RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_variable
-BEGIN
-    FOR without IN 1 .. 2 LOOP -- any entry
-        BEGIN
-            UPDATE @schema@.jobs j
-               SET state = 'suspended', position = NULL,
-                   errors = CASE WHEN without = 2 THEN j.errors
-                                 ELSE @schema@._add_error(j.errors, jsonb_build_object('attempt', $2, 'at', now()) || $3) END
-             WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'executing';
-            SET CONSTRAINTS ALL IMMEDIATE;
-            IF EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = $1 AND j.attempt = $2 AND j.state = 'suspended') THEN
-                PERFORM @schema@._refuse($1, $4, $5, $6, $7);
-                IF EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = $1 AND r.outcome IS NOT NULL) THEN
-                    RETURN true;
-                END IF;
-                -- Without the note nothing would end the job again: not so, then.
-                RAISE EXCEPTION 'the note was refused' USING ERRCODE = 'triggered_action_exception';
-            END IF;
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF @schema@._is_passing(SQLSTATE) THEN
-                RAISE;
-            END IF;
-        END;
-    END LOOP;
-    RETURN false;
-END
-$$;
-
--- The leader: records the ends that the database refused, up to 50 of those that are due to be tried again: after 5
--- seconds, then ever more rarely, at least once a minute. Returns how many were recorded. Notes that say nothing of how
--- an attempt ended go when nothing was refused for an hour, or when the job has gone on: it has ended, or was claimed or
--- staged since. stories: of the attempts that failed and the jobs that were discarded.
-CREATE FUNCTION @schema@._settle_again(OUT recorded int, OUT stories jsonb)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-#variable_conflict use_variable
-DECLARE
-    refusal @schema@.refusals;
-    o jsonb;
-    job record;
-    ended record;
-BEGIN
-    recorded := 0;
-    stories := '[]';
-    IF NOT EXISTS (SELECT FROM @schema@.refusals) THEN
-        RETURN;
-    END IF;
-    DELETE FROM @schema@.refusals r
-     WHERE r.ctid = ANY (ARRAY(SELECT d.ctid FROM @schema@.refusals d
-                                WHERE d.outcome IS NULL
-                                  AND (d.tried_at < clock_timestamp() - interval '1 hour'
-                                       OR d.sqlstate = '55P03' AND d.again_at < clock_timestamp() - interval '1 minute'
-                                       OR NOT EXISTS (SELECT FROM @schema@.jobs j WHERE j.id = d.job_id
-                                             AND CASE d.doing
-                                                 WHEN 'claim' THEN j.state = 'available'
-                                                                   AND coalesce(j.attempted_at <= d.tried_at, true)
-                                                 WHEN 'stage' THEN j.state IN ('scheduled', 'retryable')
-                                                 WHEN 'expire' THEN j.state <> 'executing' AND j.attempt = 0
-                                                 ELSE j.state = 'executing' END))
-                                  FOR UPDATE SKIP LOCKED));
-    FOR refusal IN
-        SELECT r.* FROM @schema@.refusals r
-         WHERE r.outcome IS NOT NULL
-           AND r.tried_at < clock_timestamp() - least(greatest(r.tried_at - r.at, interval '5 seconds'), interval '1 minute')
-         ORDER BY r.tried_at LIMIT 50
-           FOR UPDATE SKIP LOCKED
-    LOOP
-        o := refusal.outcome;
-        BEGIN
-            SELECT j.attempted_by, j.kind, j.queue, j.max_attempts INTO job FROM @schema@.jobs j
-             WHERE j.id = refusal.job_id AND j.attempt = (o ->> 'attempt')::int AND j.state = 'suspended'
-               FOR UPDATE NOWAIT;
-            IF FOUND THEN
-                UPDATE @schema@.jobs j SET state = 'executing', position = @schema@.next_position()
-                 WHERE j.id = refusal.job_id;
-                SELECT s.* INTO ended FROM @schema@._settle_one(refusal.job_id, (o ->> 'attempt')::int, o ->> 'outcome',
-                    coalesce((o ->> 'delay_ms')::bigint, 0), nullif(o -> 'entry', 'null'), nullif(o -> 'result', 'null'),
-                    (o ->> 'run_us')::bigint, (o ->> 'cpu_us')::bigint, (o ->> 'max_rss_kb')::bigint, job.attempted_by,
-                    coalesce((o ->> 'max_crashes')::int, 0), coalesce((o ->> 'keep')::boolean, true)) s;
-                recorded := recorded + 1;
-                IF o ->> 'outcome' IN ('failed', 'crashed', 'discarded') AND ended.became <> 'cancelled' THEN
-                    stories := stories || @schema@._story(refusal.job_id, job.kind, job.queue, (o ->> 'attempt')::int,
-                        job.max_attempts, ended.became, ended.due, o -> 'entry', ended.hooks);
-                END IF;
-            END IF;
-            DELETE FROM @schema@.refusals r WHERE r.job_id = refusal.job_id;
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF @schema@._is_passing(SQLSTATE) THEN
-                RAISE;
-            END IF;
-            PERFORM @schema@._refuse(refusal.job_id, refusal.doing, SQLSTATE, left(SQLERRM, 1000));
-        END;
-    END LOOP;
-END
-$$;
-
--- The leader's sweep, in parts that do not stop one another. cancelled: how many jobs were, since their attempt had
--- ended when the request for it came; stories: see _settle_again. What is locked is left for the next time, without a word.
-CREATE FUNCTION @schema@._sweep(OUT cancelled int, OUT stories jsonb)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-    part text;
-BEGIN
-    cancelled := 0;
-    FOREACH part IN ARRAY '{cancel_again,sweep_progress,_settle_again}'::text[] LOOP
-        BEGIN
-            CASE part
-                WHEN 'cancel_again' THEN cancelled := @schema@.cancel_again();
-                WHEN 'sweep_progress' THEN PERFORM @schema@.sweep_progress();
-                WHEN '_settle_again' THEN stories := (@schema@._settle_again()).stories;
-            END CASE;
-        EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF @schema@._is_passing(SQLSTATE) THEN
-                RAISE;
-            END IF;
-            IF SQLSTATE <> '55P03' THEN
-                RAISE WARNING 'housekeeping (%): the database refused it: %', part, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
-            END IF;
-        END;
-    END LOOP;
-END
-$$;
-
 -- ---- the same for what is done to many jobs ----
 
 -- Does one thing to jobs whose rows this transaction has locked, all at once; where the database refuses that, to halves of
@@ -482,7 +109,7 @@ $$;
 -- A statement can wait for a lock of the application's (a trigger on jobs changes a row of its own tables). That is waited for
 -- once, and briefly, since all of these rows are locked meanwhile. locked: the ids for which one was in the way; they are tried
 -- again after a second, or later where there are so many that they would be in front of all others for ever.
-CREATE FUNCTION @schema@._apart(what text, ids bigint[], node bigint, OUT done bigint[], OUT refused bigint[],
+CREATE OR REPLACE FUNCTION @schema@._apart(what text, ids bigint[], node bigint, OUT done bigint[], OUT refused bigint[],
     OUT fresh bigint[], OUT messages text[], OUT rest bigint[], OUT locked bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 #variable_conflict use_variable
@@ -559,7 +186,7 @@ $$;
 
 -- Raises the error for _apart where a statement changed fewer jobs than it was to: a trigger or a rule of the application's
 -- kept them as they were without a word.
-CREATE FUNCTION @schema@._all_changed(changed bigint, ids bigint[]) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._all_changed(changed bigint, ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
@@ -570,7 +197,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @schema@._claim_these(ids bigint[], node bigint) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._claim_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -591,7 +218,7 @@ $$;
 -- passed over. Without args and meta: those are fetched job by job. A refused job comes back with what the database said;
 -- fresh: it was not known before. At most 100 of them do; the last one says how many more there are. One for which a lock of
 -- the application's is in the way comes back like one that was known.
-CREATE FUNCTION @schema@._claim_apart(queue text, afters bigint[], node bigint, session bigint, priorities int[],
+CREATE OR REPLACE FUNCTION @schema@._claim_apart(queue text, afters bigint[], node bigint, session bigint, priorities int[],
     uptos bigint[], most int)
 RETURNS TABLE (id bigint, "position" bigint, priority smallint, attempt int, max_attempts int, timeout_ms int, kind text,
                args text, meta text, refusal text, fresh boolean)
@@ -660,7 +287,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @schema@._stage_these(ids bigint[], node bigint) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._stage_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
 #variable_conflict use_variable
@@ -669,7 +296,7 @@ DECLARE
 BEGIN
     WITH written AS (
         UPDATE @schema@.jobs j
-           SET state = 'available', position = @schema@.next_position()
+           SET state = 'available', position = @schema@._next_position()
           FROM unnest($1) WITH ORDINALITY due (id, nth)
          WHERE j.id = ANY (ARRAY[due.id])
         RETURNING j.state
@@ -681,7 +308,7 @@ $$;
 
 -- The stager: makes due jobs available, the oldest first, up to a thousand, and wakes who waits for them. staged: how many;
 -- in_ms: how long until the next job is due; 0: now, -1: none waits for its time.
-CREATE FUNCTION @schema@._stage(OUT staged bigint, OUT in_ms bigint)
+CREATE OR REPLACE FUNCTION @schema@._stage(OUT staged bigint, OUT in_ms bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -699,7 +326,7 @@ BEGIN
     IF cardinality(due) > 0 THEN
         due := (@schema@._apart('_stage_these', due, NULL)).done;
         woken := ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (due));
-        PERFORM @schema@.wake(woken);
+        PERFORM @schema@._wake(woken);
     END IF;
     staged := cardinality(due);
     in_ms := coalesce((SELECT greatest(0, ceil(extract(epoch FROM j.scheduled_at - clock_timestamp()) * 1000))
@@ -712,18 +339,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION @schema@._expire_these(ids bigint[], node bigint) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._expire_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    PERFORM @schema@._all_changed(@schema@.expire_these(ids), ids);
+    PERFORM @schema@._all_changed(@schema@._expire_ids(ids), ids);
 END
 $$;
 
 -- Ends jobs that have not begun by their expires_at; one that the database refuses to end is passed over, and tried again every
 -- minute. since: what expired before then is passed over. found: how many; with 1000 there may be more. stories: of those that
 -- ended.
-CREATE FUNCTION @schema@._expire(since timestamptz, OUT found_now int, OUT stories jsonb)
+CREATE OR REPLACE FUNCTION @schema@._expire(since timestamptz, OUT found_now int, OUT stories jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -751,12 +378,40 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION @schema@.expire_jobs(since timestamptz DEFAULT '-infinity') RETURNS int
+CREATE OR REPLACE FUNCTION @schema@._expire_jobs(since timestamptz DEFAULT '-infinity') RETURNS int
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT (@schema@._expire(since)).found_now
 $$;
 
-CREATE FUNCTION @schema@._release_these(ids bigint[], node bigint) RETURNS void
+-- The leader's sweep, in parts that do not stop one another. cancelled: how many jobs were, since their attempt had
+-- ended when the request for it came; stories: see _settle_again. What is locked is left for the next time, without a word.
+CREATE OR REPLACE FUNCTION @schema@._sweep(OUT cancelled int, OUT stories jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    part text;
+BEGIN
+    cancelled := 0;
+    FOREACH part IN ARRAY '{cancel_again,sweep_progress,_settle_again}'::text[] LOOP
+        BEGIN
+            CASE part
+                WHEN 'cancel_again' THEN cancelled := @schema@._cancel_again();
+                WHEN 'sweep_progress' THEN PERFORM @schema@._sweep_progress();
+                WHEN '_settle_again' THEN stories := (@schema@._settle_again()).stories;
+            END CASE;
+        EXCEPTION WHEN OTHERS OR assert_failure THEN
+            IF @schema@._is_passing(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            IF SQLSTATE <> '55P03' THEN
+                RAISE WARNING 'housekeeping (%): the database refused it: %', part, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+            END IF;
+        END;
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @schema@._release_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -764,7 +419,7 @@ DECLARE
 BEGIN
     WITH written AS (
         UPDATE @schema@.jobs j
-           SET state = 'available', position = @schema@.next_position(), attempt = j.attempt - 1
+           SET state = 'available', position = @schema@._next_position(), attempt = j.attempt - 1
          WHERE j.id = ANY ($1) AND j.state = 'executing' AND j.attempted_by = $2
         RETURNING j.state
     )
@@ -778,7 +433,7 @@ $$;
 -- has left; null: looks through the table. released: how many; remaining: those that are locked or refused, an object of ids
 -- and when each was claimed. By that a claim is known: a job that was given back and claimed again by the same node has the
 -- same attempt once more, and runs.
-CREATE FUNCTION @schema@._release(node bigint, held bigint[], only_these jsonb, OUT released bigint, OUT remaining jsonb)
+CREATE OR REPLACE FUNCTION @schema@._release(node bigint, held bigint[], only_these jsonb, OUT released bigint, OUT remaining jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -808,7 +463,7 @@ $$;
 
 -- The entry and the next state of a job whose node is dead; it is put among the available ones, or it ends: discarded
 -- without attempts left, cancelled where jobq.cancel was called for it.
-CREATE FUNCTION @schema@._rescue_these(ids bigint[], node bigint) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._rescue_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -825,12 +480,12 @@ BEGIN
           FROM @schema@.jobs j
          CROSS JOIN LATERAL (
                 SELECT count(*) > 0 AS yes, coalesce(bool_or(c.forget), false) AS forget
-                  FROM @schema@.cancels c
+                  FROM @schema@._cancels c
                  WHERE c.job_id = j.id AND c.attempt = j.attempt AND (c.node_id = j.attempted_by OR c.node_id < 0)) asked
          WHERE j.id = ANY ($1) AND j.state = 'executing'
     ), again AS (
         UPDATE @schema@.jobs j
-           SET state = 'available', position = @schema@.next_position(), errors = @schema@._add_error(j.errors, o.entry)
+           SET state = 'available', position = @schema@._next_position(), errors = @schema@._add_error(j.errors, o.entry)
           FROM orphans o
          WHERE j.id = ANY (ARRAY[o.id]) AND o.next = 'available'
         RETURNING 1
@@ -850,14 +505,14 @@ BEGIN
           FROM ended
          WHERE NOT forget
     ), answered AS (
-        DELETE FROM @schema@.cancels c USING orphans o WHERE o.asked AND c.job_id = ANY (ARRAY[o.id])
+        DELETE FROM @schema@._cancels c USING orphans o WHERE o.asked AND c.job_id = ANY (ARRAY[o.id])
     )
     SELECT (SELECT count(*) FROM again) + (SELECT count(*) FROM ended) INTO changed;
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
 
-CREATE FUNCTION @schema@._orphaned(attempt int, attempted_at timestamptz, node bigint) RETURNS jsonb
+CREATE OR REPLACE FUNCTION @schema@._orphaned(attempt int, attempted_at timestamptz, node bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_build_object('claimed_at', attempted_at, 'node', n.name, 'kind', 'orphaned',
                               'error', format('node %s ended while it held the job', n.name))
@@ -870,7 +525,7 @@ $$;
 -- row stays for it, under another name, so that a new node can have the name. removed, name: how many nodes, the first
 -- one's name; again, ended: jobs that are available again, that were discarded or cancelled; remaining: jobs that are left,
 -- the first of which is named in `note`; stories: of at most 1000 jobs that are available again or were discarded.
-CREATE FUNCTION @schema@._rescue(OUT removed bigint, OUT again bigint, OUT ended bigint, OUT remaining bigint,
+CREATE OR REPLACE FUNCTION @schema@._rescue(OUT removed bigint, OUT again bigint, OUT ended bigint, OUT remaining bigint,
     OUT name text, OUT note text, OUT stories jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -890,6 +545,9 @@ BEGIN
     IF cardinality(dead) = 0 THEN
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM @schema@._leader l WHERE l.node_id = ANY (dead) AND l.expires_at > clock_timestamp()) THEN
+        PERFORM @schema@._notify('leader'); -- which is to be had now
+    END IF;
     theirs := ARRAY(SELECT j.id FROM @schema@.jobs j WHERE j.state = 'executing' AND j.attempted_by = ANY (dead));
     free := ARRAY(SELECT j.id FROM @schema@.jobs j
                    WHERE j.id = ANY (theirs) AND j.state = 'executing' AND j.attempted_by = ANY (dead)
@@ -900,7 +558,7 @@ BEGIN
                                    @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by), @schema@._is_hooks(j.meta)) AS story
                           FROM @schema@.jobs j
                          WHERE j.id = ANY (free)
-                           AND NOT EXISTS (SELECT FROM @schema@.cancels c WHERE c.job_id = j.id AND c.attempt = j.attempt
+                           AND NOT EXISTS (SELECT FROM @schema@._cancels c WHERE c.job_id = j.id AND c.attempt = j.attempt
                                               AND (c.node_id = j.attempted_by OR c.node_id < 0))
                          ORDER BY j.attempt < j.max_attempts, j.id -- discards first
                          LIMIT 1000) f);
@@ -910,7 +568,7 @@ BEGIN
                        THEN jsonb_build_array(jsonb_build_object('untold', stories -> 'untold')) ELSE '[]' END;
     again := (SELECT count(*) FROM @schema@.jobs j WHERE j.id = ANY (a.done));
     ended := cardinality(a.done) - again;
-    PERFORM @schema@.wake(ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (a.done)));
+    PERFORM @schema@._wake(ARRAY(SELECT DISTINCT j.queue FROM @schema@.jobs j WHERE j.id = ANY (a.done)));
     FOR job IN
         SELECT j.id, j.attempt, u.message, r.sqlstate, @schema@._orphaned(j.attempt, j.attempted_at, j.attempted_by) AS entry
           FROM unnest(a.refused, a.messages) u (id, message)
@@ -956,7 +614,7 @@ BEGIN
         BEGIN
             UPDATE @schema@.nodes n SET name = format('removed-%s %s', n.id, n.name), host = '-', pid = 0, pid_start = 0
              WHERE n.id = a.id AND n.host <> '-';
-            DELETE FROM @schema@.idle i WHERE i.node_id = a.id;
+            DELETE FROM @schema@._idle i WHERE i.node_id = a.id;
             SET CONSTRAINTS ALL IMMEDIATE;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             IF @schema@._is_passing(SQLSTATE) THEN
@@ -966,7 +624,7 @@ BEGIN
         END;
     END LOOP;
     BEGIN
-        DELETE FROM @schema@.idle i WHERE i.node_id = ANY (dead);
+        DELETE FROM @schema@._idle i WHERE i.node_id = ANY (dead);
     EXCEPTION WHEN OTHERS OR assert_failure THEN
         IF @schema@._is_passing(SQLSTATE) THEN
             RAISE;
@@ -976,7 +634,7 @@ END
 $$;
 
 -- Gives these jobs to a node.
-CREATE FUNCTION @schema@._adopt_these(ids bigint[], node bigint) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@._adopt_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -993,7 +651,7 @@ $$;
 -- Nodes that hold jobs but have no row any more (it was deleted by hand) get one again: session -2 shuts them out, and the
 -- lifeline ends them like any other once their lease must have run out. An executing job that names no node (an UPDATE by hand)
 -- is first given to node -1, which never exists. Returns how many. Reads the table through.
-CREATE FUNCTION @schema@._strays(lease_ms bigint) RETURNS int
+CREATE OR REPLACE FUNCTION @schema@._strays(lease_ms bigint) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE

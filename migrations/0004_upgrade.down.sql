@@ -1,3 +1,0 @@
--- Undoes migration 4.
-
-ALTER TABLE @schema@.nodes DROP COLUMN upgrade, DROP COLUMN reload;

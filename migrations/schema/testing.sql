@@ -1,0 +1,102 @@
+-- For the tests of applications (jobq/testing.h). libjobq runs this on an application's connection, whose search_path it
+-- does not control, so it is a function. Node 0, which no node has, holds the job.
+
+-- Claims the queue's next job for a test: not one of `but`, none above `upto` (0: any), with `early` also those whose time
+-- has not come.
+CREATE OR REPLACE FUNCTION @schema@._testing_claim(queue text, but bigint[], upto bigint, early boolean)
+RETURNS TABLE (id bigint, kind text, job_queue text, args jsonb, meta jsonb, attempt int, max_attempts int, timeout_ms int)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE @schema@.jobs j
+       SET state = 'executing', attempt = j.attempt + 1, attempted_at = clock_timestamp(), attempted_by = 0,
+           position = coalesce(j.position, @schema@._next_position())
+     WHERE j.id = (
+           SELECT l.id
+             FROM @schema@.jobs l
+            WHERE l.queue = $1 AND l.id <> ALL ($2) AND ($3 = 0 OR l.id <= $3)
+              AND (l.state = 'available'
+                   OR l.state IN ('scheduled', 'retryable') AND ($4 OR l.scheduled_at <= clock_timestamp()))
+              AND (l.expires_at IS NULL OR l.expires_at > now() OR l.attempt > 0)
+            ORDER BY l.priority, l.position NULLS LAST, l.scheduled_at, l.id
+            LIMIT 1
+              FOR UPDATE SKIP LOCKED)
+    RETURNING j.id, j.kind, j.queue, j.args, j.meta, j.attempt, j.max_attempts, j.timeout_ms
+$$;
+
+-- Settles it, by the rules of jobqd: outcome is completed, failed, discarded, cancelled or snoozed. The state that it has
+-- now; null when that attempt does not hold it. The row of the history is made of the job's by name, so that no column is forgotten.
+CREATE OR REPLACE FUNCTION @schema@._testing_settle(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
+    run_us bigint) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    WITH v AS MATERIALIZED (
+        SELECT j.id, c.forget,
+               CASE WHEN $3 = 'completed' THEN $3
+                    WHEN c.asked OR $3 = 'cancelled' THEN 'cancelled'
+                    WHEN $3 = 'discarded' OR $3 = 'failed' AND j.attempt >= j.max_attempts THEN 'discarded'
+                    WHEN $4 <= 0 THEN 'available'
+                    WHEN $3 = 'snoozed' THEN 'scheduled'
+                    ELSE 'retryable' END::@schema@.job_state AS next,
+               CASE WHEN $5 IS NULL AND NOT c.asked THEN j.errors ELSE @schema@._add_error(j.errors,
+                   jsonb_build_object('attempt', j.attempt, 'at', clock_timestamp(), 'claimed_at', j.attempted_at,
+                                      'node', 'drain')
+                   || coalesce($5, '{"kind": "cancelled", "error": "cancelled by request"}')
+                   || CASE WHEN c.asked THEN '{"cancelled": "by request"}'::jsonb ELSE '{}' END) END AS errors
+          FROM @schema@.jobs j
+         CROSS JOIN LATERAL (
+                SELECT count(*) > 0 AS asked, coalesce(bool_or(r.forget), false) AS forget
+                  FROM @schema@._cancels r
+                 WHERE $3 <> 'completed' AND r.job_id = j.id AND r.attempt = j.attempt AND r.node_id <= 0) c
+         WHERE j.id = $1 AND j.attempt = $2 AND j.attempted_by = 0 AND j.state = 'executing'
+           FOR UPDATE OF j
+    ), again AS (
+        UPDATE @schema@.jobs j
+           SET state = v.next, errors = v.errors,
+               position = CASE WHEN v.next = 'available' THEN @schema@._next_position() END,
+               attempt = j.attempt - CASE WHEN $3 = 'snoozed' THEN 1 ELSE 0 END,
+               scheduled_at = clock_timestamp() + $4 * interval '1 millisecond'
+          FROM v
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
+    ), gone AS (
+        DELETE FROM @schema@.jobs j
+         USING v
+         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
+        RETURNING j.*
+    ), kept AS (
+        INSERT INTO @schema@.finished_jobs
+        SELECT r.*
+          FROM gone g
+         CROSS JOIN v
+         CROSS JOIN LATERAL jsonb_populate_record(NULL::@schema@.finished_jobs, to_jsonb(g) || jsonb_build_object(
+                'state', v.next, 'position', NULL, 'errors', v.errors, 'result', $6, 'finished_at', clock_timestamp(),
+                'run_us', $7)) r
+         WHERE NOT v.forget
+    ), answered AS (
+        DELETE FROM @schema@._cancels r USING v WHERE r.job_id = ANY (ARRAY[v.id]) AND v.next <> 'completed'
+    )
+    SELECT v.next::text FROM v
+$$;
+
+-- How many jobs are like this (null: any), and the three that are most like it as text.
+CREATE OR REPLACE FUNCTION @schema@._testing_look(kind text, queue text, args jsonb, meta jsonb, tags text[], priority int, state text,
+    due_from timestamptz, due_before timestamptz, OUT matching bigint, OUT nearest text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH seen AS (
+        SELECT j.*,
+               ARRAY[coalesce(j.kind = $1, true), coalesce(j.queue = $2, true), coalesce(j.args @> $3, true),
+                     coalesce(j.meta @> $4, true), j.tags @> $5, coalesce(j.priority = $6, true),
+                     coalesce(j.scheduled_at >= $8, true), coalesce(j.scheduled_at < $9, true)] AS fits
+          FROM @schema@.all_jobs j
+         WHERE CASE WHEN $7 IS NULL THEN j.state IN ('available', 'scheduled', 'retryable', 'suspended')
+                    ELSE j.state::text = $7 END
+    ), ranked AS (
+        SELECT s.*, cardinality(array_positions(s.fits, true)) AS good FROM seen s
+    )
+    SELECT (SELECT count(*) FROM ranked r WHERE r.good = 8),
+           (SELECT string_agg(n.line, '; ' ORDER BY n.good DESC, n.id DESC)
+              FROM (SELECT r.good, r.id,
+                           format('job %s kind %s queue %s priority %s %s args %s%s', r.id, to_json(r.kind), to_json(r.queue),
+                                  r.priority, r.state, left(r.args::text, 80),
+                                  CASE WHEN r.tags <> '{}' THEN ' tags ' || left(to_json(r.tags)::text, 40) ELSE '' END) AS line
+                      FROM ranked r
+                     ORDER BY r.good DESC, r.id DESC
+                     LIMIT 3) n)
+$$;

@@ -1,0 +1,28 @@
+-- Notifications.
+
+-- Notifies the nodes, unless the session's jobq.notify is off: a transaction that has notified cannot be
+-- prepared (PREPARE TRANSACTION). The nodes then find the change by polling, within their poll_interval. A setting that
+-- was made with SET LOCAL is empty after its transaction. Without a SET clause, so every name is qualified: each wake-up
+-- calls it.
+CREATE OR REPLACE FUNCTION @schema@._notify(message text) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    setting CONSTANT pg_catalog.text := pg_catalog.lower(pg_catalog.current_setting('jobq.notify', true));
+BEGIN
+    IF setting OPERATOR(pg_catalog.=) ANY ('{off,false,no,0}'::pg_catalog.text[]) THEN
+        RETURN;
+    ELSIF setting OPERATOR(pg_catalog.<>) ALL ('{on,true,yes,1,""}'::pg_catalog.text[]) THEN
+        RAISE EXCEPTION 'jobq.notify must be on or off, got %', pg_catalog.to_json(setting)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_catalog.pg_notify('@channel@', message);
+END
+$$;
+
+-- Wakes the nodes that wait idle for these queues. NOTIFY takes a lock on the whole server at commit,
+-- so only a waiting node is worth one.
+CREATE OR REPLACE FUNCTION @schema@._wake(queues text[]) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT @schema@._notify('queue ' || q.queue)
+      FROM (SELECT DISTINCT i.queue FROM @schema@._idle i WHERE i.queue = ANY ($1)) q
+$$;

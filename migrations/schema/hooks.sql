@@ -18,7 +18,7 @@ BEGIN
     GET DIAGNOSTICS changed = ROW_COUNT;
     INSERT INTO @schema@._hooks AS h (queue, node, kind, to_queue)
     SELECT s ->> 'queue', node, s ->> 'kind', s ->> 'to_queue' FROM jsonb_array_elements(queues) s WHERE s ->> 'kind' IS NOT NULL
-        ON CONFLICT ON CONSTRAINT hooks_pkey DO UPDATE SET kind = excluded.kind, to_queue = excluded.to_queue
+        ON CONFLICT ON CONSTRAINT _hooks_pkey DO UPDATE SET kind = excluded.kind, to_queue = excluded.to_queue
      WHERE (h.kind, h.to_queue) IS DISTINCT FROM (excluded.kind, excluded.to_queue);
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN changed + n;

@@ -883,7 +883,7 @@ def test_only_an_operator_may(db):
                 except psycopg.errors.InsufficientPrivilege:
                     assert not may
                 conn.execute("RESET ROLE")
-        for helper in ("bulk_delete('x', '{\"all\": true}')", "bulk_ended('delete', 'true', NULL, false)"):
+        for helper in ("_bulk_delete('x', '{\"all\": true}')", "_bulk_ended('delete', 'true', NULL, false)"):
             conn.execute("SET ROLE jobq_operator")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 conn.execute(f"SELECT jobq.{helper}")

@@ -1016,10 +1016,10 @@ def test_a_locked_row_does_not_keep_the_house_connection(db, jobqd):
         conn.execute("UPDATE jobq.crons SET priority = 1 WHERE name = 'lk'")
         reload(node, {"lk": {**EXAMPLE, "schedule": "@hourly"}, "tick": {"schedule": "@every 1s", "kind": "k"}})
         node.wait_log("locked by another transaction")
-        before = db.value(calls, ("cron_declare",))
+        before = db.value(calls, ("_cron_declare",))
         fires(db, "tick", 2)
         # Tried again, and the jobs of others come in time.
-        wait_for(lambda: db.value(calls, ("cron_declare",)) > before + 1)
+        wait_for(lambda: db.value(calls, ("_cron_declare",)) > before + 1)
         assert db.value("SELECT max(extract(epoch FROM inserted_at - (meta ->> 'cron_at')::timestamptz)) < 2 FROM jobq.all_jobs")
     wait_for(lambda: db.value("SELECT schedule FROM jobq.crons WHERE name = 'lk'") == "@hourly")
     assert node.log().count("locked by another transaction") == 1
@@ -1032,9 +1032,9 @@ def test_a_locked_row_does_not_keep_the_house_connection(db, jobqd):
         db.query("UPDATE jobq.crons SET next_at = now() + interval '1 s' WHERE name = 'lk'")
         conn.execute("SELECT FROM jobq.crons WHERE name = 'lk' FOR UPDATE")
         wait_for(lambda: db.value("SELECT next_at < clock_timestamp() FROM jobq.crons WHERE name = 'lk'"))
-        before, moment = db.value(calls, ("cron_fire",)), time.monotonic() + 5
+        before, moment = db.value(calls, ("_cron_fire",)), time.monotonic() + 5
         wait_for(lambda: time.monotonic() > moment)
-        assert 2 <= db.value(calls, ("cron_fire",)) - before < 50
+        assert 2 <= db.value(calls, ("_cron_fire",)) - before < 50
     wait_for(lambda: len(slots(db, "lk")) == 2)
 
 

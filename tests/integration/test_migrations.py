@@ -12,6 +12,7 @@ import pytest
 
 from harness.daemon import clean_environment
 from harness.ledger import Ledger
+from harness.schema import ROOT
 from harness.waiting import wait_for
 
 FIRST = 1  # the version of the first release; jobqd_next has a step more
@@ -359,6 +360,14 @@ def test_the_body_of_each_function_is_valid(empty_db, cli, jobqd_next):
     assert faults == []
     with empty_db.connect() as conn, pytest.raises(psycopg.Error):
         conn.execute("CREATE FUNCTION jobq.wrong() RETURNS int LANGUAGE sql AS 'SELECT no_such_column FROM jobq.jobs'")
+
+
+def test_each_constraint_that_is_named_is_there(db):
+    """plpgsql looks for it only when it comes that way."""
+    files = [file for folder in ("migrations", "jobqd/sql") for file in (ROOT / folder).rglob("*.sql")]
+    named = {name for file in files for name in re.findall(r"ON CONSTRAINT (\w+)", file.read_text())}
+    assert named and named - {name for name, in db.query(
+        "SELECT conname::text FROM pg_constraint WHERE connamespace = 'jobq'::regnamespace")} == set()
 
 
 # ---- what says the version ----

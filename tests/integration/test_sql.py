@@ -731,6 +731,6 @@ def test_another_schema_beside_it(db):
     assert db.value("SELECT count(*) FROM jobq.all_jobs") == 0
     with db.connect() as listener, db.connect() as speaker:
         listener.execute("LISTEN work_q")
-        speaker.execute("INSERT INTO work_q.idle VALUES ('default', 1)")
+        speaker.execute("INSERT INTO work_q._idle VALUES ('default', 1)")
         speaker.execute("SELECT work_q.enqueue('a')")
         assert next(listener.notifies()).payload == "queue default"

@@ -418,7 +418,7 @@ def test_a_schema_whose_name_must_be_quoted(empty_db, jobqd, cli, worker):
     cli("migrate", "up", "--schema", "order", db=empty_db)
     empty_db.schema = '"order"'
     node = jobqd(empty_db, worker, schema="order", poll_interval="10s")
-    wait_for(lambda: empty_db.value('SELECT count(*) FROM "order".idle'))
+    wait_for(lambda: empty_db.value('SELECT count(*) FROM "order"._idle'))
     empty_db.enqueue("ok")
     empty_db.wait_for_states({"completed": 1}, timeout=5)  # sooner than the next poll: it was woken
     assert node.stop() == 0

@@ -348,10 +348,10 @@ POISONS = {poison.name: poison for poison in [
     lock("undeclare-lock", "SELECT FROM jobq.crons WHERE name = '{name}' FOR UPDATE", "undeclare"),
     wait("undeclare-waits", family="undeclare", when="BEFORE DELETE", table="crons", row="OLD.name", value="'{name}'"),
     # ---- progress ----
-    trigger("progress-before", "progress", "BEFORE INSERT OR UPDATE", table="progress", row="NEW.job_id"),
-    trigger("progress-deferred", "progress", "AFTER INSERT OR UPDATE", table="progress", row="NEW.job_id", constraint=True),
+    trigger("progress-before", "progress", "BEFORE INSERT OR UPDATE", table="_progress", row="NEW.job_id"),
+    trigger("progress-deferred", "progress", "AFTER INSERT OR UPDATE", table="_progress", row="NEW.job_id", constraint=True),
     lock("progress-lock", "SELECT FROM jobq._progress WHERE job_id = {id} FOR UPDATE", "progress"),
-    trigger("sweep-before", "sweep", "BEFORE DELETE", table="progress", row="OLD.job_id"),
+    trigger("sweep-before", "sweep", "BEFORE DELETE", table="_progress", row="OLD.job_id"),
     # ---- the history, in time ----
     trigger("past-before", "past", "BEFORE DELETE", table="finished_jobs"),
     trigger("past-deferred", "past", "AFTER DELETE", table="finished_jobs", constraint=True),

@@ -104,6 +104,7 @@ def test_psycopg(db):
     assert db.query("SELECT kind FROM jobq.jobs ORDER BY id") == [("one",), ("two",)]
 
 
+@pytest.mark.untrapped
 def test_sqlalchemy_with_asyncpg(db):
     """Whose statements are prepared: each parameter must be of the type that its cast says."""
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine

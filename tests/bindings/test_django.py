@@ -75,6 +75,7 @@ def project(db, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.untrapped
 def test_a_project(client, jobqd, db, project):
     """Jobs in the transaction and after it; a connection that broke between two jobs costs none of them an attempt."""
     passed = " ".join(f"{name}={os.environ[name]}" for name in ("JOBQ_LIBRARY", "PYTHONPATH", "DJANGO_SETTINGS_MODULE", "SHOP_NAME", "SHOP_HOST"))
@@ -142,6 +143,7 @@ assert done.testsRun == 1 and done.wasSuccessful()
 """
 
 
+@pytest.mark.untrapped
 def test_enqueue_by_another_connection_within_a_transaction_warns(db, project):
     """Not on commit, not after it, and not for the blocks that Django's TestCase puts around a test."""
     (project / "warns.py").write_text(WARNS)
@@ -171,6 +173,7 @@ for name in (os.environ["SHOP_TEST_NAME"], os.environ["SHOP_NAME"]):
 """
 
 
+@pytest.mark.untrapped
 def test_jobs_of_a_test_go_to_the_tests_database(db, template, project, monkeypatch):
     """The test runner renames the database when all apps are there, and drops it in the end: no connection of ours is left in
     it."""

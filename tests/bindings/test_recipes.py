@@ -103,6 +103,7 @@ REQUESTS = """
 """
 
 
+@pytest.mark.untrapped
 def test_django(client, db, jobqd, tmp_path):
     files = dict.fromkeys(["mysite/__init__.py", "myapp/__init__.py"], "")
     found = recipe("Django")
@@ -141,6 +142,7 @@ def photo_class():
     return Photo
 
 
+@pytest.mark.untrapped
 def test_flask_and_sqlalchemy(client, db, jobqd, handler):
     import flask
     resize, queue = handler
@@ -163,6 +165,7 @@ def test_flask_and_sqlalchemy(client, db, jobqd, handler):
 # ---- FastAPI ----
 
 
+@pytest.mark.untrapped
 def test_fastapi(db, jobqd, handler):
     import fastapi
     import httpx

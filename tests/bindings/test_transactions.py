@@ -241,6 +241,7 @@ def test_a_failed_transaction_is_refused(db, offline, way):
     assert kinds(db) == []
 
 
+@pytest.mark.untrapped
 def test_without_a_schema_it_says_so(empty_db, offline):
     for make in WAYS:
         way = make(empty_db)
@@ -311,6 +312,7 @@ def test_django_atomic(db, offline):
     assert kinds(db) == ["kept", "kept too"]
 
 
+@pytest.mark.untrapped
 def test_a_legacy_sqlalchemy_connection_would_lose_the_job(db, offline):
     source = engine(db)
     with source.connect() as conn:

@@ -1,20 +1,18 @@
 -- Enqueue, one job or many.
 --
--- SQLSTATEs, so that a client can tell them apart: 22023 (invalid_parameter_value) an argument is wrong, P0002
--- (no_data_found) no job has that id, 55000 (object_not_in_prerequisite_state) the job's state forbids it.
+-- SQLSTATEs, so that a client can tell errors apart: 22023 (invalid_parameter_value) an argument is wrong, P0002
+-- (no_data_found) no job has that id, 55000 (object_not_in_prerequisite_state) the state of the job forbids it.
 --
--- Functions that look a row up run with enable_seqscan = off: a plan made while the table was empty would
--- otherwise read dead rows sequentially ever after. Rows are joined by id with `j.id = ANY (ARRAY[a.id])`: see
--- jobqd/sql/README.md.
+-- Functions that look up a row run with enable_seqscan = off: a plan made while the table was empty would otherwise read
+-- dead rows sequentially ever after. Rows are joined by id with `j.id = ANY (ARRAY[a.id])`: see jobqd/sql/README.md.
 
--- Adds one job, or finds the one that is in its way. All arguments are checked already. job: the row to be; an id and a
--- position that it has are used. conflict: null (added), ignored, replaced.
+-- job: the row to add; its id and its position are used if it has them. conflict: null (added), ignored or replaced.
 --
--- The primary key of uniques decides between two that come at once: the second waits until the first has
--- committed or rolled back. A look without a lock comes first, so that the many that conflict do not wait for each
--- other; who would take a key over from a job that is not in the way does so under the row's lock, having looked again.
--- One that has expired is in nobody's way, whether or not the leader has swept it up. Each turn needs a commit of
--- somebody else's, or ends such a job, so the loops end.
+-- The primary key of _uniques decides between two that come at the same time: the second waits until the first has committed
+-- or rolled back. A look without a lock comes first, so that many callers that conflict do not wait for each other. A caller
+-- that would take a key over from a job that does not conflict locks the row, looks again, and only then takes it. An
+-- expired job conflicts with no new one, whether or not the leader has cancelled it. Each turn needs a commit of another
+-- session, or ends an expired job, so the loop ends.
 CREATE OR REPLACE FUNCTION @schema@._add_job(subject text, job @schema@.jobs, unique_by jsonb, on_conflict text, "replace" jsonb,
     OUT id bigint, OUT conflict text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -84,11 +82,10 @@ BEGIN
         USING ERRCODE = 'triggered_action_exception';
 END
 $$;
+COMMENT ON FUNCTION @schema@._add_job IS
+    'Adds one job, or deals with the job that it conflicts with; the arguments have been checked.';
 
--- Adds a job and returns its id. If a live job has the unique_key, or a job is in the way by unique_by, on_conflict
--- decides: 'ignore' adds nothing, 'replace' gives that job this one's values of the fields in `replace`, 'raise' is an
--- error; the id returned is that job's. A null max_attempts means the queue's, else 20. SECURITY DEFINER for the look-up:
--- an enqueuer may not read the jobs.
+-- SECURITY DEFINER for the look-up: an enqueuer may not read the jobs.
 CREATE OR REPLACE FUNCTION @schema@.enqueue(kind text, args jsonb DEFAULT '{}', queue text DEFAULT 'default',
     priority int DEFAULT 0, scheduled_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL,
     key text DEFAULT NULL, unique_key text DEFAULT NULL, tags text[] DEFAULT '{}',
@@ -99,7 +96,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    -- Not by _queue_attempts: its call costs half of what all the rest does.
+    -- Not by _queue_attempts: calling it costs half as much as everything else here.
     attempts CONSTANT int := coalesce(enqueue.max_attempts,
         (SELECT q.max_attempts FROM @schema@.queues q WHERE q.name = enqueue.queue), 20);
     fault text := @schema@._job_fault(enqueue.kind, enqueue.args, enqueue.queue, enqueue.priority,
@@ -129,8 +126,18 @@ BEGIN
     RETURN job_id;
 END
 $$;
+COMMENT ON FUNCTION @schema@.enqueue IS
+'Adds a job and returns its id. The job commits or vanishes with the caller''s transaction.
+kind and queue are 1 to 128 bytes, key and unique_key 1 to 512 bytes. args and meta are JSON objects, together at most
+max_job_bytes (table settings). priority is 0 (first) to 9, max_attempts 1 to 1000 (null: the queue''s, else 20), timeout_ms
+1 to 2147483647 ms (null: the timeout of the queue).
+The job is due at scheduled_at (null: now), and is cancelled if it has not begun by expires_at (null: never).
+unique_key allows no second live job with that key; unique_by, an object with fields, keys, period (in seconds) and states,
+compares parts of jobs instead.
+If a job conflicts, on_conflict decides, and its id is returned: ignore adds nothing, replace gives that job the values of
+the fields listed in "replace" (an array, or an object of arrays by state), raise is an error.
+SQLSTATEs: 22023 an argument is wrong, and the message names it; 23505 the job is not unique, with on_conflict raise.';
 
--- As enqueue, with the outcome: conflict is null (added), 'ignored' or 'replaced' (id is the existing job's).
 CREATE OR REPLACE FUNCTION @schema@.try_enqueue(kind text, args jsonb DEFAULT '{}', queue text DEFAULT 'default',
     priority int DEFAULT 0, scheduled_at timestamptz DEFAULT NULL, max_attempts int DEFAULT NULL,
     key text DEFAULT NULL, unique_key text DEFAULT NULL, tags text[] DEFAULT '{}',
@@ -141,7 +148,7 @@ LANGUAGE plpgsql SECURITY DEFINER ROWS 1
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    -- Not by _queue_attempts: its call costs half of what all the rest does.
+    -- Not by _queue_attempts: calling it costs half as much as everything else here.
     attempts CONSTANT int := coalesce(try_enqueue.max_attempts,
         (SELECT q.max_attempts FROM @schema@.queues q WHERE q.name = try_enqueue.queue), 20);
     fault text := @schema@._job_fault(try_enqueue.kind, try_enqueue.args, try_enqueue.queue, try_enqueue.priority,
@@ -161,15 +168,17 @@ BEGIN
                    try_enqueue.expires_at) a;
 END
 $$;
+COMMENT ON FUNCTION @schema@.try_enqueue IS
+'Adds a job like enqueue(), with the same arguments and errors. Returns a row that also says whether the job conflicted.
+id is the job''s id, or that of the existing job. conflict is null (the job was added), ignored or replaced.';
 
--- Whether a JSON value is there and is no int.
 CREATE OR REPLACE FUNCTION @schema@._json_is_no_int(value jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN pg_catalog.jsonb_typeof(value) <> 'number' THEN true
                 WHEN value IS NULL THEN false
                 ELSE value::numeric NOT BETWEEN -2147483648 AND 2147483647 OR value::numeric % 1 <> 0 END
 $$;
+COMMENT ON FUNCTION @schema@._json_is_no_int IS 'Whether a JSON value is present and is not an int.';
 
--- The key of a job that is none of enqueue's arguments.
 CREATE OR REPLACE FUNCTION @schema@._json_unknown_key_text(job jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT ' has an unknown key ' || to_json(min(unknown.key)) || ': allowed are kind, args, queue, priority,'
@@ -179,9 +188,11 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
            - '{kind,args,queue,priority,scheduled_at,max_attempts,key,unique_key,tags,meta,timeout_ms,unique_by,on_conflict,replace,expires_at}'::text[])
            AS unknown (key)
 $$;
+COMMENT ON FUNCTION @schema@._json_unknown_key_text IS
+    'The error text for a key of a job that is not an argument of enqueue.';
 
--- The first fault of one element of enqueue_many's array, to follow `jobs[i]`; NULL if there is none. A time must name its
--- zone, and a null max_attempts counts as absent. Text that is no time at all is not found here: its cast raises.
+-- A time must name its zone, and a null max_attempts counts as absent. Text that is no time at all is not found here: its
+-- cast raises the error.
 CREATE OR REPLACE FUNCTION @schema@._json_job_fault(job jsonb) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN pg_catalog.jsonb_typeof(job) <> 'object'
@@ -231,9 +242,10 @@ CREATE OR REPLACE FUNCTION @schema@._json_job_fault(job jsonb) RETURNS text LANG
                         coalesce(job -> 'on_conflict', '"ignore"'), nullif(job -> 'replace', 'null')) END)
     END
 $$;
+COMMENT ON FUNCTION @schema@._json_job_fault IS
+    'The first fault of one element of enqueue_many''s array, to follow jobs[i]; null: none.';
 
--- Raises the error for the first wrong element of the array. Only called when there is one: it checks each element by
--- itself, to find a time whose cast fails.
+-- Call it only when there is one: it checks each element by itself, to find a time whose cast fails.
 CREATE OR REPLACE FUNCTION @schema@._raise_json_job_fault(caller text, jobs jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -259,8 +271,8 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._raise_json_job_fault IS 'Raises the error for the first wrong element of the array.';
 
--- Checks the array of enqueue_many or try_enqueue_many; says whether some of its jobs are to be unique.
 CREATE OR REPLACE FUNCTION @schema@._check_jobs(caller text, jobs jsonb) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -280,9 +292,10 @@ BEGIN
     RETURN jsonb_path_exists(jobs, '$[*] ? (@.unique_key != null || @.unique_by != null)');
 END
 $$;
+COMMENT ON FUNCTION @schema@._check_jobs IS
+    'Checks the array of enqueue_many or try_enqueue_many; returns whether some of its jobs are to be unique.';
 
--- The elements of enqueue_many's array, already checked, as rows. An absent max_attempts becomes the queue's, else 20.
--- Inlined.
+-- An absent max_attempts becomes the queue's, else 20. There is no SET clause, so that the function is inlined.
 CREATE OR REPLACE FUNCTION @schema@._json_jobs(jobs jsonb) RETURNS TABLE (ord bigint, kind text, args jsonb, queue text,
     priority int, scheduled_at timestamptz, max_attempts int, key text, unique_key text, tags text[],
     meta jsonb, timeout_ms int, unique_by jsonb, on_conflict text, "replace" jsonb, expires_at timestamptz)
@@ -299,9 +312,8 @@ LANGUAGE sql STABLE AS $$
       FROM pg_catalog.jsonb_array_elements(jobs) WITH ORDINALITY e (job, ord)
       LEFT JOIN @schema@.queues q ON q.name = coalesce(e.job ->> 'queue', 'default')
 $$;
+COMMENT ON FUNCTION @schema@._json_jobs IS 'The elements of enqueue_many''s array, which have been checked, as rows.';
 
--- Adds an array of objects whose keys are enqueue's argument names; returns the ids in the array's order. All or
--- nothing: one wrong element, and none is added.
 CREATE OR REPLACE FUNCTION @schema@.enqueue_many(jobs jsonb) RETURNS SETOF bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -319,8 +331,13 @@ BEGIN
         RETURNING id;
 END
 $$;
+COMMENT ON FUNCTION @schema@.enqueue_many IS
+'Adds many jobs, all or none, and returns their ids in the order of the array.
+jobs is a JSON array of objects whose keys are the argument names of enqueue(); only kind is required. A time is text that
+names its zone, such as 2026-01-31T12:00:00Z. For a job that conflicts with another, the id of that one is returned.
+SQLSTATEs: 22023 an element is wrong, and the message names it (jobs[0] is the first); 23505 a job is not unique, with
+on_conflict raise.';
 
--- The same, and what came of each, as try_enqueue says it.
 CREATE OR REPLACE FUNCTION @schema@.try_enqueue_many(jobs jsonb) RETURNS TABLE (id bigint, conflict text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -339,3 +356,6 @@ BEGIN
         RETURNING id, NULL::text;
 END
 $$;
+COMMENT ON FUNCTION @schema@.try_enqueue_many IS
+'Adds many jobs like enqueue_many(), with the same argument and errors, and returns a row for each in the order of the array.
+id is the job''s id, or that of the existing job. conflict is null (the job was added), ignored or replaced.';

@@ -1,6 +1,5 @@
 -- The checks of a new job, and the triggers that apply them to a plain INSERT.
 
--- The error text for an argument: what is allowed, and what came. `got` is the value as JSON.
 CREATE OR REPLACE FUNCTION @schema@._job_fault_text(field text, got jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT field || ' must be ' || CASE field
@@ -29,10 +28,11 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                     || CASE WHEN field = 'replace' THEN ', or an object of such arrays by state' ELSE '' END
            END || ', got ' || @schema@._shown(got)
 $$;
+COMMENT ON FUNCTION @schema@._job_fault_text IS
+    'The error text for a wrong argument: what is allowed, and the value that came (got, as JSON).';
 
--- The first fault of a job's arguments as text, NULL if there is none. An expires_at in the past is no fault: the caller's
--- transaction may have taken its time. Without a SET clause, so that the planner inlines it into functions that have set
--- their search_path.
+-- An expires_at in the past is no fault: the caller's transaction may have taken long. There is no SET clause, so that the
+-- planner inlines the function into functions that have set their search_path.
 CREATE OR REPLACE FUNCTION @schema@._job_fault(kind text, args jsonb, queue text, priority int,
     scheduled_at timestamptz, max_attempts int, key text, unique_key text, tags text[], meta jsonb,
     timeout_ms int, expires_at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
@@ -76,15 +76,15 @@ CREATE OR REPLACE FUNCTION @schema@._job_fault(kind text, args jsonb, queue text
             THEN @schema@._content_fault(args, meta)
     END
 $$;
+COMMENT ON FUNCTION @schema@._job_fault IS 'The first fault of a job''s arguments as text; null: none.';
 
--- A plain INSERT may leave out state and position, which follow from scheduled_at, and max_attempts (the queue's, else 20).
--- A job that is due before the stager looks again notifies it. SECURITY DEFINER, because a role that may insert may not
--- call the functions used here.
+-- state and position follow from scheduled_at; max_attempts is the queue's, else 20. A job that is due before the stager
+-- looks again notifies it. SECURITY DEFINER, because a role that may insert may not call the functions used here.
 CREATE OR REPLACE FUNCTION @schema@._jobs_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
-    IF octet_length(NEW.unique_key) > 512 THEN -- or its index refuses it, in other words
+    IF octet_length(NEW.unique_key) > 512 THEN -- otherwise its index refuses it, with another message
         RAISE EXCEPTION 'jobq.jobs: %', @schema@._job_fault_text('unique_key', to_jsonb(NEW.unique_key))
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -110,11 +110,12 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION @schema@._jobs_before_insert IS
+    'Fills in what a plain INSERT leaves out: state, position and max_attempts.';
 
--- Checks new jobs for what must not be a CHECK constraint, since each claim would check that again. Nor does the WHEN clause
--- of the BEFORE trigger check it: each statement reads that clause from its text in the catalog, which took a third of the
--- time of a one-row INSERT. The first condition lets nearly every job pass quickly; the rest are checked thoroughly. Then
--- it wakes the nodes that wait idle for these jobs' queues.
+-- These checks must not be CHECK constraints, because each claim would make them again. The WHEN clause of the BEFORE
+-- trigger is no place for them either: each statement reads that clause from its text in the catalog, which took a third of
+-- the time of a one-row INSERT. The first condition lets nearly every job pass quickly; the rest are checked thoroughly.
 CREATE OR REPLACE FUNCTION @schema@._jobs_after_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -127,13 +128,13 @@ BEGIN
                       OR (n.key IS NOT NULL AND octet_length(n.key) NOT BETWEEN 1 AND 512)
                       OR (n.expires_at IS NOT NULL AND (NOT isfinite(n.expires_at) OR n.expires_at <= n.scheduled_at
                                                                                       AND n.scheduled_at > now()))
-                      -- the sizes that they have when they are empty
+                      -- the sizes of these columns when they are empty
                       OR (pg_column_size(n.tags) + pg_column_size(n.errors || '[]') + pg_column_size(n.meta || '{}') > 32
                           AND (CASE WHEN array_ndims(n.tags) > 1 OR pg_column_size(n.tags) > 65536 THEN true
                                     ELSE array_position(n.tags, NULL) IS NOT NULL END
                                OR jsonb_typeof(n.errors) <> 'array' OR jsonb_typeof(n.meta) <> 'object'
                                OR pg_column_size(n.meta #> '{}') > 8192 OR octet_length(n.meta::text) > 4000))
-                      -- an object stays what it is (but for its header's three bytes), anything else grows
+                      -- an object keeps its size (except for the three bytes of its header), any other value grows
                       OR pg_column_size(n.args || '{}') > pg_column_size(n.args) + 3
                       OR CASE WHEN pg_column_size(n.args) <= 20 THEN false
                               WHEN pg_column_size(n.args) <= 500 THEN octet_length(n.args::text) > 4000
@@ -161,8 +162,9 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._jobs_after_insert IS 'Checks new jobs, then wakes the nodes that wait idle for their queues.';
 
--- Only what a plain INSERT may get wrong and an enqueue may not is worth a call for each row.
+-- A call for each row is worth its cost only for faults that a plain INSERT can have and an enqueue cannot.
 CREATE OR REPLACE TRIGGER jobs_before_insert BEFORE INSERT ON @schema@.jobs FOR EACH ROW
     WHEN (NEW.scheduled_at > now() OR NEW.state <> 'available' OR NEW.position IS NULL OR octet_length(NEW.unique_key) > 512
           OR NEW.max_attempts IS NULL)

@@ -1,14 +1,15 @@
--- Unique jobs: by unique_key, and by fields, keys, period and states (unique_by); conflicts; and the end of jobs that expire.
+-- Unique jobs: by unique_key, and by fields, keys, period and states (unique_by); conflicts; jobs that expire.
 
--- Of an object what stands under these keys; keys null: all of it.
 CREATE OR REPLACE FUNCTION @schema@._only_keys(object jsonb, keys jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN keys IS NULL THEN object
                 ELSE (SELECT coalesce(jsonb_object_agg(k.key, object -> k.key), '{}')
                         FROM jsonb_array_elements_text(keys) k (key) WHERE object ? k.key) END
 $$;
+COMMENT ON FUNCTION @schema@._only_keys IS
+    'The members of an object that have one of these keys; keys null: the whole object.';
 
--- The key of a job: SHA-256 over the chosen parts, and which they are, as jsonb writes them (members sorted, each once).
+-- It hashes the text that jsonb writes: members sorted, each once.
 CREATE OR REPLACE FUNCTION @schema@._unique_hash(kind text, queue text, args jsonb, meta jsonb, unique_by jsonb) RETURNS bytea
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT sha256(convert_to(jsonb_build_object(
@@ -21,8 +22,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
       FROM (SELECT @schema@._sorted_texts(coalesce(_unique_hash.unique_by -> 'fields', '["kind", "queue", "args"]')) AS fields,
                    @schema@._sorted_texts(_unique_hash.unique_by -> 'keys') AS keys) chosen
 $$;
+COMMENT ON FUNCTION @schema@._unique_hash IS
+    'The key of a job with unique_by: SHA-256 over the chosen parts, and over which they are.';
 
--- The first fault in what is said about uniqueness and conflicts; null when there is none.
 CREATE OR REPLACE FUNCTION @schema@._conflict_fault(unique_key text, unique_by jsonb, on_conflict jsonb, "replace" jsonb)
 RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -93,18 +95,21 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._conflict_fault IS 'The first fault of unique_by, on_conflict and replace; null: none.';
 
--- ---- the end of jobs that have not begun by their time ----
+-- ---- jobs that expire ----
 
--- Whether a job's time to begin is over and it has not begun: it is as good as ended. No SET: that it be inlined.
+-- There is no SET clause, so that the function is inlined.
 CREATE OR REPLACE FUNCTION @schema@._has_expired(state @schema@.job_state, attempt int, expires_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT coalesce(expires_at <= pg_catalog.now(), false) AND attempt = 0
            AND state IN ('scheduled', 'available', 'retryable', 'suspended')
 $$;
+COMMENT ON FUNCTION @schema@._has_expired IS
+    'Whether a job has not begun its first attempt by expires_at: it counts as ended.';
 
--- Ends those of these jobs that have not begun by their expires_at, which waits for who has them locked; returns how many.
--- One whose first attempt has begun is left alone, whatever became of that.
+-- It waits for sessions that have these jobs locked. A job whose first attempt has begun is left as it is, whatever became
+-- of that attempt.
 CREATE OR REPLACE FUNCTION @schema@._expire_ids(ids bigint[]) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -130,12 +135,13 @@ BEGIN
     RETURN expired;
 END
 $$;
+COMMENT ON FUNCTION @schema@._expire_ids IS
+    'Cancels those of these jobs that have not begun by their expires_at; returns how many.';
 
--- ---- a conflict ----
+-- ---- conflicts ----
 
--- The holder's state if it stands in the way of a new job with this unique_by, else null; and whether it is to be ended
--- first, since it has expired. One statement, so that a job on its way between the tables is seen in one of them; the
--- history is looked at only where ended states count, and from the day on at which the key was taken.
+-- expired: the holder is to be ended first. One statement reads both tables, so that a job that moves between them is seen
+-- in one of them. The history is read only where finished states count, and only from the day on which the key was taken.
 CREATE OR REPLACE FUNCTION @schema@._conflicting_state(job_id bigint, held_at timestamptz, unique_by jsonb,
     OUT state @schema@.job_state, OUT expired boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -143,7 +149,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off 
 DECLARE
     states CONSTANT jsonb := coalesce(unique_by -> 'states',
         '["scheduled", "available", "executing", "retryable", "suspended", "completed"]');
-    since CONSTANT timestamptz := held_at - interval '1 day'; -- a failover's clock may be behind
+    since CONSTANT timestamptz := held_at - interval '1 day'; -- the clock may be behind after a failover
     period CONSTANT jsonb := coalesce(unique_by -> 'period', '"infinity"');
 BEGIN
     expired := false;
@@ -166,9 +172,11 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._conflicting_state IS
+    'The state of a key''s holder if it conflicts with a new job of this unique_by, else null; whether it has expired.';
 
--- Changes these fields of a live job to the new one's, if it is still in that state: true. A job that waits keeps at least
--- one attempt; what becomes claimable, or moves to another line, has a new position in it.
+-- A job that waits keeps at least one attempt. A job that becomes claimable, or moves to another line, gets a new position
+-- in it.
 CREATE OR REPLACE FUNCTION @schema@._replace_fields(job_id bigint, was @schema@.job_state, job @schema@.jobs, fields jsonb)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -214,9 +222,10 @@ BEGIN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION @schema@._replace_fields IS
+    'Gives a live job the new job''s values of these fields, if it is still in that state; returns whether it was.';
 
--- What a job that is there already means for the new one: ignored or replaced, or an error; null: it is not as it was when
--- we looked, look again. subject: how an error begins.
+-- Null: the job has changed since the caller looked. subject: how an error begins.
 CREATE OR REPLACE FUNCTION @schema@._conflict_answer(subject text, job_id bigint, its_state @schema@.job_state, job @schema@.jobs,
     unique_by jsonb, on_conflict text, "replace" jsonb) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -246,8 +255,9 @@ BEGIN
     RETURN 'ignored';
 END
 $$;
+COMMENT ON FUNCTION @schema@._conflict_answer IS
+    'What becomes of a new job that conflicts: ignored, replaced, or an error; null: look again.';
 
--- The job of enqueue or try_enqueue, once _job_fault has passed it.
 CREATE OR REPLACE FUNCTION @schema@._enqueue_unique(caller text, kind text, args jsonb, queue text, priority int,
     scheduled_at timestamptz, max_attempts int, key text, unique_key text, tags text[], meta jsonb, timeout_ms int,
     unique_by jsonb, on_conflict text, "replace" jsonb, expires_at timestamptz, OUT id bigint, OUT conflict text)
@@ -278,11 +288,11 @@ BEGIN
       FROM @schema@._add_job(caller || ': the job', job, rule, on_conflict, fields) a;
 END
 $$;
+COMMENT ON FUNCTION @schema@._enqueue_unique IS 'Adds the job of enqueue or try_enqueue after _job_fault has passed it.';
 
--- The jobs of enqueue_many if some are unique. Ids and positions are taken in the order of the array. Jobs with
--- unique_by come first, in the order of their keys' hashes, then jobs with unique_key, in the order of those: so two
--- callers with the same keys do not deadlock. Of two elements with the same key the first is added and is in
--- the second one's way, unless it has expired by then.
+-- Ids and positions are taken in the order of the array. Jobs with unique_by come first, in the order of their keys' hashes,
+-- then jobs with unique_key, in the order of those keys: so two callers with the same keys do not deadlock. Of two elements
+-- with the same key the first is added, and the second conflicts with it, unless the first has expired by then.
 CREATE OR REPLACE FUNCTION @schema@._enqueue_many_unique(caller text, jobs jsonb) RETURNS TABLE (id bigint, conflict text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -293,7 +303,7 @@ DECLARE
     ids bigint[] := array_fill(NULL::bigint, ARRAY[n]);
     conflicts text[] := array_fill(NULL::text, ARRAY[n]);
     positions bigint[] := ARRAY(SELECT @schema@._next_position() FROM generate_series(1, n));
-    -- Whether each conflict must be dealt with by itself.
+    -- Whether each conflict must be handled by itself.
     singly boolean := jsonb_path_exists(jobs, '$[*] ? (@.unique_by != null || @.on_conflict != "ignore")');
     given record;
     done record;
@@ -332,8 +342,8 @@ BEGIN
         END IF;
 
         -- The rest, and all where a conflict needs nothing but an answer. A holder that ended between the two statements
-        -- leaves a gap, and so does one that has expired. To fill it now would be out of order, with later keys in our
-        -- hands: so those are let go, and it begins anew, one by one.
+        -- leaves a gap, and so does an expired one. Filling the gap now would be out of order, while we hold later keys: so
+        -- we release those keys and begin again, one job at a time.
         BEGIN
             INSERT INTO @schema@.jobs (id, position, kind, args, queue, priority, scheduled_at, max_attempts, key,
                                        unique_key, tags, meta, timeout_ms, expires_at)
@@ -365,15 +375,15 @@ BEGIN
          ORDER BY a.ord;
 END
 $$;
+COMMENT ON FUNCTION @schema@._enqueue_many_unique IS 'Adds the jobs of enqueue_many if some of them are unique.';
 
 -- ---- housekeeping ----
 
--- Takes away keys that protect nothing any more, since their job is neither live nor in the history: looks at up to 1000 of
--- them, from the job `after` on, and at no more of the history than lies between. Returns how many went, and where to
--- go on; null: that was the end.
+-- It reads no more of the history than lies between the first and the last of these jobs. Returns where to continue (null:
+-- that was the end), and how many keys it deleted.
 --
--- Who holds what is looked at first, then the rows are locked: a key that was taken over meanwhile has another job.
--- A job that is not committed yet has no committed key either.
+-- It looks up the jobs first and then locks the rows: a key that was taken over in between names another job. A job that is
+-- not committed yet has no committed key either.
 CREATE OR REPLACE FUNCTION @schema@._prune_uniques(INOUT after bigint DEFAULT 0, OUT pruned int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_variable
@@ -408,3 +418,5 @@ BEGIN
     after := last_id;
 END
 $$;
+COMMENT ON FUNCTION @schema@._prune_uniques IS
+    'Deletes keys whose job is neither live nor in the history; looks at up to 1000 of them, from the job `after` on.';

@@ -1,19 +1,21 @@
--- What one value may hold, and how values are printed.
+-- What a value may hold, and how values are printed.
 --
--- jsonb keeps 1e131071 in 8 bytes and prints it as 131,072 digits. So a value's size is that of its text, and a number has
--- a bound of its own: 4000 digits before its point and 4000 after it (Python reads no integer of more than 4300).
--- Measuring a value must not print it, so numbers are compared with numbers.
+-- jsonb keeps 1e131071 in 8 bytes and prints it as 131,072 digits. So the size of a value is the size of its text, and
+-- numbers have a bound of their own: 4000 digits before the point and 4000 after it (Python reads no integer of more than
+-- 4300). Measuring a value must not print it, so numbers are compared with numbers.
 
--- Whether some number in the value is longer than so many digits before its point (bound: 10 to that power) or behind it.
--- Without a SET clause, so that it is inlined where it is called: from functions that have set their search_path.
+-- bound is 10 to the power of the digits before the point, most is the digits behind it. There is no SET clause, so that the
+-- function is inlined into its callers, which have set their search_path.
 CREATE OR REPLACE FUNCTION @schema@._long_number(value jsonb, bound numeric DEFAULT 1e4000, most int DEFAULT 4000) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT EXISTS (SELECT FROM pg_catalog.jsonb_path_query(value, 'strict $.** ? (@.type() == "number")') n (number)
                     WHERE pg_catalog.abs(n.number::numeric) >= bound OR pg_catalog.scale(n.number::numeric) > most)
 $$;
+COMMENT ON FUNCTION @schema@._long_number IS
+    'Whether a number in the value has too many digits before or behind its point (more than 4000 by default).';
 
--- How long a value is as text. Where that is more than `most` it may be found out without making the text: then exact is
--- false, and bytes is what it is at least. long_number: see above; not looked for where exact is false.
+-- Where the size exceeds `most` it may be found without making the text: then exact is false, and bytes is a lower bound.
+-- long_number is as in _long_number; it may be null where exact is false.
 CREATE OR REPLACE FUNCTION @schema@._json_size(value jsonb, most bigint, OUT bytes bigint, OUT exact boolean, OUT long_number boolean)
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -22,7 +24,7 @@ DECLARE
     stored CONSTANT bigint := pg_column_size(plain);
     digits bigint;
 BEGIN
-    -- Nothing is stored in more than four times its text: "0, " takes 12 bytes. Few bytes cannot hold many long numbers.
+    -- No value is stored in more than four times its text: "0, " takes 12 bytes. Few bytes cannot hold many long numbers.
     exact := stored / 4 - 8 <= most;
     IF NOT exact THEN
         bytes := stored / 4 - 8;
@@ -43,8 +45,9 @@ BEGIN
     bytes := CASE WHEN exact THEN octet_length(plain::text) ELSE digits END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._json_size IS 'The size of a JSON value as text, in bytes.';
 
--- A value for an error's text. quoted: of a text the quotes count among its bytes.
+-- quoted: the quotes of a text count among its bytes.
 CREATE OR REPLACE FUNCTION @schema@._shown(got jsonb, quoted boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -61,9 +64,9 @@ BEGIN
                                                                         ELSE octet_length(got #>> '{}') END) END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._shown IS
+    'A JSON value for the text of an error: the whole of it, or its beginning and its size.';
 
--- A value for display: itself, or a text that tells its size if it is longer than `most` bytes or holds a number that few
--- programs can read.
 CREATE OR REPLACE FUNCTION @schema@._readable(value jsonb, most bigint DEFAULT 67108864) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -75,8 +78,9 @@ BEGIN
                 ELSE to_jsonb('too long to show: ' || @schema@._shown(value)) END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._readable IS
+    'The value for display, or a text with its size if it is longer than `most` bytes or few programs can read its numbers.';
 
--- What is wrong with the size of a job's args and meta together, or of a result, and with their numbers; null: nothing.
 CREATE OR REPLACE FUNCTION @schema@._content_fault(value jsonb, meta jsonb DEFAULT NULL, name text DEFAULT 'args') RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -102,9 +106,10 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._content_fault IS
+    'The fault in the size or the numbers of a job''s args and meta together, or of a result; null: none.';
 
--- A text of at most `most` bytes: its beginning, its last `ending` bytes where the middle is left out, and between them what
--- was left out. Cut between characters; with ending 0 it is cut at its end, without a word.
+-- The cut is between characters. With ending 0 the text is cut at its end, without a note.
 CREATE OR REPLACE FUNCTION @schema@._cut(value text, most int, ending int DEFAULT 0) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -132,24 +137,27 @@ BEGIN
            || convert_from(substring(bytes FROM tail + 1), 'UTF8');
 END
 $$;
+COMMENT ON FUNCTION @schema@._cut IS
+    'The text cut to `most` bytes: its beginning, a note of how much is left out, and its last `ending` bytes.';
 
--- A job's errors as an array, whatever is there.
 CREATE OR REPLACE FUNCTION @schema@._errors(errors jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN jsonb_typeof(errors) = 'array' THEN errors
                 WHEN jsonb_typeof(errors) = 'object' AND errors <> '{}' THEN jsonb_build_array(errors)
                 ELSE '[]' END
 $$;
+COMMENT ON FUNCTION @schema@._errors IS 'A job''s errors as an array, whatever the column holds.';
 
--- How many workers a job has crashed since the attempt after which somebody retried it by hand.
 CREATE OR REPLACE FUNCTION @schema@._crashes(errors jsonb, since int) RETURNS int
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*)::int
       FROM jsonb_array_elements(CASE WHEN jsonb_typeof(errors) = 'array' THEN errors ELSE '[]' END) e (entry)
      WHERE e.entry ->> 'kind' IN ('crash', 'memory') AND e.entry -> 'attempt' > to_jsonb(coalesce(since, 0))
 $$;
+COMMENT ON FUNCTION @schema@._crashes IS
+    'How many workers a job has crashed since the attempt after which it was last retried by hand.';
 
--- An entry of `errors` as it may be kept: an object whose error is at most 4 KiB, its detail and its output at most
--- 64 KiB each; whose other members are at most 8 KiB together, else the small ones of them are kept.
+-- The result is an object. Its error has at most 4 KiB, its detail and its output at most 64 KiB each. Its other members
+-- have at most 8 KiB together; if they have more, only the small ones are kept.
 CREATE OR REPLACE FUNCTION @schema@._error_entry(entry jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -182,15 +190,15 @@ BEGIN
     RETURN rest || kept;
 END
 $$;
+COMMENT ON FUNCTION @schema@._error_entry IS 'An entry of errors, cut to what may be kept.';
 
--- A job's errors with one more. Whatever was there, it is no fault: what is no array counts as an empty one, but for an
--- object with members, which was meant as an entry; of more than 100 entries the first 5 and the newest 95 are kept.
--- So what is written again with each failed attempt has a bound.
+-- No old value is an error: a value that is not an array counts as an empty one, except for an object with members, which
+-- was meant as an entry. Each failed attempt writes the whole array again, so it needs a bound.
 CREATE OR REPLACE FUNCTION @schema@._add_error(errors jsonb, entry jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-    list jsonb := @schema@._errors(errors #> '{}'); -- unpacked once, and its size is not that of what is stored
+    list jsonb := @schema@._errors(errors #> '{}'); -- unpacked once; its size is then not that of the stored form
     n CONSTANT int := jsonb_array_length(list);
 BEGIN
     IF n = 100 THEN
@@ -200,7 +208,7 @@ BEGIN
           FROM jsonb_array_elements(list) WITH ORDINALITY e (entry, nth)
          WHERE e.nth <= 5 OR e.nth > n - 94;
     END IF;
-    -- What is small cannot hold a long text; the rest is looked at entry by entry.
+    -- A small value cannot hold a long text; any other value is examined entry by entry.
     IF jsonb_typeof(entry) = 'object' AND pg_column_size(entry) <= 4096 AND pg_column_size(list) <= 65536
        AND NOT jsonb_path_exists(list, 'strict $[*] ? (@.type() != "object")') THEN
         list := list || entry;
@@ -214,15 +222,17 @@ BEGIN
     RETURN list || jsonb_build_array(@schema@._error_entry(entry));
 END
 $$;
+COMMENT ON FUNCTION @schema@._add_error IS
+    'A job''s errors with one more entry; of more than 100 entries the first 5 and the newest 95 are kept.';
 
 -- ---- the values of a filter ----
 
--- A value for an error's text.
 CREATE OR REPLACE FUNCTION @schema@._shown_quoted(got jsonb) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT @schema@._shown(got, true)
 $$;
+COMMENT ON FUNCTION @schema@._shown_quoted IS
+    'Like _shown, for an error about a filter: the quotes of a text count among its bytes.';
 
--- A text, or an array of texts; null for anything else.
 CREATE OR REPLACE FUNCTION @schema@._texts_of(got jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE jsonb_typeof(got)
@@ -231,8 +241,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                                   THEN ARRAY(SELECT jsonb_array_elements_text(got)) END
            END
 $$;
+COMMENT ON FUNCTION @schema@._texts_of IS 'A text or an array of texts as text[]; null for any other value.';
 
--- A whole number of min to max, or an array of such; null for anything else.
 CREATE OR REPLACE FUNCTION @schema@._numbers_of(got jsonb, min bigint, max bigint) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN jsonb_path_exists(a.list, 'strict $[*] ? (@.type() != "number")') THEN NULL
@@ -241,14 +251,16 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                 ELSE ARRAY(SELECT n::numeric::bigint FROM jsonb_array_elements(a.list) e (n)) END
       FROM (SELECT CASE WHEN jsonb_typeof(got) = 'array' THEN got ELSE jsonb_build_array(got) END AS list) a
 $$;
+COMMENT ON FUNCTION @schema@._numbers_of IS
+    'A whole number from min to max, or an array of such numbers, as bigint[]; null for any other value.';
 
--- A time as a literal's text, which means the same whatever DateStyle and TimeZone are.
 CREATE OR REPLACE FUNCTION @schema@._iso(at timestamptz) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT to_jsonb(at) #>> '{}'
 $$;
+COMMENT ON FUNCTION @schema@._iso IS
+    'A time as the text of a literal, which means the same under every DateStyle and TimeZone.';
 
--- A finite time; null for anything else.
 CREATE OR REPLACE FUNCTION @schema@._time_of(got jsonb) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -264,30 +276,32 @@ EXCEPTION
         RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._time_of IS 'The value as a finite time; null for any other value.';
 
--- Whether a time as text names its zone. One that does not means another moment on another server, and with another TimeZone:
--- it is refused. The form is that of RFC 3339; so DateStyle does not count either.
+-- Without a zone the text means another moment on another server, and with another TimeZone, so such a time is refused. The
+-- form is that of RFC 3339, so DateStyle does not matter either.
 CREATE OR REPLACE FUNCTION @schema@._names_zone(at text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT $1 ~ ('^[0-9]{4,6}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?'
                  '[ ]?([Zz]|[+-][0-9]{2}(:?[0-9]{2}){0,2})$')
 $$;
+COMMENT ON FUNCTION @schema@._names_zone IS 'Whether a time as text names its zone.';
 
--- What is wrong with a time of enqueue_many, once it has been found to be one; null: nothing.
+-- Call it once the text is known to be a time.
 CREATE OR REPLACE FUNCTION @schema@._zone_fault(job jsonb, field text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN NOT @schema@._names_zone($1 ->> $2)
                 THEN $2 || ' must name its zone, as "2026-01-31T12:00:00Z" or "2026-01-31T13:00:00+01:00" does, got '
                      || @schema@._shown($1 -> $2) END
 $$;
+COMMENT ON FUNCTION @schema@._zone_fault IS 'The fault of a time of enqueue_many that does not name its zone; null: none.';
 
--- ---- times as they are printed ----
+-- ---- how times are printed ----
 
--- As the commands' JSON has it: RFC 3339, in UTC.
 CREATE OR REPLACE FUNCTION @schema@._utc(at timestamptz) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN isfinite($1) THEN to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') ELSE $1::text END
 $$;
+COMMENT ON FUNCTION @schema@._utc IS 'A time as the commands print it in JSON: RFC 3339, in UTC.';
 
--- For people: to the second, and how long ago that is.
 CREATE OR REPLACE FUNCTION @schema@._ago(at timestamptz) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN NOT isfinite($1) THEN $1::text
                 ELSE to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
@@ -296,8 +310,8 @@ CREATE OR REPLACE FUNCTION @schema@._ago(at timestamptz) RETURNS text LANGUAGE s
                               WHEN abs(d.s) < 172800 THEN abs(d.s) / 3600 || ' h' ELSE abs(d.s) / 86400 || ' d' END) END
       FROM (SELECT CASE WHEN isfinite($1) THEN trunc(extract(epoch FROM clock_timestamp() - $1))::bigint END AS s) d
 $$;
+COMMENT ON FUNCTION @schema@._ago IS 'A time for people: in UTC, to the second, and how long ago that is.';
 
--- As the clocks of a zone show it, with their offset; in UTC where the server does not know the zone.
 CREATE OR REPLACE FUNCTION @schema@._in_zone(at timestamptz, zone text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -314,15 +328,16 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 END
 $$;
+COMMENT ON FUNCTION @schema@._in_zone IS
+    'A time as the clocks of a zone show it, with their offset; in UTC if the server does not know the zone.';
 
--- An array of texts, sorted, each once; null of null.
 CREATE OR REPLACE FUNCTION @schema@._sorted_texts(texts jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_agg(t.text ORDER BY t.text COLLATE "C")
       FROM (SELECT DISTINCT e.text COLLATE "C" AS text FROM jsonb_array_elements_text(texts) e (text)) t
 $$;
+COMMENT ON FUNCTION @schema@._sorted_texts IS 'The distinct texts of a JSON array, sorted; null for null.';
 
--- Whether a value is anything else than an array of one or more texts that are among the allowed ones (null: any).
 CREATE OR REPLACE FUNCTION @schema@._is_no_list_of(value jsonb, allowed jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN jsonb_typeof(value) <> 'array' THEN true
@@ -330,3 +345,5 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                 WHEN jsonb_path_exists(value, 'strict $[*] ? (@.type() != "string")') THEN true
                 ELSE NOT coalesce(value <@ allowed, true) END
 $$;
+COMMENT ON FUNCTION @schema@._is_no_list_of IS
+    'Whether a value is anything but an array of at least one text, each of them among the allowed ones (null: any).';

@@ -1,8 +1,8 @@
--- Cancel, retry and delete many jobs at once, by a filter; purge.
+-- Cancel, retry and delete many jobs at once by a filter; purge.
 
--- Checks a filter and turns it into SQL conditions on a row j: for live jobs, and for ended ones. Every value in it is
--- quoted as a literal. still: the part that may have changed of a live job since it was found (not its id). most: its limit,
--- or null; by_id: it names few jobs, so that an index finds them. A time must name its zone.
+-- live, ended: the conditions for live and for finished jobs, with every value quoted as a literal. still: the conditions
+-- that may have changed since a live job was found (not its id). most: the filter's limit, or null. by_id: the filter names
+-- few jobs, so that an index finds them. A time must name its zone.
 CREATE OR REPLACE FUNCTION @schema@._filter_sql(caller text, filter jsonb, OUT live text, OUT still text, OUT ended text,
                                     OUT most bigint, OUT by_id boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -64,7 +64,7 @@ BEGIN
             allowed := 'a text';
             condition := CASE WHEN jsonb_typeof(got) = 'string' THEN format('j.key = %L', got #>> '{}') END;
         WHEN name IN ('args', 'meta') THEN
-            -- Everything contains {}.
+            -- Every object contains {}.
             allowed := 'a JSON object with one member or more';
             IF jsonb_typeof(got) = 'object' AND got <> '{}' THEN
                 condition := format('j.%s @> %L::jsonb', name, got);
@@ -117,30 +117,34 @@ BEGIN
     live := CASE WHEN is_live THEN ended ELSE 'false' END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._filter_sql IS 'Checks a filter and turns it into SQL conditions on a row j.';
 
--- ---- jobs that have ended ----
+-- ---- finished jobs ----
 
--- Of a job that has ended, as SQL upon a row j: whether it can run again. It may be from before a limit, or written by hand.
+-- The job may be from before a limit, or written by hand.
 CREATE OR REPLACE FUNCTION @schema@._retryable() RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'j.attempt BETWEEN 0 AND 999 AND j.id BETWEEN 1 AND 9007199254740991 AND '
            '@schema@._job_fault(j.kind, j.args, j.queue, j.priority::int, NULL, j.max_attempts, j.key, j.unique_key, j.tags, '
            'j.meta, j.timeout_ms, CASE WHEN j.expires_at > now() THEN j.expires_at END) IS NULL'
 $$;
+COMMENT ON FUNCTION @schema@._retryable IS 'The SQL condition on a row j of the history that the job can run again.';
 
--- ---- to wait without being waited for ----
+-- ---- waiting for locks without blocking others ----
 --
--- The functions below have many rows in their hands. Who waited for a lock with them could be part of a deadlock, with an
--- enqueue_many that replaces, say. So they look whether a row is free, again and again, for as long as lock_timeout says,
--- or ten seconds; then it is an error, and nothing was changed. Only two locks are waited for: that of another session's
--- request to cancel, with nothing in hand, and that of a unique key, in the order of enqueue_many (_bulk_ended).
+-- The functions below hold locks on many rows. If they waited for a lock while they hold those, they could be part of a
+-- deadlock, for example with an enqueue_many that replaces. So they check again and again whether a row is free, for
+-- lock_timeout, or for ten seconds if that is not set. Then they raise an error, and nothing was changed. They wait for two
+-- locks only: for another session's request to cancel, while they hold no lock, and for a unique key, in the order of
+-- enqueue_many (_bulk_ended).
 
 CREATE OR REPLACE FUNCTION @schema@._bulk_patience() RETURNS interval
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(nullif(s.setting::bigint, 0), 10000) * interval '1 millisecond'
       FROM pg_settings s WHERE s.name = 'lock_timeout'
 $$;
+COMMENT ON FUNCTION @schema@._bulk_patience IS
+    'How long the bulk functions wait for locked rows: lock_timeout, or 10 s if that is not set.';
 
--- Waits a moment, a longer one each time; an error when patience is at its end.
 CREATE OR REPLACE FUNCTION @schema@._bulk_pause(what text, INOUT waited interval, patience interval)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -155,14 +159,15 @@ BEGIN
     waited := waited + pause;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_pause IS 'Waits a moment, longer each time; an error once the patience is over.';
 
 -- ---- live jobs ----
 
--- Cancels, deletes or retries those of `ids` that match and wait; returns how many. A batch of which some are locked is
--- rolled back, which lets go of its rows, and tried again in smaller ones: of the last size, until that row is free.
--- What runs by then is left out. skip: so is what is locked. A job that the database refuses to change is left out, and named
--- in a warning; after a hundred of them that is an error, and nothing was changed. house: it is not, and neither is a lock that
--- a change waits for (of rows that go with the job, say); what is left by then, after a second, is for the next call.
+-- A batch with locked rows is rolled back, which releases its rows, and tried again in smaller batches: at last that row by
+-- itself, until it is free. Jobs that run by then are left out. skip: locked jobs are left out as well. A job that the
+-- database refuses to change is left out and named in a warning; after a hundred of them that is an error, and nothing was
+-- changed. house: it is never an error, and neither is a lock that a change waits for (of rows that go with the job, for
+-- example); jobs that are left after a second are for the next call.
 CREATE OR REPLACE FUNCTION @schema@._bulk_waiting(act text, matches text, ids bigint[], skip boolean DEFAULT false,
     house boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -239,7 +244,7 @@ BEGIN
                     RAISE;
                 END IF;
                 IF SQLSTATE = '55P03' THEN
-                    PERFORM set_config('lock_timeout', '1ms', true); -- to _cancel_again()'s end
+                    PERFORM set_config('lock_timeout', '1ms', true); -- until _cancel_again() ends
                 END IF;
                 IF size = 1 THEN
                     IF SQLSTATE <> '55P03' AND refused < 100 THEN
@@ -254,12 +259,13 @@ BEGIN
     RETURN done;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_waiting IS
+    'Cancels, deletes or retries those of `ids` that match and wait; returns how many.';
 
--- Asks for the end of those of `ids` that match and run; returns which these are. Their nodes hear of it. It waits for another
--- session's request for the same attempt, in the order of the ids. later: it does not, the requests are for a node that does
--- not exist (its number is the transaction's, so that nobody waits for another one's), and left to _cancel_again(); they are
--- for those that wait, too. So is a request to forget a job that stands beside an earlier one that did not say so, whose
--- row must not be locked.
+-- It waits for another session's request for the same attempt, in the order of the ids. later: it does not wait, and
+-- includes jobs that wait. The requests then name a node that does not exist, and are left to _cancel_again(). The number of
+-- that node is the transaction's, so that no transaction waits for a request of another. A request to forget a job is made
+-- in this way, too, if an earlier one does not say forget, because the row of that one must not be locked.
 CREATE OR REPLACE FUNCTION @schema@._bulk_ask(forget boolean, matches text, ids bigint[], later boolean DEFAULT false) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -285,9 +291,11 @@ BEGIN
     RETURN coalesce(asked, '{}');
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_ask IS
+    'Asks the nodes to stop those of `ids` that match and run; returns which these are.';
 
--- Ends those of `ids` that match: those that run are asked for, which comes first, the others are ended at once. Some may be
--- claimed between the two, or have ended an attempt: these are out of order, so nothing is waited for.
+-- Between the two steps some may be claimed, or have ended an attempt. These are out of order, so it waits for none of their
+-- locks.
 CREATE OR REPLACE FUNCTION @schema@._bulk_end(forget boolean, matches text, ids bigint[], OUT n bigint, OUT asked bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -305,13 +313,14 @@ BEGIN
     n := n + cardinality(asked);
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_end IS
+    'Ends those of `ids` that match: asks running jobs to stop, then ends the others at once.';
 
--- Deletes those that match, or makes them available again; returns their ids. locked: what becomes of those that are: wait
--- for them, fail (lock_not_available), or skip them. An attempt's number is never used twice, so
--- what has used all of them cannot be retried, and neither can one whose unique key a live job holds, or whose args are
--- more than a job may take: they stay. Unique
--- keys are taken in their order over all partitions, as enqueue_many takes them: an insert waits for who holds its key. So
--- no live job may be in our hands by then, and none is deleted before what has ended.
+-- locked: what to do about locked rows: wait for them, fail (lock_not_available), or skip them. A job that has used all
+-- attempts cannot be retried, because the number of an attempt is never used twice. Neither can a job whose unique key a
+-- live job holds, nor one whose args are larger than a job may have. These jobs stay. Unique keys are taken in their order
+-- over all partitions, as enqueue_many takes them, because an insert waits for the session that holds its key. So this must
+-- come before any live job is locked, and before one is deleted.
 CREATE OR REPLACE FUNCTION @schema@._bulk_ended_at_once(act text, matches text, most bigint, by_id boolean, locked text) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
 SET enable_bitmapscan = on SET enable_hashjoin = on
@@ -324,7 +333,7 @@ DECLARE
     began CONSTANT timestamptz := clock_timestamp();
     waited interval := '0';
     parts text[];
-    tids text[]; -- of each of these partitions' rows, an array's text
+    tids text[]; -- for each of these partitions, its rows as the text of an array
     pieces text;
     again bigint[];
     those bigint[];
@@ -332,9 +341,9 @@ DECLARE
     done bigint[] := '{}';
 BEGIN
     IF by_id THEN
-        PERFORM set_config('enable_seqscan', 'off', true); -- to the function's end
+        PERFORM set_config('enable_seqscan', 'off', true); -- until the function ends
     ELSE
-        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- BRIN must not be asked id by id
     END IF;
     statement := format(
         'SELECT array_agg(p.part), array_agg(p.tids), string_agg(format(''SELECT %%s FROM %%s WHERE ctid = ANY (($1[%%s])::tid[])'', '
@@ -385,9 +394,11 @@ BEGIN
     RETURN done;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_ended_at_once IS
+    'Deletes finished jobs that match, or makes them available again; returns their ids.';
 
--- The same, where the database refuses to act upon some: these are left out, each named in a warning, and found by halving. After
--- a hundred of them that is an error, and nothing was changed. house: as with _bulk_waiting.
+-- Jobs that the database refuses to change are found by halving, and each is named in a warning. After a hundred of them
+-- that is an error, and nothing was changed. house: as in _bulk_waiting.
 CREATE OR REPLACE FUNCTION @schema@._bulk_ended(act text, matches text, most bigint, by_id boolean, locked text DEFAULT 'wait',
     house boolean DEFAULT false) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -403,7 +414,8 @@ DECLARE
     until CONSTANT timestamptz := clock_timestamp() + interval '1 second';
     done bigint[] := '{}';
 BEGIN
-    -- Of two conditions on the id only one may go to the index (IS TRUE cannot): BRIN would be asked for each pair of ids.
+    -- Of two conditions on the id only one may use the index (one with IS TRUE cannot): BRIN would be asked for each pair of
+    -- ids.
     BEGIN
         RETURN @schema@._bulk_ended_at_once(act, matches, most, by_id, locked);
     EXCEPTION WHEN OTHERS OR assert_failure THEN
@@ -411,7 +423,7 @@ BEGIN
             RAISE;
         END IF;
         IF SQLSTATE = '55P03' THEN
-            PERFORM set_config('lock_timeout', '1ms', true); -- to _cancel_again()'s end
+            PERFORM set_config('lock_timeout', '1ms', true); -- until _cancel_again() ends
         END IF;
     END;
     EXECUTE format('SELECT ARRAY(SELECT j.id FROM @schema@.finished_jobs j WHERE (%s)%s ORDER BY j.id LIMIT %s)', matches,
@@ -451,8 +463,9 @@ BEGIN
     RETURN done;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_ended IS
+    'Does the same as _bulk_ended_at_once, but leaves out jobs that the database refuses to change.';
 
--- Leaves those that match to _cancel_again(), which deletes them; returns their ids.
 CREATE OR REPLACE FUNCTION @schema@._bulk_forget(matches text, by_id boolean) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
 SET enable_bitmapscan = on SET enable_hashjoin = on AS $$
@@ -463,7 +476,7 @@ BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
     ELSE
-        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- BRIN must not be asked id by id
     END IF;
     EXECUTE format('WITH requests AS (INSERT INTO @schema@._cancels (job_id, attempt, node_id, forget) '
                    'SELECT j.id, j.attempt, -pg_current_xact_id()::text::bigint, true FROM @schema@.finished_jobs j WHERE %s '
@@ -471,10 +484,11 @@ BEGIN
     RETURN coalesce(left_over, '{}');
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_forget IS
+    'Leaves finished jobs that match to _cancel_again(), which deletes them; returns their ids.';
 
--- ---- what is called ----
+-- ---- the public functions ----
 
--- The ids of the live jobs that match, in order; with a limit also the last id that is to be acted upon, live or ended.
 CREATE OR REPLACE FUNCTION @schema@._bulk_find(live text, ended text, most bigint, by_id boolean, OUT ids bigint[], OUT last_id bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
 SET enable_bitmapscan = on AS $$
@@ -483,7 +497,7 @@ BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
     ELSE
-        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- BRIN must not be asked id by id
     END IF;
     IF most IS NULL THEN
         EXECUTE format('SELECT array_agg(j.id ORDER BY j.id) FROM @schema@.jobs j WHERE %s', live) INTO ids;
@@ -495,8 +509,9 @@ BEGIN
                    live, ended, most) INTO ids, last_id;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_find IS
+    'The ids of the live jobs that match, in order; with a limit also the last id to act upon, live or finished.';
 
--- Cancels the live jobs that the filter names: returns how many, those included that run and are asked to stop.
 CREATE OR REPLACE FUNCTION @schema@.cancel_many(filter jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -507,10 +522,15 @@ BEGIN
     RETURN e.n FROM @schema@._bulk_find(f.live, 'false', f.most, f.by_id) b, @schema@._bulk_end(false, f.still, b.ids) e;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cancel_many IS
+'Cancels the live jobs that a filter names, all or none. Jobs that wait end as cancelled at once; the nodes of executing jobs
+are asked to stop them.
+filter is a JSON object whose members must all hold: all (true), ids, state, queue, kind, tags, key, args and meta (which the
+job''s must contain), priority, inserted_before, inserted_after, scheduled_before, scheduled_after, finished_before and
+finished_after (times that name their zone); limit takes the jobs with the smallest ids. An empty filter is refused.
+Returns how many, executing jobs included.
+SQLSTATEs: 22023 the filter is wrong; 55P03 a job stayed locked for lock_timeout (10 s if that is not set).';
 
--- Makes jobs available again as jobq.retry does: those that have ended, and those that wait for their time. Returns how
--- many. Left as they are: jobs that are available, suspended or run, those that have used all 1000 attempts, those whose
--- unique key a live job holds, and those that no new job may be like.
 CREATE OR REPLACE FUNCTION @schema@.retry_many(filter jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -524,15 +544,19 @@ BEGIN
     SELECT * INTO found
       FROM @schema@._bulk_find('(' || f.live || ') AND j.state IN (''scheduled'', ''retryable'')',
                               '(' || f.ended || ') AND ' || @schema@._retryable(), f.most, f.by_id);
-    -- Those that have ended come first: they may wait for a unique key, and then no live job is in our hands.
+    -- Finished jobs come first: they may wait for a unique key, and we hold no live job by then.
     most_ended := f.most - coalesce(cardinality(found.ids), 0);
     again := @schema@._bulk_ended('retry',
         f.ended || CASE WHEN f.most IS NULL THEN '' ELSE ' AND j.id <= ' || coalesce(found.last_id, 0) END, most_ended, f.by_id);
     RETURN cardinality(again) + @schema@._bulk_waiting('retry', f.still, found.ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@.retry_many IS
+'Makes jobs available now as retry() does, all or none: finished jobs, and live jobs that wait for their time.
+filter is as for cancel_many(). Returns how many. These jobs stay as they are and are not counted: available, suspended and
+executing ones, and those for which retry() is an error.
+SQLSTATEs: 22023 the filter is wrong; 55P03 a job stayed locked for lock_timeout (10 s if that is not set).';
 
--- The work of delete_many and purge.
 CREATE OR REPLACE FUNCTION @schema@._bulk_delete(caller text, filter jsonb) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -553,7 +577,7 @@ BEGIN
                             ORDER BY 1);
     END IF;
     live := @schema@._bulk_end(true, f.still, found.ids);
-    IF live.n < cardinality(found.ids) THEN -- some have ended meanwhile; those that are locked are forgotten later
+    IF live.n < cardinality(found.ids) THEN -- some have finished in the meantime; locked ones are forgotten later
         rest := ARRAY(SELECT unnest(found.ids) EXCEPT SELECT unnest(live.asked));
         f.ended := format('(%s) IS TRUE AND j.id = ANY (%L::bigint[])', f.ended, rest);
         f.by_id := cardinality(rest) <= 200;
@@ -563,9 +587,8 @@ BEGIN
     RETURN cardinality(gone) + live.n;
 END
 $$;
+COMMENT ON FUNCTION @schema@._bulk_delete IS 'The work of delete_many and purge.';
 
--- Deletes jobs, live and ended: they leave no trace. Returns how many, those included that run: these are told to stop and
--- are forgotten when they have ended, however that was.
 CREATE OR REPLACE FUNCTION @schema@.delete_many(filter jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -573,9 +596,12 @@ BEGIN
     RETURN @schema@._bulk_delete('delete_many', delete_many.filter);
 END
 $$;
+COMMENT ON FUNCTION @schema@.delete_many IS
+'Deletes jobs, live and finished, without a trace, all or none. The nodes of executing jobs are asked to stop them; these
+leave no trace either, however they end.
+filter is as for cancel_many(). Returns how many, executing jobs included.
+SQLSTATEs: 22023 the filter is wrong; 55P03 a job stayed locked for lock_timeout (10 s if that is not set).';
 
--- Deletes a user's data: each job, live or ended, whose args contain these, as delete_many does. Reads both tables through,
--- unless there is an index for it: CREATE INDEX ON ... USING gin (args jsonb_path_ops).
 CREATE OR REPLACE FUNCTION @schema@.purge(args jsonb, kind text DEFAULT NULL, queue text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -588,3 +614,9 @@ BEGIN
                                          || jsonb_build_object('args', purge.args));
 END
 $$;
+COMMENT ON FUNCTION @schema@.purge IS
+'Deletes the data of a user: every job, live or finished, whose args contain the given object, as delete_many() does.
+args is a JSON object with one member or more. kind and queue restrict the jobs further; null: any.
+Returns how many, executing jobs included. It reads all jobs unless both tables have an index for it: USING gin (args
+jsonb_path_ops).
+SQLSTATEs: 22023 args is wrong; 55P03 a job stayed locked for lock_timeout (10 s if that is not set).';

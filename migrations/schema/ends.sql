@@ -1,6 +1,5 @@
 -- Cancel, retry, delete and complete one job, and wait for its end.
 
--- The state of a job, live or finished; an error when no job has that id.
 CREATE OR REPLACE FUNCTION @schema@._state_of(caller text, id bigint) RETURNS @schema@.job_state
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -11,7 +10,7 @@ BEGIN
         RAISE EXCEPTION 'jobq.%: id must be a job''s id, got null', caller
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- One snapshot over both tables: a job on its way from one to the other is seen in one of them.
+    -- One snapshot over both tables: a job that moves from one to the other is seen in one of them.
     SELECT state INTO found_state FROM @schema@.all_jobs WHERE id = _state_of.id;
     IF found_state IS NULL THEN
         RAISE EXCEPTION 'jobq.%: no job has the id %', caller, _state_of.id USING ERRCODE = 'no_data_found';
@@ -19,27 +18,29 @@ BEGIN
     RETURN found_state;
 END
 $$;
+COMMENT ON FUNCTION @schema@._state_of IS 'The state of a job, live or finished; an error when no job has that id.';
 
--- Whether an error is about the transaction or the server as a whole: it ends the call, which is made again. All else may be one
--- row's fault, whatever its class: a trigger may meet a deadlock, a serialization failure or a limit, lose a connection of
--- its own, or declare its transaction read only. A full disk is the server's: to blame each job for it would take their
--- ends apart for as long as the disk is full, and longer.
+-- Any other error may be the fault of one row, whatever its class: a trigger may meet a deadlock, a serialization failure or
+-- a limit, lose a connection of its own, or declare its transaction read only. A full disk is the server's fault: if each
+-- job were blamed for it, their ends would be recorded one by one for as long as the disk is full, and longer.
 CREATE OR REPLACE FUNCTION @schema@._is_passing(state text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN left(state, 2) = '40' THEN current_setting('transaction_isolation') <> 'read committed'
                 WHEN state = '25006' THEN current_setting('transaction_read_only') = 'on'
                 ELSE state = '53100' END
 $$;
+COMMENT ON FUNCTION @schema@._is_passing IS
+    'Whether an error concerns the transaction or the server as a whole: it then ends the call, which is made again.';
 
--- Deletes rows of a partition that this transaction has locked; deleted: how many. Those that the database refuses to delete are
--- found by halving and left, the first of them named in a warning; so are, without a word, those whose deletion waits for a
--- lock (of rows that go with it, say): that is waited for once. At most 60 subtransactions succeed: more would slow
--- down the snapshots of all sessions. untried: some are left by then, for the next call.
+-- This transaction has locked the rows. deleted: how many. Rows that the database refuses to delete are found by halving and
+-- left; the first of them is named in a warning. Rows whose deletion waits for a lock (of rows that go with them, for
+-- example) are left without a warning; only the first such lock is waited for. At most 60 subtransactions succeed, because
+-- more would slow down the snapshots of all sessions. untried: some rows are left for the next call.
 CREATE OR REPLACE FUNCTION @schema@._delete_apart(partition text, tids tid[], OUT deleted int, OUT untried boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
 DECLARE
-    until timestamptz; -- since the first lock
+    until timestamptz; -- from the first lock on
     lows int[] := '{1}';
     highs int[] := ARRAY[cardinality(tids)];
     low int;
@@ -65,7 +66,7 @@ BEGIN
             EXECUTE format('DELETE FROM @schema@.%I WHERE ctid = ANY ($1)', partition) USING tids[low : high];
             GET DIAGNOSTICS here = ROW_COUNT;
             SET CONSTRAINTS ALL IMMEDIATE;
-            IF here <= high - low THEN -- or they have gone meanwhile, along with others
+            IF here <= high - low THEN -- or they have gone in the meantime, along with others
                 EXECUTE format('SELECT count(*) FROM @schema@.%I WHERE ctid = ANY ($1)', partition) INTO here USING tids[low : high];
                 IF here > 0 THEN
                     RAISE EXCEPTION 'a trigger or rule keeps its row from being deleted'
@@ -97,9 +98,9 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._delete_apart IS
+    'Deletes locked rows of a partition, and leaves those that the database refuses to delete.';
 
--- Cancels a waiting job, and asks the node of a running one to stop it: 'cancelled' or 'asked'; null if there is no such
--- live job.
 CREATE OR REPLACE FUNCTION @schema@._cancel_live(id bigint) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -127,21 +128,21 @@ BEGIN
             RETURN NULL;
         END IF;
         IF running.state = 'executing' THEN
-            -- DO NOTHING: an earlier request's row must not be locked, the settling of the job would wait for us.
+            -- DO NOTHING: the row of an earlier request must not be locked, because settling the job would wait for us.
             INSERT INTO @schema@._cancels (job_id, attempt, node_id)
             VALUES (_cancel_live.id, running.attempt, coalesce(running.attempted_by, 0)) ON CONFLICT DO NOTHING;
             PERFORM @schema@._notify('cancel');
             RETURN 'asked';
         END IF;
-        -- Its attempt has ended between the two statements: it waits now.
+        -- Its attempt has ended between the two statements: the job waits now.
     END LOOP;
     RAISE EXCEPTION 'job % cannot be cancelled: a trigger or rule on jobs keeps its row from being deleted', _cancel_live.id
         USING ERRCODE = 'triggered_action_exception';
 END
 $$;
+COMMENT ON FUNCTION @schema@._cancel_live IS
+    'Cancels a waiting job (cancelled), or asks the node of a running one to stop it (asked); null if no such job is live.';
 
--- Cancels a waiting job: true. False if it has ended already, or is executing: then its node stops it, and it
--- ends as cancelled unless it completes first.
 CREATE OR REPLACE FUNCTION @schema@.cancel(id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -155,8 +156,12 @@ BEGIN
     RETURN coalesce(done = 'cancelled', false);
 END
 $$;
+COMMENT ON FUNCTION @schema@.cancel IS
+'Cancels a job. A job that waits ends as cancelled at once. The node of an executing job is asked to stop it: it ends as
+cancelled unless it completes first.
+id is the job''s id. Returns true if the job is cancelled, false if it is executing or had finished before.
+SQLSTATEs: P0002 no job has this id; 22023 id is null; 27000 a trigger or rule keeps the job from being cancelled.';
 
--- Asks for the end of what runs, though it was asked for before, of an attempt that has ended.
 CREATE OR REPLACE FUNCTION @schema@._cancel_anew(forget boolean, ids bigint[]) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -170,8 +175,10 @@ BEGIN
     RETURN cardinality(@schema@._bulk_ask(_cancel_anew.forget, 'true', ids));
 END
 $$;
+COMMENT ON FUNCTION @schema@._cancel_anew IS
+    'Asks again to stop running jobs whose earlier request was for an attempt that has ended; returns how many.';
 
--- The ids of the ended jobs that match; by_id: these are few. Its own settings, so that many are not looked up one by one.
+-- It has planner settings of its own, so that many ids are not looked up one by one.
 CREATE OR REPLACE FUNCTION @schema@._ended_ids(matches text, by_id boolean) RETURNS bigint[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = on
 SET enable_bitmapscan = on SET enable_hashjoin = on AS $$
@@ -182,18 +189,19 @@ BEGIN
     IF by_id THEN
         PERFORM set_config('enable_seqscan', 'off', true);
     ELSE
-        PERFORM set_config('enable_bitmapscan', 'off', true); -- no BRIN index asked id by id
+        PERFORM set_config('enable_bitmapscan', 'off', true); -- BRIN must not be asked id by id
     END IF;
     EXECUTE format('SELECT ARRAY(SELECT j.id FROM @schema@.finished_jobs j WHERE %s)', matches) INTO ids;
     RETURN ids;
 END
 $$;
+COMMENT ON FUNCTION @schema@._ended_ids IS 'The ids of the finished jobs that match; by_id: they are few.';
 
--- Housekeeping of requests that no running attempt answers any more. A job that has ended needs none. A job that waits or
--- runs again (its attempt ended while the request was under way) is cancelled now, or deleted if the request says forget;
--- so is a job that ended before its node heard of that. A second request to forget a running job is noted on the first.
--- The leader waits for no client: if a job or a request is locked, or the database refuses the change, the request stays
--- for the next time and holds up no other; each call starts somewhere else among them. Returns how many jobs it cancelled.
+-- A job that has finished needs no request. A job that waits or runs again (its attempt ended while the request was under
+-- way) is cancelled now, or deleted if the request says forget. A job that finished before its node heard of a request to
+-- forget it is deleted as well. A second request to forget a running job is noted on the first. The leader waits for no
+-- client: if a job or a request is locked, or the database refuses the change, the request stays for the next call and holds
+-- up no other. Each call starts at another place among them.
 CREATE OR REPLACE FUNCTION @schema@._cancel_again() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET lock_timeout = '200ms' AS $$
@@ -212,8 +220,8 @@ DECLARE
     kept bigint[] := '{}';
     again int := 0;
 BEGIN
-    SET CONSTRAINTS ALL IMMEDIATE; -- what the commit would refuse is refused at its row
-    FOR i IN 0 .. 1 LOOP -- those to cancel, those to forget
+    SET CONSTRAINTS ALL IMMEDIATE; -- an error of the commit comes at its row
+    FOR i IN 0 .. 1 LOOP -- first those to cancel, then those to forget
         WITH stale AS MATERIALIZED (
             SELECT r.ctid AS request, r.job_id, r.requested_at, j.state
               FROM @schema@._cancels r
@@ -242,7 +250,7 @@ BEGIN
             IF @schema@._is_passing(SQLSTATE) THEN
                 RAISE;
             END IF;
-            -- One by one, but few: more than 64 subtransactions in one transaction slow down everybody's snapshots.
+            -- One by one, but few: more than 64 subtransactions in one transaction slow down the snapshots of all sessions.
             PERFORM set_config('lock_timeout', '1ms', true);
             at := random() * cardinality(running);
             running := running[at + 1 :] || running[: at];
@@ -263,7 +271,7 @@ BEGIN
             END LOOP;
         END;
         IF i = 1 AND ended IS NOT NULL THEN
-            -- They ended after they were asked for; an hour for a clock that was set.
+            -- They finished after the request; the hour is for a clock that was set.
             matches := format('j.id = ANY (%L::bigint[]) AND j.finished_at > %L::timestamptz', ended,
                               @schema@._iso(since - interval '1 hour'));
             seen := @schema@._ended_ids(matches, cardinality(ended) <= 200);
@@ -277,10 +285,10 @@ BEGIN
     RETURN again;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cancel_again IS
+    'Deals with requests that no running attempt answers any more; returns how many jobs it cancelled.';
 
--- Makes an ended job available again, with its id and its errors, and a job that waits for its time at once: true.
--- False if it is available, executing or suspended. Notes the attempt, from which on crashes are counted anew, drops a
--- left-over request to cancel, which must not reach the new attempt, and an expires_at that has passed.
+-- It drops a left-over request to cancel, which must not reach the new attempt.
 CREATE OR REPLACE FUNCTION @schema@.retry(id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -306,12 +314,12 @@ BEGIN
         PERFORM @schema@._state_of('retry', retry.id);
         RETURN false;
     END IF;
-    -- An attempt's number is never used twice (it fences the acks), so it cannot be set back either.
+    -- The number of an attempt is never used twice (it fences the acks), so it cannot be set back either.
     IF old.attempt >= 1000 THEN
         RAISE EXCEPTION 'jobq.retry: job % has used all 1000 attempts; enqueue it as a new job', retry.id
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    -- What is there may be from before a limit, or written by hand.
+    -- The row may be from before a limit, or written by hand.
     fault := @schema@._job_fault(old.kind, old.args, old.queue, old.priority::int, NULL, old.max_attempts, old.key,
                                 old.unique_key, old.tags, old.meta, old.timeout_ms);
     IF fault IS NOT NULL THEN
@@ -335,8 +343,13 @@ BEGIN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION @schema@.retry IS
+'Makes a job available now: a finished job, which keeps its id and its errors, or a live job that waits for its time.
+A finished job gets at least one more attempt. Crashes are counted anew, and an expires_at that has passed is dropped.
+id is the job''s id. Returns true if the job is available again, false if it was available, executing or suspended.
+SQLSTATEs: P0002 no job has this id; 22023 id is null; 55000 the job has used all 1000 attempts, no longer passes the checks
+of a new job, or has a unique_key that another live job holds.';
 
--- Deletes one job, live or ended. True: it is gone. False: it runs; it is told to stop, and leaves no trace either.
 CREATE OR REPLACE FUNCTION @schema@.delete(id bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -353,7 +366,7 @@ BEGIN
                 RETURN true;
             END IF;
             PERFORM @schema@._state_of('delete', delete.id); -- it has just been retried, or
-            DELETE FROM @schema@.jobs j -- the database refuses, and says why here
+            DELETE FROM @schema@.jobs j -- the database refuses it, and says why here
              WHERE j.id = delete.id AND j.state IN ('scheduled', 'available', 'retryable', 'suspended');
             IF FOUND THEN
                 RETURN true;
@@ -365,9 +378,13 @@ BEGIN
     PERFORM @schema@._state_of('delete', NULL);
 END
 $$;
+COMMENT ON FUNCTION @schema@.delete IS
+'Deletes a job, live or finished, without a trace. The node of an executing job is asked to stop it; when it has ended, it
+leaves no trace either.
+id is the job''s id. Returns true if the job is gone, false if it is executing.
+SQLSTATEs: P0002 no job has this id; 22023 id is null; 27000 a trigger or rule keeps the job''s row.';
 
--- For a handler: completes its job in its own transaction, so that the job's effects and its end are one. Refused
--- unless exactly that attempt is executing, so a handler that jobqd has given up cannot commit.
+-- Any other attempt is refused, so a handler that jobqd has given up on cannot commit.
 CREATE OR REPLACE FUNCTION @schema@.complete(id bigint, attempt int, result jsonb DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -410,10 +427,15 @@ BEGIN
         USING ERRCODE = 'object_not_in_prerequisite_state';
 END
 $$;
+COMMENT ON FUNCTION @schema@.complete IS
+'Completes a job in the transaction of its handler, so that the job''s effects and its end commit together. It is for the
+handler only: just the attempt that is executing can be completed.
+id and attempt are those that the handler was given. result is JSON of at most max_job_bytes (table settings), or null.
+SQLSTATEs: 55000 that attempt is not executing, so roll back: jobqd has given it up; P0002 no job has this id; 22023 an
+argument is wrong.';
 
--- ---- to wait for a job's end ----
+-- ---- waiting for a job to finish ----
 
--- How a job stands, for wait: an error when no job has that id.
 CREATE OR REPLACE FUNCTION @schema@._standing(id bigint, OUT state text, OUT result jsonb)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -428,10 +450,10 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._standing IS 'The state and the result of a job, for wait(); an error when no job has that id.';
 
--- Returns when the job has ended, or when `timeout` is over: state says which. It commits between its looks, so that no
--- snapshot is held: called within a transaction it fails, unless the job has ended already. A procedure that commits may
--- have no SET clause, so every name is qualified.
+-- It commits between its looks, so that it holds no snapshot. A procedure that commits may have no SET clause, so every name
+-- is qualified.
 CREATE OR REPLACE PROCEDURE @schema@.wait(id bigint, timeout interval, INOUT state text DEFAULT NULL, INOUT result jsonb DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
@@ -456,3 +478,9 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON PROCEDURE @schema@.wait IS
+'Waits until a job has finished or the timeout has passed, and returns its state and its result.
+id is the job''s id, timeout an interval of 0 or more. Leave state and result out of the CALL. If state is not completed,
+cancelled or discarded, the timeout has passed.
+It commits between its looks. In a transaction block it therefore fails (2D000), unless the job has finished or timeout is 0.
+SQLSTATEs: P0002 no job has this id, or it left no trace; 22023 timeout is wrong.';

@@ -1,10 +1,10 @@
--- Pause, resume and scale queues, on all nodes or on one. The settings are wishes: nodes read them twice a second, and at once
--- when notified. Which one counts:
+-- Pause, resume and scale queues, on all nodes or on one. The settings are wishes: nodes read them twice a second, and at
+-- once when notified. Which setting counts:
 --   - a queue is paused on a node if its row of `queues` or the node's own row of `queue_nodes` says so;
---   - the number of workers is the node's own row's, else that of `queues`, else that of the node's configuration;
+--   - the number of workers is that of the node's own row, else that of `queues`, else that of the node's configuration;
 --   - resume and scale to null, which undo, do so on every node unless they name one.
 
--- What pause, resume and scale refuse. The queue need not be there: a node may come that serves it.
+-- The queue need not exist: a node that serves it may come later.
 CREATE OR REPLACE FUNCTION @schema@._check_queue_node(fn text, queue text, node text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -19,8 +19,8 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._check_queue_node IS 'Raises the error for a wrong queue or node of pause, resume and scale.';
 
--- From now on no node, or that node alone, claims jobs of the queue; those that run go on. True: that is new.
 CREATE OR REPLACE FUNCTION @schema@.pause(queue text, node text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -42,9 +42,11 @@ BEGIN
     RETURN changed;
 END
 $$;
+COMMENT ON FUNCTION @schema@.pause IS
+'Stops nodes from claiming jobs of a queue; running jobs continue. The pause lasts until resume(), also over restarts.
+queue is 1 to 128 bytes; no node needs to serve it yet. node is the name of one node; null: all nodes, also later ones.
+Returns true if this pause is new. SQLSTATE: 22023 an argument is wrong.';
 
--- Lifts the pauses of the queue, those of single nodes too; with a node, that one's own alone, which is refused while the
--- queue is paused on all. True: there was one.
 CREATE OR REPLACE FUNCTION @schema@.resume(queue text, node text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -69,10 +71,12 @@ BEGIN
     RETURN changed;
 END
 $$;
+COMMENT ON FUNCTION @schema@.resume IS
+'Lets nodes claim jobs of a paused queue again.
+queue is 1 to 128 bytes. node is the name of one node; null: all nodes, which also lifts the pauses of single nodes.
+Returns true if there was a pause. SQLSTATEs: 22023 an argument is wrong; 55000 a node was named, but the queue is paused on
+all nodes: resume it without a node, then pause single ones.';
 
--- So many workers on each node that serves the queue, or on that node alone, which then no longer follows the others. Those
--- that are too many finish what they hold. null: as the configuration says, again; without a node on every one. True:
--- that is new.
 CREATE OR REPLACE FUNCTION @schema@.scale(queue text, n int, node text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -109,9 +113,14 @@ BEGIN
     RETURN changed;
 END
 $$;
+COMMENT ON FUNCTION @schema@.scale IS
+'Sets the number of workers of a queue, on each node that serves it or on one node. Surplus workers finish their jobs first.
+queue is 1 to 128 bytes. n is 0 (jobs wait) to 1000; null: as many as the configuration says.
+node is the name of one node, which from then on ignores the setting for all nodes; null: all nodes. With n and node null,
+the settings of single nodes are undone as well.
+Returns true if this setting is new. SQLSTATE: 22023 an argument is wrong.';
 
--- queues.declared once a node has said n (null: nothing) of a queue. What nodes said that do not live any more ends with that,
--- where this node serves the queue.
+-- The values of dead nodes are dropped if this node serves the queue.
 CREATE OR REPLACE FUNCTION @schema@._queue_said(declared jsonb, node text, n int, serves boolean) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(jsonb_object_agg(d.key, d.value), '{}') || CASE WHEN $3 IS NULL THEN '{}' ELSE jsonb_build_object($2, $3) END
@@ -119,10 +128,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
      WHERE d.key <> $2
        AND (NOT $4 OR EXISTS (SELECT FROM @schema@.nodes a WHERE a.name = d.key AND a.expires_at > clock_timestamp()))
 $$;
+COMMENT ON FUNCTION @schema@._queue_said IS
+    'The value of queues.declared once a node has declared n (null: nothing) for a queue.';
 
--- What a node's configuration says of max_attempts: an object of the queues that it serves, with a number or null. Where nodes
--- differ the greatest counts: a job is not discarded earlier than any of them says. changed: queues whose max_attempts is another
--- now; busy: rows that another session has locked, for which it is to be called again.
+-- queues: an object of the queues that the node serves, each with a number or null. Where nodes differ, the greatest value
+-- counts: a job is not discarded earlier than any of them says. changed: how many queues have another max_attempts now.
+-- busy: how many rows another session has locked; call the function again for these.
 CREATE OR REPLACE FUNCTION @schema@._queue_declare(node text, queues jsonb, OUT changed int, OUT busy int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -160,7 +171,7 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 busy := busy + 1;
-                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             WHEN OTHERS OR assert_failure THEN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
@@ -171,3 +182,5 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._queue_declare IS
+    'Records the max_attempts that the configuration of a node sets for its queues.';

@@ -1,7 +1,7 @@
--- Periodic jobs. A row of crons holds its next slot; the transaction that moves it on has enqueued the slot's job, so each
--- slot is enqueued once, however many nodes ask and how often. Everything goes by the database's clock.
+-- Periodic jobs. A row of crons holds its next slot. The transaction that moves the row on has enqueued the job of that
+-- slot, so each slot is enqueued once, however many nodes ask and how often. Everything goes by the database's clock.
 
--- What the name and columns of a row must be, and its next slot. Not called for what _cron_fire writes.
+-- Not called for the columns that _cron_fire writes.
 CREATE OR REPLACE FUNCTION @schema@._crons_before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -39,7 +39,7 @@ BEGIN
         fault := @schema@._cron_zone_fault(NEW.timezone);
     END IF;
     IF fault IS NULL AND moved THEN
-        -- @every counts from whole seconds: easier to read.
+        -- @every counts from whole seconds, which are easier to read.
         slot := @schema@._cron_after(fields, CASE WHEN fields.every_ms IS NULL THEN since
                                                  ELSE date_trunc('second', since) END, NEW.timezone);
         IF slot IS NULL AND fields.reboot IS NULL THEN
@@ -51,7 +51,7 @@ BEGIN
     END IF;
     IF NEW.paused THEN
         NEW.next_at := NULL;
-    ELSIF moved AND (TG_OP = 'UPDATE' OR NEW.next_at IS NULL) THEN -- one that a restored dump brings along stays
+    ELSIF moved AND (TG_OP = 'UPDATE' OR NEW.next_at IS NULL) THEN -- the slot of a restored dump stays
         NEW.next_at := slot;
     END IF;
     NEW.error := NULL;
@@ -60,8 +60,9 @@ BEGIN
     RETURN NEW;
 END
 $$;
+COMMENT ON FUNCTION @schema@._crons_before_write IS 'Checks a row of crons, and sets its next slot.';
 
--- The node that keeps house sleeps until the next slot that it knows.
+-- The leader sleeps until the next slot that it knows.
 CREATE OR REPLACE FUNCTION @schema@._crons_after_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -70,6 +71,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._crons_after_write IS 'Notifies the leader of a slot that is new or comes sooner.';
 
 CREATE OR REPLACE TRIGGER crons_before_insert BEFORE INSERT ON @schema@.crons
     FOR EACH ROW EXECUTE FUNCTION @schema@._crons_before_write();
@@ -82,7 +84,7 @@ CREATE OR REPLACE TRIGGER crons_after_update AFTER UPDATE OF schedule, timezone,
     FOR EACH ROW WHEN (NEW.next_at < OLD.next_at OR OLD.next_at IS NULL AND NEW.next_at IS NOT NULL)
     EXECUTE FUNCTION @schema@._crons_after_write();
 
--- The live jobs of a cron. One that has expired is in no new one's way.
+-- An expired job does not block a new one.
 CREATE OR REPLACE FUNCTION @schema@._cron_live(cron text) RETURNS TABLE (id bigint, state @schema@.job_state, attempt int)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
     SELECT j.id, j.state, j.attempt
@@ -90,6 +92,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = o
       JOIN @schema@.jobs j ON j.id = ANY (ARRAY[c.job_id])
      WHERE c.cron = $1 AND NOT @schema@._has_expired(j.state, j.attempt, j.expires_at)
 $$;
+COMMENT ON FUNCTION @schema@._cron_live IS 'The live jobs of a cron, without expired ones.';
 
 CREATE OR REPLACE FUNCTION @schema@._cron_enqueue(cron @schema@.crons, slot timestamptz, OUT id bigint, OUT added boolean, OUT why text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET enable_seqscan = off AS $$
@@ -123,7 +126,7 @@ BEGIN
     INSERT INTO @schema@._cron_jobs (job_id, cron, waits) VALUES (id, cron.name, behind);
     IF behind THEN
         UPDATE @schema@.jobs j SET state = 'suspended', position = NULL WHERE j.id = _cron_enqueue.id;
-        IF NOT FOUND THEN -- else two of them would run
+        IF NOT FOUND THEN -- otherwise two of them would run
             RAISE EXCEPTION 'a trigger or rule on jobs keeps the job from being suspended'
                 USING ERRCODE = 'triggered_action_exception';
         END IF;
@@ -131,9 +134,11 @@ BEGIN
     added := true;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_enqueue IS
+    'Enqueues the job of a cron''s slot (null: none), unless overlap or unique_by allows none; why: what is in the way.';
 
--- Makes jobs available that waited for others of their cron to end. One whose cron is gone, or is no longer told to wait, waits
--- for nothing. promoted: how many; waiting: whether some still wait; more: whether some could have gone on and were too many.
+-- A job waits no longer when its cron is gone or no longer says wait. promoted: how many jobs. waiting: whether some still
+-- wait. more: whether more could have continued than one call handles.
 CREATE OR REPLACE FUNCTION @schema@._cron_promote(OUT promoted int, OUT waiting boolean, OUT more boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -176,7 +181,7 @@ BEGIN
                 RAISE;
             END IF;
             IF state = '55P03' THEN
-                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             ELSE
                 RAISE WARNING 'cron %: job % cannot go on, though nothing is in its way: %', ready.cron, ready.job_id,
                     left(fault, 1000) USING ERRCODE = '01JQ1';
@@ -190,8 +195,8 @@ BEGIN
     waiting := EXISTS (SELECT FROM @schema@._cron_jobs c WHERE c.waits);
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_promote IS 'Makes jobs available that waited for other jobs of their cron to end.';
 
--- Enqueues the jobs of one cron's slots that have come, at most `most` of them, and moves it on; returns how many.
 CREATE OR REPLACE FUNCTION @schema@._cron_fire_one(cron @schema@.crons, upto timestamptz, most int) RETURNS int
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -218,7 +223,7 @@ BEGIN
                 last := slot;
                 job := done.id;
                 fired := fired + 1;
-            ELSE -- nor does any later one bring a job now
+            ELSE -- no later slot brings a job now either
                 slot := @schema@._cron_newest(fields, slot, upto, cron.timezone);
                 skipped := slot;
             END IF;
@@ -228,18 +233,20 @@ BEGIN
     UPDATE @schema@.crons c SET next_at = slot, last_at = last, last_job_id = job, skipped_at = skipped,
            error = NULL, failed_at = NULL
      WHERE c.name = cron.name;
-    IF NOT FOUND THEN -- else this slot would be enqueued again and again
+    IF NOT FOUND THEN -- otherwise this slot would be enqueued again and again
         RAISE EXCEPTION 'a trigger or rule on crons keeps its row from being changed' USING ERRCODE = 'triggered_action_exception';
     END IF;
     RETURN fired;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_fire_one IS
+    'Enqueues at most `most` jobs of one cron''s slots that have come, and moves the cron on; returns how many.';
 
--- Enqueues the jobs of all slots that have come. To be called when the next one has, by any number of callers: a row is
--- locked while its slots are enqueued and moved on, and who finds it locked leaves it alone; so is one whose job waits for a
--- lock (a trigger of the application's wants a row of its own), which is tried again after a second. fired: how many jobs,
--- with those that waited for another one to end, and go on;
--- next_ms: when to come again, 0: at once, since there are more; null: nothing is due, ever.
+-- Call it when the next slot has come; any number of callers may. A row is locked while its slots are enqueued and it is
+-- moved on; a caller that finds it locked leaves it. A cron whose job waits for a lock (a trigger of the application wants a
+-- row of its own) is left as well, and tried again after a second. fired: how many jobs, including those that waited for
+-- another job to end and now continue. next_ms: when to call again; 0: at once, because there are more; null: nothing is
+-- due, ever.
 CREATE OR REPLACE FUNCTION @schema@._cron_fire(OUT fired int, OUT next_ms bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 #variable_conflict use_variable
@@ -253,8 +260,8 @@ DECLARE
 BEGIN
     waits := @schema@._cron_promote();
     fired := waits.promoted;
-    -- With the 20 of _cron_promote these are fewer than 64 rows: more subtransactions than that in one transaction
-    -- slow down everybody's snapshots.
+    -- With the 20 of _cron_promote these are fewer than 64 rows: more than 64 subtransactions in one transaction slow down
+    -- the snapshots of all sessions.
     FOR cron IN
         SELECT c.* FROM @schema@.crons c
          WHERE c.next_at <= upto AND (c.failed_at IS NULL OR c.failed_at <= upto - interval '1 minute')
@@ -265,15 +272,15 @@ BEGIN
         EXIT WHEN fired >= 1000;
         BEGIN
             fired := fired + @schema@._cron_fire_one(cron, upto, 1000 - fired);
-            SET CONSTRAINTS ALL IMMEDIATE; -- what the commit would refuse is refused here
+            SET CONSTRAINTS ALL IMMEDIATE; -- an error of the commit comes here
         EXCEPTION WHEN OTHERS OR assert_failure THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, fault = MESSAGE_TEXT;
-            -- Only a transaction that cannot go on ends the call.
+            -- Only an error of the whole transaction ends the call.
             IF @schema@._is_passing(state) THEN
                 RAISE;
             END IF;
             IF state = '55P03' THEN
-                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             END IF;
             BEGIN
                 UPDATE @schema@.crons c
@@ -301,15 +308,15 @@ BEGIN
     IF waits.more THEN
         next_ms := 0;
     ELSIF waits.waiting OR EXISTS (SELECT FROM @schema@._cron_jobs c WHERE c.waits) THEN
-        next_ms := least(next_ms, 200); -- nothing tells when the job has ended that another one waits for
+        next_ms := least(next_ms, 200); -- no event tells when the awaited job has ended
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_fire IS 'Enqueues the jobs of all slots that have come.';
 
--- A node has come up: enqueues the @reboot jobs if it is the first one. fired: how many. fresh: its process has just
--- started; it has not lost a lease and come back. Of several that come up at once the first one here is the first: its
--- mark is there when the others have the lock. remaining: crons that another session has locked, for which it is to be called
--- again.
+-- fired: how many jobs. fresh: the node's process has just started; it has not lost a lease and come back. Of several nodes
+-- that come up at the same time, the first one to get the lock here counts as the first: its mark is there when the others
+-- get the lock. remaining: how many crons another session has locked; call the function again for these.
 CREATE OR REPLACE FUNCTION @schema@._cron_boot(node bigint, fresh boolean, OUT fired int, OUT remaining int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -343,7 +350,7 @@ BEGIN
     FOR cron IN SELECT c.* FROM @schema@.crons c
                  WHERE c.name = ANY (todo) AND lower(btrim(c.schedule, E' \t') COLLATE "C") = '@reboot' AND NOT c.paused
                  ORDER BY c.name LOOP
-        IF fired >= 60 THEN -- more subtransactions slow down everybody's snapshots
+        IF fired >= 60 THEN -- more subtransactions slow down the snapshots of all sessions
             left_over := left_over || cron.name;
             CONTINUE;
         END IF;
@@ -361,7 +368,7 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 left_over := left_over || cron.name;
-                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             WHEN OTHERS OR assert_failure THEN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
@@ -373,10 +380,12 @@ BEGIN
     remaining := cardinality(left_over);
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_boot IS
+    'Enqueues the jobs of the crons that run at reboot, if this node is the first of the cluster to come up.';
 
--- Takes these nodes out of the crons' declared_by, and deletes the crons that no other node has. One whose row is locked is
--- left for the next call. One that the database refuses to change is left, too, found by halving, and named in fault: it stops
--- no other. removed: those that were deleted; changed: how many were written; refused: those in fault.
+-- A cron whose row is locked is left for the next call. A cron that the database refuses to change is left, too: it is found
+-- by halving, named in fault, and stops no other. removed: the deleted crons. changed: how many rows were written. refused:
+-- the crons that are named in fault.
 CREATE OR REPLACE FUNCTION @schema@._cron_let_go(names text[], nodes text[], OUT removed text[], OUT changed int, OUT refused text[],
     OUT fault text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
@@ -436,12 +445,14 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_let_go IS
+    'Takes nodes out of declared_by of crons, and deletes the crons that no other node declares.';
 
--- What a node's configuration has: an object of its sections by name, each with what it says of schedule, kind, args,
--- queue, timezone, priority, max_attempts, missed, timeout_ms, meta, overlap, expires_ms and
--- unique_by. A section counts when it is new or is not what
--- this node said last: what SQL or another node's newer section made of its row meanwhile stays until then. changed: rows
--- written or deleted; busy: rows that somebody else has locked, for which it is to be called again; fault: what was refused.
+-- sections: an object of the sections by name, each with schedule, kind, args, queue, timezone, priority, max_attempts,
+-- missed, timeout_ms, meta, overlap, expires_ms and unique_by. A section counts when it is new or differs from what this
+-- node declared last. Until then the row keeps what SQL or another node's newer section made of it. changed: how many rows
+-- were written or deleted. busy: how many rows another session has locked; call the function again for these. fault: what
+-- the database refused.
 CREATE OR REPLACE FUNCTION @schema@._cron_declare(node text, sections jsonb, OUT changed int, OUT busy int, OUT fault text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -452,7 +463,7 @@ DECLARE
 BEGIN
     changed := 0;
     busy := 0;
-    -- First: where _cron_sweep is about to let go of what this node said, we wait until it has, and say it anew.
+    -- First: if _cron_sweep is about to drop what this node declared, we wait until it has, and declare it anew.
     DELETE FROM @schema@._cron_away a WHERE a.node = _cron_declare.node;
     FOR section IN SELECT s.key AS name, s.value AS d, encode(sha256(convert_to(s.value::text, 'UTF8')), 'hex') AS hash
                      FROM jsonb_each(sections) s ORDER BY s.key LOOP
@@ -485,7 +496,7 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 busy := busy + 1;
-                PERFORM set_config('lock_timeout', '1ms', true);    -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true);    -- do not wait for the next lock
             WHEN OTHERS OR assert_failure THEN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
@@ -505,11 +516,11 @@ BEGIN
                      WHERE c.declared_by ? node AND NOT sections ? c.name AND c.name <> ALL (gone.refused));
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_declare IS 'Makes crons of the sections in a node''s configuration.';
 
--- Lets go of what nodes said that are gone for good: that have had no lease for a day. Such a day is one that was
--- watched: a node that keeps house calls this each minute, and where nobody has for five (no node was up, or
--- the clock was set) it begins anew; it ends when the node is back. removed: crons that no other node has; names: theirs. One
--- that the database refuses to delete is named in a warning.
+-- Only a day that is watched counts: the leader calls this each minute, and if no leader has called it for five minutes (no
+-- node was up, or the clock was set) the day begins anew. The day ends when the node is back. removed: how many crons it
+-- deleted. names: these crons. A cron that the database refuses to delete is named in a warning.
 CREATE OR REPLACE FUNCTION @schema@._cron_sweep(OUT removed int, OUT names text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -534,7 +545,7 @@ BEGIN
      ORDER BY d.node
     ON CONFLICT (node) DO UPDATE
        SET since = CASE WHEN a.seen BETWEEN now - interval '5 minutes' AND now THEN a.since ELSE now END, seen = now;
-    -- Their rows are ours until the transaction ends: none of these nodes declares anything meanwhile.
+    -- We hold these rows until the transaction ends, so none of these nodes declares anything in the meantime.
     gone := ARRAY(SELECT a.node FROM @schema@._cron_away a WHERE a.since <= now - interval '1 day' AND a.seen = now);
     theirs := @schema@._cron_let_go(ARRAY(SELECT c.name FROM @schema@.crons c WHERE c.declared_by ?| gone), gone);
     IF theirs.fault IS NOT NULL THEN
@@ -544,8 +555,9 @@ BEGIN
     names := nullif(array_to_string(theirs.removed, ', '), '');
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_sweep IS
+    'Drops what nodes declared that have had no lease for a day, and deletes crons that no other node declares.';
 
--- Adds a cron, or makes the one of that name so; one that is paused stays so.
 CREATE OR REPLACE FUNCTION @schema@.cron_set(name text, schedule text, kind text, args jsonb DEFAULT '{}', timezone text DEFAULT 'UTC',
     queue text DEFAULT 'default', priority int DEFAULT 0, max_attempts int DEFAULT NULL, missed text DEFAULT 'once',
     meta jsonb DEFAULT '{}', tags text[] DEFAULT '{}', timeout_ms int DEFAULT NULL,
@@ -565,8 +577,15 @@ BEGIN
            overlap = excluded.overlap, expires = excluded.expires, unique_by = excluded.unique_by;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_set IS
+'Adds a cron, or changes the one of that name; a paused cron stays paused. The change takes effect within a second.
+name is 1 to 128 bytes. schedule and timezone are as for cron_next(). kind, args, queue, priority, max_attempts, meta, tags,
+timeout_ms (in ms) and unique_by are those of its jobs, as for enqueue().
+missed is for slots that came while no node ran: once (enqueue the newest), all, or skip (none over a minute late).
+overlap says what to do while a job of the cron is live: allow (enqueue), skip, or wait (one job waits for it to end).
+expires is an interval of 1 ms to 3650 days: a job that has not begun by then is cancelled; null: never.
+SQLSTATE: 22023 an argument is wrong, and the message names it.';
 
--- The cron of that name, locked; an error when there is none.
 CREATE OR REPLACE FUNCTION @schema@._cron_find(caller text, name text) RETURNS @schema@.crons
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -581,8 +600,8 @@ BEGIN
     RETURN cron;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_find IS 'The cron of that name, locked; an error when there is none.';
 
--- No slot of it is enqueued any more: true; false when it was paused already.
 CREATE OR REPLACE FUNCTION @schema@.cron_pause(name text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -593,8 +612,10 @@ BEGIN
     RETURN FOUND;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_pause IS
+'Pauses a cron: its slots enqueue no jobs until cron_resume().
+name is the cron''s name. Returns true if it was not paused before. SQLSTATE: P0002 no cron has this name.';
 
--- It goes on with the next slot from now: true; false when it was not paused. What came meanwhile does not count as missed.
 CREATE OR REPLACE FUNCTION @schema@.cron_resume(name text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -605,8 +626,10 @@ BEGIN
     RETURN FOUND;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_resume IS
+'Resumes a paused cron with the next slot from now. Slots that came while it was paused do not count as missed.
+name is the cron''s name. Returns true if it was paused. SQLSTATE: P0002 no cron has this name.';
 
--- A cron that a node's configuration has comes back when that node starts or reads its configuration again.
 CREATE OR REPLACE FUNCTION @schema@.cron_delete(name text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -616,9 +639,10 @@ BEGIN
     DELETE FROM @schema@.crons c WHERE c.name = cron.name;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_delete IS
+'Deletes a cron; its jobs stay. A cron that the configuration of a node has comes back when that node starts or reloads.
+name is the cron''s name. SQLSTATE: P0002 no cron has this name.';
 
--- Enqueues its job now, paused or not, beside its schedule; returns the id. An error where overlap or unique_by
--- keeps it from that.
 CREATE OR REPLACE FUNCTION @schema@.cron_run(name text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -633,3 +657,7 @@ BEGIN
     RETURN done.id;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_run IS
+'Enqueues the job of a cron now, beside its schedule and even if it is paused, and returns the job''s id.
+name is the cron''s name. SQLSTATEs: P0002 no cron has this name; 55000 overlap or unique_by allows no job now, and the
+message names the job in the way.';

@@ -1,7 +1,7 @@
--- The language of schedules, and the next time of one.
+-- The language of schedules, and the next time of a schedule.
 
--- What one field of a schedule allows; fault: what is wrong with it. jobqd/pure/cron.c reads the same language and says
--- the same; tests compare the two. COLLATE "C": in a Turkish database lower('FRI') has no i.
+-- jobqd/pure/cron.c reads the same language and gives the same answers; tests compare the two. COLLATE "C": in a Turkish
+-- database lower('FRI') has no i.
 CREATE OR REPLACE FUNCTION @schema@._cron_field(field text, value text, OUT mask bigint, OUT fault text)
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -46,7 +46,7 @@ BEGIN
                      WHEN part[3] IS NULL THEN low
                      WHEN part[3] ~ '^[0-9]' THEN part[3]::int ELSE array_position(names, part[3]) END;
         IF part[3] = 'sun' AND low > 0 THEN
-            high := 7;  -- at the end of a range it ends the week
+            high := 7;  -- at the end of a range Sunday ends the week
         END IF;
         step := coalesce(part[4]::int, 1);
         IF low IS NULL OR high IS NULL OR low NOT BETWEEN lowest AND highest OR high NOT BETWEEN lowest AND highest THEN
@@ -70,8 +70,9 @@ BEGIN
     fault := NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_field IS
+    'The values that one field of a schedule allows, as a mask; fault: what is wrong with it, or null.';
 
--- Reads a schedule; fault: what is wrong with it, NULL when nothing is.
 CREATE OR REPLACE FUNCTION @schema@._cron_parse(schedule text, OUT fields @schema@._cron_fields, OUT fault text)
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -131,9 +132,9 @@ BEGIN
     fields.either := words[3] <> '*' AND words[5] <> '*';
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_parse IS 'Reads a schedule; fault: what is wrong with it, or null.';
 
--- The first minute from `since` on that the fields allow, as a wall clock shows it. NULL: there is none, ever; what
--- comes rarest is a 29th of February, 8 years after the last one around the year 2100.
+-- The rarest time is a 29th of February: around the year 2100 it comes 8 years after the last one.
 CREATE OR REPLACE FUNCTION @schema@._cron_minute(fields @schema@._cron_fields, since timestamp) RETURNS timestamp
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -181,11 +182,13 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_minute IS
+    'The first minute from `since` on that the fields allow, as a wall clock shows it; null: there is none, ever.';
 
--- The first slot after `after`; NULL: none. A slot is the first moment at which a clock of that zone shows its time or
--- a later one: a time that is skipped comes at the jump, one that is shown twice comes at its first showing, and never twice.
--- By the session's time zone, not by AT TIME ZONE, which would take names such as CET for an abbreviation without summer
--- time; the SET clause gives the caller's back.
+-- A slot is the first moment at which a clock of that zone shows the schedule's time or a later one. A time that the clocks
+-- skip comes at the jump. A time that they show twice comes at its first showing, and never twice. It goes by the session's
+-- time zone, not by AT TIME ZONE, which would take names such as CET for an abbreviation without summer time. The SET clause
+-- restores the caller's time zone.
 CREATE OR REPLACE FUNCTION @schema@._cron_after(fields @schema@._cron_fields, after timestamptz, timezone text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 #variable_conflict use_variable
@@ -204,14 +207,14 @@ BEGIN
     PERFORM set_config('timezone', _cron_after.timezone, true);
     shown := date_trunc('minute', after::timestamp);
     LOOP
-        -- Where a time is shown twice, those of the second showing have been: we walk to its end.
+        -- Where a time is shown twice, its second showing has no slots: we walk to the end of it.
         shown := @schema@._cron_minute(fields, shown + interval '1 minute');
         IF shown IS NULL THEN
             RETURN NULL;
         END IF;
         slot := shown::timestamptz;
         IF slot::timestamp <> shown THEN
-            -- Skipped: the cast has gone by what was in force before the jump, and so behind it by the time since.
+            -- Skipped: the cast used the offset from before the jump, so slot lies after the jump. The loop finds the jump.
             before := slot - extract(epoch FROM slot::timestamp - shown) * interval '1 second';
             WHILE slot - before > interval '1 second' LOOP
                 middle := date_trunc('second', before + (slot - before) / 2);
@@ -222,7 +225,7 @@ BEGIN
                 END IF;
             END LOOP;
         ELSE
-            -- Shown twice: the cast has taken the second one. The first is back by what the clock was set back.
+            -- Shown twice: the cast took the second showing. The first is earlier by the time that the clock was set back.
             before := slot - interval '24 hours';
             back := extract(epoch FROM slot - before) - extract(epoch FROM slot::timestamp - before::timestamp);
             IF back > 0 AND (slot - back * interval '1 second')::timestamp = shown THEN
@@ -235,8 +238,8 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_after IS 'The first slot after `after`; null: none.';
 
--- The newest slot from `since`, which is one, to `upto`.
 CREATE OR REPLACE FUNCTION @schema@._cron_newest(fields @schema@._cron_fields, since timestamptz, upto timestamptz, timezone text)
 RETURNS timestamptz LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -263,9 +266,10 @@ BEGIN
     RETURN CASE WHEN slot <= upto THEN slot ELSE newest END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_newest IS 'The newest slot from `since`, which is a slot itself, to `upto`.';
 
--- What is wrong with a time zone's name, NULL when nothing is. A setting also takes a formula such as XYZ-3: names that hold a
--- digit are looked for in the server's list, which is read from all its files and takes a while.
+-- The setting also takes a formula such as XYZ-3. So a name with a digit is looked up in the server's list, which is read
+-- from all its files and takes a while.
 CREATE OR REPLACE FUNCTION @schema@._cron_zone_fault(timezone text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 #variable_conflict use_variable
@@ -285,8 +289,8 @@ BEGIN
            || coalesce(to_json(_cron_zone_fault.timezone)::text, 'null');
 END
 $$;
+COMMENT ON FUNCTION @schema@._cron_zone_fault IS 'The fault of a time zone''s name; null: none.';
 
--- When a schedule comes next after a time; NULL for @reboot. What is no schedule, or never comes, is refused.
 CREATE OR REPLACE FUNCTION @schema@.cron_next(schedule text, after timestamptz DEFAULT now(), timezone text DEFAULT 'UTC')
 RETURNS timestamptz LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -312,3 +316,10 @@ BEGIN
     RETURN slot;
 END
 $$;
+COMMENT ON FUNCTION @schema@.cron_next IS
+'Returns the first time at which a schedule comes after a given time; null for a schedule that runs at reboot.
+schedule is five fields (minute, hour, day of month, month, day of week), each a list of values, ranges and steps, or a name
+with an at sign in front of it: yearly (annually), monthly, weekly, daily (midnight), hourly, reboot, or every and a time of
+1s to 366d.
+after is a time of the years 1900 to 9899. timezone is a name that the server knows, such as Europe/Stockholm.
+SQLSTATE: 22023 an argument is wrong, or the schedule never comes.';

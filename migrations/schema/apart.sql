@@ -1,14 +1,14 @@
 -- A job that the database refuses stops no other.
 --
--- A statement can fail on one job: a foreign key of the application's refers to it, a trigger or an index of the
--- application's raises, a value does not fit. Another session can hold its row locked. jobqd handles many jobs in one
--- statement, so one such job would stop them all. Its statements therefore come in two forms: the plain
--- one for all jobs at once, and one of the functions below, which finds the guilty job, leaves it out, and goes on with the
--- others. A locked row is never waited for: it is left for later. The functions that jobqd calls are SECURITY DEFINER:
--- its role needs no right but on them.
+-- A statement can fail on one job: a foreign key of the application refers to it, a trigger or an index of the application
+-- raises an error, a value does not fit. Another session can hold a lock on its row. jobqd handles many jobs in one
+-- statement, so one such job would stop them all. Its statements therefore come in two forms: the plain one for all jobs at
+-- once, and one of the functions below, which finds the guilty job, leaves it out, and continues with the others. These
+-- functions never wait for a locked row: they leave it for later. Those that jobqd calls are SECURITY DEFINER, so that its
+-- role needs no other right.
 
--- Notes a refusal; true: it is new. A note that cannot be written is left out: it must not stop anything in turn. A lock
--- that is in the way for once says nothing about the job: what the database refused before stays as it was noted.
+-- A note that cannot be written is left out: it must not stop anything itself. A lock that is in the way once says nothing
+-- about the job, so an earlier refusal stays as it was noted.
 CREATE OR REPLACE FUNCTION @schema@._refuse(job_id bigint, doing text, state text, message text, outcome jsonb DEFAULT NULL,
     pause interval DEFAULT '1 minute') RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -33,8 +33,8 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
     RETURN true;
 END
 $$;
+COMMENT ON FUNCTION @schema@._refuse IS 'Notes that the database refused a job; returns whether that is new.';
 
--- A transaction's session in words: its pid, application, role, and since when its transaction is open.
 CREATE OR REPLACE FUNCTION @schema@._session_text(pid int, gid text DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN $2 IS NOT NULL THEN 'prepared transaction ' || quote_literal($2)
@@ -44,8 +44,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                             || to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
                        FROM pg_stat_activity a WHERE a.pid = $1)) END
 $$;
+COMMENT ON FUNCTION @schema@._session_text IS
+    'A session in words: its pid, application and role, and since when its transaction is open.';
 
--- Who holds a row's lock, by the row's xmax: a transaction, or several of them. Null when they are gone.
+-- xmax is a transaction, or several of them.
 CREATE OR REPLACE FUNCTION @schema@._holder_of(xmax xid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -66,9 +68,10 @@ BEGIN
                AND l.pid IS DISTINCT FROM pg_backend_pid());
 END
 $$;
+COMMENT ON FUNCTION @schema@._holder_of IS
+    'The sessions that hold a row''s lock, by the row''s xmax; null when they are gone.';
 
--- Who holds a lock that the node's statements wait for: on one of our tables, else on the node's own row, which cannot be
--- read while its table is locked. Empty: none does.
+-- The lock is on one of our tables, else on the node's own row, which cannot be read while its table is locked.
 CREATE OR REPLACE FUNCTION @schema@._lock_holders(node bigint) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 #variable_conflict use_variable
@@ -97,18 +100,21 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN '';
 END
 $$;
+COMMENT ON FUNCTION @schema@._lock_holders IS
+    'The sessions that hold a lock for which the statements of a node wait; empty: none.';
 
--- ---- the same for what is done to many jobs ----
+-- ---- the same for many jobs ----
 
--- Does one thing to jobs whose rows this transaction has locked, all at once; where the database refuses that, to halves of
--- them, and so on, until the guilty ones are found: these are left as they are, and noted. `what` is one of the
--- functions _claim_these, _stage_these, _expire_these, _release_these, _rescue_these, _adopt_these: it takes the ids and a node, and
--- raises an error unless it changed every one of these jobs. done: the ids that it was done to; rest: those for
--- which there was no room: more than 60 subtransactions slow down the snapshots of all sessions.
+-- This transaction has locked the rows. If the database refuses all jobs together, halves of them are tried, and so on,
+-- until the guilty ones are found: these are left as they are, and noted. `what` is one of the functions _claim_these,
+-- _stage_these, _expire_these, _release_these, _rescue_these, _adopt_these: it takes the ids and a node, and raises an error
+-- unless it changed every one of these jobs. done: the ids that it changed. rest: the ids for which there was no room,
+-- because more than 60 subtransactions slow down the snapshots of all sessions.
 --
--- A statement can wait for a lock of the application's (a trigger on jobs changes a row of its own tables). That is waited for
--- once, and briefly, since all of these rows are locked meanwhile. locked: the ids for which one was in the way; they are tried
--- again after a second, or later where there are so many that they would be in front of all others for ever.
+-- A statement can wait for a lock of the application (a trigger on jobs changes a row of its own tables). It waits once, and
+-- briefly, because all of these rows are locked meanwhile. locked: the ids for which a lock was in the way. They are tried
+-- again after a second, or later if there are too many of them, because they would otherwise be in front of all others
+-- forever.
 CREATE OR REPLACE FUNCTION @schema@._apart(what text, ids bigint[], node bigint, OUT done bigint[], OUT refused bigint[],
     OUT fresh bigint[], OUT messages text[], OUT rest bigint[], OUT locked bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
@@ -155,7 +161,7 @@ BEGIN
             END IF;
             IF SQLSTATE = '55P03' AND until IS NULL THEN
                 until := clock_timestamp() + most;
-                PERFORM set_config('lock_timeout', '1ms', true); -- to the function's end
+                PERFORM set_config('lock_timeout', '1ms', true); -- until the function ends
                 pause := interval '1 second' + (SELECT count(*) FROM @schema@.refusals r WHERE r.sqlstate = '55P03')
                                                * interval '5 ms';
             END IF;
@@ -170,7 +176,7 @@ BEGIN
                 messages := messages || text_of;
                 IF @schema@._refuse(ids[low], doing, SQLSTATE, text_of) THEN
                     fresh := fresh || ids[low];
-                    IF what <> '_claim_these' THEN -- of that the queue's own log speaks
+                    IF what <> '_claim_these' THEN -- the queue's own log reports claims
                         RAISE WARNING 'job %: the database refused to % it: %', ids[low], doing, text_of USING ERRCODE = '01JQ1';
                     END IF;
                 END IF;
@@ -183,9 +189,10 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._apart IS
+    'Does one thing to jobs, all at once or in halves, and leaves out those that the database refuses.';
 
--- Raises the error for _apart where a statement changed fewer jobs than it was to: a trigger or a rule of the application's
--- kept them as they were without a word.
+-- It is for _apart. A trigger or a rule of the application can keep jobs as they are without an error.
 CREATE OR REPLACE FUNCTION @schema@._all_changed(changed bigint, ids bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -196,6 +203,7 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._all_changed IS 'Raises an error if a statement changed fewer jobs than it was to change.';
 
 CREATE OR REPLACE FUNCTION @schema@._claim_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -213,11 +221,12 @@ BEGIN
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._claim_these IS 'Claims these jobs for a node.';
 
--- claim_aged.sql, with each job that the database refuses left as it is; one that was refused within the last minute is
--- passed over. Without args and meta: those are fetched job by job. A refused job comes back with what the database said;
--- fresh: it was not known before. At most 100 of them do; the last one says how many more there are. One for which a lock of
--- the application's is in the way comes back like one that was known.
+-- A job that was refused within the last minute is passed over. args and meta are left out: they are fetched job by job. A
+-- refused job comes back with the error of the database; fresh: it was not known before. At most 100 refused jobs come back;
+-- the last one says how many more there are. A job with a lock of the application in the way comes back like one that was
+-- known.
 CREATE OR REPLACE FUNCTION @schema@._claim_apart(queue text, afters bigint[], node bigint, session bigint, priorities int[],
     uptos bigint[], most int)
 RETURNS TABLE (id bigint, "position" bigint, priority smallint, attempt int, max_attempts int, timeout_ms int, kind text,
@@ -267,8 +276,8 @@ BEGIN
                          ORDER BY fresh DESC LIMIT 100 - jsonb_array_length(told)) u), '[]');
         END IF;
         untold := untold + cardinality(a.fresh);
-        -- Thousands of guilty ones may be in front: it looks further while it has claimed nothing, for a while, and at many at
-        -- a time, though that may be some more than were wanted.
+        -- Thousands of guilty jobs may be in front. So while it has claimed nothing it looks further, for a while, and at
+        -- many jobs at a time, although it may then claim some more than were wanted.
         EXIT WHEN cardinality(claimed) > 0 OR clock_timestamp() > until;
         size := greatest($7, 50);
     END LOOP;
@@ -286,6 +295,8 @@ BEGIN
           JOIN @schema@.jobs j ON j.id = ANY (ARRAY[(u.it ->> 0)::bigint]);
 END
 $$;
+COMMENT ON FUNCTION @schema@._claim_apart IS
+    'Claims jobs as claim_aged.sql does, and leaves those that the database refuses.';
 
 CREATE OR REPLACE FUNCTION @schema@._stage_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
@@ -305,9 +316,9 @@ BEGIN
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._stage_these IS 'Makes these due jobs available.';
 
--- The stager: makes due jobs available, the oldest first, up to a thousand, and wakes who waits for them. staged: how many;
--- in_ms: how long until the next job is due; 0: now, -1: none waits for its time.
+-- staged: how many. in_ms: how long until the next job is due; 0: now, -1: no job waits for its time.
 CREATE OR REPLACE FUNCTION @schema@._stage(OUT staged bigint, OUT in_ms bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_variable
@@ -338,6 +349,8 @@ BEGIN
                         LIMIT 1), -1);
 END
 $$;
+COMMENT ON FUNCTION @schema@._stage IS
+    'The stager: makes up to 1000 due jobs available, the oldest first, and wakes the nodes that wait for them.';
 
 CREATE OR REPLACE FUNCTION @schema@._expire_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -346,10 +359,10 @@ BEGIN
     PERFORM @schema@._all_changed(@schema@._expire_ids(ids), ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._expire_these IS 'Cancels these expired jobs.';
 
--- Ends jobs that have not begun by their expires_at; one that the database refuses to end is passed over, and tried again every
--- minute. since: what expired before then is passed over. found: how many; with 1000 there may be more. stories: of those that
--- ended.
+-- A job that the database refuses to end is passed over, and tried again every minute. since: jobs that expired before then
+-- are passed over. found_now: how many; with 1000 there may be more. stories: of the jobs that ended.
 CREATE OR REPLACE FUNCTION @schema@._expire(since timestamptz, OUT found_now int, OUT stories jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_variable
@@ -377,14 +390,16 @@ BEGIN
     stories := (SELECT jsonb_agg(stories -> d.id::text) FROM unnest((@schema@._apart('_expire_these', due, NULL)).done) d (id));
 END
 $$;
+COMMENT ON FUNCTION @schema@._expire IS 'Cancels up to 1000 jobs that have not begun by their expires_at.';
 
 CREATE OR REPLACE FUNCTION @schema@._expire_jobs(since timestamptz DEFAULT '-infinity') RETURNS int
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT (@schema@._expire(since)).found_now
 $$;
+COMMENT ON FUNCTION @schema@._expire_jobs IS 'Does the same as _expire; returns how many expired jobs it found.';
 
--- The leader's sweep, in parts that do not stop one another. cancelled: how many jobs were, since their attempt had
--- ended when the request for it came; stories: see _settle_again. What is locked is left for the next time, without a word.
+-- cancelled: how many jobs were cancelled, because their attempt had ended when the request came. stories: see
+-- _settle_again. A locked row is left for the next sweep, without a warning.
 CREATE OR REPLACE FUNCTION @schema@._sweep(OUT cancelled int, OUT stories jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -410,6 +425,7 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._sweep IS 'The leader''s sweep, in parts that do not stop one another.';
 
 CREATE OR REPLACE FUNCTION @schema@._release_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -427,12 +443,12 @@ BEGIN
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._release_these IS 'Makes these jobs of a node available again; their attempts do not count.';
 
--- Gives back the jobs that a node holds by the database's word, but not by its own: claims whose answer was lost with the
--- connection. They never started, so the attempt does not count. only: of these claims alone, which an earlier call
--- has left; null: looks through the table. released: how many; remaining: those that are locked or refused, an object of ids
--- and when each was claimed. By that a claim is known: a job that was given back and claimed again by the same node has the
--- same attempt once more, and runs.
+-- These are claims whose answer was lost with the connection. They never started, so the attempt does not count. only_these:
+-- only these claims, which an earlier call has left; null: it reads the whole table. released: how many. remaining: the jobs
+-- that are locked or refused, an object of their ids and of when each was claimed. That time identifies a claim: a job that
+-- was given back and that the same node has claimed again has the same attempt once more, and runs.
 CREATE OR REPLACE FUNCTION @schema@._release(node bigint, held bigint[], only_these jsonb, OUT released bigint, OUT remaining jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -460,9 +476,10 @@ BEGIN
     remaining := theirs - free::text[];
 END
 $$;
+COMMENT ON FUNCTION @schema@._release IS 'Gives back the jobs that the database says a node holds, and the node does not.';
 
--- The entry and the next state of a job whose node is dead; it is put among the available ones, or it ends: discarded
--- without attempts left, cancelled where jobq.cancel was called for it.
+-- A job becomes available, with an entry in errors, or it ends: discarded without attempts left, cancelled if jobq.cancel
+-- was called for it.
 CREATE OR REPLACE FUNCTION @schema@._rescue_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -511,6 +528,7 @@ BEGIN
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._rescue_these IS 'Makes these orphaned jobs available again, or ends them.';
 
 CREATE OR REPLACE FUNCTION @schema@._orphaned(attempt int, attempted_at timestamptz, node bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -519,12 +537,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM (SELECT coalesce((SELECT regexp_replace(n.name, '^removed-[0-9]+ ', '') FROM @schema@.nodes n WHERE n.id = $3),
                             $3::text) AS name) n
 $$;
+COMMENT ON FUNCTION @schema@._orphaned IS 'The entry in errors of a job whose node ended while it held the job.';
 
--- The lifeline, second step: gives the jobs of the nodes that bury_mark.sql marked back, and removes these nodes. A job
--- whose row is locked, or that the database refuses to change, is left for the next call (every few seconds): its node's
--- row stays for it, under another name, so that a new node can have the name. removed, name: how many nodes, the first
--- one's name; again, ended: jobs that are available again, that were discarded or cancelled; remaining: jobs that are left,
--- the first of which is named in `note`; stories: of at most 1000 jobs that are available again or were discarded.
+-- A job whose row is locked, or that the database refuses to change, is left for the next call (every few seconds). The row
+-- of its node stays for it under another name, so that a new node can have the name. removed, name: how many nodes, and the
+-- name of the first. again, ended: how many jobs are available again, and how many were discarded or cancelled. remaining:
+-- how many jobs are left; note names the first of them. stories: of at most 1000 jobs that are available again or were
+-- discarded.
 CREATE OR REPLACE FUNCTION @schema@._rescue(OUT removed bigint, OUT again bigint, OUT ended bigint, OUT remaining bigint,
     OUT name text, OUT note text, OUT stories jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -536,7 +555,7 @@ DECLARE
     a record;
     job record;
     left_over bigint[];
-    still bigint[]; -- nodes for which jobs are left
+    still bigint[]; -- nodes that still hold jobs
 BEGIN
     removed := 0;
     again := 0;
@@ -546,7 +565,7 @@ BEGIN
         RETURN;
     END IF;
     IF EXISTS (SELECT FROM @schema@._leader l WHERE l.node_id = ANY (dead) AND l.expires_at > clock_timestamp()) THEN
-        PERFORM @schema@._notify('leader'); -- which is to be had now
+        PERFORM @schema@._notify('leader'); -- which is free now
     END IF;
     theirs := ARRAY(SELECT j.id FROM @schema@.jobs j WHERE j.state = 'executing' AND j.attempted_by = ANY (dead));
     free := ARRAY(SELECT j.id FROM @schema@.jobs j
@@ -593,7 +612,7 @@ BEGIN
                                                         WHEN j.id = ANY (a.locked) THEN 'a lock of another session is in the way'
                                                    END,
                                                    'its row is locked by ' || @schema@._holder_of(j.xmax), 'its row is locked'))
-          INTO note -- what is left for want of room says the least
+          INTO note -- jobs without room come last, as they say the least
           FROM @schema@.jobs j WHERE j.id = ANY (left_over) ORDER BY j.id = ANY (a.rest), j.id LIMIT 1;
     END IF;
     FOR a IN SELECT n.id, n.name FROM @schema@.nodes n WHERE n.id = ANY (dead) ORDER BY n.id LIMIT 50 LOOP
@@ -632,8 +651,9 @@ BEGIN
     END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._rescue IS
+    'The lifeline, second step: gives back the jobs of the nodes that bury_mark.sql marked, and removes these nodes.';
 
--- Gives these jobs to a node.
 CREATE OR REPLACE FUNCTION @schema@._adopt_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -647,10 +667,11 @@ BEGIN
     PERFORM @schema@._all_changed(changed, ids);
 END
 $$;
+COMMENT ON FUNCTION @schema@._adopt_these IS 'Gives these jobs to a node.';
 
--- Nodes that hold jobs but have no row any more (it was deleted by hand) get one again: session -2 shuts them out, and the
--- lifeline ends them like any other once their lease must have run out. An executing job that names no node (an UPDATE by hand)
--- is first given to node -1, which never exists. Returns how many. Reads the table through.
+-- The row was deleted by hand. Session -2 shuts the node out, and the lifeline buries it like any other once its lease must
+-- have expired. An executing job that names no node (an UPDATE by hand) is first given to node -1, which never exists. This
+-- reads the whole table.
 CREATE OR REPLACE FUNCTION @schema@._strays(lease_ms bigint) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -690,3 +711,5 @@ BEGIN
     RETURN found_now;
 END
 $$;
+COMMENT ON FUNCTION @schema@._strays IS
+    'Gives nodes that hold jobs but have no row a new one, so that the lifeline finds them; returns how many.';

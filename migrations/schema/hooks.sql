@@ -1,7 +1,7 @@
--- on_discard_kind: a job of the user's own for each job that is discarded or expires.
+-- on_discard_kind: a job of the application's own for each job that is discarded or expires.
 
--- What a node's configuration says of the queues that it serves: an array of {queue, kind, to_queue}; a null kind: it has none.
--- What nodes said that do not live any more ends with that, of these queues. Returns how many queues have another hook now.
+-- queues: an array of {queue, kind, to_queue} for the queues that the node serves; a null kind: the queue has no hook. What
+-- dead nodes declared for these queues is deleted.
 CREATE OR REPLACE FUNCTION @schema@._hooks_declare(node text, queues jsonb) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -24,10 +24,11 @@ BEGIN
     RETURN changed + n;
 END
 $$;
+COMMENT ON FUNCTION @schema@._hooks_declare IS
+    'Records on_discard_kind of a node''s configuration; returns how many queues have another hook now.';
 
--- Each minute: what nodes said of max_attempts and on_discard_kind that do not live any more ends where another one that lives
--- serves the queue. Where none does it goes on: jobs may be enqueued, and end, without a node. A row that is locked is left for
--- the next call.
+-- Called each minute. A declaration ends only where another living node serves the queue. Where none does it stays: jobs may
+-- be enqueued, and end, without a node. A locked row is left for the next call.
 CREATE OR REPLACE FUNCTION @schema@._declared_sweep() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 #variable_conflict use_variable
@@ -68,10 +69,12 @@ EXCEPTION
         RETURN 0;
 END
 $$;
+COMMENT ON FUNCTION @schema@._declared_sweep IS
+    'Deletes what dead nodes declared of max_attempts and on_discard_kind; returns how many rows it changed.';
 
--- Enqueues the hooks' jobs in the transaction that ends the job, however it ends: settled, rescued, expired. A hook's own job calls
--- none. A hook's job that cannot be enqueued stops nothing: without the ended job's args and meta it may be small enough, else a
--- warning says so.
+-- It runs in the transaction that ends the job, however that ends: settled, rescued or expired. A hook's own job calls no
+-- hook. A hook's job that cannot be enqueued stops nothing: without the ended job's args and meta it may be small enough; if
+-- not, a warning says so.
 CREATE OR REPLACE FUNCTION @schema@._on_discard() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -86,7 +89,7 @@ BEGIN
         EXIT WHEN @schema@._is_hooks(NEW.meta);
         BEGIN
             entry := @schema@._errors(NEW.errors) -> -1;
-            -- A job that was retried by hand after it had expired has no expires_at any more, and that error still.
+            -- A job that was retried by hand after it had expired no longer has expires_at, but still has that error.
             IF NEW.state = 'cancelled' AND (entry ->> 'kind' IS DISTINCT FROM 'expired' OR NEW.expires_at IS NULL) THEN
                 EXIT;
             END IF;
@@ -115,6 +118,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION @schema@._on_discard IS 'Enqueues the hooks'' jobs for a job that was discarded or has expired.';
 
 -- Only on the part of the history without completed jobs, so that completing a job costs no more.
 CREATE OR REPLACE TRIGGER on_discard AFTER INSERT ON @schema@._finished_failed

@@ -1,10 +1,8 @@
 -- The progress of running jobs.
 
--- What node $1 has to say of attempts that it runs. done is in millionths.
---
--- The lease is renewed on the same connection: so no lock is waited for longer than a moment. Where the database refuses all
--- together, the guilty ones are found by halving, and left out: the job says more soon. So is what is left after a third of
--- a second, or after 60 subtransactions, which are not always the same ones.
+-- done is in millionths. The lease is renewed on the same connection, so this waits for a lock no longer than a moment.
+-- Where the database refuses all of it, the guilty jobs are found by halving and left out: the job reports again soon. So
+-- are jobs that are left after a third of a second, or after 60 subtransactions; these are not always the same ones.
 CREATE OR REPLACE FUNCTION @schema@._note_progress(node bigint, ids bigint[], attempts int[], done bigint[], notes text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET lock_timeout = '50ms' AS $$
@@ -58,8 +56,8 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._note_progress IS 'Records the progress that a node reports for the attempts that it runs.';
 
--- Housekeeping: what was said by attempts that have ended.
 CREATE OR REPLACE FUNCTION @schema@._sweep_progress() RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off AS $$
@@ -72,3 +70,4 @@ BEGIN
            FOR UPDATE OF p SKIP LOCKED)) d;
 END
 $$;
+COMMENT ON FUNCTION @schema@._sweep_progress IS 'Deletes the progress of attempts that have ended; returns how many rows.';

@@ -1,11 +1,11 @@
--- Retention. Days' partitions are dropped whole. Rows that expire sooner are deleted from them, by state and by queue. A past
--- day gets no more rows, so a partition from which a rule has deleted all that it ever will is not read again:
--- `pruned` says so. The others are read through page by page, some pages a call.
+-- Retention. Partitions of a day are dropped whole. Rows that expire sooner are deleted from them, by state and by queue. A
+-- past day gets no more rows, so a partition from which a rule has deleted all that it ever will is not read again:
+-- `_pruned` says so. The others are read page by page, some pages a call.
 
--- Makes the partitions that are missing of `days` days from from_day on; returns how many. A partition is made as a
--- table and then attached, which takes no ACCESS EXCLUSIVE lock on the parents. What the default
--- partition holds of that day moves over in the same transaction. SECURITY DEFINER: only the owner may, and
--- jobqd need not be the owner. Default privileges may have given the new table to PUBLIC or a role of ours.
+-- A partition is made as a table and then attached, which takes no ACCESS EXCLUSIVE lock on the parents. The rows of that
+-- day in the default partition move over in the same transaction. SECURITY DEFINER: only the owner may do this, and jobqd
+-- need not be the owner. Default privileges may have given the new table to PUBLIC or to a role of ours, so they are
+-- revoked.
 CREATE OR REPLACE FUNCTION @schema@._create_partitions(from_day date, days int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
 SET lock_timeout = '200ms' AS $$
@@ -32,8 +32,8 @@ BEGIN
         partition := parent || to_char(day, '"_p"YYYYMMDD');
         CONTINUE WHEN to_regclass(format('@schema@.%I', partition)) IS NOT NULL;
         BEGIN
-            -- One maker at a time. The default partition is locked in the end by ATTACH anyway: from the start, so
-            -- that nothing comes into it behind the move, and no lock is raised.
+            -- One session at a time makes partitions. ATTACH locks the default partition in the end anyway. It is locked
+            -- from the start, so that nothing enters it after the move, and no lock is raised.
             EXECUTE format('LOCK TABLE ONLY @schema@.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);
             CONTINUE WHEN to_regclass(format('@schema@.%I', partition)) IS NOT NULL;
             EXECUTE format('LOCK TABLE @schema@.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
@@ -66,12 +66,13 @@ BEGIN
     RETURN made;
 END
 $$;
+COMMENT ON FUNCTION @schema@._create_partitions IS
+    'Makes the missing partitions of `days` days from from_day on; returns how many.';
 
--- Drops the oldest partition that ended before its keep, or, when there is none, deletes up to 10,000 rows that old
--- from the default partitions. One that cannot be dropped, since something of the application's depends on it, is named in a
--- warning, and the next one is dropped; so are rows that cannot be deleted. One that another session reads (a dump) is left.
--- Returns 1 when there is more to do, in another transaction: a DROP locks the parent until the commit; -1 when something was
--- locked, for which it is to be called again later; else 0. SECURITY DEFINER, as above.
+-- A partition that cannot be dropped, because an object of the application depends on it, is named in a warning, and the
+-- next one is dropped. Rows that cannot be deleted are named in a warning as well. A partition that another session reads (a
+-- dump) is left. Returns 1 when there is more to do in another transaction: a DROP locks the parent until the commit.
+-- Returns -1 when something was locked, and a later call is needed; else 0. SECURITY DEFINER, as above.
 CREATE OR REPLACE FUNCTION @schema@._drop_partitions(keep_completed interval, keep_failed interval) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'
 SET lock_timeout = '200ms' AS $$
@@ -116,7 +117,7 @@ BEGIN
             END IF;
             IF SQLSTATE = '55P03' THEN
                 locked := true;
-                PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+                PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             ELSE
                 RAISE WARNING 'partition % of the history is out of its time, but cannot be dropped: %', partition, left(SQLERRM, 1000)
                     USING ERRCODE = '01JQ1';
@@ -142,9 +143,10 @@ BEGIN
     RETURN CASE WHEN more THEN 1 WHEN locked THEN -1 ELSE 0 END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._drop_partitions IS
+    'Drops the oldest partition beyond its keep; if there is none, deletes rows that old from the default partitions.';
 
--- What the living nodes say of their queues' retention. Where they differ the longest and the most count; a node that
--- sets nothing keeps all.
+-- Where nodes differ, the longest time and the greatest count win; a node that sets nothing keeps all.
 CREATE OR REPLACE FUNCTION @schema@._queues_retention() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(jsonb_object_agg(q.queue, q.rule), '{}')
@@ -161,8 +163,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
              GROUP BY s.key) q
      WHERE q.rule <> '{}'
 $$;
+COMMENT ON FUNCTION @schema@._queues_retention IS 'The retention that the living nodes declare for their queues.';
 
--- The history's partitions, with the times that they may hold.
 CREATE OR REPLACE FUNCTION @schema@._history_parts(OUT name text, OUT completed boolean, OUT low timestamptz, OUT high timestamptz)
 RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT c.relname, i.inhparent = '@schema@._finished_completed'::regclass,
@@ -174,8 +176,9 @@ RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp A
                                      THEN to_date(right(c.relname, 8), 'YYYYMMDD')::timestamp END AS day) d
      WHERE i.inhparent IN ('@schema@._finished_completed'::regclass, '@schema@._finished_failed'::regclass)
 $$;
+COMMENT ON FUNCTION @schema@._history_parts IS 'The partitions of the history, with the times that they may hold.';
 
--- The end of the newest `n` jobs of a queue: the last of them. Reads the newest days alone, as many as it takes.
+-- It reads only the newest days, as many as it takes.
 CREATE OR REPLACE FUNCTION @schema@._newest_end(queue text, n bigint, OUT at timestamptz, OUT id bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -198,9 +201,10 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._newest_end IS 'The finished_at and the id of the last of the newest n jobs of a queue.';
 
--- A policy as rules: {"cancelled_ms", "discarded_ms", "queues": {NAME: {"completed_ms", "failed_ms", "count"}}}, each of
--- which may be absent.
+-- policy: {"cancelled_ms", "discarded_ms", "queues": {NAME: {"completed_ms", "failed_ms", "count"}}}, each of which may be
+-- absent.
 CREATE OR REPLACE FUNCTION @schema@._prune_rules(policy jsonb) RETURNS jsonb
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     WITH q AS (
@@ -222,22 +226,23 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     )
     SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]') FROM r WHERE r.at IS NOT NULL
 $$;
+COMMENT ON FUNCTION @schema@._prune_rules IS 'A retention policy as a list of rules.';
 
--- Deletes from the history what the policy does not keep, looking through `pages` pages at least: 1 when there is more to do,
--- in another transaction, 0 when the round is over, or somebody else is at it. The next call begins the next round. It
--- waits for no row: one that somebody is about to retry or delete is passed over, as is a partition that is locked, and what
--- the database refuses to delete. The next round comes back to these.
+-- Returns 1 when there is more to do in another transaction; 0 when the round is over, or another session prunes. The next
+-- call begins the next round. It waits for no row: it passes over a row that another session is about to retry or delete, a
+-- partition that is locked, and rows that the database refuses to delete. The next round comes back to these.
 CREATE OR REPLACE FUNCTION @schema@._prune_history(policy jsonb, pages int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS $$
 #variable_conflict use_variable
 DECLARE
-    tries CONSTANT int := 20; -- windows a call without anything to delete in them
-    -- Before PostgreSQL 14 a range of ctids is no way into a table: there each call reads it from the start, for so many rows.
+    tries CONSTANT int := 20; -- windows without a row to delete that one call reads
+    -- Before PostgreSQL 14 a range of ctids is no way into a table: there each call reads it from the start, for this many
+    -- rows.
     most CONSTANT bigint := CASE WHEN current_setting('server_version_num')::int < 140000 THEN pages::bigint * 20 END;
     round @schema@._pruning;
     part record;
     file_pages bigint;
-    due bigint; -- how many rows of the window are to go
+    due bigint; -- how many rows of the window are to be deleted
     gone record;
     old_rows tid[];
 BEGIN
@@ -249,7 +254,7 @@ BEGIN
         RAISE EXCEPTION 'jobq._prune_history: pages must be 1 or more, got %', coalesce(pages::text, 'null')
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF NOT EXISTS (SELECT FROM @schema@._pruning) THEN -- else an update under way would be waited for
+    IF NOT EXISTS (SELECT FROM @schema@._pruning) THEN -- otherwise it would wait for an update under way
         INSERT INTO @schema@._pruning (policy) VALUES (_prune_history.policy) ON CONFLICT DO NOTHING;
     END IF;
     SELECT * INTO round FROM @schema@._pruning FOR UPDATE SKIP LOCKED;
@@ -273,7 +278,7 @@ BEGIN
     FOR try IN 1 .. tries LOOP
         EXIT WHEN cardinality(round.todo) = 0;
         SELECT * INTO part FROM @schema@._history_parts() p WHERE p.name = round.todo[1];
-        IF NOT FOUND THEN -- dropped meanwhile
+        IF NOT FOUND THEN -- dropped in the meantime
             round.todo := round.todo[2:];
             round.next_page := 0;
             round.left_some := false;
@@ -297,11 +302,11 @@ BEGIN
             round.todo := round.todo[2:];
             round.next_page := 0;
             round.left_some := false;
-            PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+            PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             CONTINUE;
         END;
         gone := @schema@._delete_apart(part.name, old_rows);
-        EXIT WHEN gone.untried AND gone.deleted > 0; -- the same pages once more
+        EXIT WHEN gone.untried AND gone.deleted > 0; -- read the same pages once more
         round.left_some := gone.deleted < due OR round.left_some AND most IS NULL;
         IF most IS NULL THEN
             round.next_page := round.next_page + pages;
@@ -322,3 +327,5 @@ BEGIN
     RETURN CASE WHEN cardinality(round.todo) > 0 THEN 1 ELSE 0 END;
 END
 $$;
+COMMENT ON FUNCTION @schema@._prune_history IS
+    'Deletes from the history the rows that the policy does not keep; reads at least `pages` pages.';

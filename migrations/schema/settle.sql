@@ -1,29 +1,31 @@
 -- How attempts end.
 
--- Whether a job is a hook's, whose end calls no hook. A large meta is not read for that.
+-- A large meta is not read for that.
 CREATE OR REPLACE FUNCTION @schema@._is_hooks(meta jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_column_size(meta) < 2000 AND jsonb_typeof(meta) = 'object' AND meta ? 'jobq.hook'
 $$;
+COMMENT ON FUNCTION @schema@._is_hooks IS 'Whether a hook enqueued the job; its end calls no hook.';
 
--- What a node tells of a job's failed attempt or end: to its log, and to the programs of on_failure and on_discard.
+-- It goes to the node's log, and to the programs of on_failure and on_discard.
 CREATE OR REPLACE FUNCTION @schema@._story(id bigint, kind text, queue text, attempt int, max_attempts int, state text, retry_at timestamptz,
     entry jsonb, hooks boolean) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_build_object('job', $1, 'kind', $2, 'queue', $3, 'attempt', $4, 'max_attempts', $5, 'state', $6,
                               'retry_at_ms', (extract(epoch FROM $7) * 1000)::bigint, 'error', $8, 'hooks', $9)
 $$;
+COMMENT ON FUNCTION @schema@._story IS 'What a node reports of a failed attempt or of a job''s end.';
 
--- Settles attempts that ended in any way: completed (with a result or measured use), failed, crashed, discarded, cancelled,
--- snoozed, released. Fenced: only the attempt that holds the job on that node ends it. fate: accepted; refused: the
--- attempt had ended already, or is not this node's; locked: another session has the row, nothing was done. became: the job's
--- state; due: when it is tried again; hooks: the job is a hook's.
---   max_crashes 0: no limit   keep: whether completed jobs go to the history
+-- outcomes: completed (with a result or measured use), failed, crashed, discarded, cancelled, snoozed or released. The
+-- statement is fenced: only the attempt that holds the job on that node ends it. max_crashes: 0 is no limit. keep: whether
+-- completed jobs go to the history. fate: accepted; refused: the attempt had ended before, or is not this node's; locked:
+-- another session has locked the row, and nothing was done. became: the state of the job. due: when it is tried again.
+-- hooks: a hook enqueued the job.
 --
--- A delay of 0 makes the job available at once, without the stager; released and snoozed attempts do not count. A failed
--- job without attempts left, and one that crashed max_crashes workers since it was last retried by hand, is discarded: a
--- worker that was killed for its memory counts as crashed. One that jobq.cancel was called for is cancelled, however its
--- attempt ended, unless it completed: a completed one is not asked about, its request is left to housekeeping.
+-- A delay of 0 makes the job available at once, without the stager. Released and snoozed attempts do not count. A failed job
+-- without attempts left is discarded. So is a job that has crashed max_crashes workers since it was last retried by hand; a
+-- worker that was killed for its memory counts as crashed. A job that jobq.cancel was called for is cancelled, however its
+-- attempt ended, unless it completed. Requests are not looked up for a completed attempt: housekeeping deletes them.
 CREATE OR REPLACE FUNCTION @schema@._settle(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
     results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
 RETURNS TABLE (id bigint, fate text, became text, due timestamptz, hooks boolean)
@@ -76,7 +78,7 @@ BEGIN
                position = CASE WHEN v.next = 'available' THEN @schema@._next_position() END,
                attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
                scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
-                                   -- at most a hundred years: an interval has its bound
+                                   -- at most a hundred years: an interval has a bound
                                ELSE now() + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
                errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END
           FROM v
@@ -104,7 +106,7 @@ BEGIN
     ), answered AS (
         DELETE FROM @schema@._cancels c USING v WHERE v.asked AND c.job_id = ANY (ARRAY[v.id])
     )
-    -- What was written, not what was found: a trigger or a rule of the application's can keep a row without a word.
+    -- Report what was written, not what was found: a trigger or a rule of the application can keep a row without an error.
     SELECT array_agg(w.id), array_agg(w.next::text), array_agg(w.due), array_agg(w.hooks),
            array_agg(DISTINCT w.queue) FILTER (WHERE w.next = 'available'),
            bool_or(w.next IN ('scheduled', 'retryable') AND w.delay_ms < 2000)
@@ -132,9 +134,10 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._settle IS 'Settles attempts that have ended in any way.';
 
--- _settle for one attempt whose row this transaction has locked. Raises the error here that would come at the commit, and
--- one where a trigger or a rule of the application's kept the row as it was without a word. Returns what _settle does.
+-- It raises the error here that would come at the commit, and an error if a trigger or a rule of the application kept the
+-- row as it was.
 CREATE OR REPLACE FUNCTION @schema@._settle_one(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
     run_us bigint, cpu_us bigint, max_rss_kb bigint, node bigint, max_crashes int, keep boolean,
     OUT became text, OUT due timestamptz, OUT hooks boolean)
@@ -151,13 +154,14 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION @schema@._settle_one IS '_settle for one attempt whose row this transaction has locked.';
 
--- Settles attempts one by one, each by itself: at most 50 in one call, since more than 64 subtransactions slow down the
--- snapshots of all sessions. Arguments as _settle's. fate, besides _settle's:
---   stripped: recorded, but without its result or the details of its error
---   parked:   cannot be recorded; the job is suspended, and the leader tries again (_settle_again)
---   stuck:    not even that was taken; the job stays as it is, and the node tries again
--- message: what the database said, or who holds the lock.
+-- At most 50 in one call, because more than 64 subtransactions slow down the snapshots of all sessions. The arguments are
+-- those of _settle. fate, besides _settle's:
+--   stripped: it is recorded, but without its result or the details of its error
+--   parked:   it cannot be recorded; the job is suspended, and the leader tries again (_settle_again)
+--   stuck:    the database refused that, too; the job stays as it is, and the node tries again
+-- message: the error of the database, or the session that holds the lock.
 CREATE OR REPLACE FUNCTION @schema@._settle_apart(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
     results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
 RETURNS TABLE (id bigint, fate text, state text, message text, became text, due timestamptz, hooks boolean)
@@ -196,15 +200,15 @@ BEGIN
             state := SQLSTATE;
             message := left(SQLERRM, 1000);
         END;
-        IF fate IS NULL AND state = '55P03' THEN -- a table, or a row that the application's trigger wants
+        IF fate IS NULL AND state = '55P03' THEN -- of a table, or of a row that the application's trigger wants
             fate := 'locked';
             holders := coalesce(holders, nullif(@schema@._lock_holders(node), ''), message);
             message := holders;
-            PERFORM set_config('lock_timeout', '1ms', true); -- once is patience enough
+            PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
         END IF;
         bare := jsonb_build_object('kind', coalesce(left(entries[i] ->> 'kind', 20), 'error'), 'error',
             'the database refused what this attempt left (' || outcomes[i] || '): ' || left(message, 500), 'sqlstate', state);
-        FOR without IN 1 .. 2 LOOP -- its details; any entry
+        FOR without IN 1 .. 2 LOOP -- 1: its details, 2: any entry
             CONTINUE WHEN fate IS NOT NULL OR (entries[i] IS NULL AND results[i] IS NULL);
             BEGIN
                 SELECT s.became, s.due, s.hooks INTO became, due, hooks
@@ -227,15 +231,16 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._settle_apart IS
+    'Settles attempts one by one, so that an attempt that the database refuses stops no other.';
 
--- Suspends a running job whose end the database does not take, and keeps that end for _settle_again. False: the database
--- does not take that either, and nothing was changed.
+-- False: the database refuses that, too, and nothing was changed.
 CREATE OR REPLACE FUNCTION @schema@._park(id bigint, attempt int, entry jsonb, doing text, state text, message text, outcome jsonb)
 RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 BEGIN
-    FOR without IN 1 .. 2 LOOP -- any entry
+    FOR without IN 1 .. 2 LOOP -- 2: any entry
         BEGIN
             UPDATE @schema@.jobs j
                SET state = 'suspended', position = NULL,
@@ -248,7 +253,7 @@ BEGIN
                 IF EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = $1 AND r.outcome IS NOT NULL) THEN
                     RETURN true;
                 END IF;
-                -- Without the note nothing would end the job again: not so, then.
+                -- Without the note nothing would end the job again, so it must not be suspended.
                 RAISE EXCEPTION 'the note was refused' USING ERRCODE = 'triggered_action_exception';
             END IF;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
@@ -260,11 +265,12 @@ BEGIN
     RETURN false;
 END
 $$;
+COMMENT ON FUNCTION @schema@._park IS
+    'Suspends a running job whose end the database refuses, and keeps that end for _settle_again.';
 
--- The leader: records the ends that the database refused, up to 50 of those that are due to be tried again: after 5
--- seconds, then ever more rarely, at least once a minute. Returns how many were recorded. Notes that say nothing of how
--- an attempt ended go when nothing was refused for an hour, or when the job has gone on: it has ended, or was claimed or
--- staged since. stories: of the attempts that failed and the jobs that were discarded.
+-- The leader calls it. An outcome is tried again after 5 seconds, then ever more rarely, but at least once a minute.
+-- recorded: how many. Notes without an outcome are deleted when nothing was refused for an hour, or when the job has moved
+-- on: it has ended, or was claimed or staged since. stories: of the attempts that failed and the jobs that were discarded.
 CREATE OR REPLACE FUNCTION @schema@._settle_again(OUT recorded int, OUT stories jsonb)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
@@ -327,3 +333,5 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION @schema@._settle_again IS
+    'Records up to 50 outcomes that the database has refused and that are due for another try.';

@@ -1,8 +1,7 @@
--- For the tests of applications (jobq/testing.h). libjobq runs this on an application's connection, whose search_path it
--- does not control, so it is a function. Node 0, which no node has, holds the job.
+-- For the tests of applications (jobq/testing.h). libjobq calls these on an application's connection, whose search_path it
+-- does not control, so they are functions. Node 0, which never exists, holds the job.
 
--- Claims the queue's next job for a test: not one of `but`, none above `upto` (0: any), with `early` also those whose time
--- has not come.
+-- but: not one of these jobs. upto: none with a greater id; 0: any. early: also jobs whose time has not come.
 CREATE OR REPLACE FUNCTION @schema@._testing_claim(queue text, but bigint[], upto bigint, early boolean)
 RETURNS TABLE (id bigint, kind text, job_queue text, args jsonb, meta jsonb, attempt int, max_attempts int, timeout_ms int)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -21,9 +20,10 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
               FOR UPDATE SKIP LOCKED)
     RETURNING j.id, j.kind, j.queue, j.args, j.meta, j.attempt, j.max_attempts, j.timeout_ms
 $$;
+COMMENT ON FUNCTION @schema@._testing_claim IS 'Claims the next job of a queue for a test.';
 
--- Settles it, by the rules of jobqd: outcome is completed, failed, discarded, cancelled or snoozed. The state that it has
--- now; null when that attempt does not hold it. The row of the history is made of the job's by name, so that no column is forgotten.
+-- outcome is completed, failed, discarded, cancelled or snoozed. Null: that attempt does not hold the job. The row of the
+-- history is made from that of the job by name, so that no column is forgotten.
 CREATE OR REPLACE FUNCTION @schema@._testing_settle(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
     run_us bigint) RETURNS text
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -74,8 +74,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     )
     SELECT v.next::text FROM v
 $$;
+COMMENT ON FUNCTION @schema@._testing_settle IS 'Settles a job of a test by the rules of jobqd; returns its new state.';
 
--- How many jobs are like this (null: any), and the three that are most like it as text.
 CREATE OR REPLACE FUNCTION @schema@._testing_look(kind text, queue text, args jsonb, meta jsonb, tags text[], priority int, state text,
     due_from timestamptz, due_before timestamptz, OUT matching bigint, OUT nearest text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -100,3 +100,5 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                      ORDER BY r.good DESC, r.id DESC
                      LIMIT 3) n)
 $$;
+COMMENT ON FUNCTION @schema@._testing_look IS
+    'How many jobs are like this one (null: any value), and the three that are most like it as text.';

@@ -4,11 +4,11 @@
 #include <sys/prctl.h>
 #include <sysexits.h>
 
-#include "jobqd/base/arguments.h"
+#include "jobqd/config/arguments.h"
 #include "jobqd/base/folder.h"
 #include "jobqd/commands/commands.h"
-#include "jobqd/io/descriptors.h"
-#include "jobqd/io/successor.h"
+#include "jobqd/proc/descriptors.h"
+#include "jobqd/upgrade/successor.h"
 
 int
 main(int argc, char **argv)

@@ -1,5 +1,6 @@
-/* worker.h (internal): what the worker's loop (worker.c) and the job under way (work.c)
- * share. */
+/* worker.h (internal): what the files of a worker share. From the bottom: session.c: the
+ * socket, SIGTERM, cancelled ids; kept.c: jobs that outlive their handler; work.c: the
+ * job under way; worker.c: lines, the loop, start; async.c: jobq_worker_open. */
 #ifndef JOBQ__WORKER_H
 #define JOBQ__WORKER_H
 
@@ -30,7 +31,7 @@ struct jobq__worker {
     bool caught;  /* SIGTERM is ours, and was old_sigterm's */
     struct sigaction old_sigterm;
 
-    bool keeps; /* jobq_worker_open; the rest is kept.c's */
+    bool keeps; /* jobq_worker_open; the rest is async.c's and kept.c's */
     int concurrency;
     jobq_work *kept;
     int n_kept;
@@ -56,10 +57,19 @@ struct jobq_work {
     bool result_refused;  /* one of those was a result: the handler has done its work */
 };
 
-/* From the options to the hello; jobq__worker_end in any case. keeps: for
- * jobq_worker_open. */
-int jobq__worker_start(struct jobq__worker *worker, const jobq_worker_options *given,
-                       bool keeps, bool *is_worker, jobq_error *err);
+/* ---- session.c ---- */
+
+/* The process's worker from now on, until jobq__worker_end; JOBQ_ESTATE: there is one. */
+int jobq__session_begin(struct jobq__worker *worker, jobq_error *err);
+int jobq__session_open(struct jobq__worker *worker, int fd, jobq_error *err);
+/* If SIGTERM has its default action. */
+void jobq__session_catch_sigterm(struct jobq__worker *worker);
+/* In a worker that a template has forked: a template's SIGTERM is not its workers', each
+ * has a flag and a pipe of its own. */
+int jobq__session_leave_template(jobq_error *err);
+/* Waits until the daemon has something to say, or SIGTERM comes. */
+int jobq__session_wait(struct jobq__worker *worker, jobq_error *err);
+/* Harmless without jobq__session_begin. */
 void jobq__worker_end(struct jobq__worker *worker);
 int jobq__worker_gone(jobq_error *err);
 /* After SIGTERM: what is on its way is read and given back, and then there is no more. */
@@ -69,12 +79,6 @@ void jobq__worker_forget_cancelled(struct jobq__worker *worker, int64_t id);
 int jobq__worker_wake_fd(void);
 void jobq__worker_wake(void);
 void jobq__worker_woken(void);
-
-/* kept.c. NULL: it is not kept. */
-jobq_work *jobq__worker_find_kept(const struct jobq__worker *worker, int64_t id);
-/* A kept job was answered: writes the answer, and frees the job. */
-int jobq__work_release(jobq_work *work, jobq_error *err);
-
 /* Reads what is there without waiting, and notes cancel and stop frames. */
 int jobq__worker_read(struct jobq__worker *worker, jobq_error *err);
 /* Writes the outbox. JOBQ_EIO: the daemon is gone. */
@@ -85,6 +89,20 @@ bool jobq__worker_is_cancelled(const struct jobq__worker *worker, int64_t id);
 int jobq__worker_check_owner(const struct jobq__worker *worker, jobq_error *err);
 /* SIGTERM came. */
 bool jobq__worker_terminated(void);
+
+/* ---- kept.c ---- */
+
+/* NULL: it is not kept. */
+jobq_work *jobq__worker_find_kept(const struct jobq__worker *worker, int64_t id);
+/* A kept job was answered: writes the answer, and frees the job. */
+int jobq__work_release(jobq_work *work, jobq_error *err);
+
+/* ---- worker.c ---- */
+
+/* From the options to the hello; jobq__worker_end in any case. keeps: for
+ * jobq_worker_open. */
+int jobq__worker_start(struct jobq__worker *worker, const jobq_worker_options *given,
+                       bool keeps, bool *is_worker, jobq_error *err);
 /* without_handlers: a row may have none. */
 int jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n,
                              bool without_handlers, jobq_error *err);

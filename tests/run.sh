@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds two trees (-Werror; -Werror with ASan and UBSan), and runs the tests:
 #
-#   sh tests/run.sh [unit|integration|fault|bindings|fuzz|all] [-k EXPRESSION] [--both] [--postgres all|13|14|15|16|17|18]...
+#   sh tests/run.sh [unit|integration|fault|bindings|fuzz|all] [-k EXPRESSION] [--both] [--postgres all|14|15|16|17|18]...
 #
 #   unit         the C units in both trees, the rules of the source, and the consumer project
 #   integration  a real Postgres and, where they are needed, real daemons; in the tree with the sanitizers, but for what has
@@ -42,9 +42,9 @@ while [ $# -gt 0 ]; do
     --both) both=yes ;;
     --postgres)
         case ${2:-} in
-        all) versions='13 14 15 16 17 18' ;;
-        13 | 14 | 15 | 16 | 17 | 18) versions="$versions $2" ;;
-        *) echo "run.sh: --postgres needs one of all, 13, 14, 15, 16, 17 and 18" >&2; exit 64 ;;
+        all) versions='14 15 16 17 18' ;;
+        14 | 15 | 16 | 17 | 18) versions="$versions $2" ;;
+        *) echo "run.sh: --postgres needs one of all, 14, 15, 16, 17 and 18" >&2; exit 64 ;;
         esac
         shift
         ;;
@@ -122,7 +122,8 @@ build() {
     tree=$1 target=$2
     shift 2
     step "building $tree"
-    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON -DCMAKE_C_COMPILER_LAUNCHER=ccache "$@" \
+    cmake -S "$root" -B "$root/$tree" -G Ninja -DJOBQ_WERROR=ON -DJOBQ_TEST_SEAMS=ON -DCMAKE_C_COMPILER_LAUNCHER=ccache \
+        "$@" \
         >"$work/cmake.log" 2>&1 || { cat "$work/cmake.log"; return 1; }
     cmake --build "$root/$tree" --target "$target"
 }

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct canceller;
 

@@ -11,10 +11,11 @@
 #include "jobq/error.h"
 #include "jobqd/actors/failures.h"
 #include "jobqd/base/log.h"
-#include "jobqd/io/channel.h"
+#include "jobqd/base/seams.h"
+#include "jobqd/proc/channel.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/rfc3339.h"
-#include "jobqd/service/hookrun.h"
+#include "jobqd/pool/hookrun.h"
 #include "libjobq/buf.h"
 
 enum {
@@ -366,8 +367,8 @@ on_run_end(void *owner, struct hookrun *run)
 static int64_t
 timeout_ms(void)
 {
-    const char *text = getenv("JOBQ_TEST_HOOK_MS");
-    return text ? strtoll(text, NULL, 10) : HOOKRUN_MS;
+    int64_t given_ms = seam_number(SEAM_HOOK_MS);
+    return given_ms > 0 ? given_ms : HOOKRUN_MS;
 }
 
 static const char *

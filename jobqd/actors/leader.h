@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct leader;
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/guard_table.h"
+#include "jobqd/proc/guard_table.h"
 #include "jobqd/pure/vigil.h"
 #include "libjobq/duration.h"
 

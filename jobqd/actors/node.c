@@ -10,7 +10,7 @@
 
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
-#include "jobqd/io/guard.h"
+#include "jobqd/proc/guard.h"
 #include "jobqd/pure/vigil.h"
 #include "libjobq/duration.h"
 

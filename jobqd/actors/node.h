@@ -4,7 +4,7 @@
  * The lease is renewed every third of it. It is counted from before the renewal was sent,
  * on a clock that also runs while the machine sleeps; a tenth before it ends without a
  * renewal the node declares itself lost, and its owner kills the workers: the database
- * gives their jobs to others only when the lease has run out. The guard (io/guard.h) is
+ * gives their jobs to others only when the lease has run out. The guard (proc/guard.h) is
  * told of each renewal, and kills them when we do not, a little later.
  *
  * It does not claim, kill or know queues: it says when the node lives and when it is
@@ -18,7 +18,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 #include "libjobq/buf.h"
 
 struct node;

@@ -19,10 +19,10 @@
 #include <uv.h>
 
 #include "jobqd/actors/failures.h"
-#include "jobqd/base/config.h"
-#include "jobqd/base/handover.h"
-#include "jobqd/service/pool.h"
-#include "jobqd/service/store.h"
+#include "jobqd/config/config.h"
+#include "jobqd/upgrade/handover.h"
+#include "jobqd/pool/pool.h"
+#include "jobqd/db/store.h"
 
 struct producer;
 

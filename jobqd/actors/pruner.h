@@ -9,8 +9,8 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/base/config.h"
-#include "jobqd/service/store.h"
+#include "jobqd/config/config.h"
+#include "jobqd/db/store.h"
 
 struct pruner;
 

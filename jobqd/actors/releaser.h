@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct releaser;
 

@@ -9,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 #include "jobqd/pure/job.h"
 #include "jobqd/pure/list.h"
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct settled {
     struct list link;

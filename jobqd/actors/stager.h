@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "jobqd/actors/failures.h"
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct stager;
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <uv.h>
 
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 struct steward;
 

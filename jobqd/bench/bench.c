@@ -1,5 +1,4 @@
-/* bench.c: the sub-commands of bench, and the options that several share. Each
- * measurement is a file of its own. */
+/* bench.c: the measurements of bench. Each is a file of its own. */
 #include "jobqd/base/escape.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/pure/nearest.h"
@@ -8,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
-#include <unistd.h>
 
 #include "jobqd/bench/bench_private.h"
 #include "libjobq/error.h"
@@ -30,7 +28,8 @@ static int
 print_help(void)
 {
     printf("usage: jobqd bench MEASUREMENT [OPTION]...\n\n");
-    wrap_print(stdout, command_bench.summary, 0, 0);
+    wrap_print(stdout, "Measure this jobqd on this machine: throughput, latency, memory",
+               0, 0);
     putchar('\n');
     for (size_t i = 0; i < N_PARTS; i++)
         cli_print_summary(stdout, short_name(parts[i]), 8, parts[i]);
@@ -80,36 +79,11 @@ find_part(const char *name)
 }
 
 int
-cmd_bench(int argc, char **argv)
+bench_main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
     if (name != NULL && (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0))
         return print_help();
     const struct command *part = name != NULL ? find_part(name) : NULL;
     return part != NULL ? cli_run(part, argc - 1, argv + 1) : refuse(name);
-}
-
-const struct command command_bench = {
-    .name = "bench",
-    .args = "MEASUREMENT",
-    .summary = "Measure this jobqd on this machine: throughput, latency, memory",
-    .parts = cmd_bench};
-
-int
-bench_get_keep(const struct cli *cli, bool *keep, jobq_error *err)
-{
-    const char *word = cli_get(cli, "keep");
-    if (word != NULL && strcmp(word, "all") != 0 && strcmp(word, "none") != 0)
-        return jobq__error(err, JOBQ_EINVAL, "--keep: \"%s\" is not allowed: all or none",
-                           word);
-    *keep = word == NULL || strcmp(word, "all") == 0;
-    return 0;
-}
-
-int
-bench_get_workers(const struct cli *cli, int64_t *workers, jobq_error *err)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    *workers = processors > 0 ? processors : 1;
-    return cli_get_int(cli, "workers", 1, BENCH_WORKERS, workers, err);
 }

@@ -1,7 +1,8 @@
-/* bench.h: `jobqd bench`: measures this jobqd, as a process with real worker processes,
- * on a database of its own.
+/* bench.h: jobq-bench, which `jobqd bench` executes: measures that jobqd, as a process
+ * with real worker processes, on a database of its own.
  *
- *     bench.c            the sub-commands
+ *     bench.c            the measurements
+ *     bench_options.c    the options that several share
  *     bench_cluster.c    the database, the schema and the temporary directory
  *     bench_daemon.c     the jobqd under test, and what it used
  *     bench_shared.c     a page of memory that bench and the workers share
@@ -16,9 +17,8 @@
 
 #include "jobqd/cli/cli.h"
 
-extern const struct command command_bench;
-
-/* argv[0] is "bench". Returns the exit code. */
-int cmd_bench(int argc, char **argv);
+/* argv[1] is the measurement. Returns the exit code. JOBQ_BENCH_JOBQD in the environment
+ * is the path of the jobqd to be measured. */
+int bench_main(int argc, char **argv);
 
 #endif

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "jobqd/cli/migrate.h"
-#include "jobqd/cli/query.h"
+#include "jobqd/db/migrate.h"
+#include "jobqd/db/query.h"
 #include "jobqd/base/log.h"
 #include "libjobq/error.h"
 

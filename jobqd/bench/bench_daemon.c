@@ -13,7 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "jobqd/base/words.h"
+#include "jobqd/config/words.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
@@ -25,8 +25,8 @@ static int
 put_config(const char *path, const struct bench *bench,
            const struct bench_daemon_options *options, char *self, jobq_error *err)
 {
-    char bench_word[] = "bench", worker_word[] = "worker";
-    char *const words[] = {self, bench_word, worker_word, NULL};
+    char worker_word[] = "worker";
+    char *const words[] = {self, worker_word, NULL};
     struct jobq__buf command = {0};
     if (options->command != NULL)
         jobq__buf_adds(&command, options->command);
@@ -126,6 +126,11 @@ bench_daemon_start(struct bench_daemon *daemon, const struct bench *bench,
     daemon->bench = bench;
     snprintf(daemon->log, sizeof daemon->log, "%s/jobqd.log", bench->dir);
     snprintf(config, sizeof config, "%s/jobqd.conf", bench->dir);
+    const char *jobqd = getenv("JOBQ_BENCH_JOBQD");
+    if (jobqd == NULL || *jobqd != '/')
+        return jobq__error(err, JOBQ_EINVAL,
+                           "JOBQ_BENCH_JOBQD must be the path of the jobqd to be "
+                           "measured: `jobqd bench` sets it");
     if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
         return jobq__error(err, JOBQ_EIO, "cannot find this program's file: %s",
                            strerror(errno));
@@ -140,7 +145,7 @@ bench_daemon_start(struct bench_daemon *daemon, const struct bench *bench,
     fflush(stdout);
     daemon->pid = fork();
     if (daemon->pid == 0)
-        become_daemon(bench, self, config, log);
+        become_daemon(bench, jobqd, config, log);
     close(log);
     if (daemon->pid < 0) {
         daemon->pid = 0;

@@ -10,7 +10,7 @@
 #include <sysexits.h>
 
 #include "jobqd/bench/bench_private.h"
-#include "jobqd/cli/query.h"
+#include "jobqd/db/query.h"
 #include "libjobq/error.h"
 
 extern const char sql_bench_left[], sql_bench_tenths[], sql_bench_updates[],

@@ -7,8 +7,8 @@
 #include <sysexits.h>
 
 #include "jobqd/bench/bench_private.h"
-#include "jobqd/cli/query.h"
-#include "jobqd/service/store_private.h"
+#include "jobqd/db/query.h"
+#include "jobqd/db/store_private.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 

@@ -12,7 +12,7 @@
 #include <time.h>
 
 #include "jobqd/bench/bench_private.h"
-#include "jobqd/cli/query.h"
+#include "jobqd/db/query.h"
 #include "jobqd/base/sqltext.h"
 #include "libjobq/error.h"
 

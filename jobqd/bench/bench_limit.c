@@ -9,7 +9,7 @@
 #include <sysexits.h>
 
 #include "jobqd/bench/bench_private.h"
-#include "jobqd/service/store_private.h"
+#include "jobqd/db/store_private.h"
 #include "libjobq/error.h"
 
 extern const char sql_work_setup[], sql_bench_node[];

@@ -13,9 +13,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "jobqd/io/successor.h"
+#include "jobqd/upgrade/successor.h"
 #include "jobqd/base/escape.h"
-#include "jobqd/base/options.h"
+#include "jobqd/config/options.h"
 #include "jobqd/base/refusal.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/pure/nearest.h"

@@ -3,7 +3,7 @@
  *
  * Every command has --help; one that prints data has --json; one that needs the database
  * has -c, --database,
- * --embedded and --schema, which are rows of the table of options (base/options.h).
+ * --embedded and --schema, which are rows of the table of options (config/options.h).
  */
 #ifndef JOBQD_CLI_H
 #define JOBQD_CLI_H
@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* The configuration of a command without -c, where JOBQ_CONFIG names no other. */
 #define CLI_DEFAULT_FILE "/etc/jobq/jobqd.conf"

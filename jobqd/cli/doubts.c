@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "jobqd/base/options.h"
+#include "jobqd/config/options.h"
 #include "jobqd/pure/nearest.h"
 
 static bool

@@ -3,7 +3,7 @@
 #ifndef JOBQD_DOUBTS_H
 #define JOBQD_DOUBTS_H
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* what: a sentence for the operator; remedy: what to do about it. */
 typedef void (*doubts_say)(void *data, const char *what, const char *remedy);

@@ -6,9 +6,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "jobqd/cli/migrate.h"
-#include "jobqd/cli/query.h"
-#include "jobqd/cli/rights.h"
+#include "jobqd/db/migrate.h"
+#include "jobqd/db/query.h"
+#include "jobqd/db/rights.h"
 #include "jobqd/base/log.h"
 #include "libjobq/error.h"
 

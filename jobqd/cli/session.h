@@ -9,8 +9,8 @@
 
 #include "jobqd/cli/cli.h"
 #include "jobqd/embedded/postgres.h"
-#include "jobqd/base/config.h"
-#include "jobqd/service/launch.h"
+#include "jobqd/config/config.h"
+#include "jobqd/pool/launch.h"
 
 enum session_need {
     SESSION_ANY_SCHEMA,        /* whatever is there, even nothing: for migrate */

@@ -13,7 +13,7 @@
 
 #include "jobqd/cli/doubts.h"
 #include "jobqd/base/log.h"
-#include "jobqd/io/limits.h"
+#include "jobqd/proc/limits.h"
 #include "libjobq/buf.h"
 
 enum { NAME = 64, TEXT = 2 * PATH_MAX + 512, MOST_FRIENDS = 4 };

@@ -5,7 +5,7 @@
 #ifndef JOBQD_TRUST_H
 #define JOBQD_TRUST_H
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* what: a sentence for the operator; remedy: what to do about it. */
 typedef void (*trust_say)(void *data, const char *what, const char *remedy);

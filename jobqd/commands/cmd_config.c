@@ -10,11 +10,11 @@
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/start_check.h"
-#include "jobqd/cli/migrate.h"
+#include "jobqd/db/migrate.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/trust.h"
 #include "jobqd/base/escape.h"
-#include "jobqd/base/options.h"
+#include "jobqd/config/options.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 

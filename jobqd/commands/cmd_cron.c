@@ -8,8 +8,8 @@
 #include <time.h>
 
 #include "jobqd/base/escape.h"
-#include "jobqd/base/timezone.h"
-#include "jobqd/base/unique_by.h"
+#include "jobqd/config/timezone.h"
+#include "jobqd/config/unique_by.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"

@@ -11,7 +11,7 @@
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
-#include "jobqd/cli/query.h"
+#include "jobqd/db/query.h"
 #include "jobqd/cli/session.h"
 #include "libjobq/backoff.h"
 #include "libjobq/buf.h"

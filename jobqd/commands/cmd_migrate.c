@@ -6,7 +6,7 @@
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/base/escape.h"
-#include "jobqd/cli/migrate.h"
+#include "jobqd/db/migrate.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
 #include "libjobq/backoff.h"

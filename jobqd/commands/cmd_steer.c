@@ -6,7 +6,7 @@
 
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/jobs_filter.h"
-#include "jobqd/cli/query.h"
+#include "jobqd/db/query.h"
 #include "jobqd/cli/session.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"

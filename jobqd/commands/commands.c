@@ -7,16 +7,15 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "jobqd/bench/bench.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/daemon/daemon.h"
-#include "jobqd/daemon/signals.h"
+#include "jobqd/proc/signals.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/base/log.h"
-#include "jobqd/io/guard_main.h"
-#include "jobqd/io/successor.h"
+#include "jobqd/proc/guard_main.h"
+#include "jobqd/upgrade/successor.h"
 #include "jobqd/pure/nearest.h"
 #include "libjobq/error.h"
 

@@ -35,6 +35,7 @@ extern const struct command command_cron;
 extern const struct command command_doctor;
 extern const struct command command_reload;
 extern const struct command command_upgrade;
+extern const struct command command_bench;
 extern const struct command command_version;
 
 #endif

@@ -19,7 +19,31 @@
 
 enum doctor_level { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 
-struct doctor_check;
+/* X(enumerator, what must be there for the check) */
+#define NEEDS(X)                                                                         \
+    X(NEEDS_NOTHING, "nothing")                                                          \
+    X(NEEDS_CONFIG, "a configuration that can be read")                                  \
+    X(NEEDS_SERVER, "a connection")                                                      \
+    X(NEEDS_SCHEMA, "the schema of our version")
+
+enum needs {
+#define X(name, meaning) name,
+    NEEDS(X)
+#undef X
+};
+
+struct doctor;
+
+/* A row of the table in doctor.c. */
+struct doctor_check {
+    const char *name;
+    enum needs needs;
+    void (*look)(struct doctor *doctor); /* or … */
+    const char *sql;                     /* … a statement; its rows are findings */
+    bool takes_held;                     /* its $1 is held_ms */
+    const char *ok;                      /* what is said where it finds nothing */
+    int exit_code;                       /* where it fails */
+};
 
 struct doctor {
     const struct cli *cli;
@@ -32,6 +56,8 @@ struct doctor {
     size_t counts[DOCTOR_FAIL + 1];
     int exit_code; /* of the first that failed */
 };
+
+/* ---- doctor_report.c ---- */
 
 /* A finding of the check under way. remedy NULL: nothing is to be done. Texts that came
  * from elsewhere may hold anything: they are escaped. */

@@ -7,7 +7,7 @@
 #include "jobqd/commands/doctor.h"
 #include "jobqd/embedded/postgres_binaries.h"
 #include "jobqd/embedded/postgres_dir.h"
-#include "jobqd/service/launch.h"
+#include "jobqd/pool/launch.h"
 
 enum { FILES_A_WORKER = 4, FILES_OF_OURS = 64 };
 

@@ -7,12 +7,12 @@
 #include <time.h>
 
 #include "jobqd/commands/doctor.h"
-#include "jobqd/cli/migrate.h"
-#include "jobqd/cli/rights.h"
+#include "jobqd/db/migrate.h"
+#include "jobqd/db/rights.h"
 #include "jobqd/embedded/postgres_binaries.h"
 #include "jobqd/embedded/postgres_dir.h"
-#include "jobqd/cli/query.h"
-#include "jobqd/base/conninfo.h"
+#include "jobqd/db/query.h"
+#include "jobqd/config/conninfo.h"
 #include "libjobq/duration.h"
 
 enum {

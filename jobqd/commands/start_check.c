@@ -11,7 +11,7 @@
 
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
-#include "jobqd/service/pool.h"
+#include "jobqd/pool/pool.h"
 
 enum { LOOK_EVERY_MS = 20, STOP_MS = 5000 };
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* Starts one worker of each queue, all at once, as jobqd run does: with the queue's user,
  * limits, environment and preload; waits until each has said hello or its boot_timeout is

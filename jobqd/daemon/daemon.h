@@ -3,7 +3,7 @@
 #define JOBQD_DAEMON_H
 
 #include "jobqd/cli/cli.h"
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* Runs until told to stop; returns the exit code (sysexits). cli: where the configuration
  * came from, to be read again. Signals: TERM and INT drain, a second one stops at once;

@@ -1,8 +1,10 @@
 /* daemon_private.h: what the files of the daemon share. Not for anybody else.
  *
- * daemon.c: the way up, the way down, and what an event of one actor means for the
- * others; daemon_upgrade.c: how it is left to another program, and taken over from one;
- * daemon_systemd.c: what the service manager is told.
+ * From the bottom: daemon_state.c, absence.c; daemon_actors.c: the table of actors;
+ * daemon_stop.c: the way down; daemon_rollout.c, daemon_reload.c; daemon_upgrade.c: how
+ * it is left to another program, and taken over from one; daemon_systemd.c: what the
+ * service manager is told; daemon_events.c, daemon_signals.c: what happens; daemon.c: the
+ * way up.
  */
 #ifndef JOBQD_DAEMON_PRIVATE_H
 #define JOBQD_DAEMON_PRIVATE_H
@@ -15,11 +17,11 @@
 
 #include "jobqd/cli/cli.h"
 #include "jobqd/daemon/queues.h"
-#include "jobqd/daemon/signals.h"
+#include "jobqd/proc/signals.h"
 #include "jobqd/daemon/systemd.h"
-#include "jobqd/daemon/upgrade.h"
-#include "jobqd/base/config.h"
-#include "jobqd/base/handover.h"
+#include "jobqd/upgrade/upgrade.h"
+#include "jobqd/config/config.h"
+#include "jobqd/upgrade/handover.h"
 
 /* X(enumerator, what we are waiting for) */
 #define DAEMON_STATES(X)                                                                 \
@@ -68,6 +70,27 @@ struct rollout {
     uv_timer_t timer;
 };
 
+/* X(enumerator, type, member): the housekeeping actors, a row each in daemon_actors.c. */
+#define DAEMON_ACTORS(X)                                                                 \
+    X(ACTOR_LEADER, leader, leader)                                                      \
+    X(ACTOR_HOOKS, hooks, hooks)                                                         \
+    X(ACTOR_FAILURES, failures, failures)                                                \
+    X(ACTOR_STAGER, stager, stager)                                                      \
+    X(ACTOR_LIFELINE, lifeline, lifeline)                                                \
+    X(ACTOR_PRUNER, pruner, pruner)                                                      \
+    X(ACTOR_CANCELLER, canceller, canceller)                                             \
+    X(ACTOR_RELEASER, releaser, releaser)                                                \
+    X(ACTOR_REPORTER, reporter, reporter)                                                \
+    X(ACTOR_STEWARD, steward, steward)                                                   \
+    X(ACTOR_CRON, cron_actor, cron)                                                      \
+    X(ACTOR_CRONTAB, crontab, crontab)
+
+enum daemon_actor {
+#define X(enumerator, type, member) enumerator,
+    DAEMON_ACTORS(X)
+#undef X
+};
+
 struct daemon {
     const struct cli *cli;
     const struct config *booted; /* what it was started with: the database, its name … */
@@ -83,18 +106,9 @@ struct daemon {
     struct store *store;
     struct notifier *notifier;
     struct node *node;
-    struct leader *leader;
-    struct stager *stager;
-    struct lifeline *lifeline;
-    struct pruner *pruner;
-    struct canceller *canceller;
-    struct releaser *releaser;
-    struct reporter *reporter;
-    struct failures *failures;
-    struct hooks *hooks;
-    struct cron_actor *cron;
-    struct crontab *crontab;
-    struct steward *steward;
+#define X(enumerator, type, member) struct type *member;
+    DAEMON_ACTORS(X)
+#undef X
     struct queues queues;
     size_t n_connections; /* store and notifier, as long as they are open */
     const char *conninfo;
@@ -118,10 +132,88 @@ struct daemon {
     uv_timer_t patience;   /* how long a drain may last, with what the database owes us */
 };
 
-/* ---- daemon.c ---- */
+/* ---- daemon_state.c ---- */
 
 const char *daemon_state_meaning(enum daemon_state state);
-int daemon_start_guard(struct daemon *d, jobq_error *err);
+void daemon_set_state(struct daemon *d, enum daemon_state state);
+bool daemon_is_ending(const struct daemon *d);
+/* For the node's row, and SIGUSR1: the queues as JSON. owner: the daemon. */
+void daemon_describe(void *owner, struct jobq__buf *out);
+
+/* ---- absence.c ---- */
+
+/* The database has never been reached by this process, or the one before it. */
+bool daemon_is_starting(const struct daemon *d);
+/* A connection is lost, or could not be made again. The second reason is often the one to
+ * act upon (the session was ended; now there are too many, or the password is wrong), so
+ * each new one is said, but not one a try. */
+void absence_tell(struct daemon *d, struct absence *absence, const char *what,
+                  const jobq_error *why);
+/* The same for another connection than the control connection, if that is up. */
+void absence_tell_alone(struct daemon *d, struct absence *absence, const char *what,
+                        const jobq_error *why);
+void absence_end(struct absence *absence, const char *what);
+/* The database's absence is said again, while it lasts. */
+void absence_arm(struct daemon *d);
+
+/* ---- daemon_actors.c ---- */
+
+/* All of them; fails only for want of memory. */
+int daemon_actors_make(struct daemon *d);
+void daemon_actors_live(struct daemon *d, int64_t node, bool fresh);
+void daemon_actors_lead(struct daemon *d, bool leads);
+/* One that can be poked. */
+void daemon_actors_poke(struct daemon *d, enum daemon_actor actor);
+void daemon_actors_stop(struct daemon *d);
+void daemon_actors_close(struct daemon *d);
+
+/* ---- daemon_stop.c ---- */
+
+/* Gives up the jobs. What is under way on the work connection is not waited for: it may
+ * be dead without a word. */
+void daemon_abandon(struct daemon *d);
+void daemon_drain(struct daemon *d, int64_t grace_ms);
+/* The queues have stopped: the node leaves. */
+void daemon_go_on_stopping(struct daemon *d);
+/* Ends with that exit code, and says why. */
+void daemon_refuse(struct daemon *d, int exit_code, const char *why);
+void daemon_stop_embedded(struct daemon *d);
+void daemon_on_embedded_stopped(void *owner);
+/* The node's events. */
+void daemon_on_gone(void *owner);
+void daemon_on_denied(void *owner, const char *why);
+void daemon_on_refused(void *owner, const char *why);
+
+/* ---- daemon_reload.c ---- */
+
+/* Where programs begin that have no working_directory: what is found now under the name
+ * of the folder that we were started in. */
+void daemon_enter_folder(void);
+/* SIGHUP. */
+void daemon_reload(struct daemon *d);
+
+/* ---- daemon_events.c ---- */
+
+void daemon_on_queue(void *owner, const char *queue);
+void daemon_on_stage(void *owner);
+void daemon_on_leader_free(void *owner);
+void daemon_on_cancel_asked(void *owner);
+void daemon_on_queues_set(void *owner);
+void daemon_on_cron_set(void *owner);
+void daemon_on_listening(void *owner, bool listening);
+void daemon_on_work_ready(void *owner);
+void daemon_on_work_lost(void *owner, const jobq_error *why);
+void daemon_on_house_ready(void *owner);
+void daemon_on_house_lost(void *owner, const jobq_error *why);
+void daemon_on_control_ready(void *owner);
+void daemon_on_control_lost(void *owner, const jobq_error *why);
+void daemon_on_live(void *owner, int64_t id);
+void daemon_on_lost(void *owner, const char *why);
+void daemon_on_all_stopped(void *owner);
+
+/* ---- daemon_signals.c ---- */
+
+void daemon_on_signal(void *owner, int number);
 
 /* ---- daemon_systemd.c ---- */
 
@@ -148,6 +240,7 @@ void daemon_on_all_frozen(void *owner);
 /* Tells the database how the last upgrade ended, if it has not heard of it. */
 void daemon_tell_upgrade(struct daemon *d);
 
+int daemon_start_guard(struct daemon *d, jobq_error *err);
 /* What the program before this one has left for us, if it has: into d->past. */
 int daemon_open_past(struct daemon *d, jobq_error *err);
 /* Its record of the embedded database; NULL: there is none. */

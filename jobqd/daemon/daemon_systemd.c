@@ -12,8 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "jobqd/base/seams.h"
 #include "jobqd/daemon/daemon_private.h"
-#include "jobqd/service/store.h"
+#include "jobqd/db/store.h"
 
 enum {
     OVERDUE_MS = 10000, /* a connection that gives up so much later than it should … */
@@ -24,8 +25,8 @@ enum {
 static int64_t
 most_overdue_ms(void)
 {
-    const char *less = getenv("JOBQ_TEST_OVERDUE_MS");
-    return less ? atoi(less) : OVERDUE_MS;
+    int64_t less = seam_number(SEAM_OVERDUE_MS);
+    return less > 0 ? less : OVERDUE_MS;
 }
 
 bool

@@ -8,22 +8,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "jobqd/actors/canceller.h"
-#include "jobqd/actors/crontab.h"
-#include "jobqd/actors/leader.h"
-#include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/actors/failures.h"
 #include "jobqd/actors/hooks.h"
-#include "jobqd/actors/reporter.h"
-#include "jobqd/actors/steward.h"
 #include "jobqd/embedded/postgres.h"
-#include "jobqd/io/successor.h"
+#include "jobqd/upgrade/successor.h"
 #include "jobqd/base/log.h"
-#include "jobqd/io/children.h"
-#include "jobqd/io/guard.h"
-#include "jobqd/io/spawn.h"
-#include "jobqd/service/store.h"
+#include "jobqd/base/seams.h"
+#include "jobqd/base/self.h"
+#include "jobqd/proc/children.h"
+#include "jobqd/proc/guard.h"
+#include "jobqd/proc/spawn.h"
+#include "jobqd/db/store.h"
 #include "libjobq/error.h"
 
 enum { LATE_S = 3 };
@@ -156,7 +152,7 @@ daemon_open_past(struct daemon *d, jobq_error *err)
     if (rc < 0 || document < 0)
         return rc;
     if (successor_failure())
-        unsetenv(HANDOVER_TEST_LACKS);
+        seam_forget(SEAM_HANDOVER_LACKS);
     rc = handover_open(&d->past, document, err);
     if (rc < 0)
         return rc;
@@ -183,7 +179,7 @@ daemon_past_embedded(const struct daemon *d)
 static int
 fail_if_told(jobq_error *err)
 {
-    const char *how = successor_failure() ? NULL : getenv("JOBQ_TEST_TAKE_OVER");
+    const char *how = successor_failure() ? NULL : seam_text(SEAM_TAKE_OVER);
     if (how && strcmp(how, "abort") == 0)
         abort();
     if (how && strcmp(how, "late") == 0) { /* up, but later than the lease allows */
@@ -193,6 +189,16 @@ fail_if_told(jobq_error *err)
     if (how && strcmp(how, "segfault") == 0)
         raise(SIGSEGV);
     return how ? jobq__error(err, JOBQ_ESTATE, "told to fail") : 0;
+}
+
+int
+daemon_start_guard(struct daemon *d, jobq_error *err)
+{
+    const struct guard_options options = {.loop = &d->loop,
+                                          .lease_ms = d->booted->lease_ms,
+                                          .respawn = d->booted->respawn,
+                                          .log = d->booted->log};
+    return guard_new(&d->guard, &options, err);
 }
 
 int
@@ -224,21 +230,15 @@ daemon_take_over(struct daemon *d, jobq_error *err)
         return rc;
     queues_hold(&d->queues, held_back);
     node_adopt(d->node, id, deadline_ns);
-    lifeline_start(d->lifeline);
-    leader_start(d->leader, id);
-    canceller_start(d->canceller, id);
-    reporter_start(d->reporter, id);
-    steward_start(d->steward);
-    crontab_start(d->crontab, id, false);
-    hooks_start(d->hooks);
+    daemon_actors_live(d, id, false);
     d->lived = true;
     if (successor_failure())
         log_error("upgrade",
                   "did not take place, jobqd %s carries on: %s came to nothing: %s",
-                  JOBQ_VERSION, successor_path(), successor_failure());
+                  JOBQ_VERSION, self_path(), successor_failure());
     else
         log_info("upgrade", "jobqd %s took over from jobqd %s: %s was executed",
-                 JOBQ_VERSION, version, successor_path());
+                 JOBQ_VERSION, version, self_path());
     if (successor_failure())
         snprintf(d->upgrade_error, sizeof d->upgrade_error, "%s", successor_failure());
     d->upgrade_untold = true;

@@ -8,7 +8,8 @@
 
 #include "jobqd/actors/producer.h"
 #include "jobqd/base/log.h"
-#include "jobqd/base/options.h"
+#include "jobqd/base/seams.h"
+#include "jobqd/config/options.h"
 #include "libjobq/error.h"
 
 enum { MOST_WORKERS = 1000 }; /* as the option `concurrency` allows */
@@ -140,8 +141,8 @@ new_producer(struct slot *slot)
         .queue = slot->queue,
         .max_frame = queues->config->max_frame,
         .poll_interval_ms = queues->config->poll_interval_ms,
-        .unsafe_base = getenv("JOBQ_TEST_UNSAFE_BASE") != NULL,
-        .lost_cycle = getenv("JOBQ_TEST_LOST_CYCLE") != NULL,
+        .unsafe_base = seam_is_set(SEAM_UNSAFE_BASE),
+        .lost_cycle = seam_is_set(SEAM_LOST_CYCLE),
         .on_stopped = on_producer_stopped,
         .on_frozen = on_producer_frozen,
         .failures = queues->failures,
@@ -671,7 +672,7 @@ queues_rollout(const struct queues *queues, struct queues_rollout *out)
     }
 }
 
-/* For the node that keeps house (queues_retention()); nothing where the days decide. */
+/* For the node that keeps house (_queues_retention()); nothing where the days decide. */
 static void
 describe_retention(const struct queue_config *queue, struct jobq__buf *out)
 {

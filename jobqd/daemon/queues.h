@@ -13,9 +13,9 @@
 #include <stdint.h>
 #include <uv.h>
 
-#include "jobqd/base/config.h"
-#include "jobqd/base/handover.h"
-#include "jobqd/service/store.h"
+#include "jobqd/config/config.h"
+#include "jobqd/upgrade/handover.h"
+#include "jobqd/db/store.h"
 #include "libjobq/buf.h"
 
 struct slot;

@@ -6,7 +6,7 @@
 
 #include "jobqd/cli/session.h"
 #include "jobqd/base/log.h"
-#include "jobqd/base/options.h"
+#include "jobqd/config/options.h"
 #include "libjobq/buf.h"
 
 /* The options of [jobqd] that nothing was built upon. */

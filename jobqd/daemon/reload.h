@@ -6,7 +6,7 @@
 #include <jobq/error.h>
 
 #include "jobqd/cli/cli.h"
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 
 /* Reads file, environment and flags again, as at the start, and checks all of it. The
  * caller's with config_free. On failure err says what is wrong, as at the start, and *out

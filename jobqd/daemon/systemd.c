@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/sdnotify.h"
+#include "jobqd/daemon/sdnotify.h"
 
 enum {
     STATUS_MS = 2000,               /* how often the status is looked at */

@@ -28,7 +28,7 @@
 #include "jobqd/embedded/postgres_dir.h"
 #include "jobqd/embedded/postgres_launch.h"
 #include "jobqd/base/log.h"
-#include "jobqd/io/pgconn.h"
+#include "jobqd/db/pgconn.h"
 #include "libjobq/error.h"
 
 #define SUBJECT "postgres"

@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <uv.h>
 
-#include "jobqd/base/handover.h"
+#include "jobqd/upgrade/handover.h"
 
 /* X(enumerator, what we are waiting for) */
 #define EMBEDDED_STATES(X)                                                               \

@@ -17,7 +17,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "jobqd/io/children.h"
+#include "jobqd/proc/children.h"
 #include "libjobq/error.h"
 
 extern char **environ;

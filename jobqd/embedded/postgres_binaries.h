@@ -5,7 +5,7 @@
 
 #include <jobq/error.h>
 
-#define POSTGRES_OLDEST_MAJOR 13
+#define POSTGRES_OLDEST_MAJOR 14
 
 struct postgres_binaries {
     char *initdb; /* absolute paths */

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/children.h"
-#include "jobqd/io/descriptors.h"
+#include "jobqd/proc/children.h"
+#include "jobqd/proc/descriptors.h"
 #include "libjobq/error.h"
 
 extern char **environ;

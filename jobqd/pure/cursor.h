@@ -13,7 +13,7 @@
  *
  * `safe` comes from notes: (position given out, a transaction id taken after reading it).
  * Each position up to the noted one belongs to a transaction with a smaller id
- * (next_position() in the schema sees to that), so once the oldest running transaction is
+ * (_next_position() in the schema sees to that), so once the oldest running transaction is
  * not older than the noted id, the noted position is safe.
  *
  * The order within one round trip is: note, look, claim; their results are fed in this

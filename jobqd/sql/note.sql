@@ -1,7 +1,7 @@
 -- Notes how far positions have been given out, and how far transactions have ended. First in its batch.
 --   $1 the position noted last
 --
--- The sequence's row is read before the transaction id is taken, and next_position() takes its id before its
+-- The sequence's row is read before the transaction id is taken, and _next_position() takes its id before its
 -- position: so every position up to last_value belongs to a transaction with a smaller id than `upto`. Once
 -- the oldest running transaction is younger than that, those positions are all visible or void. (The snapshot's
 -- own xmax would not do: it is one past the newest *ended* transaction, and older ids may still run above it.)

@@ -1,5 +1,5 @@
 -- The first words of every transaction of ours behind a pooler, and of every one that BEGIN opens: as session_setup.sql, as
--- far as it must hold, until the transaction ends. More settings follow it as further columns (io/pgconn.h): so it is one
+-- far as it must hold, until the transaction ends. More settings follow it as further columns (db/pgconn.h): so it is one
 -- statement, and nothing stands behind its last one.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
        pg_catalog.set_config('statement_timeout', '0', true),

@@ -407,11 +407,11 @@ DECLARE
     part text;
 BEGIN
     cancelled := 0;
-    FOREACH part IN ARRAY '{cancel_again,sweep_progress,_settle_again}'::text[] LOOP
+    FOREACH part IN ARRAY '{_cancel_again,_sweep_progress,_settle_again}'::text[] LOOP
         BEGIN
             CASE part
-                WHEN 'cancel_again' THEN cancelled := @schema@._cancel_again();
-                WHEN 'sweep_progress' THEN PERFORM @schema@._sweep_progress();
+                WHEN '_cancel_again' THEN cancelled := @schema@._cancel_again();
+                WHEN '_sweep_progress' THEN PERFORM @schema@._sweep_progress();
                 WHEN '_settle_again' THEN stories := (@schema@._settle_again()).stories;
             END CASE;
         EXCEPTION WHEN OTHERS OR assert_failure THEN

@@ -236,9 +236,6 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 #variable_conflict use_variable
 DECLARE
     tries CONSTANT int := 20; -- windows without a row to delete that one call reads
-    -- Before PostgreSQL 14 a range of ctids is no way into a table: there each call reads it from the start, for this many
-    -- rows.
-    most CONSTANT bigint := CASE WHEN current_setting('server_version_num')::int < 140000 THEN pages::bigint * 20 END;
     round @schema@._pruning;
     part record;
     file_pages bigint;
@@ -291,12 +288,11 @@ BEGIN
                 'SELECT * FROM jsonb_to_recordset($1) r (queue text, states text[], at timestamptz, id bigint)), '
                 'f AS MATERIALIZED (SELECT f.ctid FROM @schema@.%1$I f WHERE f.ctid >= %2$L::tid AND f.ctid < %3$L::tid AND EXISTS ('
                 'SELECT FROM r WHERE (r.queue IS NULL OR r.queue = f.queue) AND f.state::text = ANY (r.states) '
-                'AND (f.finished_at, f.id) < (r.at, r.id)) LIMIT %4$s) '
+                'AND (f.finished_at, f.id) < (r.at, r.id))) '
                 'SELECT ARRAY(SELECT t.ctid FROM @schema@.%1$I t WHERE t.ctid = ANY (ARRAY(SELECT f.ctid FROM f)) '
                 'FOR UPDATE OF t SKIP LOCKED), (SELECT count(*) FROM f)', part.name,
                 format('(%s,0)', round.next_page),
-                format('(%s,0)', CASE WHEN most IS NULL THEN least(round.next_page + pages, 4294967295) ELSE 4294967295 END),
-                coalesce(most::text, 'ALL'))
+                format('(%s,0)', least(round.next_page + pages, 4294967295)))
                INTO old_rows, due USING round.rules;
         EXCEPTION WHEN lock_not_available THEN
             round.todo := round.todo[2:];
@@ -307,11 +303,9 @@ BEGIN
         END;
         gone := @schema@._delete_apart(part.name, old_rows);
         EXIT WHEN gone.untried AND gone.deleted > 0; -- read the same pages once more
-        round.left_some := gone.deleted < due OR round.left_some AND most IS NULL;
-        IF most IS NULL THEN
-            round.next_page := round.next_page + pages;
-        END IF;
-        IF round.next_page >= file_pages OR due < most OR gone.deleted = 0 AND most IS NOT NULL THEN
+        round.left_some := gone.deleted < due OR round.left_some;
+        round.next_page := round.next_page + pages;
+        IF round.next_page >= file_pages THEN
             INSERT INTO @schema@._pruned (partition, rule)
             SELECT part.name, r.rule FROM jsonb_to_recordset(round.rules) r (rule text, at timestamptz)
              WHERE r.at >= part.high AND part.high < now() AND NOT round.left_some

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "jobqd/base/config.h"
+#include "jobqd/config/config.h"
 #include "libjobq/json.h"
 
 enum { MAX_MORE = 8 };

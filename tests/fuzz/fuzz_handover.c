@@ -1,5 +1,5 @@
 /* fuzz_handover.c: the document by which one jobqd leaves its workers to the next
- * (jobqd/base/handover.h). It comes from another release: whatever it holds, it is
+ * (jobqd/upgrade/handover.h). It comes from another release: whatever it holds, it is
  * refused in words, or read within its bounds; and what is written is read as it was.
  */
 #include "tests/fuzz/fuzz.h"
@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "jobqd/base/handover.h"
+#include "jobqd/upgrade/handover.h"
 
 static const char *const fields[] = {"pid", "rest", "fd", "id", "queue"};
 

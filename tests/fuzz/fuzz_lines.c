@@ -1,5 +1,5 @@
 /* fuzz_lines.c: a stream of bytes cut into lines, at the daemon's end
- * (jobqd/io/channel.h) and at the worker's (libjobq/inbox.h), in whatever pieces the
+ * (jobqd/proc/channel.h) and at the worker's (libjobq/inbox.h), in whatever pieces the
  * socket hands it over.
  *
  * The input: a byte for the longest line allowed, a byte for the number of pieces, the
@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "jobqd/io/channel.h"
+#include "jobqd/proc/channel.h"
 #include "libjobq/inbox.h"
 #include "libjobq/wire.h"
 

@@ -9,12 +9,12 @@
 
 #include <libpq-fe.h>
 
-#include "jobqd/base/config.h"
-#include "jobqd/base/conninfo.h"
-#include "jobqd/base/environment.h"
-#include "jobqd/base/options.h"
+#include "jobqd/config/config.h"
+#include "jobqd/config/conninfo.h"
+#include "jobqd/config/environment.h"
+#include "jobqd/config/options.h"
 #include "jobqd/base/sqltext.h"
-#include "jobqd/base/words.h"
+#include "jobqd/config/words.h"
 #include "libjobq/backoff.h"
 
 static const struct option_origin origin = {"/bin", "/bin:/usr/bin"};

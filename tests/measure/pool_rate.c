@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <uv.h>
 
-#include "jobqd/service/pool.h"
+#include "jobqd/pool/pool.h"
 
 struct measurement {
     struct pool *pool;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "jobqd/base/timezone.h"
+#include "jobqd/config/timezone.h"
 #include "jobqd/pure/cron.h"
 #include "jobqd/pure/rfc3339.h"
 

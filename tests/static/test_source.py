@@ -7,7 +7,10 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["pure", "base", "io", "service", "actors", "embedded", "cli", "daemon", "bench", "commands"]
+# Each room uses only those before it; db and proc, and embedded and pool, stand side by side.
+ROOMS = ["pure", "base", "config", "db", "proc", "upgrade", "pool", "actors", "embedded", "cli", "daemon", "commands", "bench"]
+APART = [("db", "proc"), ("proc", "db"), ("pool", "db"), ("embedded", "pool"), ("embedded", "actors"), ("bench", "commands"),
+         ("bench", "daemon"), ("bench", "actors"), ("bench", "pool")]
 # Programs on the installed library, as a user's would be: the rules of layers and includes are not for them.
 APPLICATIONS = ROOT / "jobqd" / "quickstart"
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
@@ -28,13 +31,68 @@ def violations(files, forbidden):
             for name in includes(file) if forbidden(file, name)]
 
 
-def test_each_layer_of_jobqd_includes_lower_ones_alone():
+def test_each_room_of_jobqd_includes_only_rooms_below_it():
     def goes_up(file, name):
         mine = file.relative_to(ROOT / "jobqd").parts[0]
         target = re.match(r"jobqd/(\w+)/", name)
-        return (mine in LAYERS and target is not None and target[1] in LAYERS
-                and LAYERS.index(target[1]) > LAYERS.index(mine))
+        return (mine in ROOMS and target is not None and target[1] in ROOMS
+                and (ROOMS.index(target[1]) > ROOMS.index(mine) or (mine, target[1]) in APART))
     assert violations(sources("jobqd"), goes_up) == []
+    assert {file.parent.name for file in sources("jobqd", suffixes=(".c",)) if APPLICATIONS not in file.parents} - set(ROOMS) == {"jobqd"}
+
+
+def code_of(file):
+    """Its text without comments and literals."""
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", " ", file.read_text(), flags=re.S)
+    return re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
+
+
+def circles(arrows):
+    """Tarjan's strongly connected components of more than one node."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in arrows.get(node, ()):
+            if target not in index:
+                visit(target)
+            if target in stack:
+                low[node] = min(low[node], low[target])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+    for node in list(arrows):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def calls(files):
+    """{file: files whose functions it calls, or whose data it names}, of what is not static."""
+    texts = {str(file.relative_to(ROOT)): code_of(file) for file in files}
+    functions, data = {}, {}
+    for file, text in texts.items():
+        for match in re.finditer(r"^(?!static\b|extern\b|typedef\b)[a-z][\w ]*[\w*]\n(\w+)\(", text, re.M):
+            functions[match[1]] = file
+        for match in re.finditer(r"^(?!static\b|extern\b|typedef\b)(?:const )?struct \w+ (\w+)(?:\[\])? = ", text, re.M):
+            data[match[1]] = file
+    assert len(functions) > 500 and len(data) > 10
+    return {file: {functions[word] for word in set(re.findall(r"(?<![\w.>])(\w+)\(", text)) & functions.keys()} - {file}
+            | {data[word] for word in set(re.findall(r"(?<![\w.>])\w+", text)) & data.keys()} - {file} for file, text in texts.items()}
+
+
+@pytest.mark.parametrize("folder", ["libjobq", "jobqd"])
+def test_no_two_files_call_each_other_in_a_circle(folder):
+    files = [file for file in sources("libjobq", "jobqd", suffixes=(".c",)) if APPLICATIONS not in file.parents and file.name != "main.c"]
+    arrows = calls(files)
+    assert [circle for circle in circles(arrows) if circle[0].startswith(folder)] == []
+
+
+def test_the_search_for_circles_finds_one():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"a"}}) == [["a", "b", "c"]]
 
 
 def test_the_library_knows_nothing_of_the_daemon():
@@ -56,7 +114,7 @@ def test_every_fork_of_the_daemon_is_noted():
 
 def test_the_library_and_the_hot_path_know_no_trees_of_json():
     """A job's args and result are the user's bytes: a double would corrupt them. cJSON is for documents of our own."""
-    allowed = {"jobqd/actors/failures.c", "jobqd/base/unique_by.c"}
+    allowed = {"jobqd/actors/failures.c", "jobqd/config/unique_by.c"}
 
     def wrong(file, name):
         return "cjson" in name.lower() and str(file.relative_to(ROOT)) not in allowed
@@ -69,7 +127,7 @@ def test_only_the_client_row_and_connection_layers_include_libpq():
     def wrong(file, name):
         where = str(file.relative_to(ROOT))
         return name == "libpq-fe.h" and where not in allowed and not where.startswith(
-            ("jobqd/io/", "jobqd/service/store", "jobqd/cli/", "jobqd/bench/", "jobqd/commands/"))
+            ("jobqd/db/", "jobqd/cli/", "jobqd/bench/", "jobqd/commands/"))
     assert violations(sources("libjobq", "include", "jobqd"), wrong) == []
 
 

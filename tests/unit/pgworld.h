@@ -20,7 +20,7 @@
 #include <uv.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/pgconn.h"
+#include "jobqd/db/pgconn.h"
 
 #define LIMIT_NS 60000000000ULL /* for anything that is waited for */
 

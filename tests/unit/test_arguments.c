@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "jobqd/base/arguments.h"
+#include "jobqd/config/arguments.h"
 
 enum { MOST = 16 };
 

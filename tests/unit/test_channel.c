@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "jobqd/io/channel.h"
-#include "jobqd/io/output.h"
+#include "jobqd/proc/channel.h"
+#include "jobqd/proc/output.h"
 
 enum { MAX_LINE = 1000, LIMIT_MS = 30000 };
 

@@ -11,12 +11,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "jobqd/base/config.h"
-#include "jobqd/service/launch.h"
-#include "jobqd/base/conninfo.h"
-#include "jobqd/base/options.h"
+#include "jobqd/config/config.h"
+#include "jobqd/pool/launch.h"
+#include "jobqd/config/conninfo.h"
+#include "jobqd/config/options.h"
 #include "jobqd/base/sqltext.h"
-#include "jobqd/base/words.h"
+#include "jobqd/config/words.h"
 
 static char folder[] = "/tmp/jobq-test-config-XXXXXX";
 static char *const no_environment[] = {(char[]){"PATH=/usr/bin:/bin"}, NULL};

@@ -5,7 +5,7 @@
 
 #include <jobq/jobq.h>
 
-#include "jobqd/base/timezone.h"
+#include "jobqd/config/timezone.h"
 #include "jobqd/pure/cron.h"
 #include "jobqd/pure/rfc3339.h"
 

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "jobqd/io/descriptors.h"
+#include "jobqd/proc/descriptors.h"
 
 enum { MANY = 200, LAST = 900 };
 

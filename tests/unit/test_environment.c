@@ -7,7 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "jobqd/base/environment.h"
+#include "jobqd/config/environment.h"
 
 #define LIST(...) ((char *[]){__VA_ARGS__, NULL})
 #define S(text) ((char[]){text})

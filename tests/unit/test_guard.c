@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/guard_main.h"
-#include "jobqd/io/guard_table.h"
+#include "jobqd/proc/guard_main.h"
+#include "jobqd/proc/guard_table.h"
 
 #define MS INT64_C(1000000)
 

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "jobqd/base/handover.h"
+#include "jobqd/upgrade/handover.h"
 
 static int
 file_of(const char *text)

@@ -3,7 +3,7 @@
 
 #include <jobq/jobq.h>
 
-#include "jobqd/cli/migrate.h"
+#include "jobqd/db/migrate.h"
 #include "libjobq/state.h"
 
 #define A128 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" A64
@@ -258,10 +258,10 @@ a_conflict_is_told(void **state)
 
     /* The key is the one that SQL makes of the same. */
     assert_int_equal(
-        count(
-            "SELECT count(*) FROM jobq._uniques WHERE key = jobq._unique_hash('conflict', "
-            "'any', '{\"account\": 7}', '{}', '{\"fields\": [\"args\", \"kind\"], "
-            "\"keys\": [\"region \\\"\", \"account\"]}')"),
+        count("SELECT count(*) FROM jobq._uniques WHERE key = "
+              "jobq._unique_hash('conflict', "
+              "'any', '{\"account\": 7}', '{}', '{\"fields\": [\"args\", \"kind\"], "
+              "\"keys\": [\"region \\\"\", \"account\"]}')"),
         1);
 
     job.on_conflict = JOBQ_ON_CONFLICT_REPLACE;

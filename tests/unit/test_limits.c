@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "jobqd/io/limits.h"
+#include "jobqd/proc/limits.h"
 
 #define S(text) ((char[]){text})
 

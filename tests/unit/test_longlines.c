@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "jobqd/io/channel.h"
+#include "jobqd/proc/channel.h"
 
 enum { LIMIT_MS = 60000, CHANNELS = 60, LINE = 4 * 1024 * 1024 };
 

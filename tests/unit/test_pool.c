@@ -18,8 +18,8 @@
 
 #include <cmocka.h>
 
-#include "jobqd/service/pool_private.h"
-#include "jobqd/service/template.h"
+#include "jobqd/pool/pool_private.h"
+#include "jobqd/pool/template.h"
 
 enum { MOST_JOBS = 4096, LIMIT_MS = 60000 };
 

@@ -544,7 +544,7 @@ binaries_are_taken_by_version(void **state)
 
     assert_int_equal(setenv("JOBQ_PG_BINDIR", under_base("old"), 1), 0);
     assert_int_equal(postgres_binaries_find(&found, 0, &err), JOBQ_ESTATE);
-    assert_non_null(strstr(err.message, "of PostgreSQL 13 or later (found there: 12 in"));
+    assert_non_null(strstr(err.message, "of PostgreSQL 14 or later (found there: 12 in"));
     assert_int_equal(setenv("JOBQ_PG_BINDIR", under_base("rubbish"), 1), 0);
     assert_int_equal(postgres_binaries_find(&found, 0, &err), JOBQ_ESTATE);
     assert_int_equal(setenv("JOBQ_PG_BINDIR", under_base("none"), 1), 0);

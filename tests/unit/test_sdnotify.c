@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "jobqd/io/sdnotify.h"
+#include "jobqd/daemon/sdnotify.h"
 
 static void
 the_watchdogs_interval(void **state)

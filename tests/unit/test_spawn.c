@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "jobqd/io/spawn.h"
+#include "jobqd/proc/spawn.h"
 
 enum { LIMIT_MS = 30000 };
 

@@ -1,5 +1,5 @@
 /* test_template.c: a worker is forked by a template (libjobq/template.c) and becomes our
- * child (jobqd/io/birth.c); and what is no such child is found out. This file is jobqd,
+ * child (jobqd/proc/birth.c); and what is no such child is found out. This file is jobqd,
  * without a loop. */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +22,8 @@
 
 #include <jobq/worker.h>
 
-#include "jobqd/io/birth.h"
-#include "jobqd/io/children.h"
+#include "jobqd/proc/birth.h"
+#include "jobqd/proc/children.h"
 
 enum { LIMIT_MS = 60000, THE_FD = 3 };
 

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/io/loopwatch.h"
-#include "jobqd/io/turns.h"
-#include "jobqd/service/boots.h"
+#include "jobqd/base/loopwatch.h"
+#include "jobqd/proc/turns.h"
+#include "jobqd/pool/boots.h"
 
 enum { ASKERS = 20, STEPS = 5, LIMIT_MS = 60000 };
 

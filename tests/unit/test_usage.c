@@ -16,8 +16,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "jobqd/io/cgroup.h"
-#include "jobqd/io/usage.h"
+#include "jobqd/proc/cgroup.h"
+#include "jobqd/proc/usage.h"
 
 enum { MIB = 1024 * 1024 };
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "jobqd/service/watch.h"
+#include "jobqd/pool/watch.h"
 
 enum { MIB = 1024 }; /* in KiB */
 

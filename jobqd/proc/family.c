@@ -1,0 +1,124 @@
+/* family.c: see family.h. No memory is asked for: there may be none when it is needed. */
+#include "jobqd/proc/family.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "jobqd/proc/guard_table.h"
+
+/* For so long altogether, and for so much longer with each member, the members may be on
+ * their way to a stop: jobqd stands still meanwhile, and waits only a little longer for a
+ * guard that strikes. A family of many is likely to be forking, on a machine that it
+ * keeps busy, where a fork may take as long as its turns at the processor are apart.
+ * Counted by the clock, not in looks: where the processor is short, each look may take as
+ * long as all of them should. */
+enum { STOP_NS = 10000000, STOP_MOST_NS = 300000000, LOOK_NS = 200000 };
+
+struct family {
+    pid_t members[FAMILY_MOST]; /* the leader first; all told to stop */
+    size_t n;
+    int64_t waited_ns; /* for members to stop, in all */
+};
+
+static void
+add(struct family *family, pid_t pid)
+{
+    if (family->n == FAMILY_MOST || pid <= 1)
+        return;
+    kill(pid, SIGSTOP);
+    family->members[family->n++] = pid;
+}
+
+/* The children that one thread has started: "12 34 ", cut anywhere between two reads. */
+static void
+add_children(struct family *family, const char *path)
+{
+    char text[512];
+    pid_t pid = 0;
+    ssize_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    while ((n = read(fd, text, sizeof text)) > 0) {
+        for (ssize_t i = 0; i < n; i++) {
+            if (isdigit((unsigned char)text[i])) {
+                pid = pid * 10 + (text[i] - '0');
+            } else {
+                add(family, pid);
+                pid = 0;
+            }
+        }
+    }
+    close(fd);
+}
+
+/* A fork that was under way when the stop came is finished before the stop is heeded, and
+ * what it has made is among the children only then. What sleeps (S) has no fork under
+ * way: the stop comes before its next step. */
+static void
+await_stop(struct family *family, pid_t thread)
+{
+    const struct timespec pause = {0, LOOK_NS};
+    int64_t most_ns = STOP_NS * (int64_t)family->n;
+    int64_t began_ns = 0, now_ns;
+    struct guard_process process;
+    if (most_ns > STOP_MOST_NS)
+        most_ns = STOP_MOST_NS;
+    while (guard_read_process(thread, &process) &&
+           (process.state == 'R' || process.state == 'D')) {
+        now_ns = guard_boottime_ns();
+        if (began_ns == 0)
+            began_ns = now_ns;
+        if (family->waited_ns + now_ns - began_ns >= most_ns)
+            break;
+        nanosleep(&pause, NULL);
+    }
+    if (began_ns != 0)
+        family->waited_ns += guard_boottime_ns() - began_ns;
+}
+
+static void
+add_family_of(struct family *family, pid_t pid)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    if (!threads)
+        return;
+    const struct dirent *entry;
+    while ((entry = readdir(threads)) != NULL) {
+        if (!isdigit((unsigned char)entry->d_name[0]))
+            continue;
+        pid_t thread = (pid_t)atoi(entry->d_name);
+        await_stop(family, thread);
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)thread);
+        add_children(family, path);
+    }
+    closedir(threads);
+}
+
+bool
+family_kill(pid_t leader)
+{
+    struct family family = {0};
+    struct guard_process process;
+    bool alive = guard_read_process(leader, &process) && process.state != 'Z';
+    if (alive) {
+        kill(-leader, SIGSTOP);
+        add(&family, leader);
+    }
+    for (size_t i = 0; i < family.n; i++) /* it grows meanwhile */
+        add_family_of(&family, family.members[i]);
+    bool any = kill(-leader, SIGKILL) == 0;
+    for (size_t i = 0; i < family.n; i++)
+        any = kill(family.members[i], SIGKILL) == 0 || any;
+    return any;
+}

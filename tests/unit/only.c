@@ -1,0 +1,16 @@
+/* only.c: linked into each unit test: `test_pool '*crash*'` runs the tests whose names match
+ * (* and ? as in a shell). Which tests there are says cmocka itself, by its output. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* glibc gives constructors what it gives main. */
+__attribute__((constructor)) static void
+choose(int argc, char **argv)
+{
+    if (argc > 1 && argv[1][0] != '-')
+        cmocka_set_test_filter(argv[1]);
+}

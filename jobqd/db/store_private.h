@@ -1,7 +1,8 @@
 /* store_private.h: what the files of the store share. For nobody else, but bench,
  * which runs the same statements without a loop.
  *
- * store.c: the connections and the rare requests; store_cycle.c: the cycle;
+ * store.c: the connections; store_ask.c: one request; store_requests.c: the rare ones;
+ * store_cycle.c: the cycle;
  * store_fetch.c: large arguments; store_cancels.c: requests to cancel; store_settings.c:
  * the queues' settings; store_sql.c: the statements' texts.
  */
@@ -69,5 +70,14 @@ struct store {
 
 struct pgconn_statement store_statement(const struct store *store, enum statement_id id,
                                         const struct jobq__params *params);
+
+/* ---- store_ask.c ---- */
+
+int store_ask(struct pgconn *conn, const struct pgconn_statement *statements, size_t n,
+              bool adds_setting, store_done done, void *data);
+int store_ask_one(struct store *store, struct pgconn *conn, enum statement_id id,
+                  const struct jobq__params *params, store_done done, void *data);
+int store_ask_control(struct store *store, enum statement_id id,
+                      const struct jobq__params *params, store_done done, void *data);
 
 #endif

@@ -10,7 +10,7 @@
  * backends hold the shared memory until they notice. A start in that time fails; so it
  * waits until nothing of the cluster runs.
  */
-#include "jobqd/embedded/postgres.h"
+#include "jobqd/embedded/postgres_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -23,321 +23,19 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "jobqd/embedded/postgres_binaries.h"
-#include "jobqd/embedded/postgres_child.h"
-#include "jobqd/embedded/postgres_dir.h"
 #include "jobqd/embedded/postgres_launch.h"
 #include "jobqd/base/log.h"
-#include "jobqd/db/pgconn.h"
 #include "libjobq/error.h"
 
-#define SUBJECT "postgres"
-#define LOOK_MS 20U    /* between looks at the processes and at postmaster.pid */
-#define PROBE_MS 100U  /* between questions to a server in recovery */
-#define TEND_MS 60000U /* between looks at the log's size */
-#define NOTE_MS 5000U  /* between log lines of a long wait */
-#define OUST_ORPHANS_MS                                                                  \
-    3000 /* after this, backends without a postmaster are told to quit */
-#define OUST_LIMIT_MS (5 * 60 * 1000)
-#define FIRST_START_TRIES                                                                \
-    4                      /* a cluster that never came up is given up after this many   \
-                            */
-#define STEADY_MS 10000    /* up for so long: the back-off begins anew */
-#define LOCK_WAIT_MS 10000 /* for a command to let go of the directory */
+#define LOCK_WAIT_MS 10000         /* for a command to let go of the directory */
 #define COMMAND_LOCK_WAIT_MS 60000 /* the same, for one of several commands */
-#define BACKOFF_BASE_MS 100U
-#define BACKOFF_CAP_MS 30000U
-
-struct embedded {
-    uv_loop_t *loop;
-    struct embedded_events events;
-    void *owner;
-    struct postgres_dir dir;
-    struct postgres_binaries binaries;
-    char **settings; /* NULL-terminated copies; NULL: none */
-    bool for_command;
-    enum embedded_state state;
-    uint64_t since_ms;            /* when this state began, on the loop's clock */
-    uint64_t noted_ms;            /* when a long wait was last logged */
-    struct postgres_child *child; /* NULL: none runs */
-    off_t log_from;               /* where the child's part of the log begins */
-    struct pgconn *probe; /* asks for recovery, and for a checkpoint; NULL: closed */
-    bool asking;          /* a question is under way */
-    int failures;         /* starts and crashes in a row without a steady time */
-    bool was_up;          /* at least once in this object's life */
-    uv_timer_t timer;
-    int closing; /* handles and connections whose close has not been confirmed */
-};
 
 static void on_timer(uv_timer_t *timer);
 static void on_child_exit(void *owner, int status);
 
-const char *
-embedded_state_name(enum embedded_state state)
-{
-    static const char *const names[] = {
-#define X(name, meaning) #name,
-        EMBEDDED_STATES(X)
-#undef X
-    };
-    return names[state] + strlen("EMBEDDED_");
-}
-
-static const char *
-meaning(enum embedded_state state)
-{
-    static const char *const meanings[] = {
-#define X(name, meaning) meaning,
-        EMBEDDED_STATES(X)
-#undef X
-    };
-    return meanings[state];
-}
-
-static bool
-may_follow(enum embedded_state from, enum embedded_state to)
-{
-    if (to == EMBEDDED_STOPPING)
-        return from != EMBEDDED_STOPPED && from != EMBEDDED_STOPPING;
-    switch (from) {
-    case EMBEDDED_IDLE:
-    case EMBEDDED_BACKING_OFF:
-        return to == EMBEDDED_OUSTING || to == EMBEDDED_INITIALIZING ||
-               to == EMBEDDED_FAILED;
-    case EMBEDDED_OUSTING:
-        return to == EMBEDDED_STARTING || to == EMBEDDED_FAILED;
-    case EMBEDDED_INITIALIZING:
-        return to == EMBEDDED_OUSTING || to == EMBEDDED_FAILED;
-    case EMBEDDED_STARTING:
-        return to == EMBEDDED_PROBING || to == EMBEDDED_BACKING_OFF ||
-               to == EMBEDDED_FAILED;
-    case EMBEDDED_PROBING:
-        return to == EMBEDDED_UP || to == EMBEDDED_BACKING_OFF || to == EMBEDDED_FAILED;
-    case EMBEDDED_UP:
-        return to == EMBEDDED_BACKING_OFF;
-    case EMBEDDED_STOPPING:
-        return to == EMBEDDED_STOPPED;
-    case EMBEDDED_FAILED:
-    case EMBEDDED_STOPPED:
-        return false;
-    }
-    return false;
-}
-
-static void
-move(struct embedded *embedded, enum embedded_state to)
-{
-    bool legal = may_follow(embedded->state, to);
-    assert(legal);
-    (void)legal;
-    log_debug(SUBJECT, "%s to %s: waiting for %s", embedded_state_name(embedded->state),
-              embedded_state_name(to), meaning(to));
-    embedded->state = to;
-    embedded->since_ms = uv_now(embedded->loop);
-    embedded->noted_ms = embedded->since_ms;
-}
-
-static uint64_t
-waited_ms(const struct embedded *embedded)
-{
-    return uv_now(embedded->loop) - embedded->since_ms;
-}
-
-/* True once every NOTE_MS of a long wait. */
-static bool
-is_time_to_note(struct embedded *embedded)
-{
-    if (uv_now(embedded->loop) - embedded->noted_ms < NOTE_MS)
-        return false;
-    embedded->noted_ms = uv_now(embedded->loop);
-    return true;
-}
-
-static void
-wake_in(struct embedded *embedded, uint64_t delay_ms, uint64_t then_every_ms)
-{
-    int failed = uv_timer_start(&embedded->timer, on_timer, delay_ms, then_every_ms);
-    assert(failed == 0); /* it fails for a closing handle or a missing callback alone */
-    (void)failed;
-}
-
 /* --- ends --- */
 
-static void
-report_if_stopped(struct embedded *embedded)
-{
-    if (embedded->state != EMBEDDED_STOPPING || embedded->child || embedded->closing > 0)
-        return;
-    move(embedded, EMBEDDED_STOPPED);
-    embedded->events.on_stopped(embedded->owner); /* may free it */
-}
-
-static void
-on_timer_closed(uv_handle_t *handle)
-{
-    struct embedded *embedded = handle->data;
-    embedded->closing--;
-    report_if_stopped(embedded);
-}
-
-static void
-on_probe_closed(void *owner)
-{
-    struct embedded *embedded = owner;
-    embedded->closing--;
-    report_if_stopped(embedded);
-}
-
-static void
-close_probe(struct embedded *embedded)
-{
-    if (!embedded->probe)
-        return;
-    struct pgconn *probe = embedded->probe;
-    embedded->probe = NULL;
-    embedded->closing++;
-    pgconn_close(probe, false, on_probe_closed);
-}
-
-static void
-fail(struct embedded *embedded, const jobq_error *why)
-{
-    close_probe(embedded);
-    move(embedded, EMBEDDED_FAILED);
-    uv_timer_stop(&embedded->timer);
-    embedded->events.on_failed(embedded->owner, why);
-}
-
-static void
-back_off(struct embedded *embedded)
-{
-    unsigned doublings = embedded->failures < 10 ? (unsigned)embedded->failures : 10;
-    uint64_t delay_ms = (uint64_t)BACKOFF_BASE_MS << doublings;
-    if (delay_ms > BACKOFF_CAP_MS)
-        delay_ms = BACKOFF_CAP_MS;
-    delay_ms += uv_hrtime() / 1000 % (delay_ms / 4 + 1); /* jitter */
-    move(embedded, EMBEDDED_BACKING_OFF);
-    wake_in(embedded, delay_ms, 0);
-}
-
 /* --- up --- */
-
-static void
-on_checkpointed(void *data, const struct pgconn_outcome *outcome)
-{
-    struct embedded *embedded = data;
-    if (outcome->code != 0 && embedded->state == EMBEDDED_UP)
-        log_warning(SUBJECT, "the checkpoint after the start failed: %s",
-                    outcome->error.message);
-    close_probe(embedded);
-}
-
-/* From release 15 on, archive_timeout does nothing after a start until the checkpointer
- * has woken once. */
-static void
-ask_for_checkpoint(struct embedded *embedded)
-{
-    const struct pgconn_statement checkpoint = {.name = "checkpoint",
-                                                .sql = "CHECKPOINT"};
-    if (pgconn_batch(embedded->probe, &checkpoint, 1, on_checkpointed, embedded) != 0)
-        close_probe(embedded);
-}
-
-static void
-come_up(struct embedded *embedded)
-{
-    move(embedded, EMBEDDED_UP);
-    embedded->was_up = true;
-    wake_in(embedded, TEND_MS, TEND_MS);
-    /* A command's user has asked for something else. */
-    void (*tell)(const char *subject, const char *format, ...)
-        __attribute__((format(printf, 2, 3))) =
-            embedded->for_command ? log_debug : log_info;
-    tell(SUBJECT, "PostgreSQL %d, process %d, takes writes in %s", embedded->dir.major,
-         (int)postgres_child_pid(embedded->child), embedded->dir.path);
-    ask_for_checkpoint(embedded);
-    embedded->events.on_ready(embedded->owner, embedded->dir.uri);
-}
-
-static void
-on_answer(void *data, const struct pgconn_outcome *outcome)
-{
-    struct embedded *embedded = data;
-    embedded->asking = false;
-    /* Anything but a clear no: the timer asks again. */
-    if (embedded->state != EMBEDDED_PROBING || outcome->code != 0 ||
-        PQntuples(outcome->results[0]) != 1 ||
-        strcmp(PQgetvalue(outcome->results[0], 0, 0), "f") != 0)
-        return;
-    come_up(embedded);
-}
-
-static void
-ask_for_recovery(struct embedded *embedded)
-{
-    const struct pgconn_statement question = {
-        .name = "recovery", .sql = "SELECT pg_catalog.pg_is_in_recovery()"};
-    if (embedded->asking || pgconn_state(embedded->probe) != PGCONN_READY)
-        return;
-    embedded->asking =
-        pgconn_batch(embedded->probe, &question, 1, on_answer, embedded) == 0;
-}
-
-static void
-on_probe_ready(void *owner)
-{
-    struct embedded *embedded = owner;
-    if (embedded->state == EMBEDDED_PROBING)
-        ask_for_recovery(embedded);
-}
-
-static void
-on_probe_lost(void *owner, const jobq_error *why)
-{
-    struct embedded *embedded = owner;
-    if (embedded->state == EMBEDDED_PROBING && is_time_to_note(embedded))
-        log_info(SUBJECT, "does not answer yet: %s", why->message);
-}
-
-static void
-on_probe_notify(void *owner, const char *channel, const char *payload)
-{
-    (void)owner; /* it listens to nothing */
-    (void)channel;
-    (void)payload;
-}
-
-/* Without memory for it the next tick tries again. */
-static void
-open_probe(struct embedded *embedded)
-{
-    const struct pgconn_options options = {.conninfo = embedded->dir.uri,
-                                           .name = "probe",
-                                           .on_ready = on_probe_ready,
-                                           .on_lost = on_probe_lost,
-                                           .on_notify = on_probe_notify,
-                                           .owner = embedded};
-    embedded->asking = false;
-    if (pgconn_new(&embedded->probe, embedded->loop, &options) != 0)
-        embedded->probe = NULL;
-}
-
-static void
-start_probing(struct embedded *embedded)
-{
-    move(embedded, EMBEDDED_PROBING);
-    wake_in(embedded, PROBE_MS, PROBE_MS);
-    open_probe(embedded);
-}
-
-static void
-probe_again(struct embedded *embedded)
-{
-    if (embedded->probe)
-        ask_for_recovery(embedded);
-    else
-        open_probe(embedded);
-}
 
 /* --- starting --- */
 
@@ -366,12 +64,12 @@ initialize(struct embedded *embedded)
     struct postgres_launch launched;
     jobq_error why;
     if (postgres_launch_initdb(&with, &launched, &why) != 0) {
-        fail(embedded, &why);
+        embedded_fail(embedded, &why);
         return;
     }
     took_off(embedded, &launched);
-    move(embedded, EMBEDDED_INITIALIZING);
-    wake_in(embedded, NOTE_MS, NOTE_MS);
+    embedded_move(embedded, EMBEDDED_INITIALIZING);
+    embedded_wake_in(embedded, NOTE_MS, NOTE_MS);
     log_info(SUBJECT, "making a new PostgreSQL %d cluster in %s, as user %s",
              embedded->binaries.major, embedded->dir.data, embedded->dir.user.name);
 }
@@ -384,19 +82,19 @@ start_server(struct embedded *embedded)
     jobq_error why;
     postgres_dir_remove_stale_pidfile(&embedded->dir);
     if (postgres_launch_server(&with, &launched, &why) != 0) {
-        fail(embedded, &why);
+        embedded_fail(embedded, &why);
         return;
     }
     took_off(embedded, &launched);
-    move(embedded, EMBEDDED_STARTING);
-    wake_in(embedded, LOOK_MS / 2, LOOK_MS / 2);
+    embedded_move(embedded, EMBEDDED_STARTING);
+    embedded_wake_in(embedded, LOOK_MS / 2, LOOK_MS / 2);
 }
 
 static void
 wait_for_others(struct embedded *embedded, const struct postgres_processes *others)
 {
-    uint64_t waited = waited_ms(embedded);
-    bool note = is_time_to_note(embedded);
+    uint64_t waited = embedded_waited_ms(embedded);
+    bool note = embedded_is_time_to_note(embedded);
     if (note)
         log_info(
             SUBJECT, "waiting for %d processes of an earlier start in %s to end (%s)",
@@ -414,7 +112,7 @@ wait_for_others(struct embedded *embedded, const struct postgres_processes *othe
         "by hand? Stop it with pg_ctl -D %s -m fast stop",
         (int)others->postmaster, embedded->dir.data, OUST_LIMIT_MS / 1000,
         embedded->dir.data);
-    fail(embedded, &why);
+    embedded_fail(embedded, &why);
 }
 
 static void
@@ -436,8 +134,8 @@ begin(struct embedded *embedded)
         initialize(embedded);
         return;
     }
-    move(embedded, EMBEDDED_OUSTING);
-    wake_in(embedded, LOOK_MS, LOOK_MS);
+    embedded_move(embedded, EMBEDDED_OUSTING);
+    embedded_wake_in(embedded, LOOK_MS, LOOK_MS);
     look_for_others(embedded);
 }
 
@@ -449,10 +147,10 @@ look_at_pidfile(struct embedded *embedded)
     struct postgres_pidfile file;
     if (postgres_dir_read_pidfile(&embedded->dir, &file, NULL) == 0 && file.ready &&
         file.pid == postgres_child_pid(embedded->child))
-        start_probing(embedded);
-    else if (is_time_to_note(embedded))
+        embedded_start_probing(embedded);
+    else if (embedded_is_time_to_note(embedded))
         log_info(SUBJECT, "still starting after %d s (recovering?); see %s",
-                 (int)(waited_ms(embedded) / 1000), embedded->dir.log);
+                 (int)(embedded_waited_ms(embedded) / 1000), embedded->dir.log);
 }
 
 static void
@@ -471,13 +169,13 @@ on_timer(uv_timer_t *timer)
         look_at_pidfile(embedded);
         break;
     case EMBEDDED_PROBING:
-        probe_again(embedded);
+        embedded_probe_again(embedded);
         break;
     case EMBEDDED_UP:
         postgres_dir_trim_log(&embedded->dir);
         break;
     case EMBEDDED_INITIALIZING:
-        log_info(SUBJECT, "still waiting for %s", meaning(embedded->state));
+        log_info(SUBJECT, "still waiting for %s", embedded_meaning(embedded->state));
         break;
     case EMBEDDED_STOPPING: /* the timer is closed by then */
     case EMBEDDED_FAILED:
@@ -498,7 +196,7 @@ fail_with_log(struct embedded *embedded, const char *what, int status)
     postgres_dir_log_tail(&embedded->dir, embedded->log_from, tail, sizeof tail);
     jobq__error(&why, JOBQ_ESTATE, "%s %s: %s", what, how,
                 tail[0] ? tail : embedded->dir.log);
-    fail(embedded, &why);
+    embedded_fail(embedded, &why);
 }
 
 static void
@@ -509,7 +207,7 @@ initdb_ended(struct embedded *embedded, int status)
         fail_with_log(embedded, "initdb", status);
     else if (postgres_dir_adopt_fresh(&embedded->dir, embedded->binaries.major, &why) !=
              0)
-        fail(embedded, &why);
+        embedded_fail(embedded, &why);
     else
         begin(embedded);
 }
@@ -536,7 +234,7 @@ start_failed(struct embedded *embedded, int status)
         return;
     }
     log_warning(SUBJECT, "did not come up: it %s: %s", how, tail);
-    back_off(embedded);
+    embedded_back_off(embedded);
 }
 
 static void
@@ -544,8 +242,9 @@ went_down(struct embedded *embedded, int status)
 {
     char how[80];
     postgres_child_describe(status, how, sizeof how);
-    embedded->failures = waited_ms(embedded) >= STEADY_MS ? 0 : embedded->failures + 1;
-    back_off(embedded);
+    embedded->failures =
+        embedded_waited_ms(embedded) >= STEADY_MS ? 0 : embedded->failures + 1;
+    embedded_back_off(embedded);
     if (embedded->events.on_down)
         embedded->events.on_down(embedded->owner, how); /* whoever hears it logs it */
 }
@@ -555,7 +254,7 @@ on_child_exit(void *owner, int status)
 {
     struct embedded *embedded = owner;
     embedded->child = NULL;
-    close_probe(embedded);
+    embedded_close_probe(embedded);
     switch (embedded->state) {
     case EMBEDDED_INITIALIZING:
         initdb_ended(embedded, status);
@@ -568,7 +267,7 @@ on_child_exit(void *owner, int status)
         went_down(embedded, status);
         break;
     case EMBEDDED_STOPPING:
-        report_if_stopped(embedded);
+        embedded_report_if_stopped(embedded);
         break;
     case EMBEDDED_IDLE:
     case EMBEDDED_OUSTING:
@@ -690,8 +389,9 @@ embedded_new(struct embedded **out, uv_loop_t *loop,
         return code;
     }
     embedded->timer.data = embedded;
+    embedded->on_timer = on_timer;
     embedded->since_ms = uv_now(loop);
-    wake_in(embedded, 0, 0);
+    embedded_wake_in(embedded, 0, 0);
     *out = embedded;
     return 0;
 }
@@ -726,11 +426,11 @@ embedded_stop(struct embedded *embedded, bool at_once)
         postgres_child_signal(embedded->child, stop_signal(was, at_once));
     if (was == EMBEDDED_STOPPING)
         return;
-    close_probe(embedded);
-    move(embedded, EMBEDDED_STOPPING);
+    embedded_close_probe(embedded);
+    embedded_move(embedded, EMBEDDED_STOPPING);
     /* Closed even while a child runs: on_stopped waits for both. */
     embedded->closing++;
-    uv_close((uv_handle_t *)&embedded->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&embedded->timer, embedded_on_timer_closed);
 }
 
 void

@@ -3,52 +3,44 @@
 
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 
 enum { LOOK_EVERY_MS = 500 };
 
 struct canceller {
     struct canceller_options options;
+    struct rounds rounds;
     int64_t node;     /* 0: not started */
-    int64_t asked_as; /* the node that a request is under way for; 0: none is */
-    bool poked;       /* something came meanwhile: look once more */
-    uv_timer_t timer; /* repeats while started */
+    int64_t asked_as; /* the node that the request under way is for */
 };
-
-static void look(struct canceller *canceller);
 
 static void
 on_cancels(void *data, const struct store_cancels_result *result)
 {
     struct canceller *canceller = data;
+    if (!rounds_take(&canceller->rounds))
+        return;
     bool ours = canceller->asked_as == canceller->node;
-    canceller->asked_as = 0;
     if (result->code < 0 && result->code != JOBQ_ECONN)
         log_warning("canceller", "%s", result->error->message);
+    if (result->code == 0)
+        rounds_answered(&canceller->rounds, LOOK_EVERY_MS);
+    else
+        rounds_sleep(&canceller->rounds, LOOK_EVERY_MS);
     if (ours && result->n > 0)
         canceller->options.on_cancels(canceller->options.owner, result->cancels,
                                       result->n);
-    if (canceller->poked && result->code == 0)
-        look(canceller);
 }
 
-static void
-look(struct canceller *canceller)
+static bool
+ask(void *owner)
 {
-    canceller->poked = false;
-    if (canceller->node == 0 || !canceller->options.holds_jobs(canceller->options.owner))
-        return;
-    if (store_cancels(canceller->options.store, canceller->node, on_cancels, canceller) ==
-        0)
-        canceller->asked_as = canceller->node;
-}
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    struct canceller *canceller = timer->data;
-    if (canceller->asked_as == 0)
-        look(canceller);
+    struct canceller *canceller = owner;
+    canceller->asked_as = canceller->node;
+    return canceller->options.holds_jobs(canceller->options.owner) &&
+           store_cancels(canceller->options.store, canceller->node, on_cancels,
+                         canceller) == 0;
 }
 
 int
@@ -58,8 +50,10 @@ canceller_new(struct canceller **out, const struct canceller_options *options)
     if (!canceller)
         return JOBQ_ENOMEM;
     canceller->options = *options;
-    uv_timer_init(options->loop, &canceller->timer);
-    canceller->timer.data = canceller;
+    rounds_init(&canceller->rounds, &(struct rounds_options){.loop = options->loop,
+                                                             .ask = ask,
+                                                             .owner = canceller,
+                                                             .idle_ms = LOOK_EVERY_MS});
     *out = canceller;
     return 0;
 }
@@ -68,33 +62,30 @@ void
 canceller_start(struct canceller *canceller, int64_t node)
 {
     canceller->node = node;
-    uv_timer_start(&canceller->timer, on_timer, LOOK_EVERY_MS, LOOK_EVERY_MS);
+    rounds_start(&canceller->rounds);
 }
 
 void
 canceller_poke(struct canceller *canceller)
 {
-    if (canceller->asked_as == 0)
-        look(canceller);
-    else
-        canceller->poked = true; /* what is under way may have been read before */
+    rounds_poke(&canceller->rounds);
 }
 
 void
 canceller_stop(struct canceller *canceller)
 {
     canceller->node = 0;
-    uv_timer_stop(&canceller->timer);
+    rounds_stop(&canceller->rounds);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    free(handle->data);
+    free(owner);
 }
 
 void
 canceller_close(struct canceller *canceller)
 {
-    uv_close((uv_handle_t *)&canceller->timer, on_closed);
+    rounds_close(&canceller->rounds, on_closed);
 }

@@ -4,15 +4,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 #include "libjobq/duration.h"
-
-enum cron_state {
-    CRON_OFF,        /* this node does not lead */
-    CRON_SLEEPING,   /* until the next slot */
-    CRON_ASKING,     /* a request is under way */
-    CRON_ASKED_AGAIN /* likewise, and somebody poked: another follows at once */
-};
 
 /* Rows that somebody else has locked have come and cannot be had: the pause until they
  * are asked for again, which doubles. */
@@ -26,40 +20,11 @@ enum { SWEEP_EVERY_MS = 60 * 1000 };
 
 struct cron_actor {
     struct cron_actor_options options;
-    enum cron_state state;
-    int64_t retry_ms;  /* the pause that was made, or is; 0: the last answer was good */
-    int64_t locked_ms; /* likewise, of rows that were locked; 0: there were none */
-    bool stopped;      /* while a request is under way: do not go on after it */
-    uv_timer_t timer;
+    struct rounds rounds;
+    int64_t locked_ms;      /* the pause for rows that were locked; 0: there were none */
     bool sweeping;          /* a request of that is under way */
     uv_timer_t sweep_timer; /* repeats while started */
 };
-
-static void ask(struct cron_actor *cron);
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    ask(timer->data);
-}
-
-static void
-sleep_for(struct cron_actor *cron, int64_t ms)
-{
-    cron->state = CRON_SLEEPING;
-    uv_timer_start(&cron->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
-}
-
-static void
-back_off(struct cron_actor *cron, const jobq_error *why)
-{
-    cron->retry_ms = cron->retry_ms ? cron->retry_ms * 2 : LONGEST_SLEEP_MS;
-    if (cron->retry_ms > RETRY_MOST_MS)
-        cron->retry_ms = RETRY_MOST_MS;
-    log_warning("cron", "the database refused to enqueue what has come, again in %s: %s",
-                jobq__duration_show(cron->retry_ms).text, why->message);
-    sleep_for(cron, cron->retry_ms);
-}
 
 static int64_t
 next_sleep_ms(struct cron_actor *cron, const struct store_answer *answer)
@@ -72,7 +37,7 @@ next_sleep_ms(struct cron_actor *cron, const struct store_answer *answer)
         cron->locked_ms = 0;
     if (cron->locked_ms > LONGEST_SLEEP_MS)
         cron->locked_ms = LONGEST_SLEEP_MS;
-    if (cron->state == CRON_ASKED_AGAIN || (fired > 0 && next_ms == 0))
+    if (fired > 0 && next_ms == 0)
         return 0;
     if (next_ms < 0 || next_ms > LONGEST_SLEEP_MS)
         return LONGEST_SLEEP_MS;
@@ -83,29 +48,27 @@ static void
 on_answer(void *data, const struct store_answer *answer)
 {
     struct cron_actor *cron = data;
-    if (cron->stopped) {
-        cron->stopped = false;
-        cron->state = CRON_OFF;
-    } else if (answer->code == JOBQ_ECONN) {
-        sleep_for(cron, LONGEST_SLEEP_MS);
+    if (!rounds_take(&cron->rounds))
+        return;
+    if (answer->code == JOBQ_ECONN) {
+        rounds_sleep(&cron->rounds, LONGEST_SLEEP_MS);
     } else if (answer->code < 0) {
-        back_off(cron, answer->error);
+        int64_t pause_ms = rounds_refused(&cron->rounds);
+        log_warning("cron",
+                    "the database refused to enqueue what has come, again in %s: %s",
+                    jobq__duration_show(pause_ms).text, answer->error->message);
     } else {
-        cron->retry_ms = 0;
-        sleep_for(cron, next_sleep_ms(cron, answer));
+        rounds_answered(&cron->rounds, next_sleep_ms(cron, answer));
         if (answer->values[0] > 0)
             cron->options.on_fired(cron->options.owner);
     }
 }
 
-static void
-ask(struct cron_actor *cron)
+static bool
+ask(void *owner)
 {
-    if (cron->state != CRON_SLEEPING)
-        return;
-    cron->state = CRON_ASKING;
-    if (store_cron_fire(cron->options.store, on_answer, cron) < 0)
-        sleep_for(cron, LONGEST_SLEEP_MS);
+    struct cron_actor *cron = owner;
+    return store_cron_fire(cron->options.store, on_answer, cron) == 0;
 }
 
 /* ---- crons whose nodes are gone ---- */
@@ -140,8 +103,13 @@ cron_actor_new(struct cron_actor **out, const struct cron_actor_options *options
     if (!cron)
         return JOBQ_ENOMEM;
     cron->options = *options;
-    uv_timer_init(options->loop, &cron->timer);
-    cron->timer.data = cron;
+    rounds_init(&cron->rounds,
+                &(struct rounds_options){.loop = options->loop,
+                                         .ask = ask,
+                                         .owner = cron,
+                                         .idle_ms = LONGEST_SLEEP_MS,
+                                         .retry_first_ms = LONGEST_SLEEP_MS,
+                                         .retry_most_ms = RETRY_MOST_MS});
     uv_timer_init(options->loop, &cron->sweep_timer);
     cron->sweep_timer.data = cron;
     *out = cron;
@@ -151,32 +119,22 @@ cron_actor_new(struct cron_actor **out, const struct cron_actor_options *options
 void
 cron_actor_start(struct cron_actor *cron)
 {
-    cron->stopped = false;
-    cron->retry_ms = 0;
     cron->locked_ms = 0;
     uv_timer_start(&cron->sweep_timer, on_sweep_timer, 0, SWEEP_EVERY_MS);
-    if (cron->state == CRON_OFF)
-        sleep_for(cron, 0);
+    rounds_start(&cron->rounds);
 }
 
 void
 cron_actor_stop(struct cron_actor *cron)
 {
     uv_timer_stop(&cron->sweep_timer);
-    uv_timer_stop(&cron->timer);
-    if (cron->state == CRON_ASKING || cron->state == CRON_ASKED_AGAIN)
-        cron->stopped = true;
-    else
-        cron->state = CRON_OFF;
+    rounds_stop(&cron->rounds);
 }
 
 void
 cron_actor_poke(struct cron_actor *cron)
 {
-    if (cron->state == CRON_SLEEPING && cron->retry_ms == 0)
-        ask(cron);
-    else if (cron->state == CRON_ASKING)
-        cron->state = CRON_ASKED_AGAIN;
+    rounds_poke(&cron->rounds);
 }
 
 static void
@@ -186,14 +144,14 @@ on_closed(uv_handle_t *handle)
 }
 
 static void
-on_timer_closed(uv_handle_t *handle)
+on_rounds_closed(void *owner)
 {
-    struct cron_actor *cron = handle->data;
+    struct cron_actor *cron = owner;
     uv_close((uv_handle_t *)&cron->sweep_timer, on_closed);
 }
 
 void
 cron_actor_close(struct cron_actor *cron)
 {
-    uv_close((uv_handle_t *)&cron->timer, on_timer_closed);
+    rounds_close(&cron->rounds, on_rounds_closed);
 }

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
 #include "libjobq/duration.h"
@@ -15,25 +16,10 @@ struct crontab {
     struct jobq__buf sections; /* as JSON */
     int64_t node;              /* 0: does not live */
     bool fresh;
-    bool asked;       /* a request is under way */
-    bool owed;        /* something came meanwhile: once more */
-    bool unheard;     /* of what was configured last, there was no answer yet */
-    bool waits;       /* for rows that somebody has locked; it was told of */
-    uv_timer_t timer; /* the next try after a refusal */
+    struct rounds rounds;
+    bool unheard; /* of what was configured last, there was no answer yet */
+    bool waits;   /* for rows that another session has locked; it was told of */
 };
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    crontab_tell(timer->data);
-}
-
-static void
-again(struct crontab *crontab)
-{
-    if (crontab->node != 0)
-        uv_timer_start(&crontab->timer, on_timer, RETRY_MS, 0);
-}
 
 /* An operator's open transaction: told once, not each time. */
 static void
@@ -45,18 +31,20 @@ wait_for_rows(struct crontab *crontab, bool locked)
                     "transaction; trying again every %d s",
                     RETRY_MS / 1000);
     crontab->waits = locked;
-    if (locked)
-        again(crontab);
 }
 
 static void
 on_told(void *data, const struct store_answer *answer)
 {
     struct crontab *crontab = data;
-    crontab->asked = false;
-    if (answer->code == 0 && !crontab->owed)
+    if (!rounds_take(&crontab->rounds))
+        return;
+    if (answer->code == 0 && crontab->rounds.state == ROUNDS_ASKING)
         crontab->unheard = false;
     if (answer->code == 0) {
+        bool locked =
+            answer->values[1] > 0 || answer->values[3] > 0 || answer->values[5] > 0;
+        rounds_answered(&crontab->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
         if (answer->text)
             log_error("cron", "refused, as it stands in the configuration: %s",
                       answer->text);
@@ -72,31 +60,30 @@ on_told(void *data, const struct store_answer *answer)
             log_info("cron", "first node to come up: %lld @reboot %s enqueued",
                      (long long)answer->values[4],
                      answer->values[4] == 1 ? "job" : "jobs");
-        wait_for_rows(crontab, answer->values[1] > 0 || answer->values[3] > 0 ||
-                                   answer->values[5] > 0);
+        wait_for_rows(crontab, locked);
         crontab->options.on_told(crontab->options.owner, answer->text);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
         log_warning("cron", "the configuration's crons, again in %s: %s",
-                    jobq__duration_show(RETRY_MS).text, answer->error->message);
-        again(crontab);
+                    jobq__duration_show(rounds_refused(&crontab->rounds)).text,
+                    answer->error->message);
+    } else {
+        rounds_sleep(&crontab->rounds, ROUNDS_NEVER);
     }
-    if (crontab->owed)
-        crontab_tell(crontab);
+}
+
+static bool
+ask(void *owner)
+{
+    struct crontab *crontab = owner;
+    return store_crontab(crontab->options.store, crontab->node, crontab->options.node,
+                         crontab->fresh, crontab->queues.data, crontab->sections.data,
+                         on_told, crontab) == 0;
 }
 
 void
 crontab_tell(struct crontab *crontab)
 {
-    crontab->owed = crontab->asked;
-    if (crontab->node == 0 || crontab->asked)
-        return;
-    uv_timer_stop(&crontab->timer);
-    crontab->asked =
-        store_crontab(crontab->options.store, crontab->node, crontab->options.node,
-                      crontab->fresh, crontab->queues.data, crontab->sections.data,
-                      on_told, crontab) == 0;
-    if (!crontab->asked)
-        again(crontab);
+    rounds_poke_now(&crontab->rounds);
 }
 
 int
@@ -106,8 +93,12 @@ crontab_new(struct crontab **out, const struct crontab_options *options)
     if (!crontab)
         return JOBQ_ENOMEM;
     crontab->options = *options;
-    uv_timer_init(options->loop, &crontab->timer);
-    crontab->timer.data = crontab;
+    rounds_init(&crontab->rounds, &(struct rounds_options){.loop = options->loop,
+                                                           .ask = ask,
+                                                           .owner = crontab,
+                                                           .idle_ms = RETRY_MS,
+                                                           .retry_first_ms = RETRY_MS,
+                                                           .retry_most_ms = RETRY_MS});
     *out = crontab;
     return 0;
 }
@@ -143,21 +134,21 @@ crontab_start(struct crontab *crontab, int64_t node, bool fresh)
 {
     crontab->node = node;
     crontab->fresh = fresh;
-    crontab_tell(crontab);
+    rounds_start(&crontab->rounds);
+    rounds_poke_now(&crontab->rounds);
 }
 
 void
 crontab_stop(struct crontab *crontab)
 {
     crontab->node = 0;
-    crontab->owed = false;
-    uv_timer_stop(&crontab->timer);
+    rounds_stop(&crontab->rounds);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    struct crontab *crontab = handle->data;
+    struct crontab *crontab = owner;
     jobq__buf_clear(&crontab->queues);
     jobq__buf_clear(&crontab->sections);
     free(crontab);
@@ -166,5 +157,5 @@ on_closed(uv_handle_t *handle)
 void
 crontab_close(struct crontab *crontab)
 {
-    uv_close((uv_handle_t *)&crontab->timer, on_closed);
+    rounds_close(&crontab->rounds, on_closed);
 }

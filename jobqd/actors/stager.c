@@ -3,14 +3,8 @@
 
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
-
-enum stager_state {
-    STAGER_OFF,        /* this node does not lead */
-    STAGER_SLEEPING,   /* until the next due time */
-    STAGER_ASKING,     /* a request is under way */
-    STAGER_ASKED_AGAIN /* likewise, and somebody poked: another follows at once */
-};
 
 /* Due rows that are locked by somebody else are due at once, again and again: not faster
  * than this. */
@@ -35,9 +29,8 @@ enum { RETRY_MOST_MS = 8000 };
 
 struct stager {
     struct stager_options options;
-    enum stager_state state;
-    int64_t retry_ms; /* the pause that was made, or is; 0: the last answer was good */
-    bool stopped;     /* while a request is under way: do not go on after it */
+    struct rounds rounds; /* of staging */
+    bool started;
     /* What has expired is ended by requests of its own: what stops those does not stop
      * the staging. */
     bool expiring;       /* one is under way */
@@ -47,55 +40,25 @@ struct stager {
     uint64_t looked_ms;
     int64_t expire_retry_ms; /* the pause after a refusal; 0: the last answer was good */
     uint64_t expire_at_ms;   /* not before */
-    uv_timer_t timer;
 };
 
-static void ask(struct stager *stager);
 static void expire(struct stager *stager);
 
 static void
-on_timer(uv_timer_t *timer)
+tell_refusal(const char *what, int64_t pause_ms, const jobq_error *why)
 {
-    ask(timer->data);
-}
-
-static void
-sleep_for(struct stager *stager, int64_t ms)
-{
-    stager->state = STAGER_SLEEPING;
-    if (ms > LONGEST_SLEEP_MS)
-        ms = LONGEST_SLEEP_MS;
-    uv_timer_start(&stager->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
-}
-
-/* The next pause after this one; 0: there was none. Logs the refusal. */
-static int64_t
-longer_pause_ms(int64_t ms, const char *what, const jobq_error *why)
-{
-    ms = ms ? ms * 2 : LONGEST_SLEEP_MS;
-    if (ms > RETRY_MOST_MS)
-        ms = RETRY_MOST_MS;
     log_warning("stager", "the database refused to %s, again in %lld s: %s", what,
-                (long long)ms / 1000, why->message);
-    return ms;
-}
-
-static void
-back_off(struct stager *stager, const jobq_error *why)
-{
-    stager->retry_ms = longer_pause_ms(stager->retry_ms, "stage due jobs", why);
-    stager->state = STAGER_SLEEPING;
-    uv_timer_start(&stager->timer, on_timer, (uint64_t)stager->retry_ms, 0);
+                (long long)pause_ms / 1000, why->message);
 }
 
 static int64_t
-next_sleep_ms(const struct stager *stager, const struct store_answer *answer)
+next_sleep_ms(const struct store_answer *answer)
 {
     int64_t staged = answer->values[0];
     int64_t next_ms = answer->values[1];
-    if (stager->state == STAGER_ASKED_AGAIN || (staged > 0 && next_ms == 0))
+    if (staged > 0 && next_ms == 0)
         return 0;
-    if (next_ms < 0)
+    if (next_ms < 0 || next_ms > LONGEST_SLEEP_MS)
         return LONGEST_SLEEP_MS;
     return next_ms > 0 ? next_ms : SHORTEST_SLEEP_MS;
 }
@@ -104,24 +67,17 @@ static void
 on_answer(void *data, const struct store_answer *answer)
 {
     struct stager *stager = data;
-    if (stager->stopped) {
-        stager->stopped = false;
-        stager->state = STAGER_OFF;
+    if (!rounds_take(&stager->rounds))
         return;
-    }
     if (answer->code == JOBQ_ECONN) {
-        sleep_for(stager, LONGEST_SLEEP_MS);
-        return;
+        rounds_sleep(&stager->rounds, LONGEST_SLEEP_MS);
+    } else if (answer->code < 0) {
+        tell_refusal("stage due jobs", rounds_refused(&stager->rounds), answer->error);
+    } else {
+        rounds_answered(&stager->rounds, next_sleep_ms(answer));
+        if (answer->values[0] > 0)
+            stager->options.on_staged(stager->options.owner);
     }
-    if (answer->code < 0) {
-        back_off(stager, answer->error);
-        return;
-    }
-    stager->retry_ms = 0;
-    int64_t ms = next_sleep_ms(stager, answer);
-    sleep_for(stager, ms);
-    if (answer->values[0] > 0)
-        stager->options.on_staged(stager->options.owner);
 }
 
 static void
@@ -132,9 +88,12 @@ on_expired(void *data, const struct store_answer *answer)
     stager->expiring = false;
     if (answer->code < 0) {
         stager->through_ms = 0;
-        if (answer->code != JOBQ_ECONN && stager->state != STAGER_OFF) {
-            stager->expire_retry_ms = longer_pause_ms(stager->expire_retry_ms,
-                                                      "end expired jobs", answer->error);
+        if (answer->code != JOBQ_ECONN && stager->started) {
+            int64_t ms = stager->expire_retry_ms * 2;
+            stager->expire_retry_ms = ms == 0              ? LONGEST_SLEEP_MS
+                                      : ms > RETRY_MOST_MS ? RETRY_MOST_MS
+                                                           : ms;
+            tell_refusal("end expired jobs", stager->expire_retry_ms, answer->error);
             stager->expire_at_ms = now_ms + (uint64_t)stager->expire_retry_ms;
         }
         return;
@@ -155,8 +114,7 @@ static void
 expire(struct stager *stager)
 {
     uint64_t now_ms = uv_now(stager->options.loop);
-    if (stager->expiring || stager->state == STAGER_OFF || stager->stopped ||
-        now_ms < stager->expire_at_ms)
+    if (stager->expiring || !stager->started || now_ms < stager->expire_at_ms)
         return;
     stager->asked_ms = now_ms;
     if (now_ms >= stager->through_ms)
@@ -167,15 +125,13 @@ expire(struct stager *stager)
                      stager) == 0;
 }
 
-static void
-ask(struct stager *stager)
+static bool
+ask(void *owner)
 {
-    if (stager->state != STAGER_SLEEPING)
-        return;
-    stager->state = STAGER_ASKING;
-    if (store_stage(stager->options.store, on_answer, stager) < 0)
-        sleep_for(stager, LONGEST_SLEEP_MS);
+    struct stager *stager = owner;
+    bool asked = store_stage(stager->options.store, on_answer, stager) == 0;
     expire(stager);
+    return asked;
 }
 
 int
@@ -185,8 +141,13 @@ stager_new(struct stager **out, const struct stager_options *options)
     if (!stager)
         return JOBQ_ENOMEM;
     stager->options = *options;
-    uv_timer_init(options->loop, &stager->timer);
-    stager->timer.data = stager;
+    rounds_init(&stager->rounds,
+                &(struct rounds_options){.loop = options->loop,
+                                         .ask = ask,
+                                         .owner = stager,
+                                         .idle_ms = LONGEST_SLEEP_MS,
+                                         .retry_first_ms = LONGEST_SLEEP_MS,
+                                         .retry_most_ms = RETRY_MOST_MS});
     *out = stager;
     return 0;
 }
@@ -194,42 +155,34 @@ stager_new(struct stager **out, const struct stager_options *options)
 void
 stager_start(struct stager *stager)
 {
-    stager->stopped = false;
-    stager->retry_ms = 0;
+    stager->started = true;
     stager->expire_retry_ms = 0;
     stager->expire_at_ms = 0;
     stager->through_ms = 0;
-    if (stager->state == STAGER_OFF)
-        sleep_for(stager, 0);
+    rounds_start(&stager->rounds);
 }
 
 void
 stager_stop(struct stager *stager)
 {
-    uv_timer_stop(&stager->timer);
-    if (stager->state == STAGER_ASKING || stager->state == STAGER_ASKED_AGAIN)
-        stager->stopped = true;
-    else
-        stager->state = STAGER_OFF;
+    stager->started = false;
+    rounds_stop(&stager->rounds);
 }
 
 void
 stager_poke(struct stager *stager)
 {
-    if (stager->state == STAGER_SLEEPING && stager->retry_ms == 0)
-        ask(stager);
-    else if (stager->state == STAGER_ASKING)
-        stager->state = STAGER_ASKED_AGAIN;
+    rounds_poke(&stager->rounds);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    free(handle->data);
+    free(owner);
 }
 
 void
 stager_close(struct stager *stager)
 {
-    uv_close((uv_handle_t *)&stager->timer, on_closed);
+    rounds_close(&stager->rounds, on_closed);
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 
 /* A pause counts within a second; the rest is for the answer, and for a claim that is
@@ -15,14 +16,9 @@ enum { TELL_EVERY = 120 };
 
 struct steward {
     struct steward_options options;
-    bool started;
-    bool asked; /* a request is under way */
-    bool poked; /* something came meanwhile: look once more */
+    struct rounds rounds;
     unsigned refused;
-    uv_timer_t timer; /* repeats while started */
 };
-
-static void look(struct steward *steward);
 
 /* Without its settings a queue claims nothing: somebody has to know. */
 static void
@@ -39,38 +35,31 @@ static void
 on_settings(void *data, const struct store_settings_result *result)
 {
     struct steward *steward = data;
-    steward->asked = false;
+    if (!rounds_take(&steward->rounds))
+        return;
     if (result->code == 0)
         steward->refused = 0;
     else if (result->code != JOBQ_ECONN)
         tell_refusal(steward, result->error);
-    if (result->code == 0 && steward->started)
+    if (result->code == 0)
+        rounds_answered(&steward->rounds, LOOK_EVERY_MS);
+    else
+        rounds_sleep(&steward->rounds, LOOK_EVERY_MS);
+    if (result->code == 0)
         steward->options.on_settings(steward->options.owner, result);
-    if (steward->poked && result->code == 0)
-        look(steward);
 }
 
-static void
-look(struct steward *steward)
+static bool
+ask(void *owner)
 {
+    struct steward *steward = owner;
     const struct steward_options *o = &steward->options;
     size_t n = 0;
-    steward->poked = false;
-    if (!steward->started)
-        return;
     const char **queues = o->queues(o->owner, &n);
-    if (queues && n > 0)
-        steward->asked =
-            store_settings(o->store, o->node, queues, n, on_settings, steward) == 0;
+    bool asked = queues && n > 0 &&
+                 store_settings(o->store, o->node, queues, n, on_settings, steward) == 0;
     free(queues);
-}
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    struct steward *steward = timer->data;
-    if (!steward->asked)
-        look(steward);
+    return asked;
 }
 
 int
@@ -80,8 +69,10 @@ steward_new(struct steward **out, const struct steward_options *options)
     if (!steward)
         return JOBQ_ENOMEM;
     steward->options = *options;
-    uv_timer_init(options->loop, &steward->timer);
-    steward->timer.data = steward;
+    rounds_init(&steward->rounds, &(struct rounds_options){.loop = options->loop,
+                                                           .ask = ask,
+                                                           .owner = steward,
+                                                           .idle_ms = LOOK_EVERY_MS});
     *out = steward;
     return 0;
 }
@@ -89,35 +80,30 @@ steward_new(struct steward **out, const struct steward_options *options)
 void
 steward_start(struct steward *steward)
 {
-    steward->started = true;
-    uv_timer_start(&steward->timer, on_timer, LOOK_EVERY_MS, LOOK_EVERY_MS);
-    steward_poke(steward);
+    rounds_start(&steward->rounds);
+    rounds_poke(&steward->rounds);
 }
 
 void
 steward_poke(struct steward *steward)
 {
-    if (!steward->asked)
-        look(steward);
-    else
-        steward->poked = true; /* what is under way may have been read before */
+    rounds_poke(&steward->rounds);
 }
 
 void
 steward_stop(struct steward *steward)
 {
-    steward->started = false;
-    uv_timer_stop(&steward->timer);
+    rounds_stop(&steward->rounds);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    free(handle->data);
+    free(owner);
 }
 
 void
 steward_close(struct steward *steward)
 {
-    uv_close((uv_handle_t *)&steward->timer, on_closed);
+    rounds_close(&steward->rounds, on_closed);
 }

@@ -553,7 +553,7 @@ def test_the_man_page_names_every_command_and_option(cli):
 
 def test_the_man_page_names_what_a_worker_finds_in_its_environment():
     root = pathlib.Path(__file__).resolve().parents[2] / "jobqd"
-    given = set(re.findall(r'"(JOBQ_[A-Z_]+)', (root / "service" / "launch.c").read_text()))
+    given = set(re.findall(r'"(JOBQ_[A-Z_]+)', (root / "pool" / "launch.c").read_text()))
     assert given >= {"JOBQ_FD", "JOBQ_JOB_ID", "JOBQ_DEADLINE_MS"}
     page = (root / "jobqd.1.scd").read_text().replace("\\_", "_")
     assert [name for name in sorted(given) if f"*{name}*" not in page] == []

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 /* Of the node's lease: how long the lead lasts without a renewal, and how often it is
@@ -56,7 +57,7 @@ change(struct leader *leader, enum leader_state state)
 static void
 let_it_end(struct leader *leader)
 {
-    if (leader->state == LEADER_LEADS && uv_hrtime() >= leader->ends_ns)
+    if (leader->state == LEADER_LEADS && clock_ns() >= leader->ends_ns)
         change(leader, LEADER_CANDIDATE);
 }
 
@@ -95,7 +96,7 @@ try_to_lead(struct leader *leader)
         let_it_end(leader);
         return;
     }
-    leader->sent_ns = uv_hrtime();
+    leader->sent_ns = clock_ns();
     leader->asked = store_lead(leader->options.store, leader->node,
                                percent(leader, LASTS_PERCENT), on_answer, leader) == 0;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/pure/vigil.h"
@@ -178,7 +179,7 @@ static void
 bury(struct lifeline *lifeline)
 {
     struct sight dead[MOST_DEAD];
-    size_t n = vigil_dead(&lifeline->vigil, guard_boottime_ns(), percent(lifeline), dead,
+    size_t n = vigil_dead(&lifeline->vigil, clock_boottime_ns(), percent(lifeline), dead,
                           MOST_DEAD);
     if (lifeline->burying || !may_bury(lifeline, dead, n))
         return;
@@ -210,7 +211,7 @@ look_ms(const struct lifeline *lifeline)
 static void
 arm(struct lifeline *lifeline)
 {
-    int64_t now_ns = guard_boottime_ns();
+    int64_t now_ns = clock_boottime_ns();
     int64_t next_ns = vigil_next_ns(&lifeline->vigil, now_ns, percent(lifeline));
     int64_t in_ms = look_ms(lifeline);
     if (next_ns < now_ns + in_ms * 1000000)
@@ -232,7 +233,7 @@ on_watched(void *data, const struct store_answer *answer)
         return;
     }
     size_t n = read_nodes(answer->text ? answer->text : "", &seen);
-    if (!seen || vigil_look(&lifeline->vigil, seen, n, guard_boottime_ns()) < 0)
+    if (!seen || vigil_look(&lifeline->vigil, seen, n, clock_boottime_ns()) < 0)
         log_error("lifeline", "no memory to watch the nodes");
     free(seen);
     bury(lifeline);

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
 #include "jobqd/proc/guard.h"
@@ -84,7 +85,7 @@ on_lease(uv_timer_t *timer)
         node->options.unfenced)
         return;
     int64_t left_ms =
-        (node->deadline_ns - guard_boottime_ns()) / 1000000 - margin_ms(node);
+        (node->deadline_ns - clock_boottime_ns()) / 1000000 - margin_ms(node);
     if (left_ms > 0) {
         /* The timer's clock stands still while the machine sleeps: it is not trusted for
          * longer than a moment. */
@@ -136,7 +137,7 @@ renew(struct node *node)
     struct jobq__buf queues = {0};
     node->options.describe(node->options.owner, &queues);
     const char *json = jobq__buf_cstr(&queues);
-    node->sent_ns = guard_boottime_ns();
+    node->sent_ns = clock_boottime_ns();
     node->beating =
         json && store_heartbeat(node->options.store, node->id, node->options.lease_ms,
                                 json, on_renewed, node) == 0;
@@ -187,7 +188,7 @@ enter(struct node *node)
 {
     set_state(node, NODE_REGISTERING);
     int pid = (int)getpid();
-    node->sent_ns = guard_boottime_ns();
+    node->sent_ns = clock_boottime_ns();
     if (store_node_insert(node->options.store, node->options.name, node->host, pid,
                           hostid_own_start(), node->options.lease_ms, on_registered,
                           node) < 0) {
@@ -252,7 +253,7 @@ refuse_name(struct node *node, const struct store_answer *answer)
 static void
 wait_for_rival(struct node *node, const struct store_answer *answer)
 {
-    int64_t now_ns = guard_boottime_ns();
+    int64_t now_ns = clock_boottime_ns();
     const struct sight seen = {.id = answer->values[0],
                                .mark = answer->values[3],
                                .lease_ms = answer->values[4]};

@@ -1,5 +1,6 @@
 /* loopwatch.c: see loopwatch.h. libuv does not tell when its wait has ended, but it takes
  * the time then. */
+#include "jobqd/base/clock.h"
 #include "jobqd/base/loopwatch.h"
 
 #include <stdio.h>
@@ -69,7 +70,7 @@ loop_is_at(const char *what, const char *whom)
 {
     if (!self.open)
         return;
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     if (self.woke_ns == 0)
         wake(now_ns);
     end_part(now_ns);
@@ -135,7 +136,7 @@ static void
 on_prepare(uv_prepare_t *prepare)
 {
     (void)prepare;
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     if (self.woke_ns != 0) {
         end_part(now_ns);
         note(now_ns - self.woke_ns, now_ns);

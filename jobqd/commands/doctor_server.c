@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/commands/doctor.h"
 #include "jobqd/db/migrate.h"
 #include "jobqd/db/rights.h"
@@ -150,9 +151,7 @@ doctor_look_at_schema(struct doctor *doctor)
 static int64_t
 monotonic_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(clock_ns() / 1000000);
 }
 
 static bool

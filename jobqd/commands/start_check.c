@@ -9,6 +9,7 @@
 #include <sysexits.h>
 #include <uv.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
 #include "jobqd/pool/pool.h"
@@ -97,7 +98,7 @@ look(struct start *start)
         pool_kill(start->pool);
     } else if (now.missing == 0 && !now.unproven) {
         start->end = END_UP;
-        start->took_ns = uv_hrtime() - start->trial->began_ns;
+        start->took_ns = clock_ns() - start->trial->began_ns;
         pool_stop(start->pool, STOP_MS);
     }
 }
@@ -219,7 +220,7 @@ report(const struct trial *trial, bool json)
 int
 start_check(struct config *config, bool json)
 {
-    struct trial trial = {.n = config->n_queues, .began_ns = uv_hrtime()};
+    struct trial trial = {.n = config->n_queues, .began_ns = clock_ns()};
     folder_enter();
     trial.starts = calloc(trial.n + 1, sizeof *trial.starts);
     if (!trial.starts || uv_loop_init(&trial.loop) < 0) {

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/daemon/sdnotify.h"
 
@@ -49,7 +50,6 @@ set_state(struct systemd *systemd, enum systemd_state state)
 static void
 put_state(const struct systemd *systemd, struct jobq__buf *out)
 {
-    struct timespec now;
     char text[64];
     switch (systemd->state) {
     case SYSTEMD_STARTING:
@@ -59,9 +59,8 @@ put_state(const struct systemd *systemd, struct jobq__buf *out)
         jobq__buf_adds(out, text);
         break;
     case SYSTEMD_RELOADING:
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRId64 "\n",
-                 (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+        snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\n",
+                 clock_ns() / 1000);
         jobq__buf_adds(out, text);
         break;
     case SYSTEMD_STOPPING:

@@ -12,6 +12,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/db/query.h"
 #include "libjobq/duration.h"
@@ -27,9 +28,7 @@ extern const char sql_migrate_patience[], sql_migrate_holder[], sql_migrate_canc
 int64_t
 migrate_now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(clock_ns() / 1000000);
 }
 
 struct patience

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -208,7 +209,7 @@ pgconn_new(struct pgconn **out, uv_loop_t *loop, const struct pgconn_options *op
     pgqueue_init(&conn->queue);
     list_init(&conn->refused);
     pgwatch_init(&conn->watch, loop, on_socket, conn);
-    conn->random = (uint32_t)(uv_hrtime() ^ (uint64_t)uv_os_getpid() << 12) | 1;
+    conn->random = (uint32_t)(clock_ns() ^ (uint64_t)uv_os_getpid() << 12) | 1;
     int rc = copy_options(conn, options);
     if (rc == 0)
         rc = pgroute_new(&conn->route, loop, options->conninfo, application, &err);

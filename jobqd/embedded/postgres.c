@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "jobqd/embedded/postgres_launch.h"
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "libjobq/error.h"
 
@@ -301,11 +302,11 @@ take_lock(struct embedded *embedded, jobq_error *err)
     const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
     enum postgres_holder as = embedded->for_command ? HOLDER_COMMAND : HOLDER_DAEMON;
     uint64_t wait_ms = embedded->for_command ? COMMAND_LOCK_WAIT_MS : LOCK_WAIT_MS;
-    uint64_t until = uv_hrtime() + wait_ms * 1000000ULL;
+    uint64_t until = clock_ns() + wait_ms * 1000000ULL;
     for (;;) {
         enum postgres_holder held_by = HOLDER_DAEMON;
         int code = postgres_dir_lock(&embedded->dir, as, &held_by, err);
-        if (code != JOBQ_ESTATE || held_by == HOLDER_DAEMON || uv_hrtime() > until)
+        if (code != JOBQ_ESTATE || held_by == HOLDER_DAEMON || clock_ns() > until)
             return code;
         nanosleep(&pause, NULL);
     }

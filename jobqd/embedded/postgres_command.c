@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/embedded/postgres_dir.h"
 #include "libjobq/error.h"
 
@@ -166,13 +167,13 @@ embedded_run_for_command(const char *dir, struct embedded_session **out, const c
         return jobq__error(err, JOBQ_EIO, "cannot make an event loop: %s",
                            uv_strerror(failed));
     }
-    uint64_t until = uv_hrtime() + READY_WAIT_MS * 1000000ULL;
+    uint64_t until = clock_ns() + READY_WAIT_MS * 1000000ULL;
     for (;;) {
         bool again = false;
         int code = attempt(session, dir, &again, err);
         if (code == 0)
             break;
-        if (!again || uv_hrtime() > until) {
+        if (!again || clock_ns() > until) {
             destroy(session);
             return code;
         }

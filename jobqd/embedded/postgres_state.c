@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 const char *
@@ -148,7 +149,7 @@ embedded_back_off(struct embedded *embedded)
     uint64_t delay_ms = (uint64_t)BACKOFF_BASE_MS << doublings;
     if (delay_ms > BACKOFF_CAP_MS)
         delay_ms = BACKOFF_CAP_MS;
-    delay_ms += uv_hrtime() / 1000 % (delay_ms / 4 + 1); /* jitter */
+    delay_ms += clock_ns() / 1000 % (delay_ms / 4 + 1); /* jitter */
     embedded_move(embedded, EMBEDDED_BACKING_OFF);
     embedded_wake_in(embedded, delay_ms, 0);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/proc/turns.h"
 
 enum {
@@ -41,7 +42,7 @@ most(void)
 void
 boot_begin(struct boot *boot)
 {
-    boot->since_ns = uv_hrtime();
+    boot->since_ns = clock_ns();
     list_push(&booting, &boot->link);
     n_booting++;
 }
@@ -50,7 +51,7 @@ boot_begin(struct boot *boot)
 static void
 count_out(void)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     uint64_t counted_ms = time_is_short() ? COUNTED_SHORT_MS : COUNTED_MS;
     while (!list_empty(&booting)) {
         struct boot *oldest = list_entry(booting.next, struct boot, link);

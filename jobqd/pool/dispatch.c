@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 /* FRAME_OVERHEAD: a job's frame around its args, meta, kind and queue. */
@@ -270,7 +271,7 @@ has_enough(struct pool *pool, const struct worker *worker, uint64_t now_ns)
 void
 dispatch_to_workers(struct pool *pool)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     struct worker *worker;
     while (pool->n_waiting > 0 && (worker = least_loaded(pool)) != NULL) {
         if (has_enough(pool, worker, now_ns)) {

@@ -9,6 +9,7 @@
  */
 #include "jobqd/pool/pool_private.h"
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/pool/template.h"
@@ -100,7 +101,7 @@ start(struct pool *pool, struct template *template)
         pool->uneven = true;
         return;
     }
-    uint64_t from_ns = uv_hrtime();
+    uint64_t from_ns = clock_ns();
     loop_is_at("starting a template", pool->program->queue->name);
     template_start(template);
     turns_started(from_ns);

@@ -2,6 +2,7 @@
  * the pause after too many bad ends. */
 #include "jobqd/pool/pool_private.h"
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "libjobq/duration.h"
 
@@ -31,7 +32,7 @@ pool_is_exec(const struct pool *pool)
 int64_t
 pool_pause_left_ms(const struct pool *pool)
 {
-    return intensity_pause_left(&pool->intensity, (int64_t)(uv_hrtime() / 1000000u));
+    return intensity_pause_left(&pool->intensity, (int64_t)(clock_ns() / 1000000u));
 }
 
 void
@@ -40,7 +41,7 @@ pool_note_bad_end(struct pool *pool)
     if (pool_pause_left_ms(pool) > 0)
         return;
     int64_t pause_ms = intensity_bad_end(
-        &pool->intensity, (int64_t)(uv_hrtime() / 1000000u), pool_random(pool));
+        &pool->intensity, (int64_t)(clock_ns() / 1000000u), pool_random(pool));
     if (pause_ms == 0)
         return;
     const struct queue_config *queue = pool->program->queue;

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/proc/spawn.h"
@@ -302,7 +303,7 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
     pool->on_turn = on_turn;
     pool->on_timer = on_timer;
     pool->worker_events = &worker_events;
-    pool->random = (uint32_t)uv_hrtime() | 1u;
+    pool->random = (uint32_t)clock_ns() | 1u;
     list_init(&pool->waiting);
     list_init(&pool->dirty);
     list_init(&pool->nursed);

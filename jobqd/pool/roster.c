@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/pool/launch.h"
@@ -145,7 +146,7 @@ start_process(struct pool *pool, struct worker_program *program, struct job *job
     jobq_error err = {.message = "out of memory"};
     struct worker *worker;
     struct slot *slot = empty_slot(pool);
-    uint64_t from_ns = uv_hrtime();
+    uint64_t from_ns = clock_ns();
     loop_is_at("starting a process", pool->program->queue->name);
     bool failed = !slot || worker_new(&worker, program, slot->number, &slot->rate, job,
                                       pool->worker_events, pool, &err) < 0;
@@ -226,14 +227,14 @@ start_missing(struct pool *pool, int n)
 static int64_t
 replacing_pause_left_ms(const struct pool *pool)
 {
-    return intensity_pause_left(&pool->replacing, (int64_t)(uv_hrtime() / 1000000u));
+    return intensity_pause_left(&pool->replacing, (int64_t)(clock_ns() / 1000000u));
 }
 
 static void
 spare_failed(struct pool *pool)
 {
     int64_t pause_ms = intensity_bad_end(
-        &pool->replacing, (int64_t)(uv_hrtime() / 1000000u), pool_random(pool));
+        &pool->replacing, (int64_t)(clock_ns() / 1000000u), pool_random(pool));
     log_error(pool->subject,
               "a replacement did not come up: the old workers go on, next try in %s",
               jobq__duration_show(pause_ms).text);
@@ -331,7 +332,7 @@ static struct census
 take_census(struct pool *pool)
 {
     struct census census = {0};
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     for (int i = 0; i < pool->n_slots; i++) {
         struct worker *worker = pool->slots[i]->worker;
         if (!worker)
@@ -461,7 +462,7 @@ forget_proven(struct pool *pool)
 static void
 arm_timer(struct pool *pool, bool replace)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     uint64_t first_ns = UINT64_MAX;
     int64_t pause_ms = pool_pause_left_ms(pool);
     if (pause_ms == 0 && replace)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/children.h"
 #include "libjobq/duration.h"
@@ -131,7 +132,7 @@ take_hello(struct template *template, const struct jobq__frame *frame)
     if (template->state != TEMPLATE_BOOTING)
         return true; /* it is on its way out already */
     log_info(template->subject, "is up after %.1f ms",
-             (double)(uv_hrtime() - template->entered_ns) / 1e6);
+             (double)(clock_ns() - template->entered_ns) / 1e6);
     watch_set_busy(template->program->watch, &template->watched, false);
     template_set_state(template, TEMPLATE_READY);
     ask_for_step(template);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 #define BIT(state) (1u << (state))
@@ -69,7 +70,7 @@ template_set_state(struct template *template, enum template_state state)
     assert(legal);
     (void)legal;
     template->state = state;
-    template->entered_ns = uv_hrtime();
+    template->entered_ns = clock_ns();
     if (log_wants(LOG_LEVEL_DEBUG))
         log_debug(template->subject, "waits for %s", meanings[state]);
     int64_t patience = patience_ms(template);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/proc/usage.h"
@@ -52,7 +53,7 @@ look_for_oom_kills(struct watch *watch)
 {
     int64_t kills = usage_oom_kills();
     if (kills > watch->oom_kills && watch->oom_kills >= 0)
-        watch->oom_seen_ms = uv_hrtime() / 1000000u;
+        watch->oom_seen_ms = clock_ns() / 1000000u;
     watch->oom_kills = kills;
 }
 
@@ -61,7 +62,7 @@ watch_saw_oom_kill(struct watch *watch)
 {
     look_for_oom_kills(watch);
     return watch->oom_seen_ms != 0 &&
-           uv_hrtime() / 1000000u - watch->oom_seen_ms < OOM_RECENT_MS;
+           clock_ns() / 1000000u - watch->oom_seen_ms < OOM_RECENT_MS;
 }
 
 bool
@@ -91,7 +92,7 @@ differ(const struct watched *watched, int64_t a_kb, int64_t b_kb)
 static int64_t
 exact_memory_kb(struct watched *watched, int64_t rss_kb, bool *guessed)
 {
-    uint64_t began_ns = uv_hrtime();
+    uint64_t began_ns = clock_ns();
     int64_t guess_kb = rss_kb - watched->shared_kb;
     if (guess_kb < 0)
         guess_kb = 0;
@@ -100,7 +101,7 @@ exact_memory_kb(struct watched *watched, int64_t rss_kb, bool *guessed)
     if (*guessed)
         return guess_kb;
     int64_t pss_kb = usage_pss_kb(watched->group);
-    uint64_t ended_ns = uv_hrtime();
+    uint64_t ended_ns = clock_ns();
     watched->exact_after_ns = ended_ns + (ended_ns - began_ns) * EXACT_SHARE;
     if (pss_kb < 0 || pss_kb > rss_kb)
         pss_kb = rss_kb; /* not told, or it has grown meanwhile */
@@ -169,14 +170,14 @@ static void
 on_tick(uv_timer_t *timer)
 {
     struct watch *watch = timer->data;
-    uint64_t began_ns = uv_hrtime();
+    uint64_t began_ns = clock_ns();
     loop_is_at("measuring what workers use", NULL);
     look_for_oom_kills(watch);
     if (watch->cgroup)
         cgroup_tidy(watch->cgroup);
     if (watch->n_watched > 0)
         measure_all(watch);
-    watch->pause_ms = (uv_hrtime() - began_ns) * SHARE / 1000000u;
+    watch->pause_ms = (clock_ns() - began_ns) * SHARE / 1000000u;
     schedule(watch);
 }
 

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/base/loopwatch.h"
@@ -204,10 +205,10 @@ worker_on_measured(struct watched *watched)
     case USAGE_FINE:
         return;
     case USAGE_TOO_MUCH_MEMORY:
-        worker_end_for(worker, INTENT_MEMORY, uv_hrtime());
+        worker_end_for(worker, INTENT_MEMORY, clock_ns());
         return;
     case USAGE_TOO_MUCH_CPU:
-        worker_terminate(worker, INTENT_CPU, uv_hrtime());
+        worker_terminate(worker, INTENT_CPU, clock_ns());
         return;
     }
 }
@@ -328,7 +329,7 @@ void
 worker_on_timer(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     loop_is_at("a worker's deadline", worker->program->queue->name);
     worker->armed_ns = 0;
     uint64_t due = due_ns(worker);
@@ -426,7 +427,7 @@ worker_flush(struct worker *worker)
 {
     if (worker->channel.state == CHANNEL_CLOSED)
         return;
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     bool more = true;
     while (more) {
         while (has_to_send(worker)) {
@@ -508,7 +509,7 @@ worker_cancel(struct worker *worker, struct list *unsent)
     }
     if (listens) {
         worker_flush(worker);
-        worker_arm(worker, uv_hrtime());
+        worker_arm(worker, clock_ns());
     }
 }
 
@@ -526,7 +527,7 @@ worker_hold(struct worker *worker, bool on)
 static void
 dismiss(struct worker *worker, enum worker_wanted wanted)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     bool told = worker->wanted != WANTED_UP;
     if (worker->wanted >= wanted)
         return;
@@ -578,5 +579,5 @@ void
 worker_kill(struct worker *worker)
 {
     worker->wanted = WANTED_GONE;
-    worker_end_for(worker, INTENT_KILL, uv_hrtime());
+    worker_end_for(worker, INTENT_KILL, clock_ns());
 }

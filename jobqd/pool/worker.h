@@ -200,7 +200,7 @@ struct worker {
     bool passed_over;  /* gets no more jobs: it is to go once it has none */
     enum worker_due due;
     uint64_t most_jobs;  /* due when it has answered so many; 0: never */
-    uint64_t expires_ns; /* due then (uv_hrtime); 0: never */
+    uint64_t expires_ns; /* due then (clock_ns); 0: never */
 };
 
 /* Starts a process, or asks the program's template for one. job: what an exec program is
@@ -216,12 +216,12 @@ bool worker_takes_jobs(const struct worker *worker);
 /* Whether its program lists that kind. */
 bool worker_handles(const struct worker *worker, const char *kind);
 
-/* Hands a job over, at now_ns (uv_hrtime). Its frame goes out with the next worker_flush.
+/* Hands a job over, at now_ns (clock_ns). Its frame goes out with the next worker_flush.
  */
 void worker_give(struct worker *worker, struct job *job, uint64_t now_ns);
 void worker_flush(struct worker *worker);
 
-/* When its head became the head (uv_hrtime). It must hold a job. */
+/* When its head became the head (clock_ns). It must hold a job. */
 uint64_t worker_busy_since(const struct worker *worker);
 
 /* Moves the jobs that were given but not sent to the end of `to`. */

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 
@@ -249,7 +250,7 @@ close_all(struct worker *worker)
 static void
 end_life(struct worker *worker)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     struct child_end end = {.exit_code = -1, .cpu_us = -1, .max_rss_kb = -1};
     struct outcome outcome;
     jobq_error err;
@@ -313,7 +314,7 @@ worker_end_unborn(struct worker *worker, const char *why, bool bad)
     template_forget(worker->program->template, &worker->birth);
     turn_leave(&worker->kill_turn);
     boot_end(&worker->boot);
-    worker_set_state(worker, WORKER_ENDED, uv_hrtime());
+    worker_set_state(worker, WORKER_ENDED, clock_ns());
     log_end(worker, NULL, &outcome);
     worker->events->on_end(worker->owner, worker, &outcome);
     close_all(worker);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/proc/children.h"
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/pool/worker_private.h"
@@ -54,7 +55,7 @@ worker_thaw(struct worker *worker)
         channel_go_on(&worker->channel);
     if (worker->output.fd >= 0)
         output_go_on(&worker->output);
-    worker_arm(worker, uv_hrtime());
+    worker_arm(worker, clock_ns());
 }
 
 /* ---- the numbers that are carried as they are ----
@@ -315,7 +316,7 @@ get_streams(struct worker *worker, struct streams *out,
 static int
 take_over(struct worker *worker, const struct streams *streams, jobq_error *err)
 {
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     int rc = worker_watch(worker, err);
     if (rc < 0)
         return rc;

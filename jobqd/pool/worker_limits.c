@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/usage.h"
 #include "jobqd/pool/launch.h"
@@ -113,7 +114,7 @@ worker_check_usage(struct worker *worker)
         return uses_too_much_memory(worker);
     if (queue->cpu_limit_ms > 0 && job && job->started_ns != 0 &&
         cpu_of_job_us(worker, job) > queue->cpu_limit_ms * 1000 &&
-        !worker_may_have_answered(worker, uv_hrtime()))
+        !worker_may_have_answered(worker, clock_ns()))
         return uses_too_much_cpu(worker, job);
     /* What a job uses while it runs may be gone when it ends: that is looked at then. */
     worker->is_large =

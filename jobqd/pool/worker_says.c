@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "libjobq/wire.h"
 #include "libjobq/duration.h"
@@ -58,7 +59,7 @@ complain(struct worker *worker, const char *format, ...)
     va_start(args, format);
     vsnprintf(worker->complaint, sizeof worker->complaint, format, args);
     va_end(args);
-    worker_end_for(worker, INTENT_PROTOCOL, uv_hrtime());
+    worker_end_for(worker, INTENT_PROTOCOL, clock_ns());
     return false;
 }
 
@@ -162,7 +163,7 @@ take_answer(struct worker *worker, const struct jobq__frame *frame)
         uint64_t head_ns = worker_head(worker)->started_ns;
         output_catch_up(&worker->output); /* what it said before is about this job */
         worker->batch_from_ns = head_ns > worker->batch_ns ? head_ns : worker->batch_ns;
-        worker->batch_ns = uv_hrtime();
+        worker->batch_ns = clock_ns();
     }
     bool told_to_end = job->asked_back || job->cancel != JOB_GOES_ON;
     if (!told_to_end && !find_among(&worker->running, job->id))
@@ -244,7 +245,7 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
         return complain(worker,
                         "runs %d jobs at a time, and cpu_limit is for one at a time",
                         (int)frame->concurrency);
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     if (take_kinds(worker, frame->kinds) < 0) {
         log_error(worker->subject, "no memory for its kinds: killing it");
         worker_end_for(worker, INTENT_GIVE_UP, now_ns);
@@ -355,7 +356,7 @@ on_channel_end(void *owner)
 {
     struct worker *worker = owner;
     enum channel_state why = worker->channel.state;
-    uint64_t now_ns = uv_hrtime();
+    uint64_t now_ns = clock_ns();
     if (why == CHANNEL_TOO_LONG) {
         complain(worker, "sent a line of more than %zu bytes (max_frame)",
                  worker->program->max_frame);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_table.h"
 #include "libjobq/error.h"
@@ -48,7 +49,7 @@ worker_watch(struct worker *worker, jobq_error *err)
     if (rc < 0 || channel_rc < 0) {
         log_error(worker->subject, "cannot watch its descriptors, killing it: %s",
                   uv_strerror(rc < 0 ? rc : channel_rc));
-        worker_end_for(worker, INTENT_GIVE_UP, uv_hrtime());
+        worker_end_for(worker, INTENT_GIVE_UP, clock_ns());
     }
     return 0;
 }
@@ -72,7 +73,7 @@ on_birth(struct template_request *request, const struct child *child, const char
     }
     worker_name(worker);
     worker_confine(worker); /* before it is told to start */
-    worker_set_state(worker, WORKER_BOOTING, uv_hrtime());
+    worker_set_state(worker, WORKER_BOOTING, clock_ns());
     if (worker_watch(worker, &err) < 0) {
         watch_remove(worker->program->watch, &worker->watched);
         child_discard(&worker->child);
@@ -159,7 +160,7 @@ worker_new(struct worker **out, struct worker_program *program, int slot,
         return jobq__error(err, JOBQ_ENOMEM, "no memory for a worker");
     worker->events = events;
     worker->owner = owner;
-    worker->begun_ns = worker->entered_ns = uv_hrtime();
+    worker->begun_ns = worker->entered_ns = clock_ns();
     int rc = begin(worker, job, err);
     if (rc < 0) {
         free(worker);

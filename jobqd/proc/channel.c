@@ -1,6 +1,7 @@
 /* channel.c: see channel.h. */
 #include "jobqd/proc/channel.h"
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/loopwatch.h"
 
 #include <assert.h>
@@ -51,7 +52,7 @@ static void
 on_turn(struct longline *line)
 {
     struct channel *channel = list_entry(line, struct channel, longline);
-    channel->released_ns = uv_hrtime();
+    channel->released_ns = clock_ns();
     watch(channel);
 }
 
@@ -105,7 +106,7 @@ void
 channel_hold(struct channel *channel, bool hold)
 {
     if (channel->held && !hold)
-        channel->released_ns = uv_hrtime();
+        channel->released_ns = clock_ns();
     channel->held = hold;
     if (channel->state != CHANNEL_CLOSED)
         watch(channel);

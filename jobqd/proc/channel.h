@@ -63,7 +63,7 @@ struct channel {
     enum channel_state state;
     bool frozen;          /* nothing is watched: see channel_freeze */
     bool held;            /* nothing is read: see channel_hold */
-    uint64_t released_ns; /* when it could last read again (uv_hrtime); 0: always could */
+    uint64_t released_ns; /* when it could last read again (clock_ns); 0: always could */
     struct longline longline;
     struct turn turn; /* to read: see turns.h */
     int watching;     /* the events that the poll waits for */

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/proc/guard_table.h"
 
 /* For so long altogether, and for so much longer with each member, the members may be on
@@ -74,7 +75,7 @@ await_stop(struct family *family, pid_t thread)
         most_ns = STOP_MOST_NS;
     while (guard_read_process(thread, &process) &&
            (process.state == 'R' || process.state == 'D')) {
-        now_ns = guard_boottime_ns();
+        now_ns = clock_boottime_ns();
         if (began_ns == 0)
             began_ns = now_ns;
         if (family->waited_ns + now_ns - began_ns >= most_ns)
@@ -82,7 +83,7 @@ await_stop(struct family *family, pid_t thread)
         nanosleep(&pause, NULL);
     }
     if (began_ns != 0)
-        family->waited_ns += guard_boottime_ns() - began_ns;
+        family->waited_ns += clock_boottime_ns() - began_ns;
 }
 
 static void

@@ -16,6 +16,7 @@
 #include "jobqd/proc/children.h"
 #include "jobqd/proc/descriptors.h"
 #include "jobqd/proc/guard_main.h"
+#include "jobqd/base/clock.h"
 #include "jobqd/base/seams.h"
 #include "jobqd/base/self.h"
 #include "jobqd/pure/intensity.h"
@@ -94,7 +95,7 @@ set_state(struct guard *guard, enum guard_state state)
 static int64_t
 now_ms(void)
 {
-    return guard_boottime_ns() / 1000000;
+    return clock_boottime_ns() / 1000000;
 }
 
 /* ---- its process ---- */
@@ -248,7 +249,7 @@ on_end(uv_poll_t *poll, int status, int events)
     (void)events;
     reap(guard);
     int64_t pause_ms =
-        intensity_bad_end(&guard->intensity, now_ms(), (uint32_t)uv_hrtime());
+        intensity_bad_end(&guard->intensity, now_ms(), (uint32_t)clock_ns());
     if (pause_ms > 0)
         log_error("guard",
                   "more than %d have died within %s: the next one is started "
@@ -301,7 +302,7 @@ static void
 on_look(uv_timer_t *timer)
 {
     struct guard *guard = timer->data;
-    atomic_store(&guard_table()->jobqd_ns, guard_boottime_ns());
+    atomic_store(&guard_table()->jobqd_ns, clock_boottime_ns());
     tell_of_strikes(guard);
     if (guard->life)
         look_at_beats(guard);
@@ -378,7 +379,7 @@ make_table(struct guard *guard, jobq_error *err)
                                               : (int32_t)tick_ms;
     table->log_level = (int32_t)guard->options.log.level;
     table->log_format = guard->options.log.format;
-    atomic_store(&table->jobqd_ns, guard_boottime_ns());
+    atomic_store(&table->jobqd_ns, clock_boottime_ns());
     return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/family.h"
 #include "jobqd/proc/guard_table.h"
@@ -100,7 +101,7 @@ static bool
 is_over(const struct guard *guard)
 {
     int64_t deadline_ns = atomic_load(&guard->table->deadline_ns);
-    return deadline_ns != 0 && guard_boottime_ns() >= deadline_ns;
+    return deadline_ns != 0 && clock_boottime_ns() >= deadline_ns;
 }
 
 /* Kills what is in the table. gone: jobqd is; otherwise only as long as the deadline has
@@ -131,7 +132,7 @@ strike_for_lease(struct guard *guard)
     unsigned struck = strike(guard, false);
     if (struck == 0)
         return;
-    int64_t silent_ms = (guard_boottime_ns() - atomic_load(&table->jobqd_ns)) / 1000000;
+    int64_t silent_ms = (clock_boottime_ns() - atomic_load(&table->jobqd_ns)) / 1000000;
     atomic_fetch_add(&table->strikes, struck);
     if (can_speak())
         log_error("guard",
@@ -151,7 +152,7 @@ respawn_pause_ms(const struct guard *guard)
     const char *before = getenv(RESPAWNS);
     int n = before ? atoi(before) : 0;
     if (n < 0 ||
-        guard_boottime_ns() - guard->table->begun_ns > LIVED_MS * INT64_C(1000000))
+        clock_boottime_ns() - guard->table->begun_ns > LIVED_MS * INT64_C(1000000))
         n = 0;
     snprintf(count, sizeof count, "%d", n < RESPAWN_DOUBLINGS ? n + 1 : n);
     setenv(RESPAWNS, count, 1);
@@ -232,7 +233,7 @@ outlive(struct guard *guard)
 static void
 arm(const struct guard *guard)
 {
-    int64_t now_ns = guard_boottime_ns();
+    int64_t now_ns = clock_boottime_ns();
     int64_t deadline_ns = atomic_load(&guard->table->deadline_ns);
     int64_t next_ns = now_ns + guard->table->tick_ms * INT64_C(1000000);
     if (deadline_ns > now_ns && deadline_ns < next_ns)

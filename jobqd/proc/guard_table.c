@@ -2,6 +2,8 @@
  * async-signal-safe. */
 #include "jobqd/proc/guard_table.h"
 
+#include "jobqd/base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,14 +23,6 @@ static int table_fd = -1;
 static uint32_t first_free; /* no slot below it is free */
 
 void (*guard_table_on_stuck)(void);
-
-int64_t
-guard_boottime_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* ---- the table ---- */
 
@@ -66,7 +60,7 @@ guard_table_open(uint32_t capacity)
     made->capacity = capacity;
     made->jobqd = (int32_t)getpid();
     made->session = (int32_t)getsid(0);
-    made->begun_ns = guard_boottime_ns();
+    made->begun_ns = clock_boottime_ns();
     table = made;
     table_fd = fd;
     first_free = 0;
@@ -155,7 +149,7 @@ guard_enter(int slot)
     /* We may have been forked by a jobqd that was stopped for a long time just before:
      * the guard has done its work by now, and the job is another node's. */
     int64_t deadline_ns = atomic_load(&table->deadline_ns);
-    if (deadline_ns == 0 || guard_boottime_ns() < deadline_ns)
+    if (deadline_ns == 0 || clock_boottime_ns() < deadline_ns)
         return true;
     atomic_store(&table->slots[slot].state, GUARD_STRUCK);
     return false;

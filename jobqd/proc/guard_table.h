@@ -68,8 +68,6 @@ struct guard_table {
     struct guard_slot slots[];
 };
 
-int64_t guard_boottime_ns(void);
-
 /* ---- jobqd's side. There is one table in a process; without one, as in most unit tests,
  * nobody guards and all of these do nothing. ---- */
 

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/program.h"
 #include "jobqd/proc/children.h"
 #include "libjobq/error.h"
@@ -407,9 +408,7 @@ probe(const struct limits *limits, const char *search, int fd)
 static int64_t
 now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(clock_ns() / 1000000);
 }
 
 static int

@@ -1,6 +1,8 @@
 /* turns.c: see turns.h. */
 #include "jobqd/proc/turns.h"
 
+#include "jobqd/base/clock.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -31,7 +33,7 @@ static struct turns *the_turns;
 static int64_t
 now_ns(void)
 {
-    return (int64_t)uv_hrtime();
+    return (int64_t)clock_ns();
 }
 
 static bool

@@ -52,7 +52,7 @@ bool turn_waits(const struct turn *turn);
 /* It is not needed any more. */
 void turn_leave(struct turn *turn);
 
-/* A process was started, or tried to be, from then (uv_hrtime) until now. */
+/* A process was started, or tried to be, from then (clock_ns) until now. */
 void turns_started(uint64_t from_ns);
 /* How long a start takes, from one to the next where others wait; what it was lately. */
 int64_t turns_start_ms(void);

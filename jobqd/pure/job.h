@@ -29,7 +29,7 @@ struct job {
                         fences acks */
     int32_t max_attempts;
     int64_t timeout_ms;  /* the job's own; 0: the queue's */
-    uint64_t started_ns; /* uv_hrtime when its worker began it, as far as is known; 0: not
+    uint64_t started_ns; /* clock_ns() when its worker began it, as far as is known; 0: not
                             yet */
     uint64_t late_ns;    /* when its worker was told to stop it, since its deadline had
                             passed or it was cancelled; 0: it was not */

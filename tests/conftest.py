@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -19,6 +20,11 @@ from harness.timelimit import limited
 def pytest_addoption(parser):
     parser.addoption("--keep-dirs", action="store_true", help="leave the private servers' directories behind")
 
+
+# Under nohup, or in the background of a script, these are ignored, by all that the tests start as well.
+for number, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGQUIT, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Their own queries fall into the trap.
 FRAMEWORKS = re.compile("sqlalchemy|asyncpg")

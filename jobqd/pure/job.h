@@ -28,12 +28,13 @@ struct job {
     int32_t attempt; /* 1 … : the attempt that holds the job; with the id and the node it
                         fences acks */
     int32_t max_attempts;
-    int64_t timeout_ms;  /* the job's own; 0: the queue's */
-    uint64_t started_ns; /* clock_ns() when its worker began it, as far as is known; 0: not
+    int64_t timeout_ms; /* the job's own; 0: the queue's */
+    uint64_t
+        started_ns;   /* clock_ns() when its worker began it, as far as is known; 0: not
                             yet */
-    uint64_t late_ns;    /* when its worker was told to stop it, since its deadline had
+    uint64_t late_ns; /* when its worker was told to stop it, since its deadline had
                             passed or it was cancelled; 0: it was not */
-    bool asked_back;     /* its worker was to stop before it had begun it */
+    bool asked_back;  /* its worker was to stop before it had begun it */
     enum job_cancel cancel;
     int unread_deaths;    /* workers that died, first in line, before they had read it */
     uint64_t output_from; /* its worker had printed so much when it began it, as far as

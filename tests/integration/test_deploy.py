@@ -318,8 +318,7 @@ def test_a_check_that_is_interrupted_leaves_nothing(jobqd_program, tmp_path, how
     conf = tmp_path / "c.conf"
     conf.write_text(f"[queue q]\ncommand = {program}\nboot_timeout = 60s\npreload = {str(preload).lower()}\n")
     token = uuid.uuid4().hex
-    check = subprocess.Popen([jobqd_program, "config", "check", "--start", "-c", conf], env=clean_environment(**{TOKEN: token}),
-                             preexec_fn=lambda: signal.signal(how, signal.SIG_DFL))  # the tests may run under nohup
+    check = subprocess.Popen([jobqd_program, "config", "check", "--start", "-c", conf], env=clean_environment(**{TOKEN: token}))
     wait_for(grandchild.exists)
     check.send_signal(how)
     assert check.wait(60) == -how

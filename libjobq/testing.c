@@ -58,37 +58,23 @@ take_answer(jobq_testing_outcome *said, enum jobq_testing_answer answer,
 static int
 take_frame(struct outcome *outcome, const struct jobq__frame *frame)
 {
-    static const struct jobq__span none;
+    static const int answers[JOBQ__N_FRAMES] = {
+        [JOBQ__FRAME_OK] = JOBQ_TESTING_OK,
+        [JOBQ__FRAME_ERROR] = JOBQ_TESTING_ERROR,
+        [JOBQ__FRAME_SNOOZE] = JOBQ_TESTING_SNOOZE,
+        [JOBQ__FRAME_DISCARD] = JOBQ_TESTING_DISCARD,
+        [JOBQ__FRAME_CANCEL] = JOBQ_TESTING_CANCEL};
     jobq_testing_outcome *said = &outcome->said;
-    switch (frame->type) {
-    case JOBQ__FRAME_OK:
-        take_answer(said, JOBQ_TESTING_OK, frame->error, -1);
-        said->result = text_of(frame->result);
-        return 0;
-    case JOBQ__FRAME_ERROR:
-        take_answer(said, JOBQ_TESTING_ERROR, frame->error, frame->delay_ms);
-        said->detail = text_of(frame->detail);
-        return 0;
-    case JOBQ__FRAME_SNOOZE:
-        take_answer(said, JOBQ_TESTING_SNOOZE, none, frame->delay_ms);
-        return 0;
-    case JOBQ__FRAME_DISCARD:
-        take_answer(said, JOBQ_TESTING_DISCARD, frame->reason, -1);
-        return 0;
-    case JOBQ__FRAME_CANCEL:
-        take_answer(said, JOBQ_TESTING_CANCEL, frame->reason, -1);
-        return 0;
-    case JOBQ__FRAME_PROGRESS:
+    if (frame->type == JOBQ__FRAME_PROGRESS)
         return add_progress(outcome, frame);
-    case JOBQ__FRAME_JOB:
-    case JOBQ__FRAME_STOP:
-    case JOBQ__FRAME_HELLO:
-    case JOBQ__FRAME_FORK:
-    case JOBQ__FRAME_FORKED:
-    case JOBQ__FRAME_START:
-        break;
-    }
-    return JOBQ_EPROTO;
+    if (!jobq__frame_is(frame->type, JOBQ__IS_ANSWER))
+        return JOBQ_EPROTO;
+    /* The members that a type does not have are absent. */
+    take_answer(said, answers[frame->type],
+                frame->error.at ? frame->error : frame->reason, frame->delay_ms);
+    said->result = text_of(frame->result);
+    said->detail = text_of(frame->detail);
+    return 0;
 }
 
 static int

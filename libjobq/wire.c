@@ -3,6 +3,7 @@
  * what they must be. Knows no sockets, allocates nothing while parsing. */
 #include "libjobq/wire.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libjobq/error.h"
@@ -55,16 +56,12 @@ static const struct {
 static const struct {
     const char *name;
     size_t len;
-} TYPE[] = {
-#define X(name, wire) {wire, sizeof wire - 1},
+    unsigned what;
+} TYPE[JOBQ__N_FRAMES] = {
+#define X(name, wire, what) {wire, sizeof wire - 1, what},
     JOBQ__FRAMES(X)
 #undef X
 };
-enum { N_TYPES = sizeof TYPE / sizeof *TYPE };
-
-#define KNOWN_TYPES                                                                      \
-    "job, cancel, stop, hello, ok, error, snooze, discard, progress, fork, forked and "  \
-    "start"
 
 /* A line under way: where its members' values lie, raw. A member that is null counts as
  * absent, except args, meta and result, which are carried as they are. */
@@ -428,47 +425,94 @@ take_error(struct line *line, struct jobq__frame *out)
 }
 
 static int
-take_members(struct line *line, struct jobq__frame *out)
+take_nothing(struct line *line, struct jobq__frame *out)
 {
-    int rc = JOBQ_OK;
-    switch (out->type) {
-    case JOBQ__FRAME_JOB:
-        return take_job(line, out);
-    case JOBQ__FRAME_STOP:
-    case JOBQ__FRAME_START:
-        return JOBQ_OK;
-    case JOBQ__FRAME_FORK:
-        return take_pid(line, M_PARENT, out);
-    case JOBQ__FRAME_FORKED:
-        return take_pid(line, M_PID, out);
-    case JOBQ__FRAME_HELLO:
-        return take_hello(line, out);
-    case JOBQ__FRAME_OK:
-        rc = take_id(line, &out->id);
-        if (!rc && has(line, M_RESULT))
-            out->result = line->value[M_RESULT];
-        /* Version 1 began without it, and ignored what is not known. */
-        if (!rc && has(line, M_ERROR) && *line->value[M_ERROR].at == '"')
-            rc = take_text(line, M_ERROR, false, &out->error);
-        return rc;
-    case JOBQ__FRAME_ERROR:
-        return take_error(line, out);
-    case JOBQ__FRAME_SNOOZE:
-        rc = take_id(line, &out->id);
-        if (!rc && !has(line, M_IN_MS))
-            rc = wrong(line, M_IN_MS, "a whole number of milliseconds, 0 or more");
-        return rc ? rc : take_ms(line, M_IN_MS, &out->delay_ms);
-    case JOBQ__FRAME_CANCEL:
-    case JOBQ__FRAME_DISCARD:
-        rc = take_id(line, &out->id);
-        return rc ? rc : take_text(line, M_REASON, false, &out->reason);
-    case JOBQ__FRAME_PROGRESS:
-        rc = take_id(line, &out->id);
-        if (!rc)
-            rc = take_done(line, &out->done);
-        return rc ? rc : take_text(line, M_NOTE, false, &out->note);
-    }
+    (void)line;
+    (void)out;
+    return JOBQ_OK;
+}
+
+static int
+take_fork(struct line *line, struct jobq__frame *out)
+{
+    return take_pid(line, M_PARENT, out);
+}
+
+static int
+take_forked(struct line *line, struct jobq__frame *out)
+{
+    return take_pid(line, M_PID, out);
+}
+
+static int
+take_ok(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    if (!rc && has(line, M_RESULT))
+        out->result = line->value[M_RESULT];
+    /* Version 1 began without it, and ignored what is not known. */
+    if (!rc && has(line, M_ERROR) && *line->value[M_ERROR].at == '"')
+        rc = take_text(line, M_ERROR, false, &out->error);
     return rc;
+}
+
+static int
+take_snooze(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    if (!rc && !has(line, M_IN_MS))
+        rc = wrong(line, M_IN_MS, "a whole number of milliseconds, 0 or more");
+    return rc ? rc : take_ms(line, M_IN_MS, &out->delay_ms);
+}
+
+/* cancel and discard */
+static int
+take_reason(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    return rc ? rc : take_text(line, M_REASON, false, &out->reason);
+}
+
+static int
+take_progress(struct line *line, struct jobq__frame *out)
+{
+    int rc = take_id(line, &out->id);
+    if (!rc)
+        rc = take_done(line, &out->done);
+    return rc ? rc : take_text(line, M_NOTE, false, &out->note);
+}
+
+static int (*const take_members[JOBQ__N_FRAMES])(struct line *, struct jobq__frame *) = {
+    [JOBQ__FRAME_JOB] = take_job,
+    [JOBQ__FRAME_CANCEL] = take_reason,
+    [JOBQ__FRAME_STOP] = take_nothing,
+    [JOBQ__FRAME_HELLO] = take_hello,
+    [JOBQ__FRAME_OK] = take_ok,
+    [JOBQ__FRAME_ERROR] = take_error,
+    [JOBQ__FRAME_SNOOZE] = take_snooze,
+    [JOBQ__FRAME_DISCARD] = take_reason,
+    [JOBQ__FRAME_PROGRESS] = take_progress,
+    [JOBQ__FRAME_FORK] = take_fork,
+    [JOBQ__FRAME_FORKED] = take_forked,
+    [JOBQ__FRAME_START] = take_nothing,
+};
+
+/* "job, cancel … and start". */
+static int
+refuse_type(const struct line *line, struct jobq__span raw)
+{
+    char known[256] = "";
+    size_t len = 0;
+    for (size_t i = 0; i < JOBQ__N_FRAMES; i++)
+        len += (size_t)snprintf(known + len, sizeof known - len, "%s%s",
+                                i == 0                    ? ""
+                                : i + 1 == JOBQ__N_FRAMES ? " and "
+                                                          : ", ",
+                                TYPE[i].name);
+    return jobq__error(line->err, JOBQ_EPROTO,
+                       "frame: unknown type %.*s at byte %zu; known are %s",
+                       raw.len > 60 ? 60 : (int)raw.len, raw.at,
+                       (size_t)(raw.at - line->text) + 1, known);
 }
 
 static int
@@ -478,7 +522,7 @@ take_type(struct line *line, enum jobq__frame_type *out)
     if (!raw.at)
         return jobq__error(line->err, JOBQ_EPROTO, "frame: \"t\", its type, is missing");
     if (*raw.at == '"') {
-        for (int i = 0; i < N_TYPES; i++) {
+        for (int i = 0; i < JOBQ__N_FRAMES; i++) {
             if (TYPE[i].len == raw.len - 2 &&
                 memcmp(TYPE[i].name, raw.at + 1, raw.len - 2) == 0) {
                 *out = (enum jobq__frame_type)i;
@@ -487,10 +531,7 @@ take_type(struct line *line, enum jobq__frame_type *out)
             }
         }
     }
-    return jobq__error(line->err, JOBQ_EPROTO,
-                       "frame: unknown type %.*s at byte %zu; known are " KNOWN_TYPES,
-                       raw.len > 60 ? 60 : (int)raw.len, raw.at,
-                       (size_t)(raw.at - line->text) + 1);
+    return refuse_type(line, raw);
 }
 
 /* Of a line that ends in a fault: the job's id, if it was seen to be a job's before that.
@@ -519,33 +560,22 @@ jobq__frame_parse(char *text, size_t len, struct jobq__frame *out, jobq_error *e
     }
     int rc = take_type(&line, &out->type);
     if (!rc)
-        rc = take_members(&line, out);
+        rc = take_members[out->type](&line, out);
     if (rc)
         out->id = 0;
     return rc;
 }
 
-/* Whether an id is a member of it, and no unknown one to be passed over. */
-static bool
-has_id(enum jobq__frame_type type)
+const char *
+jobq__frame_name(enum jobq__frame_type type)
 {
-    switch (type) {
-    case JOBQ__FRAME_JOB:
-    case JOBQ__FRAME_CANCEL:
-    case JOBQ__FRAME_OK:
-    case JOBQ__FRAME_ERROR:
-    case JOBQ__FRAME_SNOOZE:
-    case JOBQ__FRAME_DISCARD:
-    case JOBQ__FRAME_PROGRESS:
-    case JOBQ__FRAME_FORK:
-    case JOBQ__FRAME_FORKED:
-        return true;
-    case JOBQ__FRAME_STOP:
-    case JOBQ__FRAME_HELLO:
-    case JOBQ__FRAME_START:
-        return false;
-    }
-    return false;
+    return TYPE[type].name;
+}
+
+bool
+jobq__frame_is(enum jobq__frame_type type, unsigned what)
+{
+    return (TYPE[type].what & what) == what;
 }
 
 int
@@ -558,7 +588,7 @@ jobq__frame_peek(const char *text, size_t len, enum jobq__frame_type *type, int6
         return jobq__json_error(&json, err, JOBQ_EPROTO, "frame");
     int rc = take_type(&line, type);
     *id = 0;
-    if (!rc && has_id(*type) && line.value[M_ID].at)
+    if (!rc && jobq__frame_is(*type, JOBQ__HAS_ID) && line.value[M_ID].at)
         rc = take_id(&line, id);
     return rc;
 }

@@ -29,26 +29,43 @@ struct jobq__span {
     size_t len;
 };
 
-/* X(enumerator, wire name) */
+/* Who sends a message, and what it is. */
+enum {
+    JOBQ__BY_JOBQD = 1,
+    JOBQ__BY_WORKER = 2,
+    JOBQ__BY_TEMPLATE = 4,
+    JOBQ__HAS_ID = 8,    /* a job's, or a request's: required, > 0 */
+    JOBQ__IS_ANSWER = 16 /* from a worker, to a job */
+};
+
+/* X(enumerator, wire name, what it is). A message is a row here, its reader in wire.c and
+ * its writer in wire_put.c; who receives it has a row of its own in a table of handlers. */
 #define JOBQ__FRAMES(X)                                                                  \
-    X(FRAME_JOB, "job")                                                                  \
-    X(FRAME_CANCEL, "cancel")                                                            \
-    X(FRAME_STOP, "stop")                                                                \
-    X(FRAME_HELLO, "hello")                                                              \
-    X(FRAME_OK, "ok")                                                                    \
-    X(FRAME_ERROR, "error")                                                              \
-    X(FRAME_SNOOZE, "snooze")                                                            \
-    X(FRAME_DISCARD, "discard")                                                          \
-    X(FRAME_PROGRESS, "progress")                                                        \
-    X(FRAME_FORK, "fork")                                                                \
-    X(FRAME_FORKED, "forked")                                                            \
-    X(FRAME_START, "start")
+    X(FRAME_JOB, "job", JOBQ__BY_JOBQD | JOBQ__HAS_ID)                                   \
+    X(FRAME_CANCEL, "cancel",                                                            \
+      JOBQ__BY_JOBQD | JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)                 \
+    X(FRAME_STOP, "stop", JOBQ__BY_JOBQD)                                                \
+    X(FRAME_HELLO, "hello", JOBQ__BY_WORKER | JOBQ__BY_TEMPLATE)                         \
+    X(FRAME_OK, "ok", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)                  \
+    X(FRAME_ERROR, "error",                                                              \
+      JOBQ__BY_WORKER | JOBQ__BY_TEMPLATE | JOBQ__HAS_ID | JOBQ__IS_ANSWER)              \
+    X(FRAME_SNOOZE, "snooze", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)          \
+    X(FRAME_DISCARD, "discard", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)        \
+    X(FRAME_PROGRESS, "progress", JOBQ__BY_WORKER | JOBQ__HAS_ID)                        \
+    X(FRAME_FORK, "fork", JOBQ__BY_JOBQD | JOBQ__HAS_ID)                                 \
+    X(FRAME_FORKED, "forked", JOBQ__BY_TEMPLATE | JOBQ__HAS_ID)                          \
+    X(FRAME_START, "start", JOBQ__BY_JOBQD)
 
 enum jobq__frame_type {
-#define X(name, wire) JOBQ__##name,
+#define X(name, wire, what) JOBQ__##name,
     JOBQ__FRAMES(X)
 #undef X
+        JOBQ__N_FRAMES
 };
+
+/* Of a type: its name, and whether it is all that (JOBQ__BY_WORKER …). */
+const char *jobq__frame_name(enum jobq__frame_type type);
+bool jobq__frame_is(enum jobq__frame_type type, unsigned what);
 
 /* One parsed line. Which members count depends on the type; a member that the type needs
  * and the line lacks is a parse error, an unknown member is ignored (so that version 1

@@ -144,6 +144,39 @@ do_job(jobq_work *work, char *line, jobq_error *err)
     return run_handler(work, row, err);
 }
 
+static int
+on_job(jobq_work *work, jobq_error *err)
+{
+    int rc = do_job(work, work->line, err);
+    if (!work->was_kept)
+        jobq__worker_forget_cancelled(work->worker, work->frame.id);
+    return rc;
+}
+
+/* Noted when it came in. Its turn is now, so the job lay before it, and has ended, or is
+ * kept. */
+static int
+on_cancel(jobq_work *work, jobq_error *err)
+{
+    (void)err;
+    if (!jobq__worker_find_kept(work->worker, work->frame.id))
+        jobq__worker_forget_cancelled(work->worker, work->frame.id);
+    return JOBQ_OK;
+}
+
+static int
+on_stop(jobq_work *work, jobq_error *err)
+{
+    (void)err;
+    work->worker->stop = true;
+    return JOBQ_OK;
+}
+
+static int (*const on_frame[JOBQ__N_FRAMES])(jobq_work *work, jobq_error *err) = {
+    [JOBQ__FRAME_JOB] = on_job,
+    [JOBQ__FRAME_CANCEL] = on_cancel,
+    [JOBQ__FRAME_STOP] = on_stop};
+
 int
 jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_error *err)
 {
@@ -157,34 +190,10 @@ jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_erro
             *err = fault;
         return rc;
     }
-    switch (work.frame.type) {
-    case JOBQ__FRAME_JOB:
-        work.line = line;
-        work.line_len = len;
-        rc = do_job(&work, line, err);
-        if (!work.was_kept)
-            jobq__worker_forget_cancelled(worker, work.frame.id);
-        return rc;
-    case JOBQ__FRAME_CANCEL:
-        /* Noted when it came in. Its turn is now, so the job lay before it, and has
-         * ended, or is kept. */
-        if (!jobq__worker_find_kept(worker, work.frame.id))
-            jobq__worker_forget_cancelled(worker, work.frame.id);
-        return JOBQ_OK;
-    case JOBQ__FRAME_STOP:
-        worker->stop = true;
-        return JOBQ_OK;
-    case JOBQ__FRAME_HELLO:
-    case JOBQ__FRAME_OK:
-    case JOBQ__FRAME_ERROR:
-    case JOBQ__FRAME_SNOOZE:
-    case JOBQ__FRAME_DISCARD:
-    case JOBQ__FRAME_PROGRESS:
-    case JOBQ__FRAME_FORK:
-    case JOBQ__FRAME_FORKED:
-    case JOBQ__FRAME_START:
-        break;
-    }
+    work.line = line;
+    work.line_len = len;
+    if (on_frame[work.frame.type])
+        return on_frame[work.frame.type](&work, err);
     return jobq__error(err, JOBQ_EPROTO,
                        "worker: jobqd sent a frame that is not for workers: %.*s",
                        len > 60 ? 60 : (int)len, line);

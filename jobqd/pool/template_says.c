@@ -192,24 +192,12 @@ template_on_line(void *owner, char *line, size_t len)
         return template_complain(template, "%s", err.message);
     if (!template->said_hello && frame.type != JOBQ__FRAME_HELLO)
         return template_complain(template, "said something else before its hello");
-    switch (frame.type) {
-    case JOBQ__FRAME_HELLO:
+    if (frame.type == JOBQ__FRAME_HELLO)
         return take_hello(template, &frame);
-    case JOBQ__FRAME_FORKED:
+    if (frame.type == JOBQ__FRAME_FORKED)
         return take_forked(template, &frame);
-    case JOBQ__FRAME_ERROR:
+    if (frame.type == JOBQ__FRAME_ERROR)
         return take_refusal(template, &frame);
-    case JOBQ__FRAME_JOB:
-    case JOBQ__FRAME_CANCEL:
-    case JOBQ__FRAME_STOP:
-    case JOBQ__FRAME_OK:
-    case JOBQ__FRAME_SNOOZE:
-    case JOBQ__FRAME_DISCARD:
-    case JOBQ__FRAME_PROGRESS:
-    case JOBQ__FRAME_FORK:
-    case JOBQ__FRAME_START:
-        break;
-    }
     return template_complain(template, "sent a message that templates do not send");
 }
 

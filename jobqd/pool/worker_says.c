@@ -80,43 +80,23 @@ static void
 fill_verdict(const struct jobq__frame *frame, const struct job *job,
              struct verdict *verdict)
 {
-    switch (frame->type) {
-    case JOBQ__FRAME_OK:
-        verdict->kind = VERDICT_OK;
-        verdict->error = text_of(frame->error); /* why there is no result */
-        verdict->result = frame->result.at;
-        verdict->result_len = frame->result.len;
-        break;
-    case JOBQ__FRAME_ERROR:
-        verdict->kind = VERDICT_ERROR;
-        verdict->error = text_of(frame->error);
-        verdict->detail = text_of(frame->detail);
-        verdict->delay_ms = frame->delay_ms;
-        break;
-    case JOBQ__FRAME_SNOOZE:
-        verdict->kind = VERDICT_SNOOZE;
-        verdict->delay_ms = frame->delay_ms;
-        break;
-    case JOBQ__FRAME_DISCARD:
-        verdict->kind = VERDICT_DISCARD;
-        verdict->error = text_of(frame->reason);
-        break;
-    case JOBQ__FRAME_CANCEL:
-        /* What was asked back when the worker was told to stop was given back, not
-         * cancelled. */
-        verdict->kind = job->asked_back ? VERDICT_RELEASED : VERDICT_CANCELLED;
-        verdict->error = text_of(frame->reason);
-        break;
-    case JOBQ__FRAME_JOB:
-    case JOBQ__FRAME_STOP:
-    case JOBQ__FRAME_HELLO:
-    case JOBQ__FRAME_PROGRESS:
-    case JOBQ__FRAME_FORK:
-    case JOBQ__FRAME_FORKED:
-    case JOBQ__FRAME_START:
-        assert(false && "not an answer");
-        break;
-    }
+    static const enum verdict_kind kinds[JOBQ__N_FRAMES] = {
+        [JOBQ__FRAME_OK] = VERDICT_OK,
+        [JOBQ__FRAME_ERROR] = VERDICT_ERROR,
+        [JOBQ__FRAME_SNOOZE] = VERDICT_SNOOZE,
+        [JOBQ__FRAME_DISCARD] = VERDICT_DISCARD,
+        [JOBQ__FRAME_CANCEL] = VERDICT_CANCELLED};
+    assert(jobq__frame_is(frame->type, JOBQ__IS_ANSWER));
+    verdict->kind = kinds[frame->type];
+    /* What was asked back when the worker was told to stop was given back, not cancelled. */
+    if (verdict->kind == VERDICT_CANCELLED && job->asked_back)
+        verdict->kind = VERDICT_RELEASED;
+    /* The members that a type does not have are absent. ok: why there is no result. */
+    verdict->error = text_of(frame->error.at ? frame->error : frame->reason);
+    verdict->detail = text_of(frame->detail);
+    verdict->delay_ms = frame->delay_ms;
+    verdict->result = frame->result.at;
+    verdict->result_len = frame->result.len;
 }
 
 /* An answer after the deadline counts as it is if the job was done after all; anything
@@ -297,29 +277,16 @@ on_line(void *owner, char *line, size_t len)
         return complain(worker, "%s", err.message);
     if (!worker->said_hello && frame.type != JOBQ__FRAME_HELLO)
         return complain(worker, "said something else before its hello");
-    switch (frame.type) {
-    case JOBQ__FRAME_HELLO:
+    if (!jobq__frame_is(frame.type, JOBQ__BY_WORKER))
+        return complain(worker, "sent a \"%s\" message, which only %s",
+                        jobq__frame_name(frame.type),
+                        jobq__frame_is(frame.type, JOBQ__BY_JOBQD) ? "jobqd sends"
+                                                                   : "templates send");
+    if (frame.type == JOBQ__FRAME_HELLO)
         return take_hello(worker, &frame);
-    case JOBQ__FRAME_OK:
-    case JOBQ__FRAME_ERROR:
-    case JOBQ__FRAME_SNOOZE:
-    case JOBQ__FRAME_DISCARD:
-    case JOBQ__FRAME_CANCEL:
-        return take_answer(worker, &frame);
-    case JOBQ__FRAME_PROGRESS:
+    if (frame.type == JOBQ__FRAME_PROGRESS)
         return take_progress(worker, &frame);
-    case JOBQ__FRAME_JOB:
-        return complain(worker, "sent a \"job\" message, which only jobqd sends");
-    case JOBQ__FRAME_STOP:
-        return complain(worker, "sent a \"stop\" message, which only jobqd sends");
-    case JOBQ__FRAME_FORK:
-        return complain(worker, "sent a \"fork\" message, which only jobqd sends");
-    case JOBQ__FRAME_START:
-        return complain(worker, "sent a \"start\" message, which only jobqd sends");
-    case JOBQ__FRAME_FORKED:
-        return complain(worker, "sent a \"forked\" message, which only templates send");
-    }
-    return true;
+    return take_answer(worker, &frame);
 }
 
 static void

@@ -90,6 +90,8 @@ write_again(struct jobq__buf *out, const struct jobq__frame *frame)
     case JOBQ__FRAME_START:
         jobq__frame_put_start(out);
         break;
+    case JOBQ__N_FRAMES:
+        abort(); /* no line is read as that */
     }
     free(note);
     free(reason);

@@ -189,19 +189,6 @@ end_section(struct loader *l, jobq_error *err)
     return 0;
 }
 
-static int
-set_defaults(const struct option_row *rows, size_t n, void *base, jobq_error *err)
-{
-    for (const struct option_row *row = rows; row < rows + n; row++) {
-        if (row->fallback == NULL)
-            continue;
-        int rc = option_set(row, base, row->fallback, NULL, err);
-        if (rc != 0)
-            return rc;
-    }
-    return 0;
-}
-
 /* The name in [WHAT NAME]. */
 static int
 check_name(const struct loader *l, const char *what, const char *name, jobq_error *err)
@@ -261,7 +248,7 @@ add_queue(struct loader *l, const char *name, jobq_error *err)
         return out_of_memory(err);
     }
     config->n_queues++; /* from here on config_free frees it */
-    return set_defaults(queue_options, queue_options_count, queue, err);
+    return options_set_defaults(queue_options, queue_options_count, queue, err);
 }
 
 static int
@@ -294,7 +281,7 @@ add_cron(struct loader *l, const char *name, jobq_error *err)
         return out_of_memory(err);
     }
     config->n_crons++; /* from here on config_free frees it */
-    return set_defaults(cron_options, cron_options_count, cron, err);
+    return options_set_defaults(cron_options, cron_options_count, cron, err);
 }
 
 /* The NAME of `WHAT NAME`, which may be missing; NULL: it is no such section. */
@@ -739,7 +726,7 @@ config_load(struct config **out, const char *file, char *const *environment,
         goto done;
     }
     l.config->keep_cancelled_ms = l.config->keep_discarded_ms = -1;
-    rc = set_defaults(jobqd_options, jobqd_options_count, l.config, err);
+    rc = options_set_defaults(jobqd_options, jobqd_options_count, l.config, err);
     if (rc == 0 && file != NULL)
         rc = load_file(&l, err);
     if (rc == 0)

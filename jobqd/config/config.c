@@ -33,11 +33,6 @@
 #define LEAST_FILES 16
 #define MAX_NAME 128 /* bytes; the tables of jobs and crons have the same limit */
 
-/* Options of a queue that mean nothing to exec. */
-static const char *const worker_only[] = {"mailbox",  "boot_timeout", "preload",
-                                          "max_jobs", "max_age",      "max_memory"};
-#define N_WORKER_ONLY (sizeof worker_only / sizeof worker_only[0])
-
 enum section { SECTION_NONE, SECTION_JOBQD, SECTION_QUEUE, SECTION_CRON };
 
 /* Where a value came from: a later one wins. */
@@ -177,11 +172,10 @@ end_section(struct loader *l, jobq_error *err)
     int rc = check_limits(l, queue, err);
     if (rc != 0 || queue->mode == QUEUE_COMMAND)
         return rc;
-    for (size_t i = 0; i < N_WORKER_ONLY; i++) {
-        const struct option_row *row =
-            option_find(queue_options, queue_options_count, worker_only[i]);
-        if (l->seen[row - queue_options] != 0)
-            return refuse_at(l, JOBQ_EINVAL, l->seen[row - queue_options], row->name,
+    for (size_t i = 0; i < queue_options_count; i++) {
+        const struct option_row *row = &queue_options[i];
+        if (row->scope == OPTION_WORKERS && l->seen[i] != 0)
+            return refuse_at(l, JOBQ_EINVAL, l->seen[i], row->name,
                              "belongs to command; an exec queue runs one process a job",
                              err);
     }
@@ -961,11 +955,7 @@ is_shown(const struct option_row *row, const void *base, const struct queue_conf
         return queue->mode == QUEUE_EXEC;
     if (row->type == OPTION_COMMAND)
         return queue->mode == QUEUE_COMMAND;
-    for (size_t i = 0; queue->mode == QUEUE_EXEC && i < N_WORKER_ONLY; i++) {
-        if (strcmp(row->name, worker_only[i]) == 0)
-            return false;
-    }
-    return true;
+    return queue->mode == QUEUE_COMMAND || row->scope != OPTION_WORKERS;
 }
 
 static void

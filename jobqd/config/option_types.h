@@ -37,10 +37,19 @@ enum option_type {
     OPTION_TYPES     /* how many there are */
 };
 
+/* When, or for which queues, an option counts. */
+enum option_scope {
+    OPTION_ANY,     /* [queue NAME] and [cron NAME]: for each of them */
+    OPTION_WORKERS, /* [queue NAME]: for queues with `command` only */
+    OPTION_RESTART, /* [jobqd]: a new value counts after a restart */
+    OPTION_RELOAD,  /* [jobqd]: a new value counts after a reload */
+};
+
 struct option_row {
     /* As in the file; JOBQ_NAME in the environment; as a flag --name, with - for _. */
     const char *name;
     enum option_type type;
+    enum option_scope scope;
     size_t offset; /* of the field in struct config, queue_config or cron_config */
     /* The default, as it would be written; NULL: none, and `absent` says what applies. */
     const char *fallback;

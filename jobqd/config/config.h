@@ -3,7 +3,9 @@
  *
  * Each option is one row of the tables in options.h (name, type, default, range, help).
  * This struct is the outcome: complete, valid, owned by one `struct config`. Nothing here
- * connects, forks or looks at a clock.
+ * connects, forks or looks at a clock. config.c loads it, config_file.c reads the file,
+ * config_check.c checks what must hold between options, config_print.c prints, and
+ * config_crons.c makes the documents for the database.
  */
 #ifndef JOBQD_CONFIG_H
 #define JOBQD_CONFIG_H

@@ -1,5 +1,6 @@
 /* cmd_config.c: `config`, and `version`: what jobqd was told, and what it is. Neither
  * needs a database. */
+#include <cjson/cJSON.h>
 #include <libpq-fe.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -21,9 +22,20 @@
 /* For people a finding goes to stderr at once; for programs all are members of the
  * answer. */
 struct warnings {
-    bool json;
-    struct jobq__buf list; /* their texts as JSON strings, with commas */
+    cJSON *list; /* their texts; NULL: for people */
 };
+
+/* The text as JSON shows it to a terminal, which is more than cJSON would escape. */
+static void
+add_warning(cJSON *list, const char *text)
+{
+    struct jobq__buf shown = {0};
+    escape_put_json_string(&shown, text, strlen(text));
+    const char *json = jobq__buf_cstr(&shown);
+    if (json != NULL)
+        cJSON_AddItemToArray(list, cJSON_CreateRaw(json));
+    jobq__buf_clear(&shown);
+}
 
 static void
 warn(void *data, const char *what, const char *remedy)
@@ -31,9 +43,8 @@ warn(void *data, const char *what, const char *remedy)
     struct warnings *warnings = data;
     char text[2 * PATH_MAX];
     snprintf(text, sizeof text, "%s; %s", what, remedy);
-    if (warnings->json) {
-        jobq__buf_adds(&warnings->list, warnings->list.len > 0 ? "," : "");
-        escape_put_json_string(&warnings->list, text, strlen(text));
+    if (warnings->list != NULL) {
+        add_warning(warnings->list, text);
         return;
     }
     fputs("jobqd config: warning: ", stderr);
@@ -41,22 +52,49 @@ warn(void *data, const char *what, const char *remedy)
     fputc('\n', stderr);
 }
 
-/* starts: what follows in JSON are the queues' members. */
+/* Prints the document, and deletes it. */
+static void
+print_document(cJSON *document)
+{
+    char *text = cJSON_PrintUnformatted(document);
+    if (text != NULL)
+        puts(text);
+    cJSON_free(text);
+    cJSON_Delete(document);
+}
+
+/* Takes the list of warnings. starts: the document stays open, and start_check prints the
+ * value of its last member when the workers have ended. */
+static void
+print_checked(const struct config *config, cJSON *warnings, bool starts)
+{
+    cJSON *document = cJSON_CreateObject();
+    cJSON_AddTrueToObject(document, "ok");
+    cJSON_AddNumberToObject(document, "queues", (double)config->n_queues);
+    cJSON_AddNumberToObject(document, "crons", (double)config->n_crons);
+    cJSON_AddItemToObject(document, "warnings", warnings);
+    if (!starts) {
+        print_document(document);
+        return;
+    }
+    char *text = cJSON_PrintUnformatted(document);
+    if (text != NULL)
+        printf("%.*s,\"started\":", (int)strlen(text) - 1, text);
+    cJSON_free(text);
+    cJSON_Delete(document);
+}
+
 static void
 say_checked(const struct config *config, bool json, bool starts)
 {
     const char *file = config->file != NULL ? config->file : "no configuration file";
-    struct warnings warnings = {.json = json};
+    struct warnings warnings = {.list = json ? cJSON_CreateArray() : NULL};
     trust_look(config, warn, &warnings);
     if (config->file == NULL)
         warn(&warnings, "no configuration file was found: the node runs no jobs",
              "give it with -c FILE or JOBQ_CONFIG");
     if (json) {
-        const char *list = jobq__buf_cstr(&warnings.list);
-        printf("{\"ok\":true,\"queues\":%zu,\"crons\":%zu,\"warnings\":[%s]%s",
-               config->n_queues, config->n_crons, list ? list : "",
-               starts ? ",\"started\":" : "}\n");
-        jobq__buf_clear(&warnings.list);
+        print_checked(config, warnings.list, starts);
         return;
     }
     escape_print(stdout, file);
@@ -182,13 +220,19 @@ static int
 run_version(struct cli *cli)
 {
     int pq = PQlibVersion();
-    if (cli->json)
-        printf("{\"version\":\"%s\",\"schema\":%d,\"protocol\":%d,\"libpq\":\"%d.%d\"}\n",
-               JOBQ_VERSION, migrate_latest(), JOBQ__PROTOCOL_VERSION, pq / 10000,
-               pq % 10000);
-    else
-        printf("jobqd %s (schema %d, worker protocol %d, libpq %d.%d)\n", JOBQ_VERSION,
-               migrate_latest(), JOBQ__PROTOCOL_VERSION, pq / 10000, pq % 10000);
+    char libpq[32];
+    snprintf(libpq, sizeof libpq, "%d.%d", pq / 10000, pq % 10000);
+    if (!cli->json) {
+        printf("jobqd %s (schema %d, worker protocol %d, libpq %s)\n", JOBQ_VERSION,
+               migrate_latest(), JOBQ__PROTOCOL_VERSION, libpq);
+        return EX_OK;
+    }
+    cJSON *document = cJSON_CreateObject();
+    cJSON_AddStringToObject(document, "version", JOBQ_VERSION);
+    cJSON_AddNumberToObject(document, "schema", migrate_latest());
+    cJSON_AddNumberToObject(document, "protocol", JOBQ__PROTOCOL_VERSION);
+    cJSON_AddStringToObject(document, "libpq", libpq);
+    print_document(document);
     return EX_OK;
 }
 

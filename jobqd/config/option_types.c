@@ -147,7 +147,8 @@ static const struct option_kind kinds[] = {
                                    "linear(base=15s, step=15s, cap=1h) or constant(30s), "
                                    "each also with jitter=N%"},
 };
-_Static_assert(sizeof kinds / sizeof kinds[0] == OPTION_TYPES, "each type has its row");
+_Static_assert(sizeof kinds / sizeof kinds[0] == OPTION_TYPES,
+               "the last type has no row");
 
 /* U+200C and U+200D, which are no more than the spelling of some words: Persian and Hindi
  * have them, and emoji of several parts. */

@@ -39,7 +39,7 @@ struct queues {
     struct failures *failures;   /* likewise */
     const struct config *config; /* the newest; lent */
     int64_t node, session;       /* session 0: none is open */
-    struct slot **slots;         /* one a queue; private to queues.c */
+    struct slot **slots;         /* one a queue; see queues_private.h */
     size_t n_slots;
     bool listening; /* notifications are heard */
     bool held_back; /* TSTP */

@@ -1,6 +1,6 @@
 /* testing_drain.c: runs the jobs of a queue in the caller's process, on the caller's
  * connection, and settles them. The two statements (sql.h) are those of jobqd for one job
- * and without a node: its rules are those of jobqd/sql/claim.sql and settle.sql. */
+ * and without a node: its rules are those of jobqd/sql/hot/claim.sql and settle.sql. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

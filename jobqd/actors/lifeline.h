@@ -1,7 +1,7 @@
 /* lifeline.h: the actor that rescues the jobs of dead nodes: it watches all nodes
  * (pure/vigil.h), ends those that have not renewed for a whole lease and gives their jobs
- * back (jobqd/sql/bury.sql). Now and then it looks for jobs whose node has no row at all
- * (jobqd/sql/strays.sql).
+ * back (jobqd/sql/house.sql). Now and then it looks for jobs whose node has no row at all
+ * (strays in the same file).
  *
  * Every node watches, so that a new leader need not begin to count. The leader acts; the
  * others half a lease later, for a lead that nobody can take: it is given by the

@@ -49,7 +49,7 @@ enum {
     N_PARAMS
 };
 
-/* The parameters of job_enqueue.sql; numbers and durations as text in `texts`. */
+/* The parameters of job_enqueue (jobs.sql); numbers and durations as text in `texts`. */
 struct job_params {
     const char *values[N_PARAMS];
     char texts[N_PARAMS][32];

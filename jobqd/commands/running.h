@@ -8,7 +8,7 @@
 
 #include "jobqd/cli/session.h"
 
-/* What node_seen.sql says. Texts are the database's word: anything may be in them. */
+/* What the statement node_seen returns. Texts are the database's word: anything may be in them. */
 struct running {
     int pid;
     int64_t start;

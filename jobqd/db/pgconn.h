@@ -83,7 +83,7 @@ struct pgconn_options {
                                 before anything else (simple protocol, may hold several
                                 statements); NULL: none. Skipped behind a pooler */
     const char *batch_setup; /* behind a pooler instead: more columns of the SELECT that
-                                is each batch's first statement, transaction_setup.sql,
+                                is each batch's first statement, transaction_setup,
                                 "pg_catalog.set_config('jit', 'off', true)". They are
                                 looked up on a search_path that is not ours; NULL: none */
     int64_t dead_after_ms;   /* a batch under way and no answer for so long means that the

@@ -29,7 +29,7 @@ int query_check_conninfo(const char *label, const char *conninfo, jobq_error *er
 int query(PGconn *conn, const char *schema, const char *sql, int n,
           const char *const *params, PGresult **out, jobq_error *err);
 
-/* BEGIN with its modes ("READ ONLY", "": the database's), and what transaction_setup.sql
+/* BEGIN with its modes ("READ ONLY", "": the database's), and what transaction_setup
  * sets in it. */
 int query_begin(PGconn *conn, const char *modes, jobq_error *err);
 

@@ -278,7 +278,7 @@ int store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 /* Notes how an upgrade in place ended. error NULL: version runs now. */
 int store_upgraded(struct store *store, int64_t node, const char *version,
                    const char *error, store_done done, void *data);
-/* What a node tells of its configuration (jobqd/sql/node_reloaded.sql). */
+/* What a node tells of its configuration (node_reloaded in jobqd/sql/node.sql). */
 struct store_reload {
     const char *state; /* begun, done, failed or refused; NULL: as it was noted */
     int64_t leaving;   /* processes from before that run a job */
@@ -346,7 +346,7 @@ int store_settings(struct store *store, const char *node, const char *const *que
                    size_t n, store_settings_done done, void *data);
 
 /* text: for each priority's first waiting job its position and for how many ms it has
- * waited (jobqd/sql/ages.sql) */
+ * waited (ages in jobqd/sql/queues.sql) */
 int store_ages(struct store *store, const char *queue, store_done done, void *data);
 /* Writes down how far these attempts say they are, those that still run. with_text: their
  * notes' texts, too. On the control connection. */
@@ -368,7 +368,7 @@ int store_expire(struct store *store, int64_t expired_ms, store_done done, void 
 int store_cron_fire(struct store *store, store_done done, void *data);
 /* Crons of nodes that are gone for good. values[0]: how many went; text: which */
 int store_cron_sweep(struct store *store, store_done done, void *data);
-/* hooks: as hooks_declare.sql has it. values[0]: how many queues have another one now */
+/* hooks: as hooks_declare has it. values[0]: how many queues have another one now */
 int store_hooks_declare(struct store *store, const char *node, const char *hooks,
                         store_done done, void *data);
 /* What the configuration of the node called name says of its queues' max_attempts and of

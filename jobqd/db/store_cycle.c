@@ -351,7 +351,7 @@ fate_of(const char *word, enum fate *out)
     return false;
 }
 
-/* Rows of settle.sql or settle_apart.sql. */
+/* Rows of settle or settle_apart. */
 static void
 decode_fates(struct store *store, const PGresult *rows, struct store_cycle_result *result)
 {

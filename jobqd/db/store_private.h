@@ -13,8 +13,7 @@
 #include "jobqd/db/pgconn.h"
 #include "jobqd/db/store.h"
 
-/* The statements, a file of jobqd/sql each. claim.sql is there once for each prepared
- * size. */
+/* The statements of jobqd/sql by name. claim.sql is there once for each prepared size. */
 /* clang-format off */
 #define STATEMENTS(X) \
     X(note) X(look) X(fetch) X(ack) X(ack_drop) X(held) X(settle) X(settle_apart) X(claim_apart) X(session) \

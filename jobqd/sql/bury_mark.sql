@@ -1,5 +1,5 @@
 -- The lifeline, first step: takes the rows of dead nodes away from them. The key changes, so this waits for a claim in
--- flight; bury.sql follows in the same transaction with a snapshot of its own, and so sees what that claim took.
+-- flight; `bury` (house.sql) follows in the same transaction with a snapshot of its own, and so sees what that claim took.
 -- Whether a lease has run out is not asked of this server's clock, which may be set at any moment: whoever calls has
 -- watched the node for its lease. One that has renewed since has another mark, and lives.
 -- A row that is locked is left for the next time: a claim that hangs on a dead connection must not keep the lifeline

@@ -1,4 +1,4 @@
--- A dump of the schema without its data leaves it empty; `migrate up` fills it again (migrate_fill.sql).
+-- A dump of the schema without its data leaves it empty; `migrate up` fills it again (migrate_fill).
 CREATE TABLE @schema@.schema_version (
     version    int PRIMARY KEY,
     name       text NOT NULL,

@@ -2,7 +2,7 @@
 -- holds, names are looked up where the database says: whoever may create a function or an operator there would have it
 -- run as us. pg_temp stands last, or it would be looked at first. The rest is what a database's own settings would spoil: our
 -- statements end by themselves, and what they read and print does not depend on who asks.
--- Not behind a pooler, where the session is not ours: see transaction_setup.sql.
+-- Not behind a pooler, where the session is not ours: see transaction_setup in session.sql.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
        pg_catalog.set_config('statement_timeout', '0', false),
        CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from harness.schema import ROOT
+from harness.sqlfiles import statement
 from harness.waiting import wait_for
 
 HOUR = '{"ms": 3600000}'
@@ -55,11 +55,6 @@ def running_by_hand(db):
 def claim_by_hand(db, job):
     assert db.query("UPDATE jobq.jobs SET state = 'executing', attempt = attempt + 1, attempted_at = now(), attempted_by = "
                     "(SELECT id FROM jobq.nodes) WHERE id = %s AND state = 'available' RETURNING id", (job,))
-
-
-def statement(name):
-    text = (ROOT / "jobqd" / "sql" / f"{name}.sql").read_text()
-    return text.replace("@schema@", "jobq").replace("@channel@", "jobq")
 
 
 def run(db, name, params):

@@ -1,7 +1,6 @@
 """Queues under control: paused, resumed and scaled, on all nodes or on one, while jobs run and whatever is restarted."""
 
 import json
-import pathlib
 import signal
 
 import psycopg
@@ -10,6 +9,7 @@ from psycopg.errors import InsufficientPrivilege, InvalidParameterValue, ObjectN
 
 from harness.crowd import enqueue_crowd, wait_all_finished, wait_ended
 from harness.ledger import Ledger
+from harness.sqlfiles import statement
 from harness.waiting import wait_for
 
 
@@ -648,12 +648,9 @@ def test_the_claim_by_age_reads_the_index_alone(db, settings):
     """The plan of the work connection, made while the table is empty, for 100,000 jobs of which ten are wanted."""
     for name, value in settings.items():
         db.query(f'ALTER DATABASE "{db.name}" SET {name} = {value}')
-    sql = pathlib.Path(__file__).resolve().parents[2] / "jobqd" / "sql"
-    claim = (sql / "claim_aged.sql").read_text()
-    for name, text in {"claimed": (sql / "parts" / "claimed.sql").read_text(), "schema": "jobq", "limit": "64", "whole": "8192"}.items():
-        claim = claim.replace(f"@{name}@", text)
+    claim = statement("claim_aged", limit=64, whole=8192)
     with db.connect() as conn:
-        conn.execute((sql / "work_setup.sql").read_text())
+        conn.execute(statement("work_setup"))
         conn.execute("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at) VALUES ('n', 'h', 1, 1, '0', now())")
         node = conn.execute("SELECT id FROM jobq.nodes").fetchone()[0]
         conn.execute(f"PREPARE claim AS {claim}")
@@ -670,10 +667,8 @@ def test_the_claim_by_age_reads_the_index_alone(db, settings):
 
 
 def test_the_two_claims_differ_in_their_walk_alone():
-    """claim_aged.sql is claim.sql but for the lines that say where it walks."""
-    sql = pathlib.Path(__file__).resolve().parents[2] / "jobqd" / "sql"
-    plain, aged = ([line for line in (sql / name).read_text().splitlines() if not line.startswith("--")]
-                   for name in ("claim.sql", "claim_aged.sql"))
+    """claim_aged is claim but for the lines that say where it walks."""
+    plain, aged = ([line for line in statement(name).splitlines() if not line.startswith("--")] for name in ("claim", "claim_aged"))
     assert len(plain) == len(aged)
     differing = [(one.strip(), other.strip()) for one, other in zip(plain, aged) if one != other]
     assert differing == [

@@ -12,6 +12,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from harness.daemon import clean_environment
 from harness.schema import ROOT
+from harness.sqlfiles import statements
 from harness.waiting import wait_for
 
 ROLES = ["enqueuer", "worker", "viewer", "operator", "daemon"]
@@ -477,11 +478,10 @@ def test_the_daemon_owns_nothing(db, role):
 
 def test_every_function_that_jobqd_calls_is_the_daemons():
     """And no other. Those that a command or a benchmark calls are its caller's affair; what the owner alone calls is migrate's."""
-    folder = ROOT / "jobqd" / "sql"
     others = ("job_", "jobs_", "queue_", "bench_", "doctor_", "migrate_", "cron_set", "cron_delete", "cron_pause", "cron_resume", "cron_run",
               "cron_list", "nodes_list")
-    called = {name for file in folder.glob("*.sql") if not file.name.startswith(others)
-              for name in re.findall(r"@schema@\.(\w+)\(", re.sub("--.*", "", file.read_text()))}
+    called = {function for name, text in statements().items() if not name.startswith(others)
+              for function in re.findall(r"@schema@\.(\w+)\(", re.sub("--.*", "", text))}
     functions = {name for sort, names, _, _, roles in grants() if sort == "function" and "daemon" in roles for name in names}
     tables = {name for sort, names, *_ in grants() if sort == "table" for name in names}
     assert called - tables == functions

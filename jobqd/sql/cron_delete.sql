@@ -1,3 +1,0 @@
--- `jobqd cron delete`.
---   $1 name
-SELECT @schema@.cron_delete($1)

@@ -1,3 +1,0 @@
--- `jobqd cron run`.
---   $1 name
-SELECT @schema@.cron_run($1)

@@ -1,2 +1,0 @@
--- After each question of doctor, whatever became of it.
-ROLLBACK

@@ -1,2 +1,0 @@
--- And the other session's.
-NOTIFY "@channel@_doctor"

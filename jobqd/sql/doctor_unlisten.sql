@@ -1,1 +1,0 @@
-UNLISTEN "@channel@_doctor"

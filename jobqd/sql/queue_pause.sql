@@ -1,6 +1,0 @@
--- Pauses a queue; whether that is new, and whether a living node serves it (that one, if one is named).
---   $1 queue  $2 the node's name, or null for all
-SELECT p.changed, EXISTS (SELECT FROM @schema@.nodes n
-                           WHERE n.expires_at > clock_timestamp() AND n.queues ? $1::text
-                             AND n.name = coalesce($2::text, n.name))
-  FROM @schema@.pause($1::text, $2::text) p (changed)

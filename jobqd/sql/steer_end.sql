@@ -1,2 +1,0 @@
--- After it: nothing is left of one that was refused.
-COMMIT

@@ -7,9 +7,7 @@ SELECT n.id, n.host, n.pid, n.pid_start, (extract(epoch FROM t.renewed_at) * 100
        (extract(epoch FROM t.expires_at - t.renewed_at) * 1000)::bigint AS lease_ms
   FROM @schema@.nodes n
  CROSS JOIN LATERAL (
-        SELECT CASE WHEN f.fine THEN n.renewed_at ELSE '2000-01-01' END AS renewed_at,
-               CASE WHEN f.fine THEN n.expires_at ELSE '2000-01-01 00:01' END AS expires_at
-          FROM (SELECT isfinite(n.renewed_at) AND isfinite(n.expires_at) AND n.renewed_at < '100000-01-01' AS fine) f) t
+        @lease_times@) t
  WHERE n.name = $1
 
 -- name: node_insert

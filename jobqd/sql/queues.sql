@@ -51,23 +51,17 @@ DELETE FROM @schema@._idle WHERE queue = $1 AND node_id = $2
 -- name: queue_pause
 -- Pauses a queue. Returns whether that changed anything, and whether a live node serves the queue (the one that is named).
 --   $1 queue  $2 the node's name, or null for all
-SELECT p.changed, EXISTS (SELECT FROM @schema@.nodes n
-                           WHERE n.expires_at > clock_timestamp() AND n.queues ? $1::text
-                             AND n.name = coalesce($2::text, n.name))
+SELECT p.changed, @served@
   FROM @schema@.pause($1::text, $2::text) p (changed)
 
 -- name: queue_resume
 -- Resumes a queue. Returns the same.
 --   $1 queue  $2 the node's name, or null for all
-SELECT p.changed, EXISTS (SELECT FROM @schema@.nodes n
-                           WHERE n.expires_at > clock_timestamp() AND n.queues ? $1::text
-                             AND n.name = coalesce($2::text, n.name))
+SELECT p.changed, @served@
   FROM @schema@.resume($1::text, $2::text) p (changed)
 
 -- name: queue_scale
 -- Scales a queue. Returns the same.
 --   $1 queue  $2 the node's name, or null for all  $3 how many workers, or null for the configured number
-SELECT p.changed, EXISTS (SELECT FROM @schema@.nodes n
-                           WHERE n.expires_at > clock_timestamp() AND n.queues ? $1::text
-                             AND n.name = coalesce($2::text, n.name))
+SELECT p.changed, @served@
   FROM @schema@.scale($1::text, $3::int, $2::text) p (changed)

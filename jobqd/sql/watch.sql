@@ -8,6 +8,4 @@ SELECT coalesce(string_agg(format('%s %s %s', n.id, (extract(epoch FROM t.renewe
                 '') AS nodes
   FROM @schema@.nodes n
  CROSS JOIN LATERAL (
-        SELECT CASE WHEN f.fine THEN n.renewed_at ELSE '2000-01-01' END AS renewed_at,
-               CASE WHEN f.fine THEN n.expires_at ELSE '2000-01-01 00:01' END AS expires_at
-          FROM (SELECT isfinite(n.renewed_at) AND isfinite(n.expires_at) AND n.renewed_at < '100000-01-01' AS fine) f) t
+        @lease_times@) t

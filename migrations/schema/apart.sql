@@ -252,13 +252,15 @@ BEGIN
     LOOP
         ids := '{}';
         FOR i IN 1 .. cardinality($2) LOOP
-            EXECUTE format('SELECT ARRAY(SELECT j.id FROM @schema@.jobs j WHERE j.queue = $1 AND j.priority = $2 '
-                           'AND j.position > $3 AND j.position <= $4 AND j.state = ''available'' '
-                           'AND (j.expires_at IS NULL OR j.expires_at > now() OR j.attempt > 0) AND j.id <> ALL ($5) '
-                           'AND NOT EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = j.id '
-                           'AND r.again_at > now()) '
-                           'ORDER BY j.position LIMIT %s FOR UPDATE OF j SKIP LOCKED)',
-                           size - cardinality(ids))
+            EXECUTE format($claim$
+                SELECT ARRAY(SELECT l.id FROM @schema@.jobs l
+                              WHERE l.queue = $1 AND l.priority = $2 AND l.position > $3 AND l.position <= $4
+                                AND @claimable@
+                                AND l.id <> ALL ($5)
+                                AND NOT EXISTS (SELECT FROM @schema@.refusals r WHERE r.job_id = l.id AND r.again_at > now())
+                              ORDER BY l.position
+                              LIMIT %s
+                                FOR UPDATE OF l SKIP LOCKED)$claim$, size - cardinality(ids))
                INTO here USING $1, $5[i]::smallint, $2[i], $6[i], looked;
             ids := ids || here;
             EXIT WHEN cardinality(ids) >= size;
@@ -510,15 +512,12 @@ BEGIN
         DELETE FROM @schema@.jobs j
          USING orphans o
          WHERE j.id = ANY (ARRAY[o.id]) AND o.next <> 'available'
-        RETURNING o.next, j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, j.attempt, j.max_attempts,
-                  j.timeout_ms, j.priority, j.queue, j.kind, j.args, j.meta, j.tags,
-                  @schema@._add_error(j.errors, o.entry) AS errors, j.key, j.unique_key, j.expires_at, o.forget
+        RETURNING @job_columns_of_j@,
+                  @schema@._add_error(j.errors, o.entry) AS all_errors, o.next, o.forget
     ), kept AS (
         INSERT INTO @schema@.finished_jobs
-               (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
-                timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
-        SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), next, attempt, max_attempts,
-               timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at
+               (@job_columns@, errors, finished_at, state)
+        SELECT @job_columns@, all_errors, now(), next
           FROM ended
          WHERE NOT forget
     ), answered AS (

@@ -198,12 +198,8 @@ BEGIN
         CASE act
         WHEN 'cancel' THEN
             'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = ANY (ARRAY[l.id]) RETURNING j.*), '
-            'kept AS (INSERT INTO @schema@.finished_jobs (id, inserted_at, scheduled_at, attempted_at, attempted_by, '
-            'finished_at, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key, '
-            'unique_key, expires_at) '
-            'SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, clock_timestamp(), ''cancelled'', attempt, '
-            'max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at '
-            'FROM gone)'
+            'kept AS (INSERT INTO @schema@.finished_jobs (@job_columns@, errors, finished_at, state) '
+            'SELECT @job_columns@, errors, clock_timestamp(), ''cancelled'' FROM gone)'
         WHEN 'delete' THEN
             'gone AS (DELETE FROM @schema@.jobs j USING locked l WHERE j.id = ANY (ARRAY[l.id]) RETURNING j.id), '
             'noted AS (DELETE FROM @schema@._progress p USING locked l WHERE p.job_id = ANY (ARRAY[l.id])), '

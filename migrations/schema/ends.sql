@@ -112,12 +112,9 @@ BEGIN
             DELETE FROM @schema@.jobs
              WHERE id = _cancel_live.id AND state IN ('scheduled', 'available', 'retryable', 'suspended')
             RETURNING *)
-        INSERT INTO @schema@.finished_jobs (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at,
-               state, attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key,
-               unique_key, expires_at)
-        SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, clock_timestamp(),
-               'cancelled', attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key,
-               unique_key, expires_at
+        INSERT INTO @schema@.finished_jobs
+               (@job_columns@, errors, finished_at, state)
+        SELECT @job_columns@, errors, clock_timestamp(), 'cancelled'
           FROM gone;
         IF FOUND THEN
             RETURN 'cancelled';
@@ -408,12 +405,10 @@ BEGIN
         DELETE FROM @schema@.jobs
          WHERE id = complete.id AND attempt = complete.attempt AND state = 'executing'
         RETURNING *)
-    INSERT INTO @schema@.finished_jobs (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at,
-           run_us, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key,
-           unique_key, expires_at, result)
-    SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, clock_timestamp(),
-           extract(epoch FROM clock_timestamp() - attempted_at) * 1000000, 'completed', attempt, max_attempts,
-           timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at, complete.result
+    INSERT INTO @schema@.finished_jobs
+           (@job_columns@, errors, finished_at, state, run_us, result)
+    SELECT @job_columns@, errors, clock_timestamp(), 'completed',
+           extract(epoch FROM clock_timestamp() - attempted_at) * 1000000, complete.result
       FROM gone;
     IF FOUND THEN
         RETURN;

@@ -52,14 +52,7 @@ BEGIN
                            WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
                            ELSE '{}' END
                END AS noted,
-               CASE WHEN a.outcome = 'completed' THEN a.outcome
-                    WHEN asked.yes OR a.outcome = 'cancelled' THEN 'cancelled'
-                    WHEN a.outcome = 'discarded' THEN a.outcome
-                    WHEN a.outcome IN ('failed', 'crashed') AND (j.attempt >= j.max_attempts OR poison.yes)
-                    THEN 'discarded'
-                    WHEN a.outcome = 'released' OR a.delay_ms <= 0 THEN 'available'
-                    WHEN a.outcome = 'snoozed' THEN 'scheduled'
-                    ELSE 'retryable' END::@schema@.job_state AS next
+               @next_state@ AS next
           FROM a
           JOIN @schema@.jobs j
             ON j.id = ANY (ARRAY[a.id]) AND j.attempt = a.attempt AND j.attempted_by = $10 AND j.state = 'executing'
@@ -88,19 +81,13 @@ BEGIN
         DELETE FROM @schema@.jobs j
          USING v
          WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
-        RETURNING j.id, j.inserted_at, j.scheduled_at, j.attempted_at, j.attempted_by, v.run_us, v.cpu_us,
-                  v.max_rss_kb, v.next, j.attempt, j.max_attempts, j.timeout_ms, j.priority, j.queue, j.kind, j.args,
-                  j.meta, j.tags,
-                  CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END AS errors,
-                  j.key, j.unique_key, v.result, v.forget, j.expires_at
+        RETURNING @job_columns_of_j@,
+                  v.next, v.run_us, v.cpu_us, v.max_rss_kb, v.result, v.forget,
+                  CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END AS all_errors
     ), kept AS (
         INSERT INTO @schema@.finished_jobs
-               (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, run_us, cpu_us,
-                max_rss_kb, state, attempt, max_attempts, timeout_ms, priority, queue, kind, args,
-                meta, tags, errors, key, unique_key, result, expires_at)
-        SELECT e.id, e.inserted_at, e.scheduled_at, e.attempted_at, e.attempted_by, now(), e.run_us, e.cpu_us,
-               e.max_rss_kb, e.next, e.attempt, e.max_attempts, e.timeout_ms, e.priority, e.queue, e.kind, e.args,
-               e.meta, e.tags, e.errors, e.key, e.unique_key, e.result, e.expires_at
+               (@job_columns@, errors, finished_at, state, run_us, cpu_us, max_rss_kb, result)
+        SELECT @job_columns@, e.all_errors, now(), e.next, e.run_us, e.cpu_us, e.max_rss_kb, e.result
           FROM ended e
          WHERE ($12 OR e.next <> 'completed') AND NOT e.forget
     ), answered AS (

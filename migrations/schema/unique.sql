@@ -122,14 +122,12 @@ BEGIN
            AND j.state IN ('scheduled', 'available', 'retryable', 'suspended')
         RETURNING j.*
     )
-    INSERT INTO @schema@.finished_jobs (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at,
-           state, attempt, max_attempts, timeout_ms, priority, queue, kind, args, meta, tags, errors, key,
-           unique_key, expires_at)
-    SELECT g.id, g.inserted_at, g.scheduled_at, g.attempted_at, g.attempted_by, clock_timestamp(),
-           'cancelled', g.attempt, g.max_attempts, g.timeout_ms, g.priority, g.queue, g.kind, g.args, g.meta, g.tags,
+    INSERT INTO @schema@.finished_jobs
+           (@job_columns@, errors, finished_at, state)
+    SELECT @job_columns@,
            @schema@._add_error(g.errors, jsonb_build_object('attempt', 0, 'at', now(), 'kind', 'expired', 'error',
                'not started by ' || to_char(g.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))),
-           g.key, g.unique_key, g.expires_at
+           clock_timestamp(), 'cancelled'
       FROM gone g;
     GET DIAGNOSTICS expired = ROW_COUNT;
     RETURN expired;

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness.sqlfiles import FOLDERS, PARTS, ROOT, statements
+from harness.sqlfiles import FOLDERS, PARTS, ROOT, part, statements
 
 
 def embed(tmp_path, files, parts=()):
@@ -56,6 +56,11 @@ def test_a_file_that_may_be_a_mistake_is_refused(tmp_path, file, text, complaint
 def test_a_name_in_two_files_is_refused(tmp_path, file):
     names, said = embed(tmp_path, [file("SELECT 1\n", "a.sql"), file("-- name: a\nSELECT 2\n", "b.sql")])
     assert names is None and "b.sql: there is another statement a" in said
+
+
+def test_the_two_lists_of_a_jobs_columns_are_the_same():
+    plain, of_j = (re.split(r",\s+", part(ROOT / "migrations" / "schema" / "parts" / f"{name}.sql")) for name in ("job_columns", "job_columns_of_j"))
+    assert [f"j.{name}" for name in plain] == of_j
 
 
 def test_the_tests_read_the_statements_as_the_daemon_does(tmp_path):

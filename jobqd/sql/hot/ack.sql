@@ -11,10 +11,8 @@ WITH done AS (
     RETURNING j.*
 )
 INSERT INTO @schema@._finished_completed
-       (id, inserted_at, scheduled_at, attempted_at, attempted_by, finished_at, state, attempt, max_attempts,
-        timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at)
-SELECT id, inserted_at, scheduled_at, attempted_at, attempted_by, now(), 'completed', attempt, max_attempts,
-       timeout_ms, priority, queue, kind, args, meta, tags, errors, key, unique_key, expires_at
+       (@job_columns@, errors, finished_at, state)
+SELECT @job_columns@, errors, now(), 'completed'
   FROM done
 
 -- name: ack_drop

@@ -20,8 +20,8 @@ UPDATE @schema@.jobs j
                SELECT l.ctid
                  FROM @schema@.jobs l
                 WHERE l.queue = $1 AND l.priority = (cursors.nth - 1)::smallint
-                  AND l.position > cursors.after AND l.state = 'available'
-                  AND (l.expires_at IS NULL OR l.expires_at > now() OR l.attempt > 0)
+                  AND l.position > cursors.after
+                  AND @claimable@
                 ORDER BY l.position
                 LIMIT @limit@
                   FOR UPDATE SKIP LOCKED) line

@@ -14,8 +14,8 @@ UPDATE @schema@.jobs j
                SELECT l.ctid
                  FROM @schema@.jobs l
                 WHERE l.queue = $1 AND l.priority = segments.priority::smallint
-                  AND l.position > segments.after AND l.position <= segments.upto AND l.state = 'available'
-                  AND (l.expires_at IS NULL OR l.expires_at > now() OR l.attempt > 0)
+                  AND l.position > segments.after AND l.position <= segments.upto
+                  AND @claimable@
                 ORDER BY l.position
                 LIMIT @limit@
                   FOR UPDATE SKIP LOCKED) line

@@ -14,7 +14,7 @@ now_ms(void)
     return (int64_t)(uv_hrtime() / 1000000u);
 }
 
-/* Reads pairs of numbers, as ages.sql returns them. */
+/* Reads pairs of numbers, as the statement `ages` returns them. */
 static size_t
 read_heads(const char *text, struct ageing_head heads[CURSOR_PRIORITIES])
 {

@@ -1,6 +1,6 @@
 /* producer_fetch.c: fetches large arguments after the claim.
  *
- * They do not come with the claim (claim.sql): a batch of them could fill the memory.
+ * They do not come with the claim (sql/hot/claim.sql): a batch of them could fill the memory.
  * They are fetched when their job is next in line and a worker has room, as long as the
  * jobs in memory take less than TEMPO_AHEAD_BYTES. Beyond that, one is fetched for each
  * worker that would start it at once, however large it is. */

@@ -3,6 +3,8 @@
  * which file does what. */
 #include "jobqd/actors/producer_private.h"
 
+#include "jobqd/base/clock.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +65,8 @@ producer_new(struct producer **out, const struct producer_options *options)
     queue_config_hold(options->queue);
     snprintf(p->subject, sizeof p->subject, "queue %s", options->queue->name);
     p->state = PRODUCER_DETACHED;
-    p->random = (uint32_t)uv_hrtime() | 1u;
-    p->whole_look_ns = uv_hrtime();
+    p->random = (uint32_t)clock_ns() | 1u;
+    p->whole_look_ns = clock_ns();
     list_init(&p->ready);
     list_init(&p->all);
     list_init(&p->unsaid);

@@ -6,12 +6,13 @@
 
 #include <stdlib.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 static int64_t
 now_ms(void)
 {
-    return (int64_t)(uv_hrtime() / 1000000u);
+    return (int64_t)(clock_ns() / 1000000u);
 }
 
 /* Reads pairs of numbers, as the statement `ages` returns them. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 enum {
@@ -30,7 +31,7 @@ take_claimed(struct producer *p, const struct store_cycle_result *result)
         p->n_ready++;
     }
     p->stats.claimed += result->n_claimed;
-    tempo_came_back(&p->tempo, uv_hrtime(), result->claim_limit, result->n_claimed, bytes,
+    tempo_came_back(&p->tempo, clock_ns(), result->claim_limit, result->n_claimed, bytes,
                     result->looked);
 }
 
@@ -83,7 +84,7 @@ on_cycle(void *data, const struct store_cycle_result *result)
         producer_ask_doubts(p);
     struct outbox_tally settled =
         outbox_confirmed(&p->outbox, result->fates, result->n_fates,
-                         uv_hrtime() / 1000000u, producer_tell_fate, p);
+                         clock_ns() / 1000000u, producer_tell_fate, p);
     p->stats.acked += result->acked + settled.accepted;
     producer_note_refused(p, unwanted + settled.refused);
     producer_weigh_outbox(p);
@@ -104,7 +105,7 @@ producer_send_cycle(struct producer *p, size_t claim, bool poll)
     static const int64_t whole_line[CURSOR_PRIORITIES] = {
         INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN,
         INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN};
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     bool whole =
         poll && now - p->whole_look_ns >= (uint64_t)WHOLE_LOOK_EVERY_MS * 1000000u;
     if (whole)
@@ -151,7 +152,7 @@ producer_send_cycle(struct producer *p, size_t claim, bool poll)
 int64_t
 producer_cycle_ms(const struct producer *p)
 {
-    return p->in_flight ? (int64_t)((uv_hrtime() - p->sent_ns) / 1000000u) : 0;
+    return p->in_flight ? (int64_t)((clock_ns() - p->sent_ns) / 1000000u) : 0;
 }
 
 void
@@ -167,5 +168,5 @@ producer_tell_slow(struct producer *p, int64_t limit_ms)
                 "(%zu KiB)%s",
                 (double)ms / 1000, answers, answers == 1 ? "" : "s",
                 p->outbox.bytes / 1024, p->claimed_last ? " and a claim" : "");
-    producer_ask_holders(p, uv_hrtime());
+    producer_ask_holders(p, clock_ns());
 }

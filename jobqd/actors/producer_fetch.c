@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 static struct job *
@@ -144,7 +145,7 @@ producer_fetch_large(struct producer *p)
         !p->attached)
         return;
     if (!p->pool || pool_room(p->pool) == 0 || producer_is_full(p) ||
-        uv_hrtime() < p->retry.at_ns)
+        clock_ns() < p->retry.at_ns)
         return;
     size_t bytes = p->bytes < TEMPO_AHEAD_BYTES ? TEMPO_AHEAD_BYTES - p->bytes : 1;
     size_t most = tempo_fetch(&p->tempo, bytes), n = 0;

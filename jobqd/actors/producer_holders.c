@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 enum {
@@ -20,7 +21,7 @@ on_holders(void *data, const struct store_answer *answer)
     struct producer *p = data;
     p->holders.asked = false;
     const char *text = answer->code == 0 && answer->text ? answer->text : "";
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     bool same = strncmp(text, p->holders.text, sizeof p->holders.text - 1) == 0 &&
                 now - p->holders.told_ns < HOLDERS_TELL_MS * UINT64_C(1000000);
     if (*text && !same) {

@@ -7,6 +7,8 @@
  * decides when to set and clear it, and what to do after an answer. */
 #include "jobqd/actors/producer_private.h"
 
+#include "jobqd/base/clock.h"
+
 enum { MARK_RETRY_MS = 1000 };
 
 static void
@@ -17,7 +19,7 @@ on_marked(void *data, const struct store_answer *answer)
     mark->state = mark->state == MARK_SETTING || failed ? MARK_ON : MARK_OFF;
     mark->doubtful = failed;
     if (failed)
-        mark->not_until_ns = uv_hrtime() + MARK_RETRY_MS * UINT64_C(1000000);
+        mark->not_until_ns = clock_ns() + MARK_RETRY_MS * UINT64_C(1000000);
     mark->on_answer(mark->owner, failed);
 }
 
@@ -38,7 +40,7 @@ producer_mark_set(struct producer_mark *mark, const char *queue, int64_t node)
         return;
     if (mark->state == MARK_ON && mark->doubtful)
         mark->state = MARK_OFF;
-    if (mark->state == MARK_OFF && uv_hrtime() >= mark->not_until_ns)
+    if (mark->state == MARK_OFF && clock_ns() >= mark->not_until_ns)
         ask(mark, true, queue, node);
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "libjobq/duration.h"
 
@@ -43,7 +44,7 @@ longer(int64_t *retry_ms)
     *retry_ms = *retry_ms ? *retry_ms * 2 : RETRY_FIRST_MS;
     if (*retry_ms > RETRY_MOST_MS)
         *retry_ms = RETRY_MOST_MS;
-    return uv_hrtime() + (uint64_t)*retry_ms * 1000000u;
+    return clock_ns() + (uint64_t)*retry_ms * 1000000u;
 }
 
 void
@@ -57,7 +58,7 @@ producer_back_off(struct producer *p, const char *what, const jobq_error *why)
 void
 producer_no_memory(struct producer *p, const char *what)
 {
-    p->retry.at_ns = uv_hrtime() + RETRY_FIRST_MS * UINT64_C(1000000);
+    p->retry.at_ns = clock_ns() + RETRY_FIRST_MS * UINT64_C(1000000);
     log_error(p->subject, "no memory %s, again in %s", what,
               jobq__duration_show(RETRY_FIRST_MS).text);
 }
@@ -87,7 +88,7 @@ producer_is_passing(const char *sqlstate)
 static void
 refused(struct producer *p, const struct store_cycle_result *result)
 {
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     bool locked = strcmp(result->error->sqlstate, "55P03") == 0;
     bool was_apart = p->outbox.sent_apart && p->outbox.settled_sent.n > 0;
     bool answers = p->outbox.sent.n + p->outbox.settled_sent.n > 0;
@@ -160,7 +161,7 @@ void
 producer_refusals_known(struct producer *p, size_t n_refusals)
 {
     if (n_refusals > 0)
-        p->retry.apart_until_ns = uv_hrtime() + APART_FOR_MS * UINT64_C(1000000);
+        p->retry.apart_until_ns = clock_ns() + APART_FOR_MS * UINT64_C(1000000);
     else if (*p->retry.claim_refusal) /* each was claimed by itself */
         log_warning(
             p->subject,

@@ -4,6 +4,8 @@
  * `tempo` decides how far ahead a queue claims. */
 #include "jobqd/actors/producer_private.h"
 
+#include "jobqd/base/clock.h"
+
 void
 producer_hand_over(struct producer *p)
 {
@@ -41,7 +43,7 @@ nobody_works(const struct producer *p)
 void
 producer_release_held(struct producer *p)
 {
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     if (p->n_ready == 0 || !p->pool || !pool_nobody_comes(p->pool)) {
         p->held_ns = 0;
         return;
@@ -58,7 +60,7 @@ producer_want(const struct producer *p)
 {
     if (p->state != PRODUCER_CLAIMING || p->holds != 0 || !p->pool)
         return 0;
-    if (uv_hrtime() < p->retry.claim_at_ns)
+    if (clock_ns() < p->retry.claim_at_ns)
         return 0;
     size_t room = pool_room(p->pool);
     if (producer_is_full(p))

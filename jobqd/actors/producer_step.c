@@ -8,6 +8,7 @@
 
 #include <assert.h>
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 enum { FULL_FOR_MS = 100 }; /* without room so long: inserters need not notify us */
@@ -65,7 +66,7 @@ is_quiet(const struct producer *p)
 static void
 wake_me_in(struct producer *p, int64_t ms)
 {
-    int64_t due_ms = outbox_due_in_ms(&p->outbox, uv_hrtime() / 1000000u);
+    int64_t due_ms = outbox_due_in_ms(&p->outbox, clock_ns() / 1000000u);
     if (due_ms >= 0 && due_ms < ms)
         ms = due_ms;
     uv_timer_start(&p->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
@@ -88,7 +89,7 @@ clear_mark(struct producer *p)
 static void
 wait_for_jobs(struct producer *p)
 {
-    if (p->line == LINE_EMPTY && !tempo_busy(&p->tempo, uv_hrtime()))
+    if (p->line == LINE_EMPTY && !tempo_busy(&p->tempo, clock_ns()))
         set_mark(p);
     wake_me_in(p, p->tempo.poll_ms);
 }
@@ -118,7 +119,7 @@ producer_step(struct producer *p)
     producer_fetch_large(p);
     if (!p->attached || p->in_flight || p->state == PRODUCER_ABANDONING)
         return;
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     if (now < p->retry.at_ns) {
         uv_timer_start(&p->timer, on_timer, (p->retry.at_ns - now) / 1000000u + 1, 0);
         return;
@@ -166,11 +167,11 @@ on_timer(uv_timer_t *timer)
         return;
     }
     bool idle = p->line == LINE_SHORT || p->line == LINE_EMPTY;
-    bool may_send = p->attached && !p->in_flight && uv_hrtime() >= p->retry.at_ns;
-    if (may_send && idle && !producer_answers_due(p, uv_hrtime()) && producer_want(p) > 0)
+    bool may_send = p->attached && !p->in_flight && clock_ns() >= p->retry.at_ns;
+    if (may_send && idle && !producer_answers_due(p, clock_ns()) && producer_want(p) > 0)
         producer_send_cycle(p, 0, true);
     else if (may_send && p->mark.state == MARK_ON && producer_want(p) == 0 &&
-             uv_hrtime() >= p->retry.claim_at_ns)
+             clock_ns() >= p->retry.claim_at_ns)
         clear_mark(p);
     else
         producer_step(p);

@@ -4,6 +4,7 @@
  * It decides nothing: producer_retry.c and the outbox decide what is sent again. */
 #include "jobqd/actors/producer_private.h"
 
+#include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
 enum {
@@ -27,7 +28,7 @@ settlement_word(enum settlement_kind kind)
 static bool
 may_tell(struct producer *p)
 {
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     if (now - p->tells.window_ns >= TELL_WINDOW_MS * UINT64_C(1000000)) {
         if (p->tells.in_window > TELL_MOST)
             log_warning(p->subject, "%u more jobs were locked or refused",
@@ -141,7 +142,7 @@ producer_note_refused(struct producer *p, size_t refused)
     if (refused == 0)
         return;
     p->stats.refused += refused;
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     if (p->tells.refused_ns &&
         now - p->tells.refused_ns < REFUSED_EVERY_MS * UINT64_C(1000000))
         return;

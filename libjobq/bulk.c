@@ -47,29 +47,29 @@ by_filter(PGconn *conn, const char *schema, enum jobq__statement statement,
 }
 
 int
-jobq_cancel_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
-                 jobq_error *err)
+jobq_job_cancel_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
+                     jobq_error *err)
 {
     return by_filter(conn, schema, JOBQ__SQL_CANCEL_MANY, filter, n, err);
 }
 
 int
-jobq_retry_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
-                jobq_error *err)
+jobq_job_retry_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
+                    jobq_error *err)
 {
     return by_filter(conn, schema, JOBQ__SQL_RETRY_MANY, filter, n, err);
 }
 
 int
-jobq_delete_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
-                 jobq_error *err)
+jobq_job_delete_many(PGconn *conn, const char *schema, const char *filter, int64_t *n,
+                     jobq_error *err)
 {
     return by_filter(conn, schema, JOBQ__SQL_DELETE_MANY, filter, n, err);
 }
 
 int
-jobq_purge(PGconn *conn, const char *schema, const char *args, const char *kind,
-           const char *queue, int64_t *n, jobq_error *err)
+jobq_job_purge(PGconn *conn, const char *schema, const char *args, const char *kind,
+               const char *queue, int64_t *n, jobq_error *err)
 {
     struct jobq__params params = {0};
     int rc = check_object(args, "args", err);
@@ -86,7 +86,7 @@ jobq_purge(PGconn *conn, const char *schema, const char *args, const char *kind,
 }
 
 int
-jobq_delete(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
+jobq_job_delete(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
 {
     struct jobq__params params = {0};
     PGresult *result;

@@ -120,15 +120,16 @@ make_call(jobq_client *client, const struct call *call, jobq_error *err)
     case CALL_MANY:
         return jobq_enqueue_many(client->conn, call->jobs, call->n, call->ids, err);
     case CALL_TRY:
-        return jobq_try_enqueue(client->conn, call->jobs, call->made, err);
+        return jobq_job_try_enqueue(client->conn, call->jobs, call->made, err);
     case CALL_TRY_MANY:
-        return jobq_try_enqueue_many(client->conn, call->jobs, call->n, call->made, err);
+        return jobq_job_try_enqueue_many(client->conn, call->jobs, call->n, call->made,
+                                         err);
     case CALL_GET:
         return jobq_job_get(client->conn, client->schema, call->id, call->info, err);
     case CALL_CANCEL:
-        return jobq_cancel(client->conn, client->schema, call->id, call->done, err);
+        return jobq_job_cancel(client->conn, client->schema, call->id, call->done, err);
     case CALL_RETRY:
-        return jobq_retry(client->conn, client->schema, call->id, call->done, err);
+        return jobq_job_retry(client->conn, client->schema, call->id, call->done, err);
     }
     return JOBQ_EINVAL;
 }

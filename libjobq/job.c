@@ -257,7 +257,8 @@ enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out, jobq_error *err)
 }
 
 int
-jobq_try_enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out, jobq_error *err)
+jobq_job_try_enqueue(PGconn *conn, const jobq_job *job, jobq_enqueued *out,
+                     jobq_error *err)
 {
     if (!job)
         return jobq__error(err, JOBQ_EINVAL, "job must point to a jobq_job, got NULL");
@@ -273,7 +274,7 @@ int
 jobq_enqueue(PGconn *conn, const jobq_job *job, int64_t *id, jobq_error *err)
 {
     jobq_enqueued done;
-    int rc = jobq_try_enqueue(conn, job, &done, err);
+    int rc = jobq_job_try_enqueue(conn, job, &done, err);
     if (rc == 0 && id)
         *id = done.id;
     return rc;
@@ -342,20 +343,20 @@ change(PGconn *conn, const char *schema, int64_t id, enum jobq__statement statem
 }
 
 int
-jobq_cancel(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
+jobq_job_cancel(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
 {
     return change(conn, schema, id, JOBQ__SQL_CANCEL, done, err);
 }
 
 int
-jobq_retry(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
+jobq_job_retry(PGconn *conn, const char *schema, int64_t id, int *done, jobq_error *err)
 {
     return change(conn, schema, id, JOBQ__SQL_RETRY, done, err);
 }
 
 int
-jobq_complete(PGconn *conn, const char *schema, int64_t id, int attempt,
-              const char *result, jobq_error *err)
+jobq_job_complete(PGconn *conn, const char *schema, int64_t id, int attempt,
+                  const char *result, jobq_error *err)
 {
     int rc = result ? jobq__json_check(result, strlen(result), "result", err) : 0;
     if (rc == 0)

@@ -1,4 +1,4 @@
-/* many.c: jobq_enqueue_many, jobq_try_enqueue_many. Rows go in by INSERT … SELECT FROM
+/* many.c: jobq_enqueue_many, jobq_job_try_enqueue_many. Rows go in by INSERT … SELECT FROM
  * unnest(binary arrays): of what was measured the fastest way into Postgres. Only columns
  * in which some job differs from the default are sent. Jobs that are to be unique go
  * through the SQL function, which knows what to answer for a conflict; so do those of
@@ -588,8 +588,8 @@ jobq_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, int64_t *ids,
 }
 
 int
-jobq_try_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n, jobq_enqueued *out,
-                      jobq_error *err)
+jobq_job_try_enqueue_many(PGconn *conn, const jobq_job *jobs, size_t n,
+                          jobq_enqueued *out, jobq_error *err)
 {
     return many_into(conn, jobs, n, NULL, out, err);
 }

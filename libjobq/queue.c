@@ -40,22 +40,22 @@ set(PGconn *conn, const char *schema, enum jobq__statement statement, const char
 }
 
 int
-jobq_pause(PGconn *conn, const char *schema, const char *queue, const char *node,
-           int *changed, jobq_error *err)
+jobq_queue_pause(PGconn *conn, const char *schema, const char *queue, const char *node,
+                 int *changed, jobq_error *err)
 {
     return set(conn, schema, JOBQ__SQL_PAUSE, queue, NULL, node, changed, err);
 }
 
 int
-jobq_resume(PGconn *conn, const char *schema, const char *queue, const char *node,
-            int *changed, jobq_error *err)
+jobq_queue_resume(PGconn *conn, const char *schema, const char *queue, const char *node,
+                  int *changed, jobq_error *err)
 {
     return set(conn, schema, JOBQ__SQL_RESUME, queue, NULL, node, changed, err);
 }
 
 int
-jobq_scale(PGconn *conn, const char *schema, const char *queue, int n, const char *node,
-           int *changed, jobq_error *err)
+jobq_queue_scale(PGconn *conn, const char *schema, const char *queue, int n,
+                 const char *node, int *changed, jobq_error *err)
 {
     return set(conn, schema, JOBQ__SQL_SCALE, queue, &n, node, changed, err);
 }

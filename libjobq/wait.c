@@ -139,8 +139,8 @@ jobq__wait_check(int64_t timeout_ms, jobq_job_info **out, jobq_error *err)
 }
 
 int
-jobq_wait(PGconn *conn, const char *schema, int64_t id, int64_t timeout_ms,
-          jobq_job_info **out, jobq_error *err)
+jobq_job_wait(PGconn *conn, const char *schema, int64_t id, int64_t timeout_ms,
+              jobq_job_info **out, jobq_error *err)
 {
     struct jobq__wait wait;
     int rc = jobq__wait_check(timeout_ms, out, err);

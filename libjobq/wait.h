@@ -1,4 +1,4 @@
-/* wait.h (internal): waiting for a job's end, a look at a time: jobq_wait and the client,
+/* wait.h (internal): waiting for a job's end, a look at a time: jobq_job_wait and the client,
  * which makes its connection anew between two looks, share it. */
 #ifndef JOBQ__WAIT_H
 #define JOBQ__WAIT_H
@@ -14,7 +14,7 @@ struct jobq__wait {
     bool seen;  /* it was there */
 };
 
-/* What jobq_wait and jobq_client_wait refuse. */
+/* What jobq_job_wait and jobq_client_wait refuse. */
 int jobq__wait_check(int64_t timeout_ms, jobq_job_info **out, jobq_error *err);
 void jobq__wait_begin(struct jobq__wait *wait, int64_t timeout_ms);
 /* By when the database must have answered, as in params.h. */

@@ -40,32 +40,33 @@ struct pg_conn; /* libpq's PGconn */
 /* Cancels live jobs. Those that wait end as `cancelled` at once; those that run are asked
  * to stop, and counted. Errors: as jobq_enqueue. Transaction: the caller's, else its own.
  * Thread: one at a time for each connection, as all of these. */
-JOBQ_API int jobq_cancel_many(struct pg_conn *conn, const char *schema,
-                              const char *filter, int64_t *n, jobq_error *err);
+JOBQ_API int jobq_job_cancel_many(struct pg_conn *conn, const char *schema,
+                                  const char *filter, int64_t *n, jobq_error *err);
 
 /* Makes jobs available that have ended or wait for their time. Left as they are, and not
  * counted: jobs that are available, suspended or run, that have used all 1000 attempts,
  * or whose unique key a live job holds. Errors: as jobq_enqueue. */
-JOBQ_API int jobq_retry_many(struct pg_conn *conn, const char *schema, const char *filter,
-                             int64_t *n, jobq_error *err);
+JOBQ_API int jobq_job_retry_many(struct pg_conn *conn, const char *schema,
+                                 const char *filter, int64_t *n, jobq_error *err);
 
 /* Deletes jobs, live and ended. Those that run are told to stop, and counted; they leave
  * no trace either, however they end. Errors: as jobq_enqueue. */
-JOBQ_API int jobq_delete_many(struct pg_conn *conn, const char *schema,
-                              const char *filter, int64_t *n, jobq_error *err);
+JOBQ_API int jobq_job_delete_many(struct pg_conn *conn, const char *schema,
+                                  const char *filter, int64_t *n, jobq_error *err);
 
 /* Deletes one job. *done (may be NULL): 1 when it is gone, 0 when it runs: then it is
  * told to stop, and leaves no trace when it has ended. Errors: JOBQ_ENOTFOUND; as
  * jobq_enqueue. */
-JOBQ_API int jobq_delete(struct pg_conn *conn, const char *schema, int64_t id, int *done,
-                         jobq_error *err);
+JOBQ_API int jobq_job_delete(struct pg_conn *conn, const char *schema, int64_t id,
+                             int *done, jobq_error *err);
 
 /* Deletes a user's data: every job, live or ended, whose args contain the object `args`,
- * as jobq_delete_many does. {} is refused. kind, queue: of these alone; NULL: of any.
+ * as jobq_job_delete_many does. {} is refused. kind, queue: of these alone; NULL: of any.
  * Reads all jobs through, unless somebody has made an index on args. Errors: as
  * jobq_enqueue. */
-JOBQ_API int jobq_purge(struct pg_conn *conn, const char *schema, const char *args,
-                        const char *kind, const char *queue, int64_t *n, jobq_error *err);
+JOBQ_API int jobq_job_purge(struct pg_conn *conn, const char *schema, const char *args,
+                            const char *kind, const char *queue, int64_t *n,
+                            jobq_error *err);
 
 #ifdef __cplusplus
 }

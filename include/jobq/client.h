@@ -57,7 +57,7 @@ JOBQ_API int jobq_client_try_enqueue_many(jobq_client *client, const jobq_job *j
                                           size_t n, jobq_enqueued *out, jobq_error *err);
 JOBQ_API int jobq_client_job_get(jobq_client *client, int64_t id, jobq_job_info **out,
                                  jobq_error *err);
-/* As jobq_wait; goes on when the connection is lost, until the time is over: then it is
+/* As jobq_job_wait; goes on when the connection is lost, until the time is over: then it is
  * JOBQ_ECONN if the database is away or does not answer, 1.5 seconds late at most (but a
  * look-up of its host's name by libpq may take longer). With a time, connect_timeout of
  * the connection string does not count. */

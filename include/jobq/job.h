@@ -153,10 +153,10 @@ typedef struct jobq_enqueued {
 
 /* As jobq_enqueue and jobq_enqueue_many, and tell what came of it. out: one, or n in the
  * order of jobs; may be NULL. */
-JOBQ_API int jobq_try_enqueue(struct pg_conn *conn, const jobq_job *job,
-                              jobq_enqueued *out, jobq_error *err);
-JOBQ_API int jobq_try_enqueue_many(struct pg_conn *conn, const jobq_job *jobs, size_t n,
-                                   jobq_enqueued *out, jobq_error *err);
+JOBQ_API int jobq_job_try_enqueue(struct pg_conn *conn, const jobq_job *job,
+                                  jobq_enqueued *out, jobq_error *err);
+JOBQ_API int jobq_job_try_enqueue_many(struct pg_conn *conn, const jobq_job *jobs,
+                                       size_t n, jobq_enqueued *out, jobq_error *err);
 
 /* A job as the database has it, live or finished. Times are microseconds since 1970-01-01
  * UTC; 0: not set. */
@@ -203,15 +203,15 @@ JOBQ_API void jobq_job_info_free(jobq_job_info *info); /* NULL is harmless */
  * or was deleted. JOBQ_ESTATE: the connection is in a transaction: what was enqueued in
  * it would not run. Otherwise as jobq_enqueue. Ownership: *out is the caller's;
  * jobq_job_info_free. */
-JOBQ_API int jobq_wait(struct pg_conn *conn, const char *schema, int64_t id,
-                       int64_t timeout_ms, jobq_job_info **out, jobq_error *err);
+JOBQ_API int jobq_job_wait(struct pg_conn *conn, const char *schema, int64_t id,
+                           int64_t timeout_ms, jobq_job_info **out, jobq_error *err);
 
 /* Cancels a job. One that waits ends as `cancelled` at once. One that runs is told to
  * stop, and killed if it does not; it ends as `cancelled` soon, or as `completed` if it
  * is done before. *done (may be NULL): 1 when it has ended by this call, 0 when it runs
  * or had ended before. Errors: JOBQ_ENOTFOUND; as jobq_enqueue. */
-JOBQ_API int jobq_cancel(struct pg_conn *conn, const char *schema, int64_t id, int *done,
-                         jobq_error *err);
+JOBQ_API int jobq_job_cancel(struct pg_conn *conn, const char *schema, int64_t id,
+                             int *done, jobq_error *err);
 
 /* Completes a running job in the caller's transaction: for a handler whose own writes
  * shall be there if and only if the job is completed. Called last, before the commit; the
@@ -224,15 +224,15 @@ JOBQ_API int jobq_cancel(struct pg_conn *conn, const char *schema, int64_t id, i
  * Errors: JOBQ_ESTATE: the job does not run this attempt: roll back, since another
  * worker may have it. JOBQ_ENOTFOUND: no job has that id. JOBQ_EINVAL: attempt, or a
  * result that is no JSON or too large. Otherwise as jobq_enqueue. */
-JOBQ_API int jobq_complete(struct pg_conn *conn, const char *schema, int64_t id,
-                           int attempt, const char *result, jobq_error *err);
+JOBQ_API int jobq_job_complete(struct pg_conn *conn, const char *schema, int64_t id,
+                               int attempt, const char *result, jobq_error *err);
 
 /* Makes an ended or waiting job available again, with at least one attempt left, and
  * counts the workers that it crashes (max_crashes) anew. *done
  * (may be NULL): 1 when it was, 0 when it is available or runs. Errors: JOBQ_ENOTFOUND;
  * as jobq_enqueue. */
-JOBQ_API int jobq_retry(struct pg_conn *conn, const char *schema, int64_t id, int *done,
-                        jobq_error *err);
+JOBQ_API int jobq_job_retry(struct pg_conn *conn, const char *schema, int64_t id,
+                            int *done, jobq_error *err);
 
 #ifdef __cplusplus
 }

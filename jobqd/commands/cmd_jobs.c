@@ -170,8 +170,8 @@ wait_for_end(const struct session *session, const struct cli *cli, int64_t ms,
              jobq_error *err)
 {
     jobq_job_info *info = NULL;
-    int rc = jobq_wait(session->conn, session->config->schema,
-                       strtoll(cli->args[0], NULL, 10), ms, &info, err);
+    int rc = jobq_job_wait(session->conn, session->config->schema,
+                           strtoll(cli->args[0], NULL, 10), ms, &info, err);
     if (rc == 0)
         jobq_job_info_free(info);
     return rc;

@@ -63,9 +63,9 @@ use_connection(PGconn *conn)
     run_sql(conn, "ROLLBACK");
     CHECK(jobq_job_get(conn, NULL, gone, &info, &err) == JOBQ_ENOTFOUND);
 
-    CHECK(jobq_cancel(conn, NULL, id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_job_cancel(conn, NULL, id, &done, &err) == 0 && done == 1);
     CHECK(strcmp(state_of(conn, id), "cancelled") == 0);
-    CHECK(jobq_retry(conn, NULL, id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_job_retry(conn, NULL, id, &done, &err) == 0 && done == 1);
     CHECK(strcmp(state_of(conn, id), "available") == 0);
 
     job.priority = 10;
@@ -130,18 +130,18 @@ use_unique(PGconn *conn)
     unique.states = JOBQ_UNIQUE_LIVE; /* an earlier run's job was cancelled */
     job.kind = "unique";
     job.unique_by = &unique;
-    CHECK(jobq_try_enqueue(conn, &job, &first, &err) == 0);
+    CHECK(jobq_job_try_enqueue(conn, &job, &first, &err) == 0);
     CHECK(first.conflict == JOBQ_INSERTED);
-    CHECK(jobq_try_enqueue(conn, &job, &again, &err) == 0);
+    CHECK(jobq_job_try_enqueue(conn, &job, &again, &err) == 0);
     CHECK(again.conflict == JOBQ_IGNORED && again.id == first.id);
     jobs[0] = jobs[1] = job;
-    CHECK(jobq_try_enqueue_many(conn, jobs, 2, both, &err) == 0);
+    CHECK(jobq_job_try_enqueue_many(conn, jobs, 2, both, &err) == 0);
     CHECK(both[0].id == first.id && both[1].conflict == JOBQ_IGNORED);
     job.on_conflict = JOBQ_ON_CONFLICT_RAISE;
     CHECK(jobq_enqueue(conn, &job, NULL, &err) == JOBQ_ECONFLICT);
-    CHECK(jobq_wait(conn, NULL, first.id, 20, &info, &err) == JOBQ_ETIMEOUT);
-    CHECK(jobq_cancel(conn, NULL, first.id, &done, &err) == 0 && done == 1);
-    CHECK(jobq_wait(conn, NULL, first.id, -1, &info, &err) == 0);
+    CHECK(jobq_job_wait(conn, NULL, first.id, 20, &info, &err) == JOBQ_ETIMEOUT);
+    CHECK(jobq_job_cancel(conn, NULL, first.id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_job_wait(conn, NULL, first.id, -1, &info, &err) == 0);
     CHECK(strcmp(info->state, "cancelled") == 0);
     jobq_job_info_free(info);
 }
@@ -153,28 +153,29 @@ use_operator(PGconn *conn)
     jobq_job job = JOBQ_JOB_INIT;
     int64_t id = 0, n = 0;
     int done = 0;
-    CHECK(jobq_pause(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
-    CHECK(jobq_scale(conn, NULL, "operated", 3, NULL, &done, &err) == 0 && done == 1);
-    CHECK(jobq_resume(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
+    CHECK(jobq_queue_pause(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
+    CHECK(jobq_queue_scale(conn, NULL, "operated", 3, NULL, &done, &err) == 0 &&
+          done == 1);
+    CHECK(jobq_queue_resume(conn, NULL, "operated", NULL, &done, &err) == 0 && done == 1);
     /* As it was: this program is run more than once. */
-    CHECK(jobq_scale(conn, NULL, "operated", JOBQ_WORKERS_CONFIGURED, NULL, &done,
-                     &err) == 0);
+    CHECK(jobq_queue_scale(conn, NULL, "operated", JOBQ_WORKERS_CONFIGURED, NULL, &done,
+                           &err) == 0);
     job.kind = "operated";
     job.args = "{\"user\": 7}";
     CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
-    CHECK(jobq_cancel_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+    CHECK(jobq_job_cancel_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
           n == 1);
     CHECK(strcmp(state_of(conn, id), "cancelled") == 0);
-    CHECK(jobq_retry_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+    CHECK(jobq_job_retry_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
           n == 1);
     CHECK(strcmp(state_of(conn, id), "available") == 0);
-    CHECK(jobq_delete_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
+    CHECK(jobq_job_delete_many(conn, NULL, "{\"kind\": \"operated\"}", &n, &err) == 0 &&
           n == 1);
-    CHECK(jobq_delete(conn, NULL, id, &done, &err) == JOBQ_ENOTFOUND);
+    CHECK(jobq_job_delete(conn, NULL, id, &done, &err) == JOBQ_ENOTFOUND);
     CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
-    CHECK(jobq_delete(conn, NULL, id, &done, &err) == 0 && done == 1);
+    CHECK(jobq_job_delete(conn, NULL, id, &done, &err) == 0 && done == 1);
     CHECK(jobq_enqueue(conn, &job, &id, &err) == 0);
-    CHECK(jobq_purge(conn, NULL, job.args, NULL, NULL, &n, &err) == 0 && n == 1);
+    CHECK(jobq_job_purge(conn, NULL, job.args, NULL, NULL, &n, &err) == 0 && n == 1);
 }
 
 /* As a test of the program above would. */

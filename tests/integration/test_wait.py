@@ -1,4 +1,4 @@
-"""jobq_wait, jobq_client_wait, jobq.wait and `jobqd job --wait`: until a job has ended, or the time is over."""
+"""jobq_job_wait, jobq_client_wait, jobq.wait and `jobqd job --wait`: until a job has ended, or the time is over."""
 
 import json
 import subprocess

@@ -3,7 +3,7 @@
  *     wait_client CONNINFO TIMEOUT_MS ID...
  *
  * Prints "ID STATE RESULT" for each, or "ID CODE". With JOBQ_TEST_LENT in its environment
- * it waits by jobq_wait, on the client's connection. */
+ * it waits by jobq_job_wait, on the client's connection. */
 #include <jobq/jobq.h>
 
 #include <stdbool.h>
@@ -29,9 +29,9 @@ main(int argc, char **argv)
     for (int i = 3; i < argc; i++) {
         jobq_job_info *info = NULL;
         int64_t id = strtoll(argv[i], NULL, 10), timeout_ms = strtoll(argv[2], NULL, 10);
-        int rc =
-            lent ? jobq_wait(jobq_client_conn(client), NULL, id, timeout_ms, &info, &err)
-                 : jobq_client_wait(client, id, timeout_ms, &info, &err);
+        int rc = lent ? jobq_job_wait(jobq_client_conn(client), NULL, id, timeout_ms,
+                                      &info, &err)
+                      : jobq_client_wait(client, id, timeout_ms, &info, &err);
         if (rc == 0)
             printf("%s %s %s\n", argv[i], info->state, info->result ? info->result : "-");
         else

@@ -44,15 +44,17 @@ many_are_cancelled_retried_and_deleted(void **state)
     for (int i = 0; i < 3; i++)
         enqueue("bulk", NULL);
     enqueue("other", NULL);
-    assert_int_equal(jobq_cancel_many(conn, NULL, "{\"kind\": \"bulk\"}", &n, &err), 0);
+    assert_int_equal(jobq_job_cancel_many(conn, NULL, "{\"kind\": \"bulk\"}", &n, &err),
+                     0);
     assert_int_equal(n, 3);
     assert_int_equal(
-        jobq_retry_many(conn, NULL, "{\"all\": true, \"limit\": 2}", &n, &err), 0);
+        jobq_job_retry_many(conn, NULL, "{\"all\": true, \"limit\": 2}", &n, &err), 0);
     assert_int_equal(n, 2);
     assert_int_equal(count("SELECT count(*) FROM jobq.jobs"), 3);
-    assert_int_equal(jobq_delete_many(conn, NULL, "{\"kind\": \"bulk\"}", NULL, &err), 0);
+    assert_int_equal(jobq_job_delete_many(conn, NULL, "{\"kind\": \"bulk\"}", NULL, &err),
+                     0);
     assert_int_equal(count("SELECT count(*) FROM jobq.all_jobs"), 1);
-    assert_int_equal(jobq_delete_many(conn, NULL, "{\"all\": true}", &n, &err), 0);
+    assert_int_equal(jobq_job_delete_many(conn, NULL, "{\"all\": true}", &n, &err), 0);
     assert_int_equal(n, 1);
 }
 
@@ -63,12 +65,12 @@ one_is_deleted(void **state)
     int done = -1;
     int64_t id = enqueue("bulk", NULL);
     sql(admin, "UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = 1");
-    assert_int_equal(jobq_delete(conn, NULL, id, &done, &err), 0);
+    assert_int_equal(jobq_job_delete(conn, NULL, id, &done, &err), 0);
     assert_int_equal(done, 0);
     sql(admin, "UPDATE jobq.jobs SET state = 'available'; DELETE FROM jobq._cancels");
-    assert_int_equal(jobq_delete(conn, NULL, id, &done, &err), 0);
+    assert_int_equal(jobq_job_delete(conn, NULL, id, &done, &err), 0);
     assert_int_equal(done, 1);
-    assert_int_equal(jobq_delete(conn, NULL, id, NULL, &err), JOBQ_ENOTFOUND);
+    assert_int_equal(jobq_job_delete(conn, NULL, id, NULL, &err), JOBQ_ENOTFOUND);
 }
 
 static void
@@ -79,11 +81,13 @@ a_users_data_is_purged(void **state)
     enqueue("a", "{\"user\": 7}");
     enqueue("b", "{\"user\": 7}");
     enqueue("a", "{\"user\": 8}");
-    assert_int_equal(jobq_purge(conn, NULL, "{\"user\": 7}", "a", "mail", &n, &err), 0);
+    assert_int_equal(jobq_job_purge(conn, NULL, "{\"user\": 7}", "a", "mail", &n, &err),
+                     0);
     assert_int_equal(n, 0);
-    assert_int_equal(jobq_purge(conn, NULL, "{\"user\": 7}", "a", NULL, &n, &err), 0);
+    assert_int_equal(jobq_job_purge(conn, NULL, "{\"user\": 7}", "a", NULL, &n, &err), 0);
     assert_int_equal(n, 1);
-    assert_int_equal(jobq_purge(conn, NULL, "{\"user\": 7}", NULL, NULL, &n, &err), 0);
+    assert_int_equal(jobq_job_purge(conn, NULL, "{\"user\": 7}", NULL, NULL, &n, &err),
+                     0);
     assert_int_equal(n, 1);
     sql(admin, "DELETE FROM jobq.jobs");
 }
@@ -95,7 +99,7 @@ they_are_part_of_the_callers_transaction(void **state)
     int64_t n = 0;
     enqueue("a", NULL);
     sql(conn, "BEGIN");
-    assert_int_equal(jobq_delete_many(conn, NULL, "{\"all\": true}", &n, &err), 0);
+    assert_int_equal(jobq_job_delete_many(conn, NULL, "{\"all\": true}", &n, &err), 0);
     sql(conn, "ROLLBACK");
     assert_int_equal(count("SELECT count(*) FROM jobq.jobs"), 1);
     sql(admin, "DELETE FROM jobq.jobs");
@@ -124,8 +128,8 @@ wrong_json_is_named(void **state)
         {deep, ": expected at most 128 levels of nesting at byte 129, found '['"},
     };
     static int (*const calls[])(PGconn *, const char *, const char *, int64_t *,
-                                jobq_error *) = {jobq_cancel_many, jobq_retry_many,
-                                                 jobq_delete_many};
+                                jobq_error *) = {
+        jobq_job_cancel_many, jobq_job_retry_many, jobq_job_delete_many};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char message[200];
         snprintf(message, sizeof message, "filter%s", rows[i].rest);
@@ -134,15 +138,15 @@ wrong_json_is_named(void **state)
             assert_string_equal(err.message, message);
         }
         snprintf(message, sizeof message, "args%s", rows[i].rest);
-        assert_int_equal(jobq_purge(conn, NULL, rows[i].text, NULL, NULL, NULL, &err),
+        assert_int_equal(jobq_job_purge(conn, NULL, rows[i].text, NULL, NULL, NULL, &err),
                          JOBQ_EINVAL);
         assert_string_equal(err.message, message);
     }
     free(deep);
-    assert_int_equal(jobq_purge(conn, NULL, "{\"a\": 1}", "\xC3(", NULL, NULL, &err),
+    assert_int_equal(jobq_job_purge(conn, NULL, "{\"a\": 1}", "\xC3(", NULL, NULL, &err),
                      JOBQ_EINVAL);
     assert_string_equal(err.message, "kind must be UTF-8, got byte 0xC3 at byte 1");
-    assert_int_equal(jobq_purge(conn, NULL, "{\"a\": 1}", NULL, "q\xFF", NULL, &err),
+    assert_int_equal(jobq_job_purge(conn, NULL, "{\"a\": 1}", NULL, "q\xFF", NULL, &err),
                      JOBQ_EINVAL);
     assert_string_equal(err.message, "queue must be UTF-8, got byte 0xFF at byte 2");
 }
@@ -164,21 +168,25 @@ wrong_calls_are_refused(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         int64_t n = 5;
-        assert_int_equal(jobq_cancel_many(conn, NULL, rows[i].filter, &n, &err),
+        assert_int_equal(jobq_job_cancel_many(conn, NULL, rows[i].filter, &n, &err),
                          JOBQ_EINVAL);
         assert_string_equal(err.message, rows[i].message);
         assert_int_equal(n, 5);
     }
-    assert_int_equal(jobq_cancel_many(conn, NULL, "no JSON", NULL, &err), JOBQ_EINVAL);
-    assert_int_equal(jobq_purge(conn, NULL, NULL, NULL, NULL, NULL, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_cancel_many(conn, NULL, "no JSON", NULL, &err),
+                     JOBQ_EINVAL);
+    assert_int_equal(jobq_job_purge(conn, NULL, NULL, NULL, NULL, NULL, &err),
+                     JOBQ_EINVAL);
     assert_string_equal(err.message, "args must be a JSON object, got NULL");
-    assert_int_equal(jobq_purge(conn, NULL, "{}", NULL, NULL, NULL, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_purge(conn, NULL, "{}", NULL, NULL, NULL, &err),
+                     JOBQ_EINVAL);
     assert_string_equal(
         err.message,
         "jobq.purge: args must be a JSON object with one member or more, got {}");
-    assert_int_equal(jobq_retry_many(NULL, NULL, "{}", NULL, &err), JOBQ_EINVAL);
-    assert_int_equal(jobq_delete_many(conn, "nowhere", "{}", NULL, &err), JOBQ_ESCHEMA);
-    assert_int_equal(jobq_delete(NULL, NULL, 1, NULL, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_retry_many(NULL, NULL, "{}", NULL, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_delete_many(conn, "nowhere", "{}", NULL, &err),
+                     JOBQ_ESCHEMA);
+    assert_int_equal(jobq_job_delete(NULL, NULL, 1, NULL, &err), JOBQ_EINVAL);
 }
 
 int

@@ -214,7 +214,7 @@ a_connection_lost_between_calls_is_made_anew(void **state)
     kill_session();
     succeeds(jobq_client_reconnect(client, &err));
     before = backend();
-    succeeds(jobq_delete(jobq_client_conn(client), NULL, ids[0], &done, &err));
+    succeeds(jobq_job_delete(jobq_client_conn(client), NULL, ids[0], &done, &err));
     succeeds(jobq_client_reconnect(client, &err));
     assert_int_equal(backend(), before);
     assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'lost'"), 2);

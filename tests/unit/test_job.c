@@ -224,7 +224,7 @@ a_unique_key_has_one_live_job(void **state)
     assert_int_equal(ids[3], ids[2]);
     assert_int_equal(count("SELECT count(*) FROM jobq.jobs WHERE kind = 'unique'"), 3);
 
-    succeeds(jobq_cancel(conn, NULL, first, &done, &err));
+    succeeds(jobq_job_cancel(conn, NULL, first, &done, &err));
     assert_int_equal(done, 1);
     succeeds(jobq_enqueue(conn, &job, &again, &err));
     assert_true(again > first);
@@ -247,11 +247,11 @@ a_conflict_is_told(void **state)
     unique.n_keys = 2;
     job.args = "{\"account\": 7, \"n\": 1}";
     job.unique_by = &unique;
-    succeeds(jobq_try_enqueue(conn, &job, &first, &err));
+    succeeds(jobq_job_try_enqueue(conn, &job, &first, &err));
     assert_int_equal(first.conflict, JOBQ_INSERTED);
     job.args = "{\"account\": 7, \"n\": 2}";
     job.queue = "elsewhere";
-    succeeds(jobq_try_enqueue(conn, &job, &out, &err));
+    succeeds(jobq_job_try_enqueue(conn, &job, &out, &err));
     assert_true(out.id == first.id && out.conflict == JOBQ_IGNORED);
     succeeds(jobq_enqueue(conn, &job, &id, &err));
     assert_int_equal(id, first.id);
@@ -268,14 +268,14 @@ a_conflict_is_told(void **state)
     job.replace = "{\"available\": [\"args\", \"queue\"]}";
     jobq_job jobs[4] = {job_of("conflict"), job, job, job_of("conflict")};
     jobs[2].args = "{\"account\": 8}";
-    succeeds(jobq_try_enqueue_many(conn, jobs, 4, outs, &err));
+    succeeds(jobq_job_try_enqueue_many(conn, jobs, 4, outs, &err));
     assert_true(outs[1].id == first.id && outs[1].conflict == JOBQ_REPLACED);
     for (int i = 0; i < 4; i++)
         assert_true(i == 1 || (outs[i].id > first.id && !outs[i].conflict));
     assert_string_equal(
         value("SELECT (queue, args)::text FROM jobq.jobs WHERE id = %" PRId64, first.id),
         "(elsewhere,\"{\"\"n\"\": 2, \"\"account\"\": 7}\")");
-    succeeds(jobq_try_enqueue_many(conn, jobs, 4, NULL, &err));
+    succeeds(jobq_job_try_enqueue_many(conn, jobs, 4, NULL, &err));
 
     char message[200];
     job.on_conflict = JOBQ_ON_CONFLICT_RAISE;
@@ -500,7 +500,7 @@ an_enqueuer_may_enqueue(void **state)
     expect_full(ids[1]);
     jobs[0].unique_key = "of the enqueuer";
     succeeds(jobq_enqueue_many(conn, jobs, 2, ids, &err));
-    int rc = jobq_cancel(conn, NULL, id, NULL, &err);
+    int rc = jobq_job_cancel(conn, NULL, id, NULL, &err);
     sql(conn, "RESET ROLE");
     expect_error(rc, &err, JOBQ_EDB, "permission denied for function cancel");
     assert_string_equal(err.sqlstate, "42501");
@@ -714,7 +714,7 @@ among_thousands_the_element_is_named(void **state)
             jobs[j].unique_key = rows[i].unique ? keys[j] : NULL;
         }
         jobs[rows[i].at] = rows[i].job;
-        int rc = jobq_try_enqueue_many(conn, jobs, rows[i].at + 1, NULL, &err);
+        int rc = jobq_job_try_enqueue_many(conn, jobs, rows[i].at + 1, NULL, &err);
         assert_int_equal(rc, conflict ? JOBQ_ECONFLICT : JOBQ_EINVAL);
         snprintf(message, sizeof message, "jobq.try_enqueue_many: jobs[%zu]%s",
                  rows[i].at, rows[i].rest);
@@ -778,9 +778,10 @@ wrong_schemas_are_refused(void **state)
                      message);
         expect_error(jobq_job_get(conn, schema, 1, &info, &err), &err, JOBQ_EINVAL,
                      message);
-        expect_error(jobq_cancel(conn, schema, 1, NULL, &err), &err, JOBQ_EINVAL,
+        expect_error(jobq_job_cancel(conn, schema, 1, NULL, &err), &err, JOBQ_EINVAL,
                      message);
-        expect_error(jobq_retry(conn, schema, 1, NULL, &err), &err, JOBQ_EINVAL, message);
+        expect_error(jobq_job_retry(conn, schema, 1, NULL, &err), &err, JOBQ_EINVAL,
+                     message);
     }
     assert_null(info);
 }
@@ -797,8 +798,8 @@ expect_refusals(PGconn *on, int code, const char *message)
     expect_error(jobq_enqueue(on, &job, NULL, &err), &err, code, message);
     expect_error(jobq_enqueue_many(on, &job, 1, NULL, &err), &err, code, message);
     expect_error(jobq_job_get(on, NULL, 1, &info, &err), &err, code, message);
-    expect_error(jobq_cancel(on, NULL, 1, NULL, &err), &err, code, message);
-    expect_error(jobq_retry(on, NULL, 1, NULL, &err), &err, code, message);
+    expect_error(jobq_job_cancel(on, NULL, 1, NULL, &err), &err, code, message);
+    expect_error(jobq_job_retry(on, NULL, 1, NULL, &err), &err, code, message);
 }
 
 static void
@@ -886,7 +887,8 @@ a_missing_schema_is_told(void **state)
     snprintf(message, sizeof message, "schema \"nosuch\" does not exist%s", hint);
     expect_error(jobq_enqueue(conn, &job, NULL, &err), &err, JOBQ_ESCHEMA, message);
     assert_string_equal(err.sqlstate, "3F000");
-    expect_error(jobq_cancel(conn, "nosuch", 1, NULL, &err), &err, JOBQ_ESCHEMA, message);
+    expect_error(jobq_job_cancel(conn, "nosuch", 1, NULL, &err), &err, JOBQ_ESCHEMA,
+                 message);
     snprintf(message, sizeof message, "relation \"nosuch.jobs\" does not exist%s", hint);
     expect_error(jobq_enqueue_many(conn, &job, 1, NULL, &err), &err, JOBQ_ESCHEMA,
                  message);
@@ -897,7 +899,8 @@ a_missing_schema_is_told(void **state)
     /* A schema of something else. */
     snprintf(message, sizeof message, "function public.retry(bigint) does not exist%s",
              hint);
-    expect_error(jobq_retry(conn, "public", 1, NULL, &err), &err, JOBQ_ESCHEMA, message);
+    expect_error(jobq_job_retry(conn, "public", 1, NULL, &err), &err, JOBQ_ESCHEMA,
+                 message);
 }
 
 /* ---- look up, cancel, retry ---- */
@@ -911,10 +914,10 @@ an_unknown_id_is_told(void **state)
     int done = 7;
     expect_error(jobq_job_get(conn, NULL, 987654321, &info, &err), &err, JOBQ_ENOTFOUND,
                  "no job has the id 987654321");
-    expect_error(jobq_cancel(conn, NULL, 987654321, &done, &err), &err, JOBQ_ENOTFOUND,
-                 "jobq.cancel: no job has the id 987654321");
+    expect_error(jobq_job_cancel(conn, NULL, 987654321, &done, &err), &err,
+                 JOBQ_ENOTFOUND, "jobq.cancel: no job has the id 987654321");
     assert_string_equal(err.sqlstate, "P0002");
-    expect_error(jobq_retry(conn, NULL, -1, &done, &err), &err, JOBQ_ENOTFOUND,
+    expect_error(jobq_job_retry(conn, NULL, -1, &done, &err), &err, JOBQ_ENOTFOUND,
                  "jobq.retry: no job has the id -1");
     assert_null(info);
     assert_int_equal(done, 7);
@@ -961,20 +964,20 @@ a_job_is_looked_up_cancelled_and_retried(void **state)
     succeeds(jobq_enqueue(conn, &job, &id, &err));
     expect_looked_up(id, &job);
 
-    succeeds(jobq_cancel(conn, NULL, id, &done, &err));
+    succeeds(jobq_job_cancel(conn, NULL, id, &done, &err));
     assert_int_equal(done, 1);
-    succeeds(jobq_cancel(conn, NULL, id, &done, &err));
+    succeeds(jobq_job_cancel(conn, NULL, id, &done, &err));
     assert_int_equal(done, 0);
     succeeds(jobq_job_get(conn, NULL, id, &info, &err));
     assert_string_equal(info->state, "cancelled");
     assert_true(info->finished_at_us >= info->inserted_at_us);
     jobq_job_info_free(info);
 
-    succeeds(jobq_retry(conn, NULL, id, &done, &err));
+    succeeds(jobq_job_retry(conn, NULL, id, &done, &err));
     assert_int_equal(done, 1);
-    succeeds(jobq_retry(conn, NULL, id, &done, &err));
+    succeeds(jobq_job_retry(conn, NULL, id, &done, &err));
     assert_int_equal(done, 0);
-    succeeds(jobq_cancel(conn, NULL, id, NULL, NULL));
+    succeeds(jobq_job_cancel(conn, NULL, id, NULL, NULL));
     jobq_job_info_free(NULL);
 }
 
@@ -987,8 +990,8 @@ expect_not_executing(int64_t id, int attempt, const char *rest)
     snprintf(message, sizeof message,
              "jobq.complete: job %" PRId64 " is not executing attempt %d: it is %s", id,
              attempt, rest);
-    expect_error(jobq_complete(conn, NULL, id, attempt, "{}", &err), &err, JOBQ_ESTATE,
-                 message);
+    expect_error(jobq_job_complete(conn, NULL, id, attempt, "{}", &err), &err,
+                 JOBQ_ESTATE, message);
 }
 
 static void
@@ -1004,19 +1007,19 @@ a_handler_completes_its_job(void **state)
     sql(admin, "UPDATE jobq.jobs SET state = 'executing', attempt = 2,"
                " attempted_at = now(), attempted_by = 1 WHERE kind = 'completed'");
     expect_not_executing(id, 1, "executing attempt 2");
-    expect_error(jobq_complete(conn, NULL, id, 2, "{", &err), &err, JOBQ_EINVAL,
+    expect_error(jobq_job_complete(conn, NULL, id, 2, "{", &err), &err, JOBQ_EINVAL,
                  "result: expected a member's name in quotes at byte 2, found the end");
-    expect_error(jobq_complete(conn, NULL, id, 0, NULL, &err), &err, JOBQ_EINVAL,
+    expect_error(jobq_job_complete(conn, NULL, id, 0, NULL, &err), &err, JOBQ_EINVAL,
                  "jobq.complete: attempt must be 1 or more, got 0");
-    expect_error(jobq_complete(conn, NULL, 987654321, 1, NULL, &err), &err,
+    expect_error(jobq_job_complete(conn, NULL, 987654321, 1, NULL, &err), &err,
                  JOBQ_ENOTFOUND, "jobq.complete: no job has the id 987654321");
     sql(conn, "BEGIN");
-    succeeds(jobq_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
+    succeeds(jobq_job_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
     sql(conn, "ROLLBACK");
     succeeds(jobq_job_get(conn, NULL, id, &info, &err));
     assert_string_equal(info->state, "executing");
     jobq_job_info_free(info);
-    succeeds(jobq_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
+    succeeds(jobq_job_complete(conn, NULL, id, 2, "{\"charged\": true}", &err));
     succeeds(jobq_job_get(conn, NULL, id, &info, &err));
     assert_string_equal(info->state, "completed");
     assert_string_equal(info->result, "{\"charged\": true}");
@@ -1047,9 +1050,9 @@ another_schema_is_used_throughout(void **state)
     succeeds(jobq_job_get(conn, "other_jobs", ids[1], &info, &err));
     assert_string_equal(info->unique_key, "elsewhere");
     jobq_job_info_free(info);
-    succeeds(jobq_cancel(conn, "other_jobs", id, &done, &err));
+    succeeds(jobq_job_cancel(conn, "other_jobs", id, &done, &err));
     assert_int_equal(done, 1);
-    succeeds(jobq_retry(conn, "other_jobs", id, &done, &err));
+    succeeds(jobq_job_retry(conn, "other_jobs", id, &done, &err));
     assert_int_equal(done, 1);
     assert_int_equal(count("SELECT count(*) FROM other_jobs.jobs"), 5);
     assert_int_equal(count("SELECT count(*) FROM jobq.all_jobs"), before);

@@ -30,18 +30,19 @@ all_nodes(void **state)
 {
     (void)state;
     int changed = -1;
-    assert_int_equal(jobq_pause(conn, NULL, "mail", NULL, &changed, &err), 0);
+    assert_int_equal(jobq_queue_pause(conn, NULL, "mail", NULL, &changed, &err), 0);
     assert_int_equal(changed, 1);
-    assert_int_equal(jobq_pause(conn, "jobq", "mail", NULL, &changed, NULL), 0);
+    assert_int_equal(jobq_queue_pause(conn, "jobq", "mail", NULL, &changed, NULL), 0);
     assert_int_equal(changed, 0);
     assert_string_equal(value("SELECT paused FROM jobq.queues WHERE name = 'mail'"), "t");
-    assert_int_equal(jobq_scale(conn, NULL, "mail", 0, NULL, &changed, &err), 0);
+    assert_int_equal(jobq_queue_scale(conn, NULL, "mail", 0, NULL, &changed, &err), 0);
     assert_int_equal(changed, 1);
     assert_string_equal(value("SELECT concurrency FROM jobq.queues"), "0");
-    assert_int_equal(jobq_resume(conn, NULL, "mail", NULL, &changed, &err), 0);
+    assert_int_equal(jobq_queue_resume(conn, NULL, "mail", NULL, &changed, &err), 0);
     assert_int_equal(changed, 1);
     assert_int_equal(
-        jobq_scale(conn, NULL, "mail", JOBQ_WORKERS_CONFIGURED, NULL, NULL, &err), 0);
+        jobq_queue_scale(conn, NULL, "mail", JOBQ_WORKERS_CONFIGURED, NULL, NULL, &err),
+        0);
     assert_string_equal(value("SELECT coalesce(concurrency, -1) FROM jobq.queues "
                               "WHERE NOT paused"),
                         "-1");
@@ -52,19 +53,19 @@ one_node(void **state)
 {
     (void)state;
     int changed = -1;
-    assert_int_equal(jobq_pause(conn, NULL, "mail", "web-1", &changed, &err), 0);
+    assert_int_equal(jobq_queue_pause(conn, NULL, "mail", "web-1", &changed, &err), 0);
     assert_int_equal(changed, 1);
-    assert_int_equal(jobq_scale(conn, NULL, "mail", 7, "web-1", &changed, &err), 0);
+    assert_int_equal(jobq_queue_scale(conn, NULL, "mail", 7, "web-1", &changed, &err), 0);
     assert_string_equal(value("SELECT concat(node, paused, concurrency) "
                               "FROM jobq.queue_nodes WHERE queue = 'mail'"),
                         "web-1t7");
-    assert_int_equal(jobq_resume(conn, NULL, "mail", "web-2", &changed, &err), 0);
+    assert_int_equal(jobq_queue_resume(conn, NULL, "mail", "web-2", &changed, &err), 0);
     assert_int_equal(changed, 0);
-    assert_int_equal(jobq_resume(conn, NULL, "mail", "web-1", &changed, &err), 0);
+    assert_int_equal(jobq_queue_resume(conn, NULL, "mail", "web-1", &changed, &err), 0);
     assert_int_equal(changed, 1);
-    assert_int_equal(
-        jobq_scale(conn, NULL, "mail", JOBQ_WORKERS_CONFIGURED, "web-1", &changed, &err),
-        0);
+    assert_int_equal(jobq_queue_scale(conn, NULL, "mail", JOBQ_WORKERS_CONFIGURED,
+                                      "web-1", &changed, &err),
+                     0);
     assert_string_equal(value("SELECT count(*) FROM jobq.queue_nodes"), "0");
 }
 
@@ -73,7 +74,7 @@ in_the_caller_s_transaction(void **state)
 {
     (void)state;
     sql(conn, "BEGIN");
-    assert_int_equal(jobq_pause(conn, NULL, "later", NULL, NULL, &err), 0);
+    assert_int_equal(jobq_queue_pause(conn, NULL, "later", NULL, NULL, &err), 0);
     sql(conn, "ROLLBACK");
     assert_string_equal(value("SELECT count(*) FROM jobq.queues WHERE name = 'later'"),
                         "0");
@@ -89,27 +90,27 @@ what_is_wrong_is_told(void **state)
         assert_int_equal((call), code);                                                  \
         assert_string_equal(err.message, text);                                          \
     } while (0)
-    REFUSED(jobq_pause(conn, NULL, NULL, NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_pause(conn, NULL, NULL, NULL, &changed, &err), JOBQ_EINVAL,
             "queue must be text of 1 to 128 bytes, got NULL");
-    REFUSED(jobq_pause(conn, NULL, "", NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_pause(conn, NULL, "", NULL, &changed, &err), JOBQ_EINVAL,
             "jobq.pause: queue must be text of 1 to 128 bytes, got \"\"");
-    REFUSED(jobq_resume(conn, NULL, "mail", "a b", &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_resume(conn, NULL, "mail", "a b", &changed, &err), JOBQ_EINVAL,
             "jobq.resume: node must be null or 1 to 128 letters, digits and . _ - : @, "
             "got \"a b\"");
-    REFUSED(jobq_scale(conn, NULL, "mail", 1001, NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_scale(conn, NULL, "mail", 1001, NULL, &changed, &err), JOBQ_EINVAL,
             "jobq.scale: n must be null or 0 to 1000, got 1001");
-    REFUSED(jobq_scale(conn, NULL, "mail", -2, NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_scale(conn, NULL, "mail", -2, NULL, &changed, &err), JOBQ_EINVAL,
             "jobq.scale: n must be null or 0 to 1000, got -2");
-    REFUSED(jobq_pause(conn, NULL, "m\xFF", NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_pause(conn, NULL, "m\xFF", NULL, &changed, &err), JOBQ_EINVAL,
             "queue must be UTF-8, got byte 0xFF at byte 2");
-    REFUSED(jobq_resume(conn, NULL, "mail", "\xC3(", &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_resume(conn, NULL, "mail", "\xC3(", &changed, &err), JOBQ_EINVAL,
             "node must be UTF-8, got byte 0xC3 at byte 1");
-    REFUSED(jobq_scale(conn, NULL, "\x80", 1, NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_scale(conn, NULL, "\x80", 1, NULL, &changed, &err), JOBQ_EINVAL,
             "queue must be UTF-8, got byte 0x80 at byte 1");
-    REFUSED(jobq_pause(NULL, NULL, "mail", NULL, &changed, &err), JOBQ_EINVAL,
+    REFUSED(jobq_queue_pause(NULL, NULL, "mail", NULL, &changed, &err), JOBQ_EINVAL,
             "conn must be an open connection, got NULL");
-    assert_int_equal(jobq_pause(conn, NULL, "mail", NULL, NULL, &err), 0);
-    REFUSED(jobq_resume(conn, NULL, "mail", "web-1", &changed, &err), JOBQ_ESTATE,
+    assert_int_equal(jobq_queue_pause(conn, NULL, "mail", NULL, NULL, &err), 0);
+    REFUSED(jobq_queue_resume(conn, NULL, "mail", "web-1", &changed, &err), JOBQ_ESTATE,
             "jobq.resume: queue mail is paused on all nodes: resume it without a node, "
             "then pause single ones");
     assert_int_equal(changed, 77);

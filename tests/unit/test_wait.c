@@ -1,4 +1,4 @@
-/* jobq_wait: what it refuses, what it returns, and what a job's info says of progress. */
+/* jobq_job_wait: what it refuses, what it returns, and what a job's info says of progress. */
 #include "tests/unit/database.h"
 
 #include <jobq/jobq.h>
@@ -41,8 +41,8 @@ an_ended_job_is_returned_at_once(void **state)
     (void)state;
     int64_t id = enqueue();
     jobq_job_info *info = NULL;
-    assert_int_equal(jobq_cancel(conn, NULL, id, NULL, &err), 0);
-    assert_int_equal(jobq_wait(conn, NULL, id, 0, &info, &err), 0);
+    assert_int_equal(jobq_job_cancel(conn, NULL, id, NULL, &err), 0);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 0, &info, &err), 0);
     assert_int_equal(info->id, id);
     assert_string_equal(info->state, "cancelled");
     assert_true(info->progress < 0 && !info->progress_note);
@@ -56,10 +56,10 @@ the_time_is_over(void **state)
     int64_t id = enqueue();
     jobq_job_info *info = NULL;
     char expected[100];
-    assert_int_equal(jobq_wait(conn, NULL, id, 0, &info, &err), JOBQ_ETIMEOUT);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 0, &info, &err), JOBQ_ETIMEOUT);
     snprintf(expected, sizeof expected, "job %" PRId64 " is available after 0 ms", id);
     assert_string_equal(err.message, expected);
-    assert_int_equal(jobq_wait(conn, NULL, id, 30, &info, NULL), JOBQ_ETIMEOUT);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 30, &info, NULL), JOBQ_ETIMEOUT);
     assert_null(info);
     assert_string_equal(jobq_code_name(JOBQ_ETIMEOUT), "JOBQ_ETIMEOUT");
 }
@@ -70,16 +70,16 @@ wrong_calls_are_refused(void **state)
     (void)state;
     int64_t id = enqueue();
     jobq_job_info *info = NULL;
-    assert_int_equal(jobq_wait(conn, NULL, id, -2, &info, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, -2, &info, &err), JOBQ_EINVAL);
     assert_string_equal(err.message,
                         "timeout_ms must be 0 or more, or -1 for ever, got -2");
-    assert_int_equal(jobq_wait(conn, NULL, id, 0, NULL, &err), JOBQ_EINVAL);
-    assert_int_equal(jobq_wait(NULL, NULL, id, 0, &info, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 0, NULL, &err), JOBQ_EINVAL);
+    assert_int_equal(jobq_job_wait(NULL, NULL, id, 0, &info, &err), JOBQ_EINVAL);
     assert_int_equal(jobq_client_wait(NULL, id, 0, &info, &err), JOBQ_EINVAL);
-    assert_int_equal(jobq_wait(conn, NULL, 1 << 30, 0, &info, &err), JOBQ_ENOTFOUND);
-    assert_int_equal(jobq_wait(conn, "nowhere", id, 0, &info, &err), JOBQ_ESCHEMA);
+    assert_int_equal(jobq_job_wait(conn, NULL, 1 << 30, 0, &info, &err), JOBQ_ENOTFOUND);
+    assert_int_equal(jobq_job_wait(conn, "nowhere", id, 0, &info, &err), JOBQ_ESCHEMA);
     sql(conn, "BEGIN");
-    assert_int_equal(jobq_wait(conn, NULL, id, 0, &info, &err), JOBQ_ESTATE);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 0, &info, &err), JOBQ_ESTATE);
     assert_string_equal(
         err.message, "the connection is in a transaction: a job that was enqueued in it "
                      "cannot run before it has committed");
@@ -109,7 +109,7 @@ a_server_that_hangs_does_not_keep_the_caller(void **state)
     PGconn *hung = connect_database();
     int backend = PQbackendPID(hung); /* libpq forgets it with the connection */
     assert_int_equal(kill(backend, SIGSTOP), 0);
-    int rc = jobq_wait(hung, NULL, id, 100, &info, &err);
+    int rc = jobq_job_wait(hung, NULL, id, 100, &info, &err);
     int64_t took = now_ms() - began;
     assert_int_equal(kill(backend, SIGCONT), 0);
     assert_int_equal(rc, JOBQ_ECONN);
@@ -118,9 +118,9 @@ a_server_that_hangs_does_not_keep_the_caller(void **state)
         "the database has not answered in time: the connection was broken off");
     assert_true(took >= 100 && took < SOON_MS);
     assert_int_equal(PQstatus(hung), CONNECTION_BAD);
-    assert_int_equal(jobq_wait(hung, NULL, id, 100, &info, NULL), JOBQ_ECONN);
+    assert_int_equal(jobq_job_wait(hung, NULL, id, 100, &info, NULL), JOBQ_ECONN);
     PQreset(hung);
-    assert_int_equal(jobq_wait(hung, NULL, id, 0, &info, &err), JOBQ_ETIMEOUT);
+    assert_int_equal(jobq_job_wait(hung, NULL, id, 0, &info, &err), JOBQ_ETIMEOUT);
     assert_null(info);
     PQfinish(hung);
 }
@@ -166,8 +166,8 @@ a_large_job_is_waited_for(void **state)
     job.kind = "large";
     job.args = args;
     assert_int_equal(jobq_enqueue(conn, &job, &id, &err), 0);
-    assert_int_equal(jobq_cancel(conn, NULL, id, NULL, &err), 0);
-    assert_int_equal(jobq_wait(conn, NULL, id, 60000, &info, &err), 0);
+    assert_int_equal(jobq_job_cancel(conn, NULL, id, NULL, &err), 0);
+    assert_int_equal(jobq_job_wait(conn, NULL, id, 60000, &info, &err), 0);
     assert_string_equal(info->args, args);
     jobq_job_info_free(info);
     free(args);

@@ -372,7 +372,7 @@ def enqueue(schema: Optional[str], job: NewJob, in_transaction: bool = False) ->
         return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue({arguments}) e", params
 
     return Operation(
-        lambda conn: told(call(lib.jobq_try_enqueue, conn)),
+        lambda conn: told(call(lib.jobq_job_try_enqueue, conn)),
         statement,
         lambda rows: told(_enqueued(rows)[0]),
         lambda client: call(lib.jobq_client_try_enqueue, client),
@@ -425,7 +425,7 @@ def enqueue_many(schema: Optional[str], jobs: Iterable[NewJob], in_transaction: 
         return f"SELECT e.id, e.conflict FROM {quoted}.try_enqueue_many({which}) e", [array]
 
     return Operation(
-        lambda conn: call(lib.jobq_try_enqueue_many, conn),
+        lambda conn: call(lib.jobq_job_try_enqueue_many, conn),
         statement,
         _enqueued,
         lambda client: call(lib.jobq_client_try_enqueue_many, client),
@@ -568,7 +568,7 @@ def on_one(verb: str, schema: Optional[str], job: JobId) -> Operation[bool]:
     in_c = schema.encode() if schema else None
     of_client = getattr(lib, f"jobq_client_{verb}") if verb != "delete" else None
     return Operation(
-        lambda conn: _flag(getattr(lib, f"jobq_{verb}"), conn, in_c, number),
+        lambda conn: _flag(getattr(lib, f"jobq_job_{verb}"), conn, in_c, number),
         lambda: (f"SELECT {quoted}.{verb}(%s::bigint)", [number]),
         _first,
         (lambda client: _flag(of_client, client, number)) if of_client else None,
@@ -581,7 +581,7 @@ def complete(schema: Optional[str], job: int, attempt: int, result: Optional[byt
 
     def on_conn(conn: int) -> None:
         err = _native.Error()
-        check(lib.jobq_complete(conn, in_c, job, attempt, result, byref(err)), err)
+        check(lib.jobq_job_complete(conn, in_c, job, attempt, result, byref(err)), err)
 
     text_of_it = result.decode() if result is not None else None
     return Operation(
@@ -611,7 +611,7 @@ def on_many(verb: str, schema: Optional[str], conditions: Mapping[str, Any]) -> 
     quoted, which = schema_name(schema), filter_json(conditions)
     in_c = schema.encode() if schema else None
     return Operation(
-        lambda conn: _count(getattr(lib, f"jobq_{verb}"), conn, in_c, encoding.to_bytes(which, "the filter")),
+        lambda conn: _count(getattr(lib, f"jobq_job_{verb}"), conn, in_c, encoding.to_bytes(which, "the filter")),
         lambda: (f"SELECT {quoted}.{verb}(%s::{_JSONB})", [which]),
         _first,
     )
@@ -623,7 +623,7 @@ def purge(schema: Optional[str], args: Any, kind: Optional[str], queue: Optional
     in_c = [text(value, name) if value is not None else None for name, value in (("kind", kind), ("queue", queue))]
     schema_in_c = schema.encode() if schema else None
     return Operation(
-        lambda conn: _count(lib.jobq_purge, conn, schema_in_c, encoding.to_bytes(contained, "args"), *in_c),
+        lambda conn: _count(lib.jobq_job_purge, conn, schema_in_c, encoding.to_bytes(contained, "args"), *in_c),
         lambda: (f"SELECT {quoted}.purge(%s::{_JSONB}, %s::{_TEXT}, %s::{_TEXT})", [contained, kind, queue]),
         _first,
     )
@@ -640,7 +640,7 @@ def on_queue(
     in_c = schema.encode() if schema else None
     holes = ", ".join([f"%s::{_TEXT}", *("%s::int" for _ in more), f"%s::{_TEXT}"])
     return Operation(
-        lambda conn: _flag(getattr(lib, f"jobq_{verb}"), conn, in_c, queue_in_c, *more_in_c, node_in_c),
+        lambda conn: _flag(getattr(lib, f"jobq_queue_{verb}"), conn, in_c, queue_in_c, *more_in_c, node_in_c),
         lambda: (f"SELECT {quoted}.{verb}({holes})", [queue, *more, node]),
         _first,
     )

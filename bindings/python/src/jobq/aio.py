@@ -230,7 +230,7 @@ class Client:
         return await self._run(operation, connection)
 
 
-#: Between looks: from a millisecond, half as long again each time, to a tenth of a second, as jobq_wait does.
+#: Between looks: from a millisecond, half as long again each time, to a tenth of a second, as jobq_job_wait does.
 _FIRST_S, _FACTOR, _MOST_S = 0.001, 1.5, 0.1
 
 

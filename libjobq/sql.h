@@ -1,6 +1,6 @@
 /* sql.h (internal): runs one statement on the caller's connection, and turns what goes
- * wrong into our errors. Every SQL text of the library stands in sql.c, with the schema
- * filled in. */
+ * wrong into our errors. The statement's text, with the schema filled in, is its
+ * caller's. */
 #ifndef JOBQ__SQL_H
 #define JOBQ__SQL_H
 

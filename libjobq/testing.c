@@ -58,7 +58,7 @@ take_answer(jobq_testing_outcome *said, enum jobq_testing_answer answer,
 static int
 take_frame(struct outcome *outcome, const struct jobq__frame *frame)
 {
-    static const int answers[JOBQ__N_FRAMES] = {
+    static const enum jobq_testing_answer answers[JOBQ__N_FRAMES] = {
         [JOBQ__FRAME_OK] = JOBQ_TESTING_OK,
         [JOBQ__FRAME_ERROR] = JOBQ_TESTING_ERROR,
         [JOBQ__FRAME_SNOOZE] = JOBQ_TESTING_SNOOZE,

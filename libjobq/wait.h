@@ -9,9 +9,9 @@
 struct jobq__wait {
     int64_t ends_us; /* as in until.h */
     int64_t pause_us;
-    const char
-        *state; /* the job's at the last look, a label of state.h; NULL: none yet */
-    bool seen;  /* it was there */
+    /* the job's at the last look, a label of state.h; NULL: none yet */
+    const char *state;
+    bool seen; /* it was there */
 };
 
 /* What jobq_job_wait and jobq_client_wait refuse. */

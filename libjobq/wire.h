@@ -88,9 +88,9 @@ struct jobq__frame {
     struct jobq__span detail; /* error: text */
     struct jobq__span reason; /* discard, cancel (from a worker): text */
     struct jobq__span note;   /* progress: text */
-    int64_t
-        delay_ms; /* error: retry_in_ms, -1 when absent; snooze: in_ms, required, >= 0 */
-    double done;  /* progress: 0 … 1 */
+    /* error: retry_in_ms, -1 when absent; snooze: in_ms, required, >= 0 */
+    int64_t delay_ms;
+    double done;             /* progress: 0 … 1 */
     int32_t protocol;        /* hello: required */
     struct jobq__span kinds; /* hello: raw array of strings; at NULL: takes every kind */
     int32_t concurrency; /* hello: how many jobs it runs at a time; 1 when absent or null

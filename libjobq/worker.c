@@ -384,7 +384,7 @@ say_hello(struct jobq__worker *worker, jobq_error *err)
         return jobq__error(err, JOBQ_ENOMEM, "worker: out of memory");
     for (size_t i = 0; i < worker->n_kinds; i++) {
         names[i] = worker->kinds[i].kind;
-        any |= names[i] == NULL;
+        any |= !names[i];
     }
     jobq__frame_put_hello(&worker->outbox, any ? NULL : names, worker->n_kinds,
                           worker->concurrency);

@@ -20,8 +20,8 @@ typedef struct jobq_client jobq_client;
 
 typedef struct jobq_client_options {
     size_t size; /* sizeof(jobq_client_options); JOBQ_CLIENT_OPTIONS_INIT sets it */
-    const char
-        *database; /* libpq connection string or URI; NULL: libpq's PG* environment */
+    /* libpq connection string or URI; NULL: libpq's PG* environment */
+    const char *database;
     const char *schema; /* for all calls whose job names none; NULL: "jobq" */
 } jobq_client_options;
 

@@ -21,12 +21,12 @@ enum jobq_code {
                          in flight */
     JOBQ_EDB = -4,    /* the database refused; see sqlstate */
     JOBQ_ENOTFOUND = -5, /* no job has that id */
-    JOBQ_ESTATE =
-        -6, /* the job or the transaction is in a state that does not allow it */
+    /* the job or the transaction is in a state that does not allow it */
+    JOBQ_ESTATE = -6,
     JOBQ_EPROTO = -7, /* the peer on the worker socket broke the protocol */
     JOBQ_EIO = -8,    /* a read, write or system call failed */
-    JOBQ_ESCHEMA =
-        -9, /* the jobq schema is missing, older or newer than this library knows */
+    /* the jobq schema is missing, older or newer than this library knows */
+    JOBQ_ESCHEMA = -9,
     JOBQ_ECONFLICT = -10, /* the job is there already, and that was to be an error */
     JOBQ_ETIMEOUT = -11   /* the time was over first */
 };

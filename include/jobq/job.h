@@ -74,8 +74,8 @@ typedef struct jobq_unique {
  * neither may say it, too: nothing is in its way. */
 enum jobq_on_conflict {
     JOBQ_ON_CONFLICT_IGNORE = 0, /* nothing: its id is the answer */
-    JOBQ_ON_CONFLICT_REPLACE =
-        1, /* it gets the values of the members that `replace` names */
+    /* it gets the values of the members that `replace` names */
+    JOBQ_ON_CONFLICT_REPLACE = 1,
     JOBQ_ON_CONFLICT_RAISE = 2 /* JOBQ_ECONFLICT; the message names it */
 };
 
@@ -96,8 +96,8 @@ typedef struct jobq_job {
     int64_t scheduled_at_us; /* or: not before this time, microseconds since 1970-01-01
                                 UTC; 0: not set */
     const char *key; /* the application's own grouping, 1 to 512 bytes; NULL: none */
-    const char
-        *unique_key; /* no second live job with this key, 1 to 512 bytes; NULL: none */
+    /* no second live job with this key, 1 to 512 bytes; NULL: none */
+    const char *unique_key;
     const char *const *tags; /* n_tags strings */
     size_t n_tags;
     int64_t expires_at_us; /* cancelled if it has not begun by this time, microseconds

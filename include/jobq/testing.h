@@ -74,8 +74,8 @@ typedef struct jobq_testing_outcome {
     const char *error;  /* ERROR: what failed. DISCARD, CANCEL: the reason. OK: why the
                            result was left out. NULL: none */
     const char *detail; /* ERROR: a trace; NULL: none */
-    int64_t
-        delay_ms; /* SNOOZE; ERROR: the handler's own delay, -1: its queue's back-off */
+    /* SNOOZE; ERROR: the handler's own delay, -1: its queue's back-off */
+    int64_t delay_ms;
     const jobq_testing_progress *progress; /* n_progress reports, each one that it made */
     size_t n_progress;
 } jobq_testing_outcome;

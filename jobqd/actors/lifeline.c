@@ -41,8 +41,8 @@ struct lifeline {
     uint64_t bury_sent_ms;
     bool left;              /* jobs of dead nodes were, by the last end */
     uint64_t bury_again_ms; /* not before, for what was left */
-    uint64_t
-        left_told_ms; /* when it was last said that dead nodes' jobs are left; 0: not */
+    /* when it was last said that dead nodes' jobs are left; 0: not */
+    uint64_t left_told_ms;
     uint64_t strays_sent_ms;
     uint64_t strays_next_ms;
     uv_timer_t timer; /* the next look */

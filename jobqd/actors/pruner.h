@@ -18,8 +18,8 @@ struct pruner_options {
     uv_loop_t *loop;
     struct store *store;
     const struct config *config; /* lent */
-    int64_t
-        round_ms; /* between two rounds of deletion; 0: a minute, a test's otherwise */
+    /* between two rounds of deletion; 0: a minute, a test's otherwise */
+    int64_t round_ms;
 };
 
 int pruner_new(struct pruner **out, const struct pruner_options *options);

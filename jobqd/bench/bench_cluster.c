@@ -110,7 +110,7 @@ put_file(const char *dir, const char *name, const char *text, jobq_error *err)
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = fopen(path, "wxe");
-    bool failed = file == NULL || fputs(text, file) == EOF;
+    bool failed = !file || fputs(text, file) == EOF;
     if (file != NULL)
         failed = fclose(file) != 0 || failed;
     return failed

@@ -34,14 +34,13 @@ put_config(const char *path, const struct bench *bench,
         words_join(&command, words);
     const char *text = jobq__buf_cstr(&command);
     FILE *file = text != NULL ? fopen(path, "we") : NULL;
-    bool failed =
-        file == NULL ||
-        fprintf(file,
-                "[jobqd]\nschema = %s\nnode = bench\nnotify = %s\n"
-                "[queue bench]\ncommand = %s\nconcurrency = %" PRId64 "\nkeep = %s\n"
-                "env = " BENCH_SHARED_VARIABLE "\n",
-                bench->schema, options->notify ? "on" : "off", text, options->workers,
-                options->keep ? "all" : "none") < 0;
+    bool failed = !file || fprintf(file,
+                                   "[jobqd]\nschema = %s\nnode = bench\nnotify = %s\n"
+                                   "[queue bench]\ncommand = %s\nconcurrency = %" PRId64
+                                   "\nkeep = %s\n"
+                                   "env = " BENCH_SHARED_VARIABLE "\n",
+                                   bench->schema, options->notify ? "on" : "off", text,
+                                   options->workers, options->keep ? "all" : "none") < 0;
     if (file != NULL)
         failed = fclose(file) != 0 || failed;
     jobq__buf_clear(&command);
@@ -70,7 +69,7 @@ set_environment(const struct bench *bench)
         }
     }
     return setenv(BENCH_SHARED_VARIABLE, path, 1) == 0 &&
-           (bench->uri == NULL || setenv("JOBQ_DATABASE", bench->uri, 1) == 0);
+           (!bench->uri || setenv("JOBQ_DATABASE", bench->uri, 1) == 0);
 }
 
 /* In the child. */
@@ -127,7 +126,7 @@ bench_daemon_start(struct bench_daemon *daemon, const struct bench *bench,
     snprintf(daemon->log, sizeof daemon->log, "%s/jobqd.log", bench->dir);
     snprintf(config, sizeof config, "%s/jobqd.conf", bench->dir);
     const char *jobqd = getenv("JOBQ_BENCH_JOBQD");
-    if (jobqd == NULL || *jobqd != '/')
+    if (!jobqd || *jobqd != '/')
         return jobq__error(err, JOBQ_EINVAL,
                            "JOBQ_BENCH_JOBQD must be the path of the jobqd to be "
                            "measured: `jobqd bench` sets it");
@@ -207,7 +206,7 @@ bench_daemon_tell(const struct bench_daemon *daemon)
     char text[TOLD_BYTES + 1];
     bool told_to_stop = bench_pause_us(0, NULL) != 0;
     FILE *file = told_to_stop ? NULL : fopen(daemon->log, "re");
-    if (file == NULL)
+    if (!file)
         return;
     if (fseek(file, -TOLD_BYTES, SEEK_END) != 0)
         rewind(file);
@@ -242,7 +241,7 @@ bench_cpu_s(pid_t pid)
     unsigned long user = 0, system = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
-    if (file == NULL)
+    if (!file)
         return 0;
     /* The name, in brackets, may hold anything; fields 14 and 15 are the 12th and 13th
      * after it. */

@@ -228,7 +228,7 @@ pass(struct bench *bench, const struct drain_options *options, struct drain_resu
     if (rc != 0)
         bench_daemon_tell(&daemon);
     int stopped = bench_daemon_stop(&daemon, rc == 0 ? err : NULL);
-    if (options->command == NULL)
+    if (!options->command)
         out->seconds = (double)(end_ns - atomic_load(&bench->shared->first_ns)) / 1e9;
     out->wal_bytes = (double)(wal_after - wal_before);
     return rc == 0 ? stopped : rc;
@@ -285,7 +285,7 @@ report_result(struct report *report, const struct drain_options *options,
     report_int(report, "jobqd_rss_kb", result->rss_kb);
     report_int(report, "jobqd_peak_rss_kb", result->peak_kb);
     report_real(report, "jobqd_cpu_us_per_job", result->daemon_cpu_s * 1e6 / jobs, 2);
-    if (options->command == NULL)
+    if (!options->command)
         report_real(report, "workers_cpu_us_per_job", result->workers_cpu_s * 1e6 / jobs,
                     2);
     report_real(report, "backend_cpu_us_per_job", result->backend_cpu_s * 1e6 / jobs, 2);

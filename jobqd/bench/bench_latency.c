@@ -217,7 +217,7 @@ measure(struct bench *bench, const struct latency_options *options, jobq_error *
     size_t n = (size_t)options->jobs;
     PGconn *bare = NULL;
     int64_t *all = calloc(3 * n, sizeof *all);
-    if (all == NULL)
+    if (!all)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     const struct samples samples = {
         .insert_ns = all, .start_ns = all + n, .bare_ns = all + 2 * n};

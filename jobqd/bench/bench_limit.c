@@ -94,7 +94,7 @@ static int
 receive_ack(struct limit *limit, jobq_error *err)
 {
     PGresult *result = receive(limit, PGRES_COMMAND_OK, err);
-    if (result == NULL)
+    if (!result)
         return JOBQ_EDB;
     size_t acked = jobq__affected(result);
     PQclear(result);
@@ -107,7 +107,7 @@ static int
 receive_claim(struct limit *limit, jobq_error *err)
 {
     PGresult *rows = receive(limit, PGRES_TUPLES_OK, err);
-    if (rows == NULL)
+    if (!rows)
         return JOBQ_EDB;
     limit->n = (size_t)PQntuples(rows);
     for (size_t i = 0; i < limit->n; i++) {
@@ -208,7 +208,7 @@ bench_limit_round(struct bench *bench, const struct bench_limit_options *options
 {
     int64_t wal_before = 0, wal_after = 0;
     struct limit *limit = calloc(1, sizeof *limit);
-    if (limit == NULL)
+    if (!limit)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     int rc = bench_fresh_schema(bench, err);
     if (rc == 0)

@@ -56,7 +56,7 @@ int
 bench_shared_join(struct bench_shared **out, jobq_error *err)
 {
     const char *path = getenv(BENCH_SHARED_VARIABLE);
-    if (path == NULL)
+    if (!path)
         return jobq__error(err, JOBQ_EINVAL,
                            "%s is not set: bench's own workers alone run this",
                            BENCH_SHARED_VARIABLE);

@@ -59,7 +59,7 @@ measure(struct bench *bench, const struct wakeup_options *options, jobq_error *e
 {
     size_t n = (size_t)options->rounds;
     double *on = calloc(2 * n, sizeof *on);
-    if (on == NULL)
+    if (!on)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     double *off = on + n;
     struct report *report = &bench->report;

@@ -32,8 +32,8 @@ enum slot_kind { SLOT_HELP, SLOT_JSON, SLOT_FILE, SLOT_FLAG, SLOT_OPTION };
 struct slots {
     struct option rows[MAX_SLOTS + 1];
     enum slot_kind kinds[MAX_SLOTS];
-    size_t
-        indexes[MAX_SLOTS]; /* FLAG: row of jobqd_options; OPTION: of command->options */
+    /* FLAG: row of jobqd_options; OPTION: of command->options */
+    size_t indexes[MAX_SLOTS];
     char names[MAX_SLOTS][32]; /* a flag's name has - where the option has _ */
     size_t n;
 };
@@ -285,8 +285,8 @@ cli_parse(struct cli *cli, const struct command *command, int argc, char **argv,
         if (rc != 0)
             return rc;
     }
-    if (cli->file == NULL && command->flags != CLI_NO_FLAGS &&
-        !command->named_file_only && !cli->help)
+    if (!cli->file && command->flags != CLI_NO_FLAGS && !command->named_file_only &&
+        !cli->help)
         cli->file = default_file(cli);
     cli->n_args = argc - optind;
     cli->args = argv + optind;
@@ -338,7 +338,7 @@ cli_get_int(const struct cli *cli, const char *name, int64_t min, int64_t max,
 {
     const char *text = cli_get(cli, name);
     int64_t number = 0;
-    if (text == NULL)
+    if (!text)
         return 0;
     if (!parse_number(text, &number) || number < min || number > max)
         return jobq__error(err, JOBQ_EINVAL,
@@ -354,7 +354,7 @@ complete_offset(char *text, size_t size)
 {
     size_t len = strlen(text);
     const char *sign = strrchr(text, '+') ? strrchr(text, '+') : strrchr(text, '-');
-    if (sign == NULL || strchr(text, ':') == NULL || sign < strchr(text, ':'))
+    if (!sign || strchr(text, ':') == NULL || sign < strchr(text, ':'))
         return;
     size_t digits = strspn(sign + 1, "0123456789");
     if (sign[1 + digits] != '\0' || len + 4 > size)
@@ -372,7 +372,7 @@ cli_check_time(const char *option, const char *text, jobq_error *err)
 {
     int64_t at_ms;
     char whole[80], in_utc[80];
-    if (text == NULL)
+    if (!text)
         return 0;
     snprintf(whole, sizeof whole, "%.70s", text);
     complete_offset(whole, sizeof whole);

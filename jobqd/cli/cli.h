@@ -2,8 +2,8 @@
  * --help prints.
  *
  * Every command has --help; one that prints data has --json; one that needs the database
- * has -c, --database,
- * --embedded and --schema, which are rows of the table of options (config/options.h).
+ * has -c, --database, --embedded and --schema, which are rows of the table of options
+ * (config/options.h).
  */
 #ifndef JOBQD_CLI_H
 #define JOBQD_CLI_H

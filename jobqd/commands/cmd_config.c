@@ -90,7 +90,7 @@ say_checked(const struct config *config, bool json, bool starts)
     const char *file = config->file != NULL ? config->file : "no configuration file";
     struct warnings warnings = {.list = json ? cJSON_CreateArray() : NULL};
     trust_look(config, warn, &warnings);
-    if (config->file == NULL)
+    if (!config->file)
         warn(&warnings, "no configuration file was found: the node runs no jobs",
              "give it with -c FILE or JOBQ_CONFIG");
     if (json) {

@@ -58,7 +58,7 @@ read_question(struct question *question, const struct cli *cli, jobq_error *err)
     rc = cli_get_int(cli, "n", 1, MOST_TIMES, &question->n, err);
     if (rc != 0)
         return rc;
-    question->utc = zone == NULL || strcmp(zone, "UTC") == 0;
+    question->utc = !zone || strcmp(zone, "UTC") == 0;
     rc = question->utc ? 0 : timezone_check(zone, &why);
     if (rc != 0)
         return jobq__error(err, rc, "--timezone: %s", why.message);
@@ -221,7 +221,7 @@ read_duration(struct set_params *params, int param, char out[32], int64_t most,
     jobq_error why = {0};
     int64_t ms = 0;
     const char *text = params->values[param];
-    if (text == NULL)
+    if (!text)
         return 0;
     int rc = jobq__duration_parse(text, &ms, &why);
     if (rc != 0)
@@ -247,7 +247,7 @@ read_set(struct set_params *params, const struct cli *cli, jobq_error *err)
         if (set_names[i] != NULL)
             params->values[i] = cli_get(cli, set_names[i]);
     }
-    if (params->values[P_SCHEDULE] == NULL || params->values[P_KIND] == NULL)
+    if (!params->values[P_SCHEDULE] || !params->values[P_KIND])
         return jobq__error(err, JOBQ_EINVAL, "--%s is needed",
                            params->values[P_SCHEDULE] ? "kind" : "schedule");
     int rc = cron_parse(params->values[P_SCHEDULE], &cron, &why);

@@ -77,7 +77,7 @@ set_duration(struct job_params *params, int nth, const struct cli *cli,
     const char *text = cli_get(cli, option);
     jobq_error why = {0};
     int64_t ms = 0;
-    if (text == NULL)
+    if (!text)
         return 0;
     int rc = jobq__duration_parse(text, &ms, &why);
     if (rc != 0)
@@ -257,7 +257,7 @@ send_batch(struct many *many, jobq_error *err)
         return 0;
     jobq__buf_addc(&many->array, ']');
     const char *array = jobq__buf_cstr(&many->array);
-    if (array == NULL)
+    if (!array)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     int rc = many->begun ? 0
                          : query_begin(many->session->conn,
@@ -326,7 +326,7 @@ static int
 enqueue_many(struct session *session, const struct cli *cli, jobq_error *err)
 {
     struct many *many = calloc(1, sizeof *many);
-    if (many == NULL)
+    if (!many)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     many->session = session;
     many->json = cli->json;

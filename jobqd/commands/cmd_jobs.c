@@ -49,7 +49,7 @@ run_jobs(struct cli *cli)
     jobq_error err = {0};
     if (jobs_filter_read(&filter, cli, 100000, &err) != 0)
         return cli_fail_as(cli, EX_USAGE, &err);
-    if (filter.values[JOBS_FILTER_LIMIT] == NULL)
+    if (!filter.values[JOBS_FILTER_LIMIT])
         filter.values[JOBS_FILTER_LIMIT] = "20";
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     if (code == EX_OK && list(&session, cli, &filter, &err) != 0)
@@ -157,7 +157,7 @@ read_wait(const struct cli *cli, int64_t *ms, jobq_error *err)
 {
     const char *text = cli_get(cli, "wait");
     jobq_error why = {0};
-    if (text == NULL)
+    if (!text)
         return 0;
     int rc = jobq__duration_parse(text, ms, &why);
     return rc == 0 ? 0 : jobq__error(err, rc, "--wait: %s", why.message);

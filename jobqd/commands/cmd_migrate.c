@@ -260,7 +260,7 @@ parse_lock_wait(const struct cli *cli, enum action action, int64_t *ms, jobq_err
     const char *text = cli_get(cli, "lock-wait");
     jobq_error why = {0};
     *ms = MIGRATE_LOCK_WAIT_MS;
-    if (text == NULL)
+    if (!text)
         return 0;
     if (action != ACTION_UP && action != ACTION_DOWN && action != ACTION_GRANT)
         return jobq__error(err, JOBQ_EINVAL, "--lock-wait belongs to up, down and grant");

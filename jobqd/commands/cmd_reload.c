@@ -72,11 +72,11 @@ check_file(const struct cli *cli, const char *node, const struct running *seen,
            jobq_error *err)
 {
     const char *theirs = seen->reload.file;
-    if (cli->file == NULL || !seen->reload.tells_file)
+    if (!cli->file || !seen->reload.tells_file)
         return 0;
     char *ours = folder_resolve(cli->file);
     int rc = 0;
-    if (ours == NULL)
+    if (!ours)
         rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
     else if (*theirs == '\0')
         rc = jobq__error(err, JOBQ_EINVAL,

@@ -166,7 +166,7 @@ steer_many(struct cli *cli, const struct steering *how, struct jobs_filter *filt
     struct session session = {0};
     PGresult *result = NULL;
     jobq_error err = {0};
-    if (filter->values[JOBS_FILTER_STATE] == NULL)
+    if (!filter->values[JOBS_FILTER_STATE])
         filter->values[JOBS_FILTER_STATE] = how->states;
     memcpy(values, filter->values, sizeof filter->values);
     values[JOBS_FILTER_PARAMS] = how->verb;
@@ -256,7 +256,7 @@ run_purge(struct cli *cli)
     struct session session = {0};
     PGresult *result = NULL;
     jobq_error err = {0};
-    if (values[0] == NULL)
+    if (!values[0])
         return usage(cli, "whose jobs? Give --args, an object that their args contain");
     if (jobq__json_check_object(values[0], strlen(values[0]), "--args", &err) != 0)
         return cli_fail_as(cli, EX_USAGE, &err);

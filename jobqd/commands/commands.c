@@ -158,7 +158,7 @@ help(int argc, char **argv)
         return EX_OK;
     }
     const struct command *command = find_command(argv[1]);
-    if (command == NULL)
+    if (!command)
         return refuse_command(argv[1]);
     char *words[4] = {argv[1]};
     int n = 1;
@@ -217,11 +217,11 @@ run_command(int leading, int argc, char **argv)
 {
     const char *name = argv[leading + 1];
     const struct command *command = find_command(name);
-    if (command == NULL)
+    if (!command)
         return refuse_command(name);
     int rest = leading + 2;
     char **words = calloc((size_t)argc + 1, sizeof *words);
-    if (words == NULL) {
+    if (!words) {
         fputs("jobqd: out of memory\n", stderr);
         return EX_OSERR;
     }

@@ -16,7 +16,7 @@ read_older(struct jobs_filter *filter, const char *text, jobq_error *err)
 {
     jobq_error why = {0};
     int64_t ms = 0;
-    if (text == NULL)
+    if (!text)
         return 0;
     int rc = jobq__duration_parse(text, &ms, &why);
     if (rc != 0)
@@ -105,7 +105,7 @@ jobs_filter_check_state(const struct jobs_filter *filter, struct session *sessio
 {
     const char *states = filter->values[JOBS_FILTER_STATE];
     PGresult *result = NULL;
-    if (states == NULL)
+    if (!states)
         return 0;
     int rc = session_query(session, sql_job_states, 1, &states, &result, err);
     if (rc != 0)

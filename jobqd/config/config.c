@@ -43,7 +43,7 @@ out_of_memory(jobq_error *err)
 void
 config_free(struct config *config)
 {
-    if (config == NULL)
+    if (!config)
         return;
     if (config->holders > 1) {
         config->holders--;
@@ -104,7 +104,7 @@ note_source(struct loader *l, const struct option_row *row, const char *label,
         return 0;
     l->database_from = source;
     char *copy = strdup(label);
-    if (copy == NULL)
+    if (!copy)
         return out_of_memory(err);
     free(l->config->database_from);
     l->config->database_from = copy; /* the configuration's */
@@ -162,7 +162,7 @@ copy_value(const struct option_row *row, const char *value, char **out, jobq_err
     while (len > 0 && isspace((unsigned char)value[len - 1]))
         len--;
     char *copy = strndup(value, len);
-    if (copy == NULL)
+    if (!copy)
         return out_of_memory(err);
     const char *why = NULL;
     if (strpbrk(copy, "\r\n") != NULL)
@@ -208,7 +208,7 @@ load_environment(struct loader *l, char *const *environment, jobq_error *err)
             name[len++] = (char)toupper((unsigned char)*at);
         name[len] = '\0';
         const char *value = environment_get(environment, name);
-        if (value == NULL || *value == '\0')
+        if (!value || *value == '\0')
             continue;
         int rc = set_from(l, &jobqd_options[i], name, value, SOURCE_ENVIRONMENT, err);
         if (rc != 0)
@@ -226,7 +226,7 @@ load_flags(struct loader *l, const struct config_flag *flags, size_t n, jobq_err
         snprintf(label, sizeof label, "--%s", flag->name);
         const struct option_row *row =
             option_find(jobqd_options, jobqd_options_count, flag->name);
-        if (row == NULL)
+        if (!row)
             return jobq__error(err, JOBQ_EINVAL, "%s: no such option", label);
         int rc = set_from(l, row, label, flag->value, SOURCE_FLAG, err);
         if (rc != 0)
@@ -324,13 +324,13 @@ static struct config *
 new_config(const char *file)
 {
     struct config *config = calloc(1, sizeof *config);
-    if (config == NULL)
+    if (!config)
         return NULL;
     config->keep_cancelled_ms = config->keep_discarded_ms = -1;
     config->lines = calloc(jobqd_options_count, sizeof config->lines[0]);
     config->file = file != NULL ? strdup(file) : NULL;
     config->holders = 1;
-    if (config->lines == NULL || (file != NULL && config->file == NULL)) {
+    if (!config->lines || (file != NULL && config->file == NULL)) {
         config_free(config);
         return NULL;
     }
@@ -342,7 +342,7 @@ config_load(struct config **out, const char *file, char *const *environment,
             const struct config_flag *flags, size_t n_flags, jobq_error *err)
 {
     struct loader l = {.config = new_config(file)};
-    if (l.config == NULL)
+    if (!l.config)
         return out_of_memory(err);
     l.cwd = realpath(folder_name(), NULL); /* NULL: only relative paths need it */
     l.path = environment_get(environment, "PATH");

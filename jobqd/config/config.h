@@ -112,10 +112,10 @@ struct config {
                             database`, `JOBQ_DATABASE`; NULL: nobody */
     char *replaced; /* what the environment silently does: it names a database where the
                        file has an embedded one, or the other way round; NULL: nothing */
-    char *
-        embedded; /* data directory of the embedded cluster, or NULL; excludes database */
-    char *schema; /* default "jobq"; [a-z_][a-z0-9_]{0,62} */
-    char *node;   /* default: host name */
+    /* data directory of the embedded cluster, or NULL; excludes database */
+    char *embedded;
+    char *schema;              /* default "jobq"; [a-z_][a-z0-9_]{0,62} */
+    char *node;                /* default: host name */
     int64_t lease_ms;          /* default 15s, 1s … 10m */
     int64_t poll_interval_ms;  /* default 1s, 10ms … 1h */
     bool notify;               /* default on */

@@ -91,7 +91,7 @@ int
 config_check_queue(const struct config *config, const struct queue_config *queue,
                    jobq_error *err)
 {
-    if (queue->argv == NULL)
+    if (!queue->argv)
         return jobq__error(err, JOBQ_EINVAL,
                            "%s:%d: [queue %s]: needs command = PROGRAM or exec = PROGRAM",
                            config->file, queue->line, queue->name);
@@ -130,9 +130,9 @@ int
 config_check_cron(const struct config *config, const struct cron_config *cron,
                   jobq_error *err)
 {
-    const char *needed = cron->schedule == NULL ? "schedule = SCHEDULE"
-                         : cron->kind == NULL   ? "kind = KIND"
-                                                : NULL;
+    const char *needed = !cron->schedule ? "schedule = SCHEDULE"
+                         : !cron->kind   ? "kind = KIND"
+                                         : NULL;
     if (needed != NULL)
         return jobq__error(err, JOBQ_EINVAL, "%s:%d: [cron %s]: needs %s", config->file,
                            cron->line, cron->name, needed);

@@ -68,7 +68,7 @@ add_cron(cJSON *crons, const struct cron_config *cron)
            add_positive(o, "timeout_ms", cron->timeout_ms) &&
            (cron->overlap <= 0 || add_word(o, "overlap", cron)) &&
            add_positive(o, "expires_ms", cron->expires_ms) &&
-           (cron->unique_by == NULL || add_raw(o, "unique_by", cron->unique_by));
+           (!cron->unique_by || add_raw(o, "unique_by", cron->unique_by));
 }
 
 /* Appends the document, and deletes it. */

@@ -136,7 +136,7 @@ add_queue(struct reader *reader, const char *name, jobq_error *err)
                            reader->config->file, reader->section_line, MAX_QUEUES);
     struct queue_config *queues =
         realloc(config->queues, (config->n_queues + 1) * sizeof *queues);
-    if (queues == NULL)
+    if (!queues)
         return out_of_memory(err);
     config->queues = queues;
     struct queue_config *queue = &queues[config->n_queues];
@@ -147,7 +147,7 @@ add_queue(struct reader *reader, const char *name, jobq_error *err)
     queue->line = reader->section_line;
     queue->name = strdup(name);
     queue->lines = calloc(queue_options_count, sizeof queue->lines[0]);
-    if (queue->name == NULL || queue->lines == NULL) {
+    if (!queue->name || !queue->lines) {
         free(queue->name);
         free(queue->lines);
         return out_of_memory(err);
@@ -172,7 +172,7 @@ add_cron(struct reader *reader, const char *name, jobq_error *err)
                            reader->config->file, reader->section_line, MAX_CRONS);
     struct cron_config *crons =
         realloc(config->crons, (config->n_crons + 1) * sizeof *crons);
-    if (crons == NULL)
+    if (!crons)
         return out_of_memory(err);
     config->crons = crons;
     struct cron_config *cron = &crons[config->n_crons];
@@ -180,7 +180,7 @@ add_cron(struct reader *reader, const char *name, jobq_error *err)
     cron->line = reader->section_line;
     cron->name = strdup(name);
     cron->lines = calloc(cron_options_count, sizeof cron->lines[0]);
-    if (cron->name == NULL || cron->lines == NULL) {
+    if (!cron->name || !cron->lines) {
         free(cron->name);
         free(cron->lines);
         return out_of_memory(err);
@@ -300,8 +300,8 @@ refuse_unknown(const struct reader *reader, const struct option_row *rows, size_
         jobq__buf_adds(&why, rows[i].name);
     }
     const char *text = jobq__buf_cstr(&why);
-    int rc = text == NULL ? out_of_memory(err)
-                          : refuse_at(reader, JOBQ_EINVAL, line, key, text, err);
+    int rc =
+        !text ? out_of_memory(err) : refuse_at(reader, JOBQ_EINVAL, line, key, text, err);
     jobq__buf_clear(&why);
     return rc;
 }
@@ -319,7 +319,7 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     int *lines;
     const struct option_row *rows = current_rows(reader, &n, &base, &lines);
     const struct option_row *row = option_find(rows, n, key);
-    if (row == NULL || strcmp(row->name, key) != 0)
+    if (!row || strcmp(row->name, key) != 0)
         return refuse_unknown(reader, rows, n, key, line, err);
     if (lines[row - rows] != 0) {
         char why[64];
@@ -348,14 +348,14 @@ config_file_read(struct config *config, const char *path, jobq_error *err)
                                                  .on_value = on_value};
     struct reader reader = {.config = config, .path = path};
     const char *file = config->file, *slash = strrchr(file, '/');
-    char *folder = slash == NULL   ? strdup(".")
+    char *folder = !slash          ? strdup(".")
                    : slash == file ? strdup("/")
                                    : strndup(file, (size_t)(slash - file));
-    if (folder == NULL)
+    if (!folder)
         return out_of_memory(err);
     reader.folder = realpath(folder, NULL);
     free(folder);
-    if (reader.folder == NULL)
+    if (!reader.folder)
         return jobq__error(err, JOBQ_EIO, "%s: %s", file, strerror(errno));
     int rc = inifile_read(file, &events, &reader, err);
     if (rc == 0)

@@ -16,7 +16,7 @@ is_shown(const struct option_row *row, const void *base, const struct queue_conf
 {
     if (!option_is_set(row, base))
         return false;
-    if (queue == NULL)
+    if (!queue)
         return true;
     if (row->type == OPTION_EXEC)
         return queue->mode == QUEUE_EXEC;

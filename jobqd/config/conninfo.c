@@ -64,7 +64,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
     }
     /* libpq takes a ? before the @ for a part of the user's name; whoever wrote it may
      * have meant options. */
-    const char *secret = at == NULL ? NULL : authority + strcspn(authority, ":?@");
+    const char *secret = !at ? NULL : authority + strcspn(authority, ":?@");
     if (secret != NULL && secret < at) {
         jobq__buf_add(buf, uri, (size_t)(secret + 1 - uri));
         jobq__buf_adds(buf, CONNINFO_HIDDEN);
@@ -80,7 +80,7 @@ redact_uri(struct jobq__buf *buf, const char *uri)
             jobq__buf_add(buf, end, name + 1);
             jobq__buf_adds(buf, CONNINFO_HIDDEN);
             size_t shown = (size_t)(end + name - authority);
-            bool anonymous = at == NULL && memchr(authority, '/', shown) == NULL;
+            bool anonymous = !at && memchr(authority, '/', shown) == NULL;
             if (anonymous && strchr(end + name, '@') != NULL)
                 return;
             len = strcspn(end, "&");

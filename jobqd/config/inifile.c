@@ -55,7 +55,7 @@ take_section(struct reading *r)
 {
     char *name = r->line + (r->text - r->line) + 1;
     char *end = strchr(name, ']');
-    if (end == NULL)
+    if (!end)
         return refuse_line(r, JOBQ_EINVAL, "a section needs a closing ]");
     const char *rest = end + 1 + strspn(end + 1, " \t");
     if (*rest != '\0' && *rest != ';' && *rest != '#')
@@ -169,7 +169,7 @@ inifile_read(const char *file, const struct inifile_events *events, void *data,
     jobq_error found = {0};
     struct reading r = {.file = file, .events = events, .data = data, .err = &found};
     r.stream = fopen(file, "re");
-    if (r.stream == NULL)
+    if (!r.stream)
         return jobq__error(err, JOBQ_EIO, "%s: %s", file, strerror(errno));
     int bad_line = ini_parse_stream(take_line, &r, on_ini_value, &r);
     int rc = r.code;

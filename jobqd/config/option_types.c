@@ -167,7 +167,7 @@ refuse_hidden(const char *value, bool may_join, jobq_error *err)
     const char *at = escape_find(value);
     while (at != NULL && (*at == '\t' || (may_join && is_joiner(at))))
         at = escape_find(at + (*at == '\t' ? 1 : 3));
-    if (at == NULL)
+    if (!at)
         return 0;
     escape_put(&shown, at, jobq__utf8_len((const unsigned char *)at, strlen(at)));
     int rc =
@@ -186,9 +186,9 @@ refuse(const struct option_row *row, const char *value, jobq_error *err)
     struct jobq__buf allowed = {0};
     option_put_allowed(row, &allowed);
     const char *text = jobq__buf_cstr(&allowed);
-    int rc = text == NULL ? jobq__error(err, JOBQ_ENOMEM, "out of memory")
-                          : jobq__error(err, JOBQ_EINVAL, "\"%s\" is not allowed: %s",
-                                        value, text);
+    int rc =
+        !text ? jobq__error(err, JOBQ_ENOMEM, "out of memory")
+              : jobq__error(err, JOBQ_EINVAL, "\"%s\" is not allowed: %s", value, text);
     jobq__buf_clear(&allowed);
     return rc;
 }

@@ -45,7 +45,7 @@ const struct field_type text_field = {clear_text, has_text, same_text};
 static int
 take_text(char **field, char *text, jobq_error *err)
 {
-    if (text == NULL)
+    if (!text)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     free(*field);
     *field = text; /* the field's */
@@ -152,7 +152,7 @@ value_put_conninfo(const struct option_row *row, const void *field, bool secrets
     else
         conninfo_redact(&redacted, conninfo);
     const char *text = jobq__buf_cstr(&redacted);
-    buf->failed = buf->failed || text == NULL;
+    buf->failed = buf->failed || !text;
     for (; text != NULL && *text != '\0'; text++) {
         bool comment = isspace((unsigned char)text[0]) && text[1] == ';';
         char coded[8];
@@ -188,7 +188,7 @@ same_words(const void *a, const void *b)
 {
     char *const *words_a = *(char **const *)a, *const *words_b = *(char **const *)b;
     size_t i = 0;
-    if (words_a == NULL || words_b == NULL)
+    if (!words_a || !words_b)
         return words_a == words_b;
     while (words_a[i] != NULL && words_b[i] != NULL &&
            strcmp(words_a[i], words_b[i]) == 0)
@@ -249,7 +249,7 @@ put_words(struct jobq__buf *buf, char *const *words, bool secrets,
         jobq__buf_reset(&shown);
         put(&shown, at > words ? at[-1] : "", *at);
         char *word[] = {jobq__buf_cstr(&shown) != NULL ? shown.data : NULL, NULL};
-        buf->failed = buf->failed || word[0] == NULL;
+        buf->failed = buf->failed || !word[0];
         words_join(buf, word);
         if (at[1] != NULL)
             jobq__buf_addc(buf, ' ');

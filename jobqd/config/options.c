@@ -193,7 +193,7 @@ int
 options_set_defaults(const struct option_row *rows, size_t n, void *base, jobq_error *err)
 {
     for (const struct option_row *row = rows; row < rows + n; row++) {
-        if (row->fallback == NULL)
+        if (!row->fallback)
             continue;
         int rc = option_set(row, base, row->fallback, NULL, err);
         if (rc != 0)

@@ -127,7 +127,7 @@ int
 unique_by_check(const char *text, const char *what, jobq_error *err)
 {
     cJSON *object = cJSON_Parse(text);
-    if (object == NULL)
+    if (!object)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     int rc = check(object, what, err);
     cJSON_Delete(object);

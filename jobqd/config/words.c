@@ -59,7 +59,7 @@ words_split(const char *text, char ***out, jobq_error *err)
     /* At most every second byte begins a word. */
     char **words = calloc(strlen(text) / 2 + 2, sizeof *words);
     char *word = malloc(strlen(text) + 1);
-    if (words == NULL || word == NULL) {
+    if (!words || !word) {
         rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
         goto done;
     }
@@ -92,7 +92,7 @@ done:
 void
 words_free(char **words)
 {
-    if (words == NULL)
+    if (!words)
         return;
     for (char **word = words; *word != NULL; word++)
         free(*word);
@@ -180,7 +180,7 @@ find_on_path(const char *name, const char *path, char **out, jobq_error *err)
          * the next reload. */
         if (len > 0 && at[0] == '/') {
             char *candidate = join_path(at, len, name);
-            if (candidate == NULL)
+            if (!candidate)
                 return jobq__error(err, JOBQ_ENOMEM, "out of memory");
             if (is_executable(candidate)) {
                 *out = candidate; /* the caller's */
@@ -201,11 +201,11 @@ words_place_program(char **words, const char *folder, const char *path, jobq_err
         return 0;
     if (strchr(words[0], '/') == NULL) {
         int rc = find_on_path(words[0], path, &placed, err);
-        if (rc != 0 || placed == NULL)
+        if (rc != 0 || !placed)
             return rc;
     } else {
         placed = join_path(folder, strlen(folder), words[0]);
-        if (placed == NULL)
+        if (!placed)
             return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     }
     free(words[0]);

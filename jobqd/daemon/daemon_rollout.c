@@ -47,7 +47,7 @@ on_told(void *data, const struct store_answer *answer)
 static const char *
 put_text(struct jobq__buf *out, const char *text)
 {
-    if (text == NULL || *text == '\0')
+    if (!text || *text == '\0')
         return NULL;
     jobq__buf_add_json_string(out, text, strlen(text)); /* it may be cut anywhere */
     return jobq__buf_cstr(out);

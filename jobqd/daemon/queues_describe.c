@@ -47,7 +47,7 @@ queues_rollout(const struct queues *queues, struct queues_rollout *out)
         out->leaving += (size_t)(pool.outdated - pool.outdated_idle);
         if (slot->removed)
             continue;
-        if (out->failed == NULL && (pool.backing_off || pool.failed_boots > 0)) {
+        if (!out->failed && (pool.backing_off || pool.failed_boots > 0)) {
             out->failed = slot->queue->name;
             snprintf(out->trouble, sizeof out->trouble, "%s", pool.trouble);
         }

@@ -83,7 +83,7 @@ run_file(PGconn *conn, const char *schema, int version, const char *ending,
 {
     jobq_error why = {0};
     const struct embedded_file *file = migrate_find_file(version, ending);
-    if (file == NULL)
+    if (!file)
         return jobq__error(err, JOBQ_EINVAL, "there is no migration %d%s", version,
                            ending);
     int rc = query(conn, schema, file->text, 0, NULL, NULL, &why);
@@ -177,7 +177,7 @@ static int
 refuse_encoding(PGconn *conn, jobq_error *err)
 {
     const char *encoding = PQparameterStatus(conn, "server_encoding");
-    if (encoding == NULL || strcmp(encoding, "UTF8") == 0)
+    if (!encoding || strcmp(encoding, "UTF8") == 0)
         return 0;
     return jobq__error(
         err, JOBQ_ESCHEMA,

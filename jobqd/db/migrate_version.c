@@ -39,7 +39,7 @@ migrate_name(int version)
     static char name[MAX_NAME];
     const struct embedded_file *file = migrate_find_file(version, ".up.sql");
     const char *begin = file != NULL ? strchr(file->name, '_') : NULL;
-    if (begin == NULL)
+    if (!begin)
         return "?";
     size_t len = strcspn(++begin, ".");
     if (len >= sizeof name)

@@ -162,7 +162,7 @@ on_soon(uv_idle_t *soon)
     }
 }
 
-/* --- what the owner calls --- */
+/* ---- what the owner calls ---- */
 
 /* Both texts, the second one (NULL: none) behind the separator; NULL: no memory. */
 static char *

@@ -44,9 +44,9 @@ struct pgconn {
     enum pgconn_state state;
     enum wanted wanted;
     bool reset_wanted;
-    bool
-        send_failed; /* libpq refused a batch half-way: the connection is to be dropped */
-    PGconn *pg;      /* NULL while away */
+    /* libpq refused a batch half-way: the connection is to be dropped */
+    bool send_failed;
+    PGconn *pg; /* NULL while away */
     struct pgroute *route;
     struct pgwatch watch;
     char trying[320]; /* the host that libpq is at */

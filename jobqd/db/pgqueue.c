@@ -102,7 +102,7 @@ pgbatch_free(struct pgbatch *batch)
     free(batch);
 }
 
-/* --- sending --- */
+/* ---- sending ---- */
 
 /* A dozen or two names: a list is good enough. NULL: memory ran out. */
 static struct pgname *
@@ -185,7 +185,7 @@ pgqueue_send(struct pgqueue *queue, struct pgbatch *batch,
     return PQpipelineSync(queue->pg);
 }
 
-/* --- receiving --- */
+/* ---- receiving ---- */
 
 static const char *
 field_of(const PGresult *result, int field)

@@ -89,7 +89,7 @@ clear_targets(struct pgroute *route)
     route->n_targets = 0;
 }
 
-/* --- reading the settings --- */
+/* ---- reading the settings ---- */
 
 struct settings {
     const char *keywords[MOST_SETTINGS + 1];
@@ -292,7 +292,7 @@ pgroute_timeout_ms(const struct pgroute *route)
     return route->timeout_ms;
 }
 
-/* --- looking names up --- */
+/* ---- looking names up ---- */
 
 static void
 on_looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
@@ -367,7 +367,7 @@ pgroute_abandon(struct pgroute *route)
     }
 }
 
-/* --- connecting --- */
+/* ---- connecting ---- */
 
 static int
 add_target(struct pgroute *route, const struct place *place, const char *addr)

@@ -24,7 +24,7 @@ on_notice(void *data, const PGresult *notice)
     (void)data;
     const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
     const char *message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
-    if (severity == NULL || message == NULL)
+    if (!severity || !message)
         return;
     if (strcmp(severity, "WARNING") == 0)
         log_warning("database", "%s", message);
@@ -63,11 +63,11 @@ query_check_conninfo(const char *label, const char *conninfo, jobq_error *err)
     PQconninfoOption *options = PQconninfoParse(conninfo, &why);
     conninfo_redact(&hidden, conninfo);
     const char *shown = jobq__buf_cstr(&hidden);
-    if (shown == NULL || (options == NULL && why == NULL))
+    if (!shown || (!options && why == NULL))
         rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
-    else if (options == NULL && strcmp(shown, conninfo) == 0)
+    else if (!options && strcmp(shown, conninfo) == 0)
         rc = jobq__error(err, JOBQ_EINVAL, "%s: %s", label, why);
-    else if (options == NULL)
+    else if (!options)
         rc = jobq__error(err, JOBQ_EINVAL,
                          "%s: \"%s\" is no URI and no keyword string of libpq", label,
                          shown);
@@ -130,11 +130,11 @@ fail(PGconn *conn, const PGresult *result, jobq_error *err)
 {
     const char *sqlstate =
         result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    if (sqlstate == NULL || PQstatus(conn) == CONNECTION_BAD)
+    if (!sqlstate || PQstatus(conn) == CONNECTION_BAD)
         return fail_lost(conn, err);
     const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-    if (primary == NULL)
+    if (!primary)
         primary = "";
     /* Our functions begin with their own name ("jobq.cancel: "); the user called a
      * command. */
@@ -166,7 +166,7 @@ run(PGconn *conn, const char *text, int n, const char *const *params, PGresult *
     int rc = 0;
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
         rc = fail(conn, result, err);
-    if (rc != 0 || out == NULL)
+    if (rc != 0 || !out)
         PQclear(result);
     else
         *out = result; /* the caller's */
@@ -227,7 +227,7 @@ query_connect(const char *conninfo, PGconn **out, jobq_error *err)
                                   "jobqd", "UTF8", NULL};
     int64_t began_us = jobq__now_us();
     PGconn *conn = PQconnectdbParams(keywords, values, 1);
-    if (conn == NULL)
+    if (!conn)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     int rc = PQstatus(conn) == CONNECTION_OK
                  ? 0
@@ -273,7 +273,7 @@ run_alone(PGconn *conn, const char *text, int n, const char *const *params,
         rc = run(conn, "COMMIT", 0, NULL, NULL, err);
     else if (PQtransactionStatus(conn) != PQTRANS_IDLE)
         run(conn, "ROLLBACK", 0, NULL, NULL, NULL);
-    if (rc != 0 || out == NULL)
+    if (rc != 0 || !out)
         PQclear(result);
     else
         *out = result; /* the caller's */

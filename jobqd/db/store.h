@@ -81,8 +81,8 @@ struct settlement {
     int32_t attempt;
     enum settlement_kind kind;
     int64_t delay_ms;
-    const char
-        *entry; /* JSON object for jobs.errors (attempt and time are added), or NULL */
+    /* JSON object for jobs.errors (attempt and time are added), or NULL */
+    const char *entry;
     const char *result; /* JSON, or NULL */
     int64_t run_us;     /* -1: not measured, as the next two */
     int64_t cpu_us;
@@ -110,8 +110,8 @@ enum fate {
 struct store_fate {
     int64_t id;
     enum fate fate;
-    const char
-        *message;       /* what the database said, or who holds the lock; NULL: nothing */
+    /* what the database said, or who holds the lock; NULL: nothing */
+    const char *message;
     const char *became; /* of one that was recorded: the job's state */
     int64_t due_ms;     /* when it is tried again, ms since 1970; 0: it is not */
     bool hooks;         /* it is a hook's: its end calls none */

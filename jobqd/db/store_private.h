@@ -2,9 +2,8 @@
  * which runs the same statements without a loop.
  *
  * store.c: the connections; store_ask.c: one request; store_requests.c: the rare ones;
- * store_cycle.c: the cycle;
- * store_fetch.c: large arguments; store_cancels.c: requests to cancel; store_settings.c:
- * the queues' settings; store_sql.c: the statements' texts.
+ * store_cycle.c: the cycle; store_fetch.c: large arguments; store_cancels.c: requests to
+ * cancel; store_settings.c: the queues' settings; store_sql.c: the statements' texts.
  */
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H

@@ -34,11 +34,11 @@
 static void on_timer(uv_timer_t *timer);
 static void on_child_exit(void *owner, int status);
 
-/* --- ends --- */
+/* ---- ends ---- */
 
-/* --- up --- */
+/* ---- up ---- */
 
-/* --- starting --- */
+/* ---- starting ---- */
 
 static struct postgres_launcher
 launcher(struct embedded *embedded)
@@ -185,7 +185,7 @@ on_timer(uv_timer_t *timer)
     }
 }
 
-/* --- the child's end --- */
+/* ---- the child's end ---- */
 
 static void
 fail_with_log(struct embedded *embedded, const char *what, int status)
@@ -280,7 +280,7 @@ on_child_exit(void *owner, int status)
     }
 }
 
-/* --- from outside --- */
+/* ---- from outside ---- */
 
 static int
 copy_settings(struct embedded *embedded, const char *const *settings)

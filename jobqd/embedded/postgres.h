@@ -9,13 +9,17 @@
  * DIR, the directory that the user names, holds:
  *
  *     jobq.lock         locked by the one jobqd (or command) that runs the cluster;
- * marks DIR as ours data/             PGDATA, owned by the unprivileged user that
- * postgres runs as postgresql.conf   written at each start: initdb's settings, ours, then
- * those of custom.conf custom.conf       the user's own settings; never written by us
- *     pg_hba.conf, pg_ident.conf   who may connect: root, the cluster's user and whoever
- * started it postgres.log      the server's and initdb's output, kept under 64 MiB uri
- * the connection URI: psql "$(cat DIR/uri)" run/              the socket, unless that
- * path is too long for a socket (then under /run or /tmp; see uri)
+ *                       marks DIR as ours
+ *     data/             PGDATA, owned by the unprivileged user that postgres runs as
+ *     postgresql.conf   written at each start: initdb's settings, ours, then those of
+ *                       custom.conf
+ *     custom.conf       the user's own settings; never written by us
+ *     pg_hba.conf, pg_ident.conf
+ *                       who may connect: root, the cluster's user and whoever started it
+ *     postgres.log      the server's and initdb's output, kept under 64 MiB
+ *     uri               the connection URI: psql "$(cat DIR/uri)"
+ *     run/              the socket, unless that path is too long for a socket (then under
+ *                       /run or /tmp; see uri)
  *
  * A directory that holds anything else, or a cluster of another major version, is refused
  * and left untouched.

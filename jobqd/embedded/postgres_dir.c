@@ -36,7 +36,7 @@ no_memory(jobq_error *err)
     return jobq__error(err, JOBQ_ENOMEM, "out of memory");
 }
 
-/* --- whose it is --- */
+/* ---- whose it is ---- */
 
 /* The absolute path. The last part need not exist yet, the folder above it must. */
 static int
@@ -245,7 +245,7 @@ look_for_user(struct postgres_dir *dir, jobq_error *err)
     return code;
 }
 
-/* --- where the socket goes --- */
+/* ---- where the socket goes ---- */
 
 static bool
 is_plain(const char *path)
@@ -335,7 +335,7 @@ postgres_dir_clear(struct postgres_dir *dir)
     *dir = (struct postgres_dir){.lock = -1};
 }
 
-/* --- who holds it --- */
+/* ---- who holds it ---- */
 
 /* What the lock file says of its holder: "4711 run" or "4711 command". Whoever has just
  * taken the lock has not written it yet: then it is empty, or names somebody who is gone.
@@ -428,7 +428,7 @@ postgres_dir_lock(struct postgres_dir *dir, enum postgres_holder as,
     return code;
 }
 
-/* --- a new cluster --- */
+/* ---- a new cluster ---- */
 
 /* Somebody else took it away: what was wanted. */
 static int

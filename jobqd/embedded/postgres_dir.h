@@ -20,9 +20,9 @@
 struct postgres_dir {
     char *path; /* DIR, resolved */
     char *data; /* DIR/data */
-    char *
-        fresh; /* DIR/data.new: where initdb works, renamed to data once it is complete */
-    char *log; /* DIR/postgres.log */
+    /* DIR/data.new: where initdb works, renamed to data once it is complete */
+    char *fresh;
+    char *log;     /* DIR/postgres.log */
     char *sockets; /* where the socket goes: at most 93 bytes, letters that need no
                       quoting */
     char *uri;

@@ -168,7 +168,7 @@ postgres_dir_write_files(const struct postgres_dir *dir, jobq_error *err)
     return code;
 }
 
-/* --- the log --- */
+/* ---- the log ---- */
 
 int
 postgres_dir_open_log(const struct postgres_dir *dir, int *fd, off_t *size,

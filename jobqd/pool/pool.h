@@ -24,7 +24,7 @@
 #include "jobqd/pure/job.h"
 #include "libjobq/buf.h"
 
-struct pool; /* private to supervisor.c */
+struct pool; /* private to the files of pool/ */
 
 struct pool_events {
     /* The job has left the pool and is the owner's again (unlinked). verdict is lent for

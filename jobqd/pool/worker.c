@@ -228,7 +228,7 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
                   job->kind);
     else
         log_about(LOG_LEVEL_WARNING, worker->subject, &facts,
-                  "job %" PRId64 " (kind %s) has worker_run for its timeout of %.3g s; "
+                  "job %" PRId64 " (kind %s) has run for its timeout of %.3g s; "
                   "asking it to stop",
                   job->id, job->kind, (double)timeout_of(worker, job) / 1000);
     if (worker_is_exec(worker)) {

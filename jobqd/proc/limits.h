@@ -51,8 +51,8 @@ struct limits {
     gid_t gid;
     gid_t *groups; /* supplementary ones */
     size_t n_groups;
-    char *
-        account[5]; /* HOME=…, USER=…, LOGNAME=…, SHELL=…, NULL: of a queue with a user */
+    /* HOME=…, USER=…, LOGNAME=…, SHELL=…, NULL: of a queue with a user */
+    char *account[5];
 };
 
 /* Looks up the queue's user and group. JOBQ_EINVAL names what there is not; *step says

@@ -72,8 +72,8 @@ refuse(const char *before, struct piece piece, const char *behind, jobq_error *e
     struct jobq__buf quoted = {0};
     jobq__buf_add_json_string(&quoted, piece.at, piece.len);
     const char *text = jobq__buf_cstr(&quoted);
-    int rc = text == NULL ? out_of_memory(err)
-                          : jobq__error(err, JOBQ_EINVAL, "%s%s%s", before, text, behind);
+    int rc = !text ? out_of_memory(err)
+                   : jobq__error(err, JOBQ_EINVAL, "%s%s%s", before, text, behind);
     jobq__buf_clear(&quoted);
     return rc;
 }

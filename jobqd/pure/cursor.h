@@ -30,8 +30,8 @@ enum { CURSOR_PRIORITIES = 10, CURSOR_NOTES = 32 };
 
 struct cursor_note {
     int64_t position; /* given out when the note was made */
-    int64_t
-        upto; /* a transaction id that is larger than any that holds such a position */
+    /* a transaction id that is larger than any that holds such a position */
+    int64_t upto;
 };
 
 struct cursor {

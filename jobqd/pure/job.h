@@ -22,16 +22,15 @@ enum job_cancel {
 
 struct job {
     struct list link; /* the holder's list */
-    struct list
-        held; /* the producer's list of all jobs that its node holds, wherever they are */
+    /* the producer's list of all jobs that its node holds, wherever they are */
+    struct list held;
     int64_t id;
     int32_t attempt; /* 1 … : the attempt that holds the job; with the id and the node it
                         fences acks */
     int32_t max_attempts;
     int64_t timeout_ms; /* the job's own; 0: the queue's */
-    uint64_t
-        started_ns;   /* clock_ns() when its worker began it, as far as is known; 0: not
-                            yet */
+    /* clock_ns() when its worker began it, as far as is known; 0: not yet */
+    uint64_t started_ns;
     uint64_t late_ns; /* when its worker was told to stop it, since its deadline had
                             passed or it was cancelled; 0: it was not */
     bool asked_back;  /* its worker was to stop before it had begun it */
@@ -43,7 +42,7 @@ struct job {
     const char *kind; /* NUL-terminated; the strings lie behind the struct, in the same
                          allocation */
     const char *args; /* JSON text as Postgres gave it; NULL with meta: they are large,
-                         and not   fetched yet */
+                         and not fetched yet */
     const char *meta;
     size_t args_len;
     size_t meta_len;
@@ -89,8 +88,8 @@ struct verdict {
     int exit_code; /* CRASH and exec's ERROR: what the process exited with; -1: not known
                     */
     int signal;    /* what killed the process; 0: none */
-    const char
-        *output; /* the end of the worker's stderr and stdout, at most 2 KiB, or NULL */
+    /* the end of the worker's stderr and stdout, at most 2 KiB, or NULL */
+    const char *output;
     int64_t run_us;     /* wall time since the start; -1: never started */
     int64_t cpu_us;     /* of the process, exec workers and crashes; -1: not measured */
     int64_t max_rss_kb; /* peak memory of the process; -1: not measured */

@@ -65,7 +65,7 @@ nearest_offer(struct nearest *nearest, const char *allowed)
     }
     size_t most = least(1 + len / 4, 3);
     if (distance <= most && distance < len &&
-        (nearest->best == NULL || distance < nearest->distance)) {
+        (!nearest->best || distance < nearest->distance)) {
         nearest->best = allowed;
         nearest->distance = distance;
     }

@@ -72,7 +72,7 @@ answer_made(jobq_work *work, const char *path, const struct picture *picture)
     return jobq_work_ok(work, result, NULL);
 }
 
-/* --- thumbnail --- */
+/* ---- thumbnail ---- */
 
 static int
 make_thumbnail(struct picture *small, const struct request *request, char *why,
@@ -108,7 +108,7 @@ thumbnail(jobq_work *work, void *data)
     return code;
 }
 
-/* --- contact sheet --- */
+/* ---- contact sheet ---- */
 
 static int
 by_name(const void *a, const void *b)
@@ -199,7 +199,7 @@ contact_sheet(jobq_work *work, void *data)
     return code;
 }
 
-/* --- what goes wrong --- */
+/* ---- what goes wrong ---- */
 
 static int
 unsteady(jobq_work *work, void *data)

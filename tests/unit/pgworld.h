@@ -226,7 +226,7 @@ terminate(void)
     admin("SELECT count(pg_terminate_backend(pid))" WHERE_WE_ARE);
 }
 
-/* --- the world's beginning and end --- */
+/* ---- the world's beginning and end ---- */
 
 static inline int
 find_database(void **state)

@@ -2,7 +2,7 @@
  * way to begin and to end. */
 #include "tests/unit/pgworld.h"
 
-/* --- batches --- */
+/* ---- batches ---- */
 
 static void
 a_batch_gives_its_results(void **state)
@@ -118,7 +118,7 @@ large_values_both_ways(void **state)
     free(large);
 }
 
-/* --- prepared statements --- */
+/* ---- prepared statements ---- */
 
 static void
 a_statement_is_prepared_once(void **state)
@@ -214,7 +214,7 @@ a_statement_whose_result_has_changed(void **state)
     admin("DROP TABLE public.conn_test_wide");
 }
 
-/* --- set-up and notifications --- */
+/* ---- set-up and notifications ---- */
 
 static void
 the_session_is_set_up(void **state)
@@ -274,7 +274,7 @@ a_set_up_that_fails_is_a_failed_try(void **state)
     assert_non_null(strstr(world.why.message, "SETT"));
 }
 
-/* --- being away --- */
+/* ---- being away ---- */
 
 static void
 a_batch_while_away_fails_at_once(void **state)
@@ -345,7 +345,7 @@ an_unreadable_connection_string(void **state)
     world.conn = NULL;
 }
 
-/* --- losing the session --- */
+/* ---- losing the session ---- */
 
 /* In flight, queued behind it, and from inside their callbacks: each completes once, in
  * order, before on_lost. */
@@ -451,7 +451,7 @@ a_reset_connects_anew(void **state)
     assert_int_equal(world.lost, 2);
 }
 
-/* --- calls from inside callbacks --- */
+/* ---- calls from inside callbacks ---- */
 
 static struct asked inner;
 
@@ -581,7 +581,7 @@ it_is_closed_while_it_is_being_lost(void **state)
     assert_int_equal(world.lost, 0);
 }
 
-/* --- closing --- */
+/* ---- closing ---- */
 
 static void
 close_in(enum pgconn_state state, const char *conninfo)

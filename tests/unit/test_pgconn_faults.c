@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <pwd.h>
 
-/* --- the proxy, a program beside us --- */
+/* ---- the proxy, a program beside us ---- */
 
 static struct {
     pid_t pid;
@@ -106,7 +106,7 @@ end_with_proxy(void **state)
     return end_world(state);
 }
 
-/* --- silence --- */
+/* ---- silence ---- */
 
 static void
 a_connection_that_hangs_is_given_up(void **state)
@@ -253,7 +253,7 @@ a_silent_host_is_passed_by(void **state)
     assert_string_equal(world.why.sqlstate, "57P01");
 }
 
-/* --- names --- */
+/* ---- names ---- */
 
 static void
 a_name_is_looked_up(void **state)
@@ -286,7 +286,7 @@ a_name_that_does_not_exist(void **state)
     assert_int_equal(world.lost, 0);
 }
 
-/* --- refusal and cuts --- */
+/* ---- refusal and cuts ---- */
 
 static void
 a_host_that_refuses_comes_back(void **state)
@@ -420,7 +420,7 @@ cut_at_bytes_of_a_beginning(void **state)
     }
 }
 
-/* --- a pooler --- */
+/* ---- a pooler ---- */
 
 static struct {
     char folder[64];

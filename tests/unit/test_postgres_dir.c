@@ -504,7 +504,7 @@ a_pid_that_jobqd_or_its_guard_has_now_does_not_count_either(void **state)
     postgres_dir_clear(&dir);
 }
 
-/* --- binaries, settings, words --- */
+/* ---- binaries, settings, words ---- */
 
 static void
 make_binaries(const char *name, const char *version)

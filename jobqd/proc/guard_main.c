@@ -1,8 +1,6 @@
 /* guard_main.c: see guard_main.h. */
 #include "jobqd/proc/guard_main.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -52,28 +50,52 @@ can_speak(void)
 
 /* ---- killing ---- */
 
+/* Numbers of processes end below this, whatever the kernel; see pid_max in proc(5). */
+#define PID_LIMIT 4194304
+
+static int
+pid_end(void)
+{
+    char text[16];
+    int end = 0;
+    int fd = open("/proc/sys/kernel/pid_max", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, text, sizeof text - 1);
+        text[n > 0 ? n : 0] = '\0';
+        end = atoi(text);
+        close(fd);
+    }
+    return end > 1 && end < PID_LIMIT ? end : PID_LIMIT;
+}
+
+/* A member of the group; 0: there is none. By asking for each number, since /proc may
+ * hide a process (hidepid) or be missing, and getpgid is never refused. Those whom the
+ * leader has started have the next numbers, so a group that is there is found at once, as
+ * a rule; at worst the numbers have begun anew, and it takes half a second. */
+static pid_t
+member_of(pid_t group)
+{
+    int end = pid_end();
+    for (pid_t pid = group + 1; pid < end; pid++)
+        if (getpgid(pid) == group)
+            return pid;
+    for (pid_t pid = 1; pid < group; pid++)
+        if (getpgid(pid) == group)
+            return pid;
+    return 0;
+}
+
 /* The leader is gone: is what is left of the group numbered so its family? The number may
  * have gone to a stranger, who is in another session; a worker of another user leads
  * one, and the kernel does not give a number away while it is a session's. */
 static bool
 is_family(const struct guard *guard, pid_t group)
 {
-    struct guard_process process;
-    bool ours = false;
     if (kill(-group, 0) != 0)
         return false;
-    DIR *proc = opendir("/proc");
-    if (!proc)
-        return false;
-    const struct dirent *entry;
-    while (!ours && (entry = readdir(proc)) != NULL) {
-        if (isdigit((unsigned char)entry->d_name[0]) &&
-            guard_read_process((pid_t)atoi(entry->d_name), &process) &&
-            process.group == group)
-            ours = process.session == guard->table->session || process.session == group;
-    }
-    closedir(proc);
-    return ours;
+    pid_t member = member_of(group);
+    pid_t session = member > 0 ? getsid(member) : -1;
+    return session == guard->table->session || session == group;
 }
 
 /* Returns whether there was something to kill. */

@@ -2,6 +2,7 @@
 of the two is replaced when it is lost."""
 
 import os
+import pathlib
 import re
 import signal
 
@@ -271,9 +272,18 @@ def test_the_next_program_watches_the_other_nodes(db, jobqd, programs, ledger):
 # --- respawn ---
 
 
+def parent_of(pid):
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
 def jobqds(node):
-    return [pid for pid, command in processes_with(node.token).items() if re.search(r"jobqd run -c ", command)
-            and not command.startswith("jobqd guard")]
+    """What it has forked has its name, too, until it executes another program."""
+    found = [pid for pid, command in processes_with(node.token).items() if re.search(r"jobqd run -c ", command)
+             and not command.startswith("jobqd guard")]
+    return [pid for pid in found if parent_of(pid) not in found]
 
 
 def test_with_respawn_a_jobqd_that_was_killed_is_started_again_by_its_guard(db, jobqd, programs, ledger):

@@ -414,6 +414,11 @@ time.sleep(600)
 """
 
 
+def reap_orphans(we_do):
+    """Whether this process gets the orphans below it, as init would."""
+    assert ctypes.CDLL(None).prctl(36, int(we_do)) == 0  # PR_SET_CHILD_SUBREAPER
+
+
 def is_gone(pid):
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
@@ -447,7 +452,15 @@ def test_what_proc_hides_from_the_guard_is_killed_nevertheless(db, jobqd, unpriv
     node.wait_log("guard: has killed 1 process groups")
     assert ended(db, job)[0] == "discarded"
     _, pids = run_shy()
-    node.kill()
+    guard, = node.guards()
+    os.kill(guard, signal.SIGSTOP)  # until the leader, which dies with jobqd, is reaped: then the other one is left, hidden
+    reap_orphans(True)
+    try:
+        node.kill()
+        assert os.waitpid(pids[0], 0)[0] == pids[0]
+    finally:
+        reap_orphans(False)
+        os.kill(guard, signal.SIGCONT)
     wait_for(lambda: all(map(is_gone, pids)), what=lambda: f"{pids} to be killed when jobqd was:\n{node.log()}")
 
 

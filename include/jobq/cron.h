@@ -1,10 +1,10 @@
-/* jobq/cron.h: periodic jobs, on the caller's own libpq connection: see job.h for what
- * that means for transactions and threads.
+/* jobq/cron.h: periodic jobs, on the caller's own libpq connection. See job.h for
+ * transactions and threads.
  *
- * A cron is a row of the database, whoever made it: this, SQL (jobq.cron_set), or a
- * [cron NAME] section of jobqd's configuration. While a jobqd runs, each of its slots
- * becomes one job, with {"cron": NAME, "cron_at": TIME} in its meta. A change counts
- * within a second of its commit.
+ * A cron is a row in the database. These functions write it, or SQL (jobq.cron_set), or a
+ * [cron NAME] section of jobqd's configuration. While a jobqd is running, each time that
+ * the schedule names becomes one job, with {"cron": NAME, "cron_at": TIME} in its meta. A
+ * change takes effect within a second of its commit.
  */
 #ifndef JOBQ_CRON_H
 #define JOBQ_CRON_H
@@ -21,8 +21,8 @@ extern "C" {
 
 struct pg_conn; /* libpq's PGconn */
 
-/* A cron. Start from JOBQ_CRON_INIT and set what differs. Nothing is kept: the strings
- * are the caller's. */
+/* A cron. Start from JOBQ_CRON_INIT and set what differs. The library copies what it
+ * needs; the strings stay yours. */
 typedef struct jobq_cron {
     size_t size;          /* sizeof(jobq_cron); JOBQ_CRON_INIT sets it */
     const char *schema;   /* NULL: "jobq" */
@@ -30,9 +30,9 @@ typedef struct jobq_cron {
     const char *schedule; /* five fields, @hourly and its kin, @every 90s, @reboot;
                              required */
     const char *timezone; /* such as "Europe/Stockholm"; NULL: "UTC" */
-    const char *missed;   /* of slots that nobody was there for: "skip" (none more than a
-                             minute late), "once" (the newest) or "all"; NULL: "once" */
-    const char *kind;     /* of its jobs, as in jobq_job, as all below; required */
+    const char *missed;   /* runs missed while no node was up: "skip" (those over a minute
+                             late), "once" (run the latest) or "all"; NULL: "once" */
+    const char *kind;     /* of its jobs, as in jobq_job, like all below; required */
     const char *args;     /* a JSON object as text; NULL: {} */
     const char *meta;     /* a JSON object as text; NULL: {} */
     const char *queue;    /* NULL: "default" */
@@ -49,36 +49,36 @@ typedef struct jobq_cron {
             0, NULL, 0                                                                   \
     }
 
-/* Adds a cron, or makes the one of that name so; one that is paused stays so.
+/* Adds a cron, or changes the one with that name. A paused cron stays paused.
  *
- * Errors: JOBQ_EINVAL names the member and what is allowed (nothing was sent, or the
- * database refused it: then a transaction of the caller's is aborted), also for a
- * schedule that never comes; JOBQ_ESTATE; JOBQ_ESCHEMA; JOBQ_ECONN. Transaction: the
- * caller's, else its own. Thread: one at a time for each connection. */
+ * Errors: JOBQ_EINVAL: the message names the member and what is allowed; also for a
+ * schedule that never fires. If the database found it, the caller's transaction is
+ * aborted. JOBQ_ESTATE; JOBQ_ESCHEMA; JOBQ_ECONN. Transaction: the caller's, else its
+ * own. Thread: one at a time for each connection. */
 JOBQ_API int jobq_cron_set(struct pg_conn *conn, const jobq_cron *cron, jobq_error *err);
 
-/* Nothing is enqueued for it any more, until it is resumed.
+/* Pauses a cron: it enqueues no jobs until it is resumed.
  *
- * changed  receives 1, or 0 when it was so before; may be NULL
- * Errors: JOBQ_ENOTFOUND: there is no such cron; as jobq_cron_set. Transaction: the
+ * changed  receives 1, or 0 if it was paused already; may be NULL
+ * Errors: JOBQ_ENOTFOUND: no cron has that name; as jobq_cron_set. Transaction: the
  * caller's, else its own. Thread: one at a time for each connection. */
 JOBQ_API int jobq_cron_pause(struct pg_conn *conn, const char *schema, const char *name,
                              int *changed, jobq_error *err);
 
-/* It goes on with the next slot from now: what came meanwhile is not missed. Otherwise as
- * jobq_cron_pause. */
+/* Resumes a cron from its next scheduled time. Times that passed while it was paused do
+ * not count as missed. Otherwise like jobq_cron_pause. */
 JOBQ_API int jobq_cron_resume(struct pg_conn *conn, const char *schema, const char *name,
                               int *changed, jobq_error *err);
 
-/* Deletes it; its jobs stay. One that jobqd's configuration has comes back with the next
- * start of a node that has it. Otherwise as jobq_cron_pause. */
+/* Deletes a cron; its jobs stay. A cron that is in jobqd's configuration comes back when
+ * a node with that configuration starts. Otherwise like jobq_cron_pause. */
 JOBQ_API int jobq_cron_delete(struct pg_conn *conn, const char *schema, const char *name,
                               jobq_error *err);
 
-/* Enqueues its job now, beside its schedule, paused or not.
+/* Enqueues a cron's job now, outside its schedule, even if the cron is paused.
  *
- * id  receives the job's; may be NULL
- * Otherwise as jobq_cron_pause. */
+ * id  receives the job's id; may be NULL
+ * Otherwise like jobq_cron_pause. */
 JOBQ_API int jobq_cron_run(struct pg_conn *conn, const char *schema, const char *name,
                            int64_t *id, jobq_error *err);
 

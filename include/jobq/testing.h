@@ -1,6 +1,6 @@
-/* jobq/testing.h: for the tests of an application: run a handler here and now, drain a
- * queue in the test's own process, and look whether a job was enqueued. No jobqd is
- * needed, and none should run on the same schema.
+/* jobq/testing.h: for an application's tests. Run a handler directly, drain a queue in
+ * the test's process, and check which jobs were enqueued. You need no jobqd, and none
+ * should run on the same schema.
  *
  *     PQexec(conn, "BEGIN");
  *     sign_up(conn, "ada@example.org");            // the code under test
@@ -17,9 +17,9 @@
  *     assert(jobq_testing_drain(conn, &drain, &done, &err) == 0 && done.completed == 1);
  *     PQexec(conn, "ROLLBACK");                     // the database is as it was
  *
- * A handler runs in the calling thread: what would cost its job one attempt in
- * production, a crash or an endless loop, takes the test with it. Deadlines, limits and
- * what else jobqd does with processes are not tried.
+ * A handler runs in the calling thread: a crash or an endless loop, which costs its job
+ * one attempt in production, takes the test down. Timeouts, limits and everything else
+ * that jobqd does to processes are not in effect.
  *
  * The connection, transactions and schema: as in job.h.
  */
@@ -67,26 +67,26 @@ typedef struct jobq_testing_progress {
     const char *note; /* NULL: none */
 } jobq_testing_progress;
 
-/* What a handler said, after the same checks and cuts as in a worker. */
+/* A handler's answer, checked and cut as in a worker. */
 typedef struct jobq_testing_outcome {
     int answer;         /* one of enum jobq_testing_answer */
     const char *result; /* OK: JSON text; NULL: none */
-    const char *error;  /* ERROR: what failed. DISCARD, CANCEL: the reason. OK: why the
-                           result was left out. NULL: none */
+    const char *error;  /* ERROR: what failed. DISCARD, CANCEL: the reason. OK: why there
+                           is no result. NULL: none */
     const char *detail; /* ERROR: a trace; NULL: none */
     /* SNOOZE; ERROR: the handler's own delay, -1: its queue's back-off */
     int64_t delay_ms;
-    const jobq_testing_progress *progress; /* n_progress reports, each one that it made */
+    const jobq_testing_progress *progress; /* n_progress, every report */
     size_t n_progress;
 } jobq_testing_outcome;
 
-/* Runs the handler of job->kind. It gets a real jobq_work, with the job's args and meta
- * as they are written here; queue, timeout_ms and max_attempts are the job's or the
- * defaults, and nothing else of the job is looked at.
+/* Runs the handler of job->kind. It gets a real jobq_work with the job's args and meta as
+ * written here. queue, timeout_ms and max_attempts are the job's or the defaults; other
+ * members are ignored.
  *
- * Errors: JOBQ_EINVAL: options, the job, or no handler for its kind. What a handler does
- * wrong is its outcome, an ERROR, as in a worker.
- * Ownership: *out is the caller's, jobq_testing_outcome_free. Thread: any. */
+ * Errors: JOBQ_EINVAL: options, the job, or no handler for its kind. A handler's own
+ * failure is its outcome, an ERROR, as in a worker.
+ * Ownership: free *out with jobq_testing_outcome_free. Thread: any. */
 JOBQ_API int jobq_testing_run(const jobq_testing_run_options *options,
                               const jobq_job *job, jobq_testing_outcome **out,
                               jobq_error *err);
@@ -101,9 +101,9 @@ typedef struct jobq_testing_drain_options {
     const char *queue;  /* NULL: "default" */
     const jobq_worker_kind *kinds; /* as in jobq_worker_options */
     size_t n_kinds;
-    int with_scheduled; /* 1: jobs that wait for their time, too; INIT: 0 */
-    int recursive;      /* 1: jobs that handlers enqueue, too; INIT: 1 */
-    size_t limit; /* at most so many jobs; 0: 1000, and it is an error when more wait */
+    int with_scheduled; /* 1: also jobs scheduled for later; INIT: 0 */
+    int recursive;      /* 1: also jobs that handlers enqueue; INIT: 1 */
+    size_t limit;       /* the most jobs to run; 0: 1000, and more is an error */
 } jobq_testing_drain_options;
 
 #define JOBQ_TESTING_DRAIN_OPTIONS_INIT                                                  \
@@ -111,38 +111,39 @@ typedef struct jobq_testing_drain_options {
         sizeof(jobq_testing_drain_options), NULL, NULL, NULL, 0, 0, 1, 0                 \
     }
 
-/* What became of the jobs, one count each. */
+/* How many jobs ended in each way. */
 typedef struct jobq_testing_drained {
     int completed;
     int retryable; /* failed, and will be tried again */
-    int discarded; /* failed for the last time, or by the handler's word */
+    int discarded; /* failed for the last time, or discarded by the handler */
     int snoozed;
     int cancelled;
-    int refused; /* the job was ended by somebody else before its handler answered */
+    int refused; /* finished by another session before the handler answered */
 } jobq_testing_drained;
 
-/* Runs the queue's jobs one by one, as jobqd would take them (priority, then position),
- * and settles each by jobqd's rules: attempts, back-off (that of a queue without a
- * backoff of its own), errors, results, history. A kind without a handler fails as
- * `unhandled`. Each job is tried once in a drain: one that failed waits for the next. A
- * pause of the queue does not count; a job whose expires_at has passed is left alone.
+/* Runs the queue's jobs one by one, in jobqd's order (priority, then position), and
+ * settles each by jobqd's rules: attempts, default backoff, errors, results, history. A
+ * job whose kind has no handler fails as `unhandled`. A drain tries each job once: a
+ * failed job waits for the next drain. It ignores a pause of the queue, and skips jobs
+ * whose expires_at has passed.
  *
- * Handlers may use conn. In a transaction of the caller's all of this happens in it, and
- * what a handler did wrong is undone back to a savepoint: a handler that says ok, but
- * whose last statement failed, has failed; one that ends the transaction ends the drain
- * (JOBQ_ESTATE). On an idle connection each job is committed as it is claimed, and as it
- * is settled; a transaction that a handler leaves open is rolled back, and the job fails.
+ * Handlers may use conn. In the caller's transaction everything happens inside it, and a
+ * failed handler is rolled back to a savepoint. A handler that answers ok after its last
+ * statement failed has failed. A handler that ends the transaction ends the drain
+ * (JOBQ_ESTATE). On an idle connection each job is committed when it is claimed and when
+ * it is settled; if a handler leaves a transaction open, it is rolled back, and the job
+ * fails.
  *
- * out  may be NULL; filled in also when the drain ended early, with what was done
- * Errors: JOBQ_EINVAL; JOBQ_ESTATE: as above, and when limit was 0 and 1000 jobs have run
- * (one that enqueues itself, perhaps); as jobq_enqueue. */
+ * out  may be NULL; also filled in when the drain fails, with what was done until then
+ * Errors: JOBQ_EINVAL; JOBQ_ESTATE: as above, and if limit is 0 and 1000 jobs have run
+ * (perhaps a job enqueues itself); as jobq_enqueue. */
 JOBQ_API int jobq_testing_drain(struct pg_conn *conn,
                                 const jobq_testing_drain_options *options,
                                 jobq_testing_drained *out, jobq_error *err);
 
 /* ---- What was enqueued ---- */
 
-/* What a job must be like; what is not set matches every job. */
+/* The conditions for a job. A member that is not set matches every job. */
 typedef struct jobq_testing_match {
     size_t size;        /* sizeof(jobq_testing_match); JOBQ_TESTING_MATCH_INIT sets it */
     const char *schema; /* NULL: "jobq" */
@@ -166,18 +167,18 @@ typedef struct jobq_testing_match {
             0                                                                            \
     }
 
-/* How many jobs match. Errors: as jobq_enqueue. */
+/* Counts the jobs that match. Errors: as jobq_enqueue. */
 JOBQ_API int jobq_testing_count(struct pg_conn *conn, const jobq_testing_match *match,
                                 int64_t *out, jobq_error *err);
 
-/* 0 when a job matches. JOBQ_ENOTFOUND when none does: the message says what was looked
- * for, and which jobs come nearest. Errors: as jobq_enqueue. */
+/* Returns 0 if a job matches, JOBQ_ENOTFOUND if none does: the message names the
+ * conditions and the jobs that come nearest. Other errors: as jobq_enqueue. */
 JOBQ_API int jobq_testing_assert_enqueued(struct pg_conn *conn,
                                           const jobq_testing_match *match,
                                           jobq_error *err);
 
-/* 0 when no job matches. JOBQ_ESTATE when one does: the message names it. Errors: as
- * jobq_enqueue. */
+/* Returns 0 if no job matches, JOBQ_ESTATE if one does: the message names it. Other
+ * errors: as jobq_enqueue. */
 JOBQ_API int jobq_testing_refute_enqueued(struct pg_conn *conn,
                                           const jobq_testing_match *match,
                                           jobq_error *err);

@@ -1,6 +1,6 @@
-/* jobq/worker.h: the worker side. A worker is a program that jobqd starts (`command =
- * …`); it gives jobq_worker_run a table of handlers, and is fed jobs until it is told to
- * stop.
+/* jobq/worker.h: the worker side. A worker is a program that jobqd starts
+ * (`command = …`). It gives jobq_worker_run a table of handlers, and runs the jobs that
+ * jobqd sends until jobqd asks it to stop.
  *
  *     static int
  *     resize(jobq_work *work, void *data)
@@ -26,9 +26,10 @@
  *     }
  *
  * One job runs at a time, in the thread that called jobq_worker_run; a program with an
- * event loop may run many (jobq_worker_open). The worker is a process of its own: a
- * handler may crash, leak or hang, and costs its own job one attempt. stdout and stderr
- * are the worker's log (jobq_worker_run makes stdout line buffered); stdin is /dev/null.
+ * event loop can run many (jobq_worker_open). The worker is its own process: a handler
+ * that crashes, leaks or hangs costs its own job one attempt and nothing else. stdout and
+ * stderr are the worker's log (jobq_worker_run makes stdout line buffered); stdin is
+ * /dev/null.
  */
 #ifndef JOBQ_WORKER_H
 #define JOBQ_WORKER_H
@@ -43,19 +44,20 @@
 extern "C" {
 #endif
 
-/* The job under way: lent to its handler, gone when the handler returns, unless it was
- * kept (jobq_work_keep). */
+/* The running job. Valid until its handler returns, unless the handler keeps it
+ * (jobq_work_keep). */
 typedef struct jobq_work jobq_work;
 
-/* Does one job. Answers with one of jobq_work_ok, _error, _snooze, _discard or _cancel;
- * the answer is sent when the handler returns. Without an answer, 0 means ok without a
- * result and anything else an error. After an answer the return value does not matter. */
+/* Runs one job. It answers with one of jobq_work_ok, _error, _snooze, _discard or
+ * _cancel; the answer is sent when the handler returns. If it gives no answer, returning
+ * 0 means ok without a result, and any other value means an error. After an answer the
+ * return value is ignored. */
 typedef int (*jobq_handler)(jobq_work *work, void *data);
 
 typedef struct jobq_worker_kind {
-    const char *kind; /* 1 to 128 bytes; NULL: every kind that has no row of its own */
+    const char *kind; /* 1 to 128 bytes; NULL: every kind without its own row */
     jobq_handler handler;
-    void *data; /* handed to the handler */
+    void *data; /* passed to the handler */
 } jobq_worker_kind;
 
 typedef struct jobq_worker_options {
@@ -65,15 +67,15 @@ typedef struct jobq_worker_options {
     int fd;           /* the connected socket; -1: the number in JOBQ_FD */
     size_t max_frame; /* bytes a line, as jobqd's max_frame; 0: the number in
                          JOBQ_MAX_FRAME, else 4 MiB */
-    /* Both may be NULL; 0 means well, anything else ends jobq_worker_run. See "Preload".
-     */
+    /* Both may be NULL. They return 0 for success; any other value ends jobq_worker_run.
+     * See "Preload". */
     int (*preload)(void *data); /* loads what all workers share */
-    int (*on_fork)(void *data); /* makes one process ready for jobs */
-    void *hook_data;            /* handed to all hooks */
+    int (*on_fork)(void *data); /* prepares one process for jobs */
+    void *hook_data;            /* passed to all hooks */
     /* For jobq_worker_open. */
-    int concurrency; /* how many jobs are kept at a time, 1 to 1000; 0: 1 */
-    /* A kept job should stop: jobq_work_should_stop says how soon. Called once for each,
-     * from jobq_worker_step; may answer it. NULL: nobody is told. */
+    int concurrency; /* how many jobs it keeps at a time, 1 to 1000; 0: 1 */
+    /* A kept job should stop; jobq_work_should_stop says how soon. jobq_worker_step calls
+     * it once for each job; it may answer the job. NULL: no call. */
     void (*on_stop)(jobq_work *work, void *data);
 } jobq_worker_options;
 
@@ -82,33 +84,33 @@ typedef struct jobq_worker_options {
         sizeof(jobq_worker_options), NULL, 0, -1, 0, NULL, NULL, NULL, 0, NULL           \
     }
 
-/* Says hello to jobqd, runs the handlers of the jobs that it sends, and returns when
- * there is nothing more to do: 0 after jobqd's request to stop (all jobs received are
- * answered) or after SIGTERM (the running job is answered, those not begun are given
- * back).
+/* Says hello to jobqd and runs handlers for the jobs that jobqd sends. Returns 0 after
+ * jobqd asks it to stop (it has answered all jobs that it received), or after SIGTERM (it
+ * has answered the running job and given back the jobs that it had not started).
  *
- * An answer reaches the socket before the next handler starts, so that a crash is charged
- * to the job that caused it.
+ * An answer reaches the socket before the next handler starts, so that a crash counts
+ * against the job that caused it.
  *
- * SIGTERM is caught while this runs, unless the program has a handler of its own for it.
- * The socket is closed on exec, so that programs started by handlers do not hold it.
+ * It catches SIGTERM while it runs, unless the program has its own handler for it. The
+ * socket is closed on exec, so that programs that handlers start do not hold it.
  *
  * Preload: a queue with `preload = true` starts this program once, as a template. There
- * jobq_worker_run calls preload, then forks a worker whenever jobqd asks for one: a
- * crashed worker is back in milliseconds, and the pages that preload (or main, before
- * this call) has filled are shared between the workers until one writes to them. It
- * returns in each worker, as above, and in the template when that is told to go, with 0.
- * on_fork is called in each worker before its hello: open there what must not be shared
- * (connections, files that are written to), and seed random numbers. Without preload =
- * true both are called as well, one after the other, so that a program need not know. A
- * template had better have no threads: as with any fork, the worker has the calling one
- * alone, and a lock that another one held stays locked.
+ * jobq_worker_run calls preload, and then forks a worker whenever jobqd asks for one. A
+ * crashed worker is back in milliseconds, and the workers share the pages that preload
+ * (or main, before this call) has filled, until one of them writes to a page. It returns
+ * in each worker, as above, and returns 0 in the template when jobqd ends it. on_fork is
+ * called in each worker before its hello: open there what must not be shared
+ * (connections, files that are written to), and seed random numbers. Without
+ * `preload = true` both are called as well, one after the other, so a program works
+ * either way. Start no threads in a template: after a fork the worker has only the
+ * calling thread, and a lock that another thread held stays locked.
  *
- * JOBQ_EINVAL: options, or the environment: not started by jobqd; or a hook's failure.
- * JOBQ_EIO: jobqd is gone; exit. JOBQ_EPROTO: what jobqd sent is no frame of protocol 1.
+ * Errors: JOBQ_EINVAL: options; the environment, if jobqd did not start the program; or a
+ * failed hook. JOBQ_EIO: jobqd is gone; exit. JOBQ_EPROTO: jobqd sent something that is
+ * not a frame of protocol 1.
  *
- * Fork: a process that a handler forks has a copy of the worker and its socket, and is
- * none: there every answer, progress and jobq_worker_run's next step are refused with
+ * Fork: a process that a handler forks has a copy of the worker and its socket, but is
+ * not a worker. There every answer, progress and jobq_worker_run's next step fail with
  * JOBQ_ESTATE, and jobq_work_should_stop says what was known at the fork. End it with
  * _exit, or exec a program.
  *
@@ -117,47 +119,48 @@ JOBQ_API int jobq_worker_run(const jobq_worker_options *options, jobq_error *err
 
 /* ---- Many jobs at a time, in a program that has an event loop ----
  *
- * A handler that starts something and returns before it has ended keeps its job
- * (jobq_work_keep), and answers when it has. jobqd is told how many jobs the worker keeps
- * at a time, gives it as many, and counts each one's timeout from when it was given. What
- * they share is the process: a crash, or its end for a job that does not stop, is the end
- * of all that it runs. */
+ * A handler that starts something and returns before that has finished keeps its job
+ * (jobq_work_keep) and answers it later. The worker tells jobqd how many jobs it keeps at
+ * a time; jobqd sends that many, and starts each job's timeout when it sends the job. The
+ * jobs share the process: if it crashes, or jobqd kills it for a job that does not stop,
+ * all of them end. */
 
 typedef struct jobq__worker jobq_worker;
 
-/* As jobq_worker_run up to the hello, with the same errors. Ownership: *worker is the
- * caller's, to be closed; NULL with JOBQ_OK in a template that has ended (exit then).
- * options and what they refer to must outlive it. Thread: one worker in a process
- * (JOBQ_ESTATE); it and its jobs are for one thread at a time. */
+/* Like jobq_worker_run up to the hello, with the same errors. Ownership: free *worker
+ * with jobq_worker_close. *worker is NULL, with JOBQ_OK, in a template that has ended:
+ * exit then. options and what they point to must outlive the worker. Thread: one worker
+ * in a process (JOBQ_ESTATE); one thread at a time for the worker and its jobs. */
 JOBQ_API int jobq_worker_open(jobq_worker **worker, const jobq_worker_options *options,
                               jobq_error *err);
 
-/* What to wait for: readable when jobq_worker_step has something to do. Lent. */
+/* The descriptor to wait for: readable when jobq_worker_step has something to do. It
+ * belongs to the worker. */
 JOBQ_API int jobq_worker_fd(const jobq_worker *worker);
 
-/* Does what there is to do, without waiting: reads, runs the handlers of jobs for which
- * there is room, tells kept ones to stop. 1: more may come; 0: it is over, as in
- * jobq_worker_run, and no job is kept; else an error, as there. */
+/* Does what can be done without waiting: reads, runs the handlers of jobs that it has
+ * room for, calls on_stop. Returns 1 if more may come, 0 when the worker has ended as in
+ * jobq_worker_run and keeps no job, or an error as there. */
 JOBQ_API int jobq_worker_step(jobq_worker *worker, jobq_error *err);
 
-/* For a language whose handlers had better not be called from C: as jobq_worker_step,
- * but up to the first job that is to run, which it keeps and hands out in place of
- * calling its handler (the kinds need none). *work is NULL when none has come: then wait
- * for jobq_worker_fd. Call it again after each job. */
+/* For languages that do not want C to call their handlers. Like jobq_worker_step, but
+ * stops at the first job that should run, keeps it, and returns it in *work instead of
+ * calling its handler (which may be NULL in kinds). *work is NULL if there is no job:
+ * wait for jobq_worker_fd then. Call it again after each job. */
 JOBQ_API int jobq_worker_take(jobq_worker *worker, jobq_work **work, jobq_error *err);
 
-/* Frees it, and the jobs that are kept: jobqd takes them for lost in a crash. NULL is
- * fine. */
+/* Frees the worker and the jobs that it keeps; jobqd treats those as crashed. NULL is
+ * harmless. */
 JOBQ_API void jobq_worker_close(jobq_worker *worker);
 
-/* For a handler that returns before its job has ended: a copy of the job that is valid
- * until it is answered. It is gone, and the memory freed, when an answer returns JOBQ_OK
- * or JOBQ_EIO. The handler returns 0 and does not answer `work` itself; its other values
- * are ignored. JOBQ_ESTATE: jobq_worker_run, which does one job at a time; the job is
+/* For a handler that returns before its job has finished: makes a copy of the job that is
+ * valid until you answer it. An answer that returns JOBQ_OK or JOBQ_EIO frees it. The
+ * handler does not answer `work` itself; its return value is ignored. Errors:
+ * JOBQ_ESTATE: under jobq_worker_run, which runs one job at a time, or if the job is
  * answered or kept already. JOBQ_ENOMEM. */
 JOBQ_API int jobq_work_keep(jobq_work *work, jobq_work **kept, jobq_error *err);
 
-/* ---- What the job is. Ownership: lent until the handler returns. ---- */
+/* ---- The job. Ownership: the worker's; valid until the handler returns. ---- */
 
 JOBQ_API int64_t jobq_work_id(const jobq_work *work);
 JOBQ_API int jobq_work_attempt(const jobq_work *work); /* 1 … */
@@ -168,57 +171,57 @@ JOBQ_API const char *jobq_work_kind(const jobq_work *work);
 JOBQ_API const char *jobq_work_args(const jobq_work *work);
 JOBQ_API size_t jobq_work_args_len(const jobq_work *work);
 JOBQ_API const char *jobq_work_meta(const jobq_work *work); /* JSON text */
-/* Milliseconds that the attempt may take from its start; 0: no limit. */
+/* The attempt's timeout in milliseconds, from its start; 0: none. */
 JOBQ_API int64_t jobq_work_timeout_ms(const jobq_work *work);
 
-/* ---- How it ended. One answer a job: a second is refused with JOBQ_ESTATE. ---- */
+/* ---- The answer. One for each job: a second fails with JOBQ_ESTATE. ---- */
 
-/* Completed. result: JSON text, kept with the job; NULL: none. JOBQ_EINVAL when it is not
- * JSON that jsonb can hold, or longer than a frame may be: the job is not answered then.
- * A handler that gives no other answer has done its work nevertheless: the job is
- * answered with jobq_work_ok_without_result, whatever the handler returns.
- */
+/* The job is completed. result: JSON text to keep with the job; NULL: none. Errors:
+ * JOBQ_EINVAL: result is not JSON that jsonb can hold, or is longer than a frame. The job
+ * is not answered then; if the handler gives no other answer, its work counts as done,
+ * and the answer is jobq_work_ok_without_result, whatever the handler returns. */
 JOBQ_API int jobq_work_ok(jobq_work *work, const char *result, jobq_error *err);
 
-/* Completed, but its result cannot be kept: the job is not run again, has no result, and
- * `why` (one line, cut at 4 KiB) stands in its errors and in jobqd's log. */
+/* The job is completed, but its result cannot be kept. It does not run again and has no
+ * result; its errors and jobqd's log have `why` (one line, cut at 4 KiB). */
 JOBQ_API int jobq_work_ok_without_result(jobq_work *work, const char *why,
                                          jobq_error *err);
 
-/* Failed: retried while attempts are left. error: one line (cut at 4 KiB). detail: a
- * trace (of one longer than 64 KiB the middle is left out), or NULL. retry_in_ms: the
- * delay, or -1 for the queue's backoff.
- */
+/* The attempt failed; the job is retried while it has attempts left. error: one line (cut
+ * at 4 KiB). detail: a trace, or NULL (over 64 KiB the middle is cut out). retry_in_ms:
+ * the delay before the retry, or -1 for the queue's backoff. */
 JOBQ_API int jobq_work_error(jobq_work *work, const char *error, const char *detail,
                              int64_t retry_in_ms, jobq_error *err);
 
-/* Not yet: again in in_ms (0 or more). Not counted as an attempt. */
+/* Runs the job again after in_ms milliseconds (0 or more). It does not count as an
+ * attempt. */
 JOBQ_API int jobq_work_snooze(jobq_work *work, int64_t in_ms, jobq_error *err);
 
-/* Never again: the job ends discarded. reason: one line, or NULL. */
+/* The job failed for good and becomes `discarded`. reason: one line, or NULL. */
 JOBQ_API int jobq_work_discard(jobq_work *work, const char *reason, jobq_error *err);
 
-/* Stopped, as asked or by itself: the job ends cancelled. reason: one line, or NULL. */
+/* The job stopped, as asked or by itself, and becomes `cancelled`. reason: one line, or
+ * NULL. */
 JOBQ_API int jobq_work_cancel(jobq_work *work, const char *reason, jobq_error *err);
 
-/* ---- While it runs ---- */
+/* ---- While the job runs ---- */
 
-/* How far it is: done from 0 to 1; note: one line, or NULL. Sent at most once in 50 ms:
- * more calls are cheap and dropped. */
+/* Reports progress. done: 0 to 1; note: one line, or NULL. It is sent at most every 50
+ * ms; calls in between are cheap and dropped. */
 JOBQ_API int jobq_work_progress(jobq_work *work, double done, const char *note,
                                 jobq_error *err);
 
 enum jobq_stop {
     JOBQ_STOP_NO = 0,
-    JOBQ_STOP_DRAIN = 1, /* the worker is to end after this job: finish it, or if it takes
-                            long, snooze it for another worker */
-    JOBQ_STOP_CANCEL = 2, /* this job is cancelled or past its deadline: answer soon, or
-                             be killed */
+    JOBQ_STOP_DRAIN = 1,  /* the worker ends after this job: finish it, or snooze it for
+                            another worker if it takes long */
+    JOBQ_STOP_CANCEL = 2, /* this job is cancelled or past its timeout: answer soon, or
+                             the worker is killed */
     JOBQ_STOP_NOW = 3     /* SIGTERM, or jobqd is gone: return at once */
 };
 
-/* Whether the handler should stop, and how soon; one of enum jobq_stop. Costs about a
- * microsecond (a read that does not wait): a long handler calls it often. */
+/* Returns whether the handler should stop, and how soon: one of enum jobq_stop. It costs
+ * about a microsecond (a non-blocking read); call it often in a long handler. */
 JOBQ_API int jobq_work_should_stop(jobq_work *work);
 
 #ifdef __cplusplus

@@ -318,8 +318,8 @@ static const struct cli_option set_options[] = {
      "and "
      "args)"},
     {"missed", "WORD",
-     "what comes of slots that nobody was there for: skip, once (the "
-     "newest of them) or all (default: once)"},
+     "runs missed while no node was up: skip, once (the latest) or all "
+     "(default: once)"},
     {"meta", "JSON", "an object that is kept with each job"},
     {"tags", "A,B,C", "tags, separated by commas"},
     {"timeout", "TIME", "their deadline (default: the queue's)"},

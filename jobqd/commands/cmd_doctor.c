@@ -24,7 +24,9 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"held", "TIME", "names what has held vacuum back for so long; default 5m"}, {0}};
+    {"held", "TIME",
+     "report what has held vacuum back for longer than TIME (default: 5m)"},
+    {0}};
 
 const struct command command_doctor = {
     .name = "doctor",

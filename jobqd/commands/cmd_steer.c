@@ -302,8 +302,8 @@ const struct command command_cancel = {
         "A running job is asked to stop; after stop_grace its process gets SIGTERM, "
         "and after the same time again SIGKILL. It ends as cancelled, or as completed "
         "if it is done before that. With ids each job is cancelled by itself: the exit "
-        "code says whether all of them could be. With options all live jobs that match "
-        "are cancelled.",
+        "code says whether all of them could be. With options: every live job that "
+        "matches.",
     .examples = "jobqd cancel 42\n"
                 "jobqd cancel --queue mail --older-than 1d",
     .options = many_options,

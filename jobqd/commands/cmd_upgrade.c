@@ -62,7 +62,7 @@ upgrade(struct session *session, const struct cli *cli, jobq_error *err)
     if (rc < 0)
         return rc;
     if (now.upgrade.error[0] != '\0')
-        return jobq__error(err, JOBQ_ESTATE, "jobqd %s of node %s carries on: %s",
+        return jobq__error(err, JOBQ_ESTATE, "jobqd %s of node %s keeps running: %s",
                            now.version, node, now.upgrade.error);
     print_upgraded(node, &now, cli->json);
     return 0;
@@ -83,10 +83,10 @@ run(struct cli *cli)
 const struct command command_upgrade = {
     .name = "upgrade",
     .args = "",
-    .summary = "Have this host's running jobqd execute its program's newest version",
+    .summary = "Upgrade this host's running jobqd in place to the installed version",
     .details =
         "Its workers and their running jobs stay. The new program must be in the place "
-        "of the old one. If it does not come up, the old one carries on, and this says "
+        "of the old one. If it does not start, the old one keeps running, and this says "
         "why. The node is the one that -c, JOBQ_NODE or --node names.",
     .examples = "jobqd upgrade -c /etc/jobq/jobqd.conf",
     .flags = CLI_ALL_FLAGS,

@@ -323,7 +323,7 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
         return refuse_unknown(reader, rows, n, key, line, err);
     if (lines[row - rows] != 0) {
         char why[64];
-        snprintf(why, sizeof why, "there already, in line %d", lines[row - rows]);
+        snprintf(why, sizeof why, "duplicate, first set in line %d", lines[row - rows]);
         return refuse_at(reader, JOBQ_EINVAL, line, key, why, err);
     }
     if ((row->type == OPTION_COMMAND || row->type == OPTION_EXEC) &&

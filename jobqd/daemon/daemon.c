@@ -290,7 +290,7 @@ cmd_run(struct config *config, const struct cli *cli)
     uv_run(&d.loop, UV_RUN_DEFAULT);
     config_free(d.config);
     if (uv_loop_close(&d.loop) != 0)
-        log_error("jobqd", "handles were left open");
+        log_error("jobqd", "bug: event-loop handles left open at exit");
     log_info("jobqd", "ended");
     return d.exit_code;
 }

@@ -55,9 +55,7 @@ daemon_reload(struct daemon *d)
     if (d->reload_owed)
         return;
     if (reload_read(&fresh, d->cli, &err) < 0) {
-        log_error("jobqd",
-                  "the configuration was read again and is refused, the old one "
-                  "stays in force: %s",
+        log_error("jobqd", "configuration not reloaded, the old one stays in force: %s",
                   err.message);
         daemon_rollout_refused(d, err.message);
         systemd_ready(d->systemd);
@@ -67,8 +65,7 @@ daemon_reload(struct daemon *d)
     trust_look(fresh, trust_log, NULL);
     take_config(d, fresh);
     log_info("jobqd",
-             "the configuration was read again and is in force: %zu queue%s, "
-             "whose workers are replaced one by one",
+             "configuration reloaded: %zu queue%s; replacing workers one at a time",
              fresh->n_queues, fresh->n_queues == 1 ? "" : "s");
     daemon_rollout_begin(d);
     systemd_ready(d->systemd);

@@ -97,8 +97,8 @@ on_patience(uv_timer_t *timer)
     struct daemon *d = timer->data;
     if (d->state != DAEMON_DRAINING)
         return;
-    log_warning("jobqd", "stops without the database's word on how its last jobs ended: "
-                         "they are run again");
+    log_warning("jobqd", "shutting down before the database confirmed the last "
+                         "results; those jobs will run again");
     daemon_abandon(d);
 }
 

@@ -233,8 +233,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     daemon_actors_live(d, id, false);
     d->lived = true;
     if (successor_failure())
-        log_error("upgrade",
-                  "did not take place, jobqd %s carries on: %s came to nothing: %s",
+        log_error("upgrade", "failed, jobqd %s keeps running: %s did not start: %s",
                   JOBQ_VERSION, self_path(), successor_failure());
     else
         log_info("upgrade", "jobqd %s took over from jobqd %s: %s was executed",

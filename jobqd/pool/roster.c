@@ -236,7 +236,7 @@ spare_failed(struct pool *pool)
     int64_t pause_ms = intensity_bad_end(
         &pool->replacing, (int64_t)(clock_ns() / 1000000u), pool_random(pool));
     log_error(pool->subject,
-              "a replacement did not come up: the old workers go on, next try in %s",
+              "a replacement failed to start; keeping the old workers, retrying in %s",
               jobq__duration_show(pause_ms).text);
 }
 
@@ -513,7 +513,7 @@ roster_step(struct pool *pool)
     arm_timer(pool, now.due > 0);
     if (pool->rolling && now.outdated == 0 && missing <= 0) {
         pool->rolling = false;
-        log_info(pool->subject, "no process from before the reload is left");
+        log_info(pool->subject, "reload complete: all workers run the new configuration");
     }
 }
 

@@ -240,7 +240,7 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (worker->state != WORKER_BOOTING)
         return true; /* it is on its way out already */
     if (worker->gap_ns != 0)
-        log_info(worker->subject, "is up %.1f ms after w%d's end",
+        log_info(worker->subject, "is up %.1f ms after w%d exited",
                  (double)(now_ns - worker->gap_ns) / 1e6, worker->slot + 1);
     else
         log_info(worker->subject, "is up after %.1f ms",

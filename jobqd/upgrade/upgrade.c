@@ -76,7 +76,7 @@ fail(struct upgrade *upgrade, const char *why)
     bool frozen = upgrade->state == UPGRADE_FREEZING;
     uv_timer_stop(&upgrade->limit);
     set_state(upgrade, UPGRADE_IDLE);
-    log_error(SUBJECT, "did not take place, this jobqd carries on: %s", why);
+    log_error(SUBJECT, "failed, this jobqd keeps running: %s", why);
     if (frozen)
         upgrade->events.thaw(upgrade->owner);
     upgrade->events.on_failed(upgrade->owner, why);

@@ -116,7 +116,7 @@ def test_a_crashed_worker_is_back_in_milliseconds(db, jobqd, programs, tmp_path)
         db.enqueue("fail", max_attempts=1)
         db.wait_for_states({"discarded": n})
     def seen():
-        return [float(ms) for ms in re.findall(r"is up (\S+) ms after w1's end", node.log())]
+        return [float(ms) for ms in re.findall(r"is up (\S+) ms after w1 exited", node.log())]
     times = wait_for(lambda: len(seen()) == 40 and seen())
     print(f"crash to hello: {min(times)} ms at best, {statistics.median(times)} ms in the middle, {max(times)} ms at worst")
     assert statistics.median(times) < 100
@@ -133,7 +133,7 @@ def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, program
     os.kill(first, signal.SIGKILL)
     result_of(db, db.enqueue("anything"))
     result_of(db, long)
-    node.wait_log("no process from before the reload is left")
+    node.wait_log("reload complete: all workers run the new configuration")
     wait_for(lambda: not any(name.startswith("fault_worker") for name in children_of(node.pid).values()),
              what=lambda: f"the template to go: {children_of(node.pid)}")
     assert template_pids(node) == [first] and "nothing is started" not in node.log()
@@ -352,7 +352,7 @@ def test_what_was_left_behind_is_taken_when_nothing_is_preloaded_any_more(db, jo
     wait_for(lambda: all(stat(pid)[2] == node.pid for pid in orphans))
     if how == "reload":
         node.reload({"default": queue})
-        node.wait_log("no process from before the reload is left")
+        node.wait_log("reload complete: all workers run the new configuration")
     else:
         node.configure({"default": queue})
         node.signal(signal.SIGUSR2)
@@ -376,7 +376,7 @@ def test_a_reload_replaces_the_template_and_then_the_workers(db, jobqd, programs
     first = first_template(node)
     before = wait_for(lambda: len(workers_of(node, "preload_worker")) == 4 and workers_of(node, "preload_worker"))
     node.signal(signal.SIGHUP)
-    node.wait_log("no process from before the reload is left")
+    node.wait_log("reload complete: all workers run the new configuration")
     second = template_pids(node)[1]
     wait_for(lambda: is_gone(first))
     after = workers_of(node, "preload_worker")
@@ -393,13 +393,13 @@ def test_a_broken_program_leaves_the_old_template_at_work(db, jobqd, programs, t
     program.unlink()
     program.symlink_to("/bin/false")
     node.signal(signal.SIGHUP)
-    node.wait_log("a replacement did not come up")
+    node.wait_log("a replacement failed to start")
     crash = db.enqueue("segfault", '{"times": 2}')
     assert result_of(db, crash) is None
     assert template_pids(node) == [first] and not is_gone(first)
     program.unlink()
     program.symlink_to(programs("fault_worker"))
-    node.wait_log("no process from before the reload is left")
+    node.wait_log("reload complete: all workers run the new configuration")
     wait_for(lambda: is_gone(first))
 
 
@@ -419,7 +419,7 @@ def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
     assert not re.search("worker .* is up", node.log())
     os.read(pipe, room)
     node.wait_log("worker default/w1 .* is up after")
-    node.wait_log("a replacement did not come up")
+    node.wait_log("a replacement failed to start")
     db.enqueue("fail", max_attempts=1)
     assert result_of(db, db.enqueue("facts"))["parent"] == node.pid
     assert template_pids(node) == [first] and not is_gone(first)
@@ -432,7 +432,7 @@ def test_preload_can_be_switched_off_and_on(db, jobqd, programs):
     for turn, preload in enumerate(["on", "off", "on"], 1):
         node.write_conf(db.uri, {"default": {**queue, "preload": preload}}, {})
         node.signal(signal.SIGHUP)
-        wait_for(lambda: node.log().count("no process from before the reload is left") == turn)
+        wait_for(lambda: node.log().count("reload complete: all workers run the new configuration") == turn)
         assert result_of(db, db.enqueue("segfault", '{"times": 1}')) is None
         templates = [pid for pid in template_pids(node) if not is_gone(pid)]
         assert len(templates) == (preload == "on")

@@ -18,7 +18,7 @@ def log_of(node, pattern):
 
 def wait_rolled(node, queue="default"):
     """Until no process of the queue is left from before the last reload."""
-    wait_for(lambda: f"queue {queue}: no process from before the reload is left" in node.log().rsplit("was read again", 1)[1],
+    wait_for(lambda: f"queue {queue}: reload complete: all workers run the new configuration" in node.log().rsplit("configuration reloaded", 1)[1],
              what=lambda: f"the roll to end:\n{node.log()}")
 
 
@@ -96,7 +96,7 @@ def test_reloads_crashes_and_resizes_together(db, jobqd, programs, ledger):
             node.signal(signal.SIGTTIN if what == "more" else signal.SIGTTOU)
     wait_all_finished(db, 2000)
     kinds = check_completed(db, ledger, ids)
-    print(f"{kills} kills, {dict(kinds)}, {len(ledger.workers)} workers, {node.log().count('was read again')} reloads")
+    print(f"{kills} kills, {dict(kinds)}, {len(ledger.workers)} workers, {node.log().count('configuration reloaded')} reloads")
     assert kills > 5 and set(kinds) <= {"crash"} and kinds["crash"] <= kills
     node.reload({"default": {**queue, "concurrency": 2}})
     wait_rolled(node)
@@ -164,7 +164,7 @@ def test_the_newest_of_several_reloads_wins(db, jobqd, programs):
         node.reload({"default": {"command": f"{noop} {word}", "concurrency": 2}})
     wait_rolled(node)
     wait_for(lambda: sorted(node.workers().values()) == [f"{noop} four"] * 2, what=node.workers)
-    assert not log_of(node, "did not come up")
+    assert not log_of(node, "failed to start")
 
 
 def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
@@ -179,7 +179,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     log = node.reload({"default": {"command": broken, "concurrency": 2, "backoff": "constant(0s)"}})
     assert re.search(r"queue default: changed: command$", log, re.M)
     node.wait_log("did not start: exited with status 3 before it said hello")
-    node.wait_log(r"ERROR queue default: a replacement did not come up: the old workers go on, next try in [\d.]+ m?s")
+    node.wait_log(r"ERROR queue default: a replacement failed to start; keeping the old workers, retrying in [\d.]+ m?s")
     wait_done(db, db.enqueue("ok"))
     wait_done(db, db.enqueue("segfault", '{"times": 1}'))
     wait_done(db, db.enqueue("segfault", '{"times": 1}'))
@@ -209,7 +209,7 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
         command.write_bytes(pathlib.Path("/bin/true").read_bytes()[:64])
         command.chmod(0o755)
     node.reload({"default": {**queue, "command": command, **({"boot_timeout": "200ms"} if fault == "silent" else {})}})
-    wait_for(lambda: len(log_of(node, "a replacement did not come up: the old workers go on")) == 2)
+    wait_for(lambda: len(log_of(node, "a replacement failed to start; keeping the old workers")) == 2)
     node.wait_log(re.escape(words))
     wait_done(db, db.enqueue("ok"))
     assert old <= set(node.workers())
@@ -229,7 +229,7 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
                        "memory": "#!/usr/bin/python3\nimport time\nhoard = b'x' * (300 << 20)\ntime.sleep(600)\n"}[how])
     broken.chmod(0o755)
     node.reload({"default": {**queue, "command": broken}})
-    node.wait_log("a replacement did not come up")
+    node.wait_log("a replacement failed to start")
     assert len(log_of(node, "did not start")) == 0, "it is the other ways to fail that count here"
     for job in [db.enqueue("segfault", '{"times": 1}') for _ in range(2)]:
         wait_done(db, job)
@@ -356,7 +356,7 @@ def test_a_bad_configuration_is_refused_and_the_old_one_stays(db, jobqd, program
     good = node.conf.read_text()
     node.conf.unlink() if text is None else node.conf.write_text(text)
     log = node.reload()
-    assert re.search(f"ERROR jobqd: the configuration was read again and is refused, the old one stays in force: "
+    assert re.search(f"ERROR jobqd: configuration not reloaded, the old one stays in force: "
                      f".*{re.escape(error)}$", log, re.M), log
     for _ in range(5):
         wait_done(db, db.enqueue("noop"))
@@ -496,7 +496,7 @@ def test_a_reload_while_the_lease_is_lost_comes_after(db, jobqd, programs):
     os.kill(node.pid, signal.SIGCONT)
     node.wait_log("declared it dead|lease")
     node.signal(signal.SIGHUP)
-    node.wait_log("configuration was read again")
+    node.wait_log("configuration reloaded")
     wait_for(lambda: sorted(node.workers().values()) == [noop, f"{noop} two"], what=lambda: f"{node.workers()}\n{node.log()}")
     for queue in ("default", "other"):
         wait_done(db, db.enqueue("noop", queue=queue))
@@ -537,7 +537,7 @@ def test_a_replacement_that_fails_leaves_the_old_worker(db, jobqd, programs, tmp
     program.write_text("#!/bin/sh\nexit 3\n")
     for _ in range(10):
         wait_done(db, db.enqueue("noop"))
-    node.wait_log("a replacement did not come up: the old workers go on")
+    node.wait_log("a replacement failed to start; keeping the old workers")
     wait_done(db, db.enqueue("noop"))
     assert len(log_of(node, "is up after")) == 1 and not log_of(node, "nothing is started")
 

@@ -1,5 +1,5 @@
 """The upgrade in place: the daemon executes its program anew and keeps its workers and their running jobs. Whatever is
-wrong with the new program, the old one carries on."""
+wrong with the new program, the old one keeps running."""
 
 import contextlib
 import json
@@ -200,8 +200,8 @@ def test_a_program_that_is_no_good_is_refused(db, jobqd, programs, installed, cl
     workers = set(node.workers())
     replace(installed, script)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and "carries on: " in done.stderr
-    node.wait_log("upgrade: did not take place, this jobqd carries on: .*" + why)
+    assert done.returncode != 0 and "keeps running: " in done.stderr
+    node.wait_log("upgrade: failed, this jobqd keeps running: .*" + why)
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     assert set(node.workers()) == workers
 
@@ -212,7 +212,7 @@ def test_a_program_that_leaves_a_process_behind_holds_nothing_up(db, jobqd, prog
     replace(installed, f"#!/bin/sh\nsetsid sleep 1000 &\necho $! > {tmp_path}/left\nexit 0\n")
     node.signal(signal.SIGUSR2)
     try:
-        node.wait_log("did not take place, .* is no jobqd that can be upgraded to")
+        node.wait_log("failed, .* keeps running: .* is no jobqd that can be upgraded to")
         assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     finally:
         os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
@@ -239,7 +239,7 @@ def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, job
     wait_for((tmp_path / "run").exists)
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log(f"upgrade: did not take place, .* carries on: .*{why}")
+    node.wait_log(f"upgrade: failed, .* keeps running: .*{why}")
     assert os.stat(f"/proc/{node.pid}/exe").st_ino == old
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
@@ -253,7 +253,7 @@ def test_the_command_says_why_the_new_program_ended(db, jobqd, jobqd_program, pr
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, env={"JOBQ_TEST_TAKE_OVER": "exit"})
     replace(installed, jobqd_program)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and done.stderr.endswith("of node node1 carries on: it ended with exit code 71: told to fail\n"), done.stderr
+    assert done.returncode != 0 and done.stderr.endswith("of node node1 keeps running: it ended with exit code 71: told to fail\n"), done.stderr
     assert node.running
 
 
@@ -310,7 +310,7 @@ def test_an_upgrade_after_one_that_failed_executes_the_same_file(db, jobqd, jobq
     shutil.copy2(jobqd_program, installed)
     for n in (1, 2):
         node.signal(signal.SIGUSR2)
-        wait_for(lambda: node.log().count(f"{installed} came to nothing: ") == n, what=node.log)
+        wait_for(lambda: node.log().count(f"{installed} did not start: ") == n, what=node.log)
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
@@ -320,7 +320,7 @@ def test_without_the_database_it_does_not_take_place(cluster, jobqd, jobqd_progr
     cluster.stop()
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log("upgrade: did not take place")
+    node.wait_log("upgrade: failed")
     cluster.start()
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
@@ -418,7 +418,7 @@ def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
     node.wait_log('could not start: the handover.s record "worker" has no field "complaint"')
-    node.wait_log("upgrade: did not take place, .* carries on: .*it ended with exit code")
+    node.wait_log("upgrade: failed, .* keeps running: .*it ended with exit code")
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
 
@@ -538,7 +538,7 @@ def test_answers_that_are_not_confirmed_do_not_hold_it_up(db, jobqd, jobqd_progr
                                   "WHERE application_name = 'jobqd work' AND wait_event_type = 'Lock'"))
         replace(installed, jobqd_program)
         node.signal(signal.SIGUSR2)
-        node.wait_log("did not take place, .*: the database did not confirm the last answers in time")
+        node.wait_log("failed, .* keeps running: .*the database did not confirm the last answers in time")
     assert finish(db, job) == ("completed", 1, [])
     upgrade(node, jobqd_program, installed)
 
@@ -560,7 +560,7 @@ def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, ins
     node.configure(**settings)
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log(f"upgrade: did not take place, this jobqd carries on: .*{why}")
+    node.wait_log(f"upgrade: failed, this jobqd keeps running: .*{why}")
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
@@ -580,7 +580,7 @@ def refuse(node, db, cli, jobqd_program, installed, why):
     """The command learns it at once, and says why; so does the log."""
     replace(installed, jobqd_program)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and f"of node node1 carries on: not now: {why}" in done.stderr, done.stderr
+    assert done.returncode != 0 and f"of node node1 keeps running: not now: {why}" in done.stderr, done.stderr
     node.wait_log(f"WARNING upgrade: not now: {why}")
     assert not runs_newest(node, installed)
 
@@ -654,6 +654,6 @@ def test_a_reload_while_the_new_program_rehearses(db, jobqd, jobqd_program, prog
     wait_for((tmp_path / "rehearses").exists)
     node.reload({"default": {"command": programs("fault_worker")}})
     (tmp_path / "reloaded").touch()
-    node.wait_log("upgrade: did not take place, .*: the last processes of queue default from before the reload still run")
+    node.wait_log("upgrade: failed, .*: the last processes of queue default from before the reload still run")
     (tmp_path / "go").touch()
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])

@@ -152,7 +152,7 @@ class Daemon:
             self.configure(queues, **settings)
         start = len(self.log())
         self.signal(signal.SIGHUP)
-        wait_for(lambda: "configuration was read again" in self.log()[start:], what=lambda: f"a reload:\n{self.log()}")
+        wait_for(lambda: re.search("configuration (not )?reloaded", self.log()[start:]), what=lambda: f"a reload:\n{self.log()}")
         return self.log()[start:]
 
     def stop(self, timeout=LIMIT_S):

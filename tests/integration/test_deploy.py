@@ -124,8 +124,8 @@ def test_a_reload_is_waited_for(db, jobqd, cli, programs):
     node.write_conf(db.uri, queues, {"node": "node1", "lease": "2s"})
     done = cli("reload", "--wait", "-c", node.conf)
     assert done.stdout == f"node node1 (pid {node.pid}): the configuration is in force, and the new workers are up\n"
-    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): is up", node.log().split("was read again")[0]))
-    after = node.log().split("was read again")[1]
+    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): is up", node.log().split("configuration reloaded")[0]))
+    after = node.log().split("configuration reloaded")[1]
     assert len(re.findall(r"worker default/w\d+ pid \d+: is up", after)) == 4
     assert len(re.findall(r"worker new/w\d+ pid \d+: is up", after)) == 2
     assert pids and "the new workers are up; 0 processes from before still run a job" in after
@@ -181,7 +181,7 @@ def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
     node = jobqd(db, {"mail": good}, lease="1s")
     node.conf.write_text(node.conf.read_text() + "colour = red\n")
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_CONFIG)
-    assert "colour" in done.stderr and "was read again" not in node.log()
+    assert "colour" in done.stderr and "reloaded" not in node.log()
     wrong = node.conf.read_text()
     done = cli("reload", "--wait", "--node", "node1", db=db, code=os.EX_CONFIG)
     assert "node node1 refuses the configuration, the old one stays in force: " in done.stderr and "colour" in done.stderr
@@ -226,7 +226,7 @@ def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_pa
     for wait in [["--wait"], []]:
         done = cli("reload", *wait, "-c", other, code=os.EX_CONFIG)
         assert f"node node1 was started with another file, {node.conf}, and does not read {other}" in done.stderr
-    assert "was read again" not in node.log()
+    assert "reloaded" not in node.log()
     cli("reload", "--wait", "-c", link)
     cli("reload", "--wait", "-c", os.path.relpath(node.conf))
 
@@ -236,7 +236,7 @@ def test_reload_without_a_wait_says_so(db, jobqd, cli, programs):
     done = cli("reload", "-c", node.conf)
     assert done.stdout == (f"node node1 (pid {node.pid}): was told to read its configuration again; its log says what becomes of "
                            "it\n")
-    node.wait_log("the configuration was read again and is in force")
+    node.wait_log("configuration reloaded")
     node.wait_log("the new workers are up")
 
 

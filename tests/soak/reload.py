@@ -31,7 +31,7 @@ def run(at, options, reloads):
         sent = 0
         while ledger.read().ended < options.jobs:
             due = ledger.ended >= (sent + 1) * options.jobs // (reloads + 1)
-            if due and sent < reloads and node.log().count("was read again") == sent:  # not two at once: the kernel makes them one
+            if due and sent < reloads and node.log().count("configuration reloaded") == sent:  # not two at once: the kernel makes them one
                 node.signal(signal.SIGHUP)
                 sent += 1
             if time.monotonic() - began > 600:
@@ -40,11 +40,11 @@ def run(at, options, reloads):
         took_s = time.monotonic() - began
         wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 0)
         if reloads:
-            wait_for(lambda: "no process from before the reload is left" in node.log().rsplit("was read again", 1)[1])
+            wait_for(lambda: "reload complete: all workers run the new configuration" in node.log().rsplit("configuration reloaded", 1)[1])
         roll_s = time.monotonic() - began - took_s
         errors = check_completed(db, ledger, ids)
         assert not errors and len(ledger.runs) == options.jobs, errors
-        assert node.log().count("was read again") == sent
+        assert node.log().count("configuration reloaded") == sent
         assert node.complaints() == []
     return options.jobs / took_s, sent, len(ledger.workers), roll_s
 

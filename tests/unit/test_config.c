@@ -436,7 +436,7 @@ static const struct {
     {"[jobqd]\nlease =\n", "t.conf:2: [jobqd] lease: \"\" is not allowed: 1s to 10m, "
                            "with a unit (ms, s, m, h, d)"},
     {"[jobqd]\nlease = 2s\nlease = 3s\n",
-     "t.conf:3: [jobqd] lease: there already, in line 2"},
+     "t.conf:3: [jobqd] lease: duplicate, first set in line 2"},
     {"[jobqd]\nnotify = yes\n",
      "t.conf:2: [jobqd] notify: \"yes\" is not allowed: off or on"},
     {"[jobqd]\nlog_level = verbose\n", "t.conf:2: [jobqd] log_level: \"verbose\" is not "

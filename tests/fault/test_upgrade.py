@@ -209,8 +209,9 @@ def test_a_program_that_is_no_good_is_refused(db, jobqd, programs, installed, cl
 def test_a_program_that_leaves_a_process_behind_holds_nothing_up(db, jobqd, programs, installed, tmp_path):
     """Its child has left the group, and has what it prints to still open."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed)
-    replace(installed, f"#!/bin/sh\nsetsid sh -c 'echo $$ > {tmp_path}/left; exec sleep 1000' &\n"
-                       f"until [ -s {tmp_path}/left ]; do sleep 0.01; done\nexit 0\n")
+    replace(installed, f"#!/bin/sh\nmkfifo {tmp_path}/gone\n"
+                       f"setsid sh -c 'echo $$ > {tmp_path}/left; echo > {tmp_path}/gone; exec sleep 1000' &\n"
+                       f"read _ < {tmp_path}/gone\nexit 0\n")
     node.signal(signal.SIGUSR2)
     try:
         node.wait_log("failed, .* keeps running: .* is no jobqd that can be upgraded to")

@@ -8,7 +8,7 @@
 #include "jobqd/base/folder.h"
 #include "jobqd/commands/commands.h"
 #include "jobqd/proc/descriptors.h"
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 
 int
 main(int argc, char **argv)
@@ -24,8 +24,8 @@ main(int argc, char **argv)
         return EX_OSERR;
     }
     folder_note();
-    successor_begin(argv);
+    exec_handoff_begin(argv);
     int code = commands_main(argc, words);
-    successor_give_up(code);
+    exec_handoff_give_up(code);
     return code;
 }

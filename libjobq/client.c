@@ -13,7 +13,7 @@
 #include "libjobq/error.h"
 #include "libjobq/job.h"
 #include "libjobq/sql.h"
-#include "libjobq/until.h"
+#include "libjobq/poll_deadline.h"
 #include "libjobq/wait.h"
 
 enum { TRIES = 5 }; /* after a serialization failure or a deadlock */

@@ -8,7 +8,7 @@
 
 #include "libjobq/error.h"
 
-enum { FIRST_CAP = 64 * 1024, LEAST_ROOM = 16 * 1024 };
+enum { FIRST_CAP = 64 * 1024, MIN_ROOM = 16 * 1024 };
 
 void
 jobq__inbox_init(struct jobq__inbox *inbox, int fd, size_t max_line)
@@ -40,14 +40,14 @@ static int
 make_room(struct jobq__inbox *inbox, jobq_error *err)
 {
     size_t used = inbox->end - inbox->start;
-    if (inbox->cap - inbox->end >= LEAST_ROOM)
+    if (inbox->cap - inbox->end >= MIN_ROOM)
         return JOBQ_OK;
-    if (!inbox->lending && inbox->cap >= used + LEAST_ROOM) {
+    if (!inbox->lending && inbox->cap >= used + MIN_ROOM) {
         memmove(inbox->data, inbox->data + inbox->start, used);
         rebase(inbox);
         return JOBQ_OK;
     }
-    size_t cap = used * 2 + LEAST_ROOM > FIRST_CAP ? used * 2 + LEAST_ROOM : FIRST_CAP;
+    size_t cap = used * 2 + MIN_ROOM > FIRST_CAP ? used * 2 + MIN_ROOM : FIRST_CAP;
     char *data = malloc(cap);
     if (!data)
         return jobq__error(err, JOBQ_ENOMEM,

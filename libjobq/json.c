@@ -10,7 +10,7 @@
 #include "libjobq/utf8.h"
 
 /* numeric's limits: digits before the decimal point, and behind it. */
-enum { NUMERIC_MOST_WHOLE = 131072, NUMERIC_MOST_FRACTION = 16383 };
+enum { NUMERIC_MAX_WHOLE = 131072, NUMERIC_MAX_FRACTION = 16383 };
 
 static bool
 fail(struct jobq__json *json, const char *expected)
@@ -198,8 +198,8 @@ skip_number(struct jobq__json *json)
     if (json->at < json->end && (*json->at == 'e' || *json->at == 'E') &&
         !skip_exponent(json, &exponent))
         return false;
-    if (whole + exponent > NUMERIC_MOST_WHOLE ||
-        fraction - exponent > NUMERIC_MOST_FRACTION) {
+    if (whole + exponent > NUMERIC_MAX_WHOLE ||
+        fraction - exponent > NUMERIC_MAX_FRACTION) {
         json->at = start;
         return fail(json, "a number that numeric can hold");
     }

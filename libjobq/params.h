@@ -21,7 +21,7 @@ struct jobq__params {
     int formats[JOBQ__PARAMS_MAX];
     char ints[JOBQ__PARAMS_MAX][8];
     bool failed;      /* an array could not be built: no memory */
-    int64_t until_us; /* the answer must be there by this moment (until.h), or the
+    int64_t until_us; /* the answer must be there by this moment (poll_deadline.h), or the
                          connection is broken off; 0: whenever it comes */
 };
 

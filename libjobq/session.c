@@ -14,7 +14,7 @@
 #include "libjobq/error.h"
 #include "libjobq/worker.h"
 
-enum { CANCELLED_MOST = 4096 };
+enum { CANCELLED_MAX = 4096 };
 
 /* SIGTERM belongs to the process, so its flag and the pipe that wakes the loop do too. */
 static volatile sig_atomic_t terminated;
@@ -96,9 +96,9 @@ note_cancelled(struct jobq__worker *worker, int64_t id, jobq_error *err)
 {
     if (jobq__worker_is_cancelled(worker, id))
         return JOBQ_OK;
-    if (worker->n_cancelled == CANCELLED_MOST) {
+    if (worker->n_cancelled == CANCELLED_MAX) {
         memmove(worker->cancelled, worker->cancelled + 1,
-                (CANCELLED_MOST - 1) * sizeof *worker->cancelled);
+                (CANCELLED_MAX - 1) * sizeof *worker->cancelled);
         worker->n_cancelled--;
     }
     if (worker->n_cancelled == worker->cap_cancelled) {
@@ -271,7 +271,7 @@ jobq__session_catch_sigterm(struct jobq__worker *worker)
 }
 
 int
-jobq__session_leave_template(jobq_error *err)
+jobq__session_leave_forkserver(jobq_error *err)
 {
     owner = getpid();
     terminated = 0;

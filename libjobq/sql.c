@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 
 #include "libjobq/error.h"
-#include "libjobq/until.h"
+#include "libjobq/poll_deadline.h"
 
 /* Our texts are UTF-8, whatever the server keeps them in. SQL_ASCII says that nobody
  * converts anything. */

@@ -10,7 +10,7 @@
 #include "libjobq/job.h"
 #include "libjobq/worker.h"
 
-enum { DEFAULT_MAX_ATTEMPTS = 20, MOST_ATTEMPTS = 1000 };
+enum { DEFAULT_MAX_ATTEMPTS = 20, MAX_ATTEMPTS = 1000 };
 
 /* What the caller holds, and the texts that it points to. */
 struct outcome {
@@ -161,10 +161,10 @@ check_options(const jobq_testing_run_options *options, jobq_error *err)
     if (options->id < 0)
         return jobq__error(err, JOBQ_EINVAL, "options.id must be 0 or more, got %lld",
                            (long long)options->id);
-    if (options->attempt < 0 || options->attempt > MOST_ATTEMPTS)
+    if (options->attempt < 0 || options->attempt > MAX_ATTEMPTS)
         return jobq__error(err, JOBQ_EINVAL,
                            "options.attempt must be 1 to %d, or 0 for 1, got %d",
-                           MOST_ATTEMPTS, options->attempt);
+                           MAX_ATTEMPTS, options->attempt);
     if (options->stop < JOBQ_STOP_NO || options->stop > JOBQ_STOP_NOW)
         return jobq__error(err, JOBQ_EINVAL,
                            "options.stop must be one of enum jobq_stop, 0 to %d, got %d",

@@ -14,7 +14,7 @@
 #include "libjobq/sql.h"
 #include "libjobq/testing.h"
 #include "libjobq/text.h"
-#include "libjobq/until.h"
+#include "libjobq/poll_deadline.h"
 #include "libjobq/worker.h"
 
 enum { DEFAULT_LIMIT = 1000 };

@@ -11,11 +11,11 @@
 #include "libjobq/job.h"
 #include "libjobq/sql.h"
 #include "libjobq/state.h"
-#include "libjobq/until.h"
+#include "libjobq/poll_deadline.h"
 #include "libjobq/wait.h"
 #include "libjobq/duration.h"
 
-enum { LEAST_PAUSE_US = 1000, MOST_PAUSE_US = 100 * 1000 };
+enum { MIN_PAUSE_US = 1000, MAX_PAUSE_US = 100 * 1000 };
 /* What was begun within the time may take so much longer: a network that is merely slow
  * shall not cost the connection, and even a wait of 0 ms is to look. */
 enum { GRACE_US = 1500 * 1000 };
@@ -23,7 +23,7 @@ enum { GRACE_US = 1500 * 1000 };
 void
 jobq__wait_begin(struct jobq__wait *wait, int64_t timeout_ms)
 {
-    *wait = (struct jobq__wait){.pause_us = LEAST_PAUSE_US, .ends_us = JOBQ__FOR_EVER};
+    *wait = (struct jobq__wait){.pause_us = MIN_PAUSE_US, .ends_us = JOBQ__FOR_EVER};
     int64_t now = jobq__now_us();
     if (timeout_ms >= 0 && timeout_ms < (INT64_MAX - now - GRACE_US) / 1000)
         wait->ends_us = now + timeout_ms * 1000;
@@ -46,8 +46,8 @@ jobq__wait_pause(struct jobq__wait *wait)
     while (nanosleep(&pause, &pause) < 0 && errno == EINTR)
         ;
     wait->pause_us += wait->pause_us / 2;
-    if (wait->pause_us > MOST_PAUSE_US)
-        wait->pause_us = MOST_PAUSE_US;
+    if (wait->pause_us > MAX_PAUSE_US)
+        wait->pause_us = MAX_PAUSE_US;
     return true;
 }
 

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 struct jobq__wait {
-    int64_t ends_us; /* as in until.h */
+    int64_t ends_us; /* as in poll_deadline.h */
     int64_t pause_us;
     /* the job's at the last look, a label of state.h; NULL: none yet */
     const char *state;

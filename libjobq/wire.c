@@ -32,7 +32,7 @@
     X(M_PROTOCOL, "protocol", false)                                                     \
     X(M_KINDS, "kinds", true)                                                            \
     X(M_CONCURRENCY, "concurrency", false)                                               \
-    X(M_TEMPLATE, "template", false)                                                     \
+    X(M_FORKSERVER, "forkserver", false)                                                 \
     X(M_PID, "pid", false)                                                               \
     X(M_PARENT, "parent", false)
 
@@ -368,13 +368,13 @@ take_job(struct line *line, struct jobq__frame *out)
 }
 
 static int
-take_template(const struct line *line, bool *out)
+take_forkserver(const struct line *line, bool *out)
 {
-    if (!has(line, M_TEMPLATE))
+    if (!has(line, M_FORKSERVER))
         return JOBQ_OK;
-    struct jobq__span raw = line->value[M_TEMPLATE];
+    struct jobq__span raw = line->value[M_FORKSERVER];
     if (*raw.at != 't' && *raw.at != 'f')
-        return wrong(line, M_TEMPLATE, "true or false");
+        return wrong(line, M_FORKSERVER, "true or false");
     *out = *raw.at == 't';
     return JOBQ_OK;
 }
@@ -385,7 +385,7 @@ take_concurrency(const struct line *line, int32_t *out)
     int64_t value = 1;
     int rc = JOBQ_OK;
     if (has(line, M_CONCURRENCY))
-        rc = take_i64(line, M_CONCURRENCY, 1, JOBQ__CONCURRENCY_MOST,
+        rc = take_i64(line, M_CONCURRENCY, 1, JOBQ__CONCURRENCY_MAX,
                       "a whole number from 1 to 1000", &value);
     *out = (int32_t)value;
     return rc;
@@ -400,7 +400,7 @@ take_hello(struct line *line, struct jobq__frame *out)
     if (rc)
         return rc;
     out->protocol = (int32_t)protocol;
-    rc = take_template(line, &out->template);
+    rc = take_forkserver(line, &out->forkserver);
     if (!rc)
         rc = take_concurrency(line, &out->concurrency);
     return rc ? rc : take_kinds(line, &out->kinds);

@@ -2,7 +2,7 @@
  * line, both ways.
  *
  * Both ends use this file: the daemon writes job/cancel/stop and reads the rest, the
- * worker library the other way round. With a template (preload, see README.md) the daemon
+ * worker library the other way round. With a forkserver (preload, see README.md) the daemon
  * also writes fork, to it, and start, to the worker that it has forked. A job's args,
  * meta and result are carried as the bytes that they are, never parsed into numbers and
  * printed again: they are spans into the line. Knows no sockets and allocates nothing
@@ -20,7 +20,7 @@
 
 #define JOBQ__PROTOCOL_VERSION 1
 #define JOBQ__MAX_FRAME_DEFAULT ((size_t)4 * 1024 * 1024)
-enum { JOBQ__CONCURRENCY_MOST = 1000 }; /* jobs that one worker may run at a time */
+enum { JOBQ__CONCURRENCY_MAX = 1000 }; /* jobs that one worker may run at a time */
 
 /* Bytes inside a line, lent until the line's buffer changes. at is NULL when the member
  * was absent. */
@@ -33,7 +33,7 @@ struct jobq__span {
 enum {
     JOBQ__BY_JOBQD = 1,
     JOBQ__BY_WORKER = 2,
-    JOBQ__BY_TEMPLATE = 4,
+    JOBQ__BY_FORKSERVER = 4,
     JOBQ__HAS_ID = 8,    /* a job's, or a request's: required, > 0 */
     JOBQ__IS_ANSWER = 16 /* from a worker, to a job */
 };
@@ -45,15 +45,15 @@ enum {
     X(FRAME_CANCEL, "cancel",                                                            \
       JOBQ__BY_JOBQD | JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)                 \
     X(FRAME_STOP, "stop", JOBQ__BY_JOBQD)                                                \
-    X(FRAME_HELLO, "hello", JOBQ__BY_WORKER | JOBQ__BY_TEMPLATE)                         \
+    X(FRAME_HELLO, "hello", JOBQ__BY_WORKER | JOBQ__BY_FORKSERVER)                       \
     X(FRAME_OK, "ok", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)                  \
     X(FRAME_ERROR, "error",                                                              \
-      JOBQ__BY_WORKER | JOBQ__BY_TEMPLATE | JOBQ__HAS_ID | JOBQ__IS_ANSWER)              \
+      JOBQ__BY_WORKER | JOBQ__BY_FORKSERVER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)            \
     X(FRAME_SNOOZE, "snooze", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)          \
     X(FRAME_DISCARD, "discard", JOBQ__BY_WORKER | JOBQ__HAS_ID | JOBQ__IS_ANSWER)        \
     X(FRAME_PROGRESS, "progress", JOBQ__BY_WORKER | JOBQ__HAS_ID)                        \
     X(FRAME_FORK, "fork", JOBQ__BY_JOBQD | JOBQ__HAS_ID)                                 \
-    X(FRAME_FORKED, "forked", JOBQ__BY_TEMPLATE | JOBQ__HAS_ID)                          \
+    X(FRAME_FORKED, "forked", JOBQ__BY_FORKSERVER | JOBQ__HAS_ID)                        \
     X(FRAME_START, "start", JOBQ__BY_JOBQD)
 
 enum jobq__frame_type {
@@ -95,7 +95,7 @@ struct jobq__frame {
     struct jobq__span kinds; /* hello: raw array of strings; at NULL: takes every kind */
     int32_t concurrency; /* hello: how many jobs it runs at a time; 1 when absent or null
                           */
-    bool template;       /* hello: it forks workers, and takes no jobs itself */
+    bool forkserver;     /* hello: it forks workers, and takes no jobs itself */
     int32_t pid;         /* fork: jobqd's own, the parent to be; forked: the worker's */
 };
 
@@ -124,14 +124,14 @@ bool jobq__frame_next_kind(struct jobq__span *rest, struct jobq__span *text);
 void jobq__frame_put_job(struct jobq__buf *buf, const struct jobq__frame *job);
 void jobq__frame_put_cancel(struct jobq__buf *buf, int64_t id);
 void jobq__frame_put_stop(struct jobq__buf *buf);
-/* To a template, with the descriptors of the worker's socket and output (in this order)
+/* To a forkserver, with the descriptors of the worker's socket and output (in this order)
  * as SCM_RIGHTS beside it. parent: our own pid. */
 void jobq__frame_put_fork(struct jobq__buf *buf, int64_t id, int32_t parent);
-/* To a worker that a template has forked: it may begin. */
+/* To a worker that a forkserver has forked: it may begin. */
 void jobq__frame_put_start(struct jobq__buf *buf);
 void jobq__frame_put_forked(struct jobq__buf *buf, int64_t id, int32_t pid);
-void jobq__frame_put_template_hello(struct jobq__buf *buf);
-/* kinds: n names, or NULL for every kind; concurrency: 1 to JOBQ__CONCURRENCY_MOST */
+void jobq__frame_put_forkserver_hello(struct jobq__buf *buf);
+/* kinds: n names, or NULL for every kind; concurrency: 1 to JOBQ__CONCURRENCY_MAX */
 void jobq__frame_put_hello(struct jobq__buf *buf, const char *const *kinds, size_t n,
                            int32_t concurrency);
 void jobq__frame_put_ok(struct jobq__buf *buf, int64_t id, struct jobq__span result);

@@ -99,11 +99,11 @@ jobq__frame_put_start(struct jobq__buf *buf)
 }
 
 void
-jobq__frame_put_template_hello(struct jobq__buf *buf)
+jobq__frame_put_forkserver_hello(struct jobq__buf *buf)
 {
     PUT(buf, "{\"t\":\"hello\",\"protocol\":");
     jobq__buf_add_i64(buf, JOBQ__PROTOCOL_VERSION);
-    PUT(buf, ",\"template\":true}\n");
+    PUT(buf, ",\"forkserver\":true}\n");
 }
 
 void

@@ -12,8 +12,8 @@
 #include "libjobq/json.h"
 #include "libjobq/utf8.h"
 
-enum { ERROR_MOST = 4096, DETAIL_MOST = 64 * 1024, MARK_MOST = 64, PROGRESS_MS = 50 };
-#define DELAY_MOST_MS INT64_C(315360000000) /* ten years */
+enum { ERROR_MAX = 4096, DETAIL_MAX = 64 * 1024, MARK_MAX = 64, PROGRESS_MS = 50 };
+#define DELAY_MAX_MS INT64_C(315360000000) /* ten years */
 
 int64_t
 jobq_work_id(const jobq_work *work)
@@ -173,15 +173,15 @@ cut_middle(const char *text, size_t most)
     size_t len = strlen(text);
     if (len <= most)
         return strdup(text);
-    size_t head = border(text, (most - MARK_MOST) / 2);
-    size_t tail = len - (most - MARK_MOST) / 2;
+    size_t head = border(text, (most - MARK_MAX) / 2);
+    size_t tail = len - (most - MARK_MAX) / 2;
     while (tail < len && ((unsigned char)text[tail] & 0xC0) == 0x80)
         tail++;
     char *copy = malloc(most + 1);
     if (!copy)
         return NULL;
     memcpy(copy, text, head);
-    int mark = snprintf(copy + head, MARK_MOST, "\n[... %zu bytes are left out ...]\n",
+    int mark = snprintf(copy + head, MARK_MAX, "\n[... %zu bytes are left out ...]\n",
                         tail - head);
     memcpy(copy + head + mark, text + tail, len - tail + 1);
     return copy;
@@ -195,7 +195,7 @@ jobq_work_ok_without_result(jobq_work *work, const char *why, jobq_error *err)
     int rc = check_open(work, "jobq_work_ok_without_result", err);
     if (rc)
         return rc;
-    char *line = cut(why ? why : "no reason given", ERROR_MOST);
+    char *line = cut(why ? why : "no reason given", ERROR_MAX);
     if (!line)
         out->failed = true;
     else
@@ -209,10 +209,10 @@ check_delay(jobq_work *work, const char *name, int64_t delay_ms, int64_t least,
             jobq_error *err)
 {
     jobq_error why;
-    if (delay_ms >= least && delay_ms <= DELAY_MOST_MS)
+    if (delay_ms >= least && delay_ms <= DELAY_MAX_MS)
         return JOBQ_OK;
     jobq__error(&why, JOBQ_EINVAL, "%s must be %s0 to %lld, got %lld", name,
-                least < 0 ? "-1 or " : "", (long long)DELAY_MOST_MS, (long long)delay_ms);
+                least < 0 ? "-1 or " : "", (long long)DELAY_MAX_MS, (long long)delay_ms);
     return refuse(work, err, &why);
 }
 
@@ -227,8 +227,8 @@ jobq_work_error(jobq_work *work, const char *error, const char *detail,
         rc = check_delay(work, "retry_in_ms", retry_in_ms, -1, err);
     if (rc)
         return rc;
-    char *line = cut(error ? error : "no reason given", ERROR_MOST);
-    char *trace = detail ? cut_middle(detail, DETAIL_MOST) : NULL;
+    char *line = cut(error ? error : "no reason given", ERROR_MAX);
+    char *trace = detail ? cut_middle(detail, DETAIL_MAX) : NULL;
     if (!line || (detail && !trace))
         out->failed = true;
     else
@@ -262,7 +262,7 @@ end_with_reason(jobq_work *work, const char *answer,
     int rc = check_open(work, answer, err);
     if (rc)
         return rc;
-    char *line = reason ? cut(reason, ERROR_MOST) : NULL;
+    char *line = reason ? cut(reason, ERROR_MAX) : NULL;
     if (reason && !line)
         out->failed = true;
     else
@@ -307,7 +307,7 @@ jobq_work_progress(jobq_work *work, double done, const char *note, jobq_error *e
     if (!work->worker->in_test && work->progress_ns &&
         now - work->progress_ns < PROGRESS_MS * UINT64_C(1000000))
         return JOBQ_OK;
-    char *line = note ? cut(note, ERROR_MOST) : NULL;
+    char *line = note ? cut(note, ERROR_MAX) : NULL;
     if (note && !line)
         return jobq__error(err, JOBQ_ENOMEM, "jobq_work_progress: out of memory");
     jobq__frame_put_progress(&work->worker->outbox, work->frame.id, done, line);

@@ -15,11 +15,11 @@
 #include <sys/stat.h>
 
 #include "libjobq/error.h"
-#include "libjobq/template.h"
+#include "libjobq/forkserver.h"
 
-enum { NAME_MOST = 128 };
-#define MAX_FRAME_LEAST ((size_t)1024)
-#define MAX_FRAME_MOST ((size_t)64 * 1024 * 1024)
+enum { NAME_MAX = 128 };
+#define MAX_FRAME_MIN ((size_t)1024)
+#define MAX_FRAME_MAX ((size_t)64 * 1024 * 1024)
 
 /* ---- Jobs ---- */
 
@@ -244,8 +244,8 @@ jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, bool without_h
         return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have one row or more");
     for (size_t i = 0; i < n; i++) {
         const jobq_worker_kind *row = &kinds[i];
-        size_t len = row->kind ? strnlen(row->kind, NAME_MOST + 1) : 1;
-        if (len == 0 || len > NAME_MOST)
+        size_t len = row->kind ? strnlen(row->kind, NAME_MAX + 1) : 1;
+        if (len == 0 || len > NAME_MAX)
             return jobq__error(err, JOBQ_EINVAL,
                                "worker: kinds[%zu].kind must be 1 to 128 bytes, got %s",
                                i, len ? "more" : "0");
@@ -311,10 +311,10 @@ choose_max_frame(const jobq_worker_options *options, size_t *max_frame, jobq_err
         return jobq__error(err, JOBQ_EINVAL,
                            "worker: JOBQ_MAX_FRAME must be a number of bytes, got \"%s\"",
                            getenv("JOBQ_MAX_FRAME"));
-    if (*max_frame < MAX_FRAME_LEAST || *max_frame > MAX_FRAME_MOST)
+    if (*max_frame < MAX_FRAME_MIN || *max_frame > MAX_FRAME_MAX)
         return jobq__error(err, JOBQ_EINVAL,
-                           "worker: max_frame must be %zu to %zu, got %zu",
-                           MAX_FRAME_LEAST, MAX_FRAME_MOST, *max_frame);
+                           "worker: max_frame must be %zu to %zu, got %zu", MAX_FRAME_MIN,
+                           MAX_FRAME_MAX, *max_frame);
     return JOBQ_OK;
 }
 
@@ -343,10 +343,10 @@ static int
 choose_concurrency(struct jobq__worker *worker, bool keeps, jobq_error *err)
 {
     int given = worker->options.concurrency;
-    if (given < 0 || given > JOBQ__CONCURRENCY_MOST)
+    if (given < 0 || given > JOBQ__CONCURRENCY_MAX)
         return jobq__error(err, JOBQ_EINVAL,
                            "worker: concurrency must be 1 to %d, or 0 for 1, got %d",
-                           JOBQ__CONCURRENCY_MOST, given);
+                           JOBQ__CONCURRENCY_MAX, given);
     if (!keeps && given > 1)
         return jobq__error(err, JOBQ_EINVAL,
                            "worker: jobq_worker_run runs one job at a time, and "
@@ -401,7 +401,7 @@ call_hook(int (*hook)(void *data), void *data, const char *name, jobq_error *err
     return jobq__error(err, JOBQ_EINVAL, "worker: %s returned %d", name, said);
 }
 
-/* What comes before the hello. *is_worker is false in a template that has ended: then
+/* What comes before the hello. *is_worker is false in a forkserver that has ended: then
  * there is nothing more to do. */
 static int
 make_ready(struct jobq__worker *worker, const jobq_worker_options *options,
@@ -409,10 +409,11 @@ make_ready(struct jobq__worker *worker, const jobq_worker_options *options,
 {
     *is_worker = true;
     int rc = call_hook(options->preload, options->hook_data, "preload", err);
-    if (!rc && jobq__template_is_wanted()) {
-        rc = jobq__template_run(worker->inbox.fd, jobq__worker_wake_fd(), is_worker, err);
+    if (!rc && jobq__forkserver_is_wanted()) {
+        rc = jobq__forkserver_run(worker->inbox.fd, jobq__worker_wake_fd(), is_worker,
+                                  err);
         if (!rc && *is_worker)
-            rc = jobq__session_leave_template(err);
+            rc = jobq__session_leave_forkserver(err);
     }
     if (rc || !*is_worker)
         return rc;

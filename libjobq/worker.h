@@ -1,5 +1,5 @@
 /* worker.h (internal): what the files of a worker share. From the bottom: session.c: the
- * socket, SIGTERM, cancelled ids; kept.c: jobs that outlive their handler; work.c: the
+ * socket, SIGTERM, cancelled ids; async_jobs.c: jobs that outlive their handler; work.c: the
  * job under way; worker.c: lines, the loop, start; async.c: jobq_worker_open. */
 #ifndef JOBQ__WORKER_H
 #define JOBQ__WORKER_H
@@ -31,7 +31,7 @@ struct jobq__worker {
     bool caught;  /* SIGTERM is ours, and was old_sigterm's */
     struct sigaction old_sigterm;
 
-    bool keeps; /* jobq_worker_open; the rest is async.c's and kept.c's */
+    bool keeps; /* jobq_worker_open; the rest is async.c's and async_jobs.c's */
     int concurrency;
     jobq_work *kept;
     int n_kept;
@@ -64,9 +64,9 @@ int jobq__session_begin(struct jobq__worker *worker, jobq_error *err);
 int jobq__session_open(struct jobq__worker *worker, int fd, jobq_error *err);
 /* If SIGTERM has its default action. */
 void jobq__session_catch_sigterm(struct jobq__worker *worker);
-/* In a worker that a template has forked: a template's SIGTERM is not its workers', each
+/* In a worker that a forkserver has forked: a forkserver's SIGTERM is not its workers', each
  * has a flag and a pipe of its own. */
-int jobq__session_leave_template(jobq_error *err);
+int jobq__session_leave_forkserver(jobq_error *err);
 /* Waits until the daemon has something to say, or SIGTERM comes. */
 int jobq__session_wait(struct jobq__worker *worker, jobq_error *err);
 /* Harmless without jobq__session_begin. */
@@ -90,7 +90,7 @@ int jobq__worker_check_owner(const struct jobq__worker *worker, jobq_error *err)
 /* SIGTERM came. */
 bool jobq__worker_terminated(void);
 
-/* ---- kept.c ---- */
+/* ---- async_jobs.c ---- */
 
 /* NULL: it is not kept. */
 jobq_work *jobq__worker_find_kept(const struct jobq__worker *worker, int64_t id);

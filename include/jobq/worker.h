@@ -94,15 +94,15 @@ typedef struct jobq_worker_options {
  * It catches SIGTERM while it runs, unless the program has its own handler for it. The
  * socket is closed on exec, so that programs that handlers start do not hold it.
  *
- * Preload: a queue with `preload = true` starts this program once, as a template. There
+ * Preload: a queue with `preload = true` starts this program once, as a forkserver. There
  * jobq_worker_run calls preload, and then forks a worker whenever jobqd asks for one. A
  * crashed worker is back in milliseconds, and the workers share the pages that preload
  * (or main, before this call) has filled, until one of them writes to a page. It returns
- * in each worker, as above, and returns 0 in the template when jobqd ends it. on_fork is
+ * in each worker, as above, and returns 0 in the forkserver when jobqd ends it. on_fork is
  * called in each worker before its hello: open there what must not be shared
  * (connections, files that are written to), and seed random numbers. Without
  * `preload = true` both are called as well, one after the other, so a program works
- * either way. Start no threads in a template: after a fork the worker has only the
+ * either way. Start no threads in a forkserver: after a fork the worker has only the
  * calling thread, and a lock that another thread held stays locked.
  *
  * Errors: JOBQ_EINVAL: options; the environment, if jobqd did not start the program; or a
@@ -128,7 +128,7 @@ JOBQ_API int jobq_worker_run(const jobq_worker_options *options, jobq_error *err
 typedef struct jobq__worker jobq_worker;
 
 /* Like jobq_worker_run up to the hello, with the same errors. Ownership: free *worker
- * with jobq_worker_close. *worker is NULL, with JOBQ_OK, in a template that has ended:
+ * with jobq_worker_close. *worker is NULL, with JOBQ_OK, in a forkserver that has ended:
  * exit then. options and what they point to must outlive the worker. Thread: one worker
  * in a process (JOBQ_ESTATE); one thread at a time for the worker and its jobs. */
 JOBQ_API int jobq_worker_open(jobq_worker **worker, const jobq_worker_options *options,

@@ -14,7 +14,7 @@ enum { SHORTEST_SLEEP_MS = 10 };
 /* A change of a cron counts within a second, without a notification too. */
 enum { LONGEST_SLEEP_MS = 1000 };
 /* The pause after the database has refused, which doubles from LONGEST_SLEEP_MS on. */
-enum { RETRY_MOST_MS = 8000 };
+enum { RETRY_MAX_MS = 8000 };
 /* Well within the time after which cron_sweep begins its watch anew. */
 enum { SWEEP_EVERY_MS = 60 * 1000 };
 
@@ -109,7 +109,7 @@ cron_actor_new(struct cron_actor **out, const struct cron_actor_options *options
                                          .owner = cron,
                                          .idle_ms = LONGEST_SLEEP_MS,
                                          .retry_first_ms = LONGEST_SLEEP_MS,
-                                         .retry_most_ms = RETRY_MOST_MS});
+                                         .retry_most_ms = RETRY_MAX_MS});
     uv_timer_init(options->loop, &cron->sweep_timer);
     cron->sweep_timer.data = cron;
     *out = cron;

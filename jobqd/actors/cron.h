@@ -1,5 +1,5 @@
 /* cron.h: the actor that has the jobs of crons enqueued when their slots come. Only the
- * node that keeps house does it, to spare the others the asking: that each slot is
+ * leader does it, to spare the other nodes the asking: that each slot is
  * enqueued once is the database's doing (cron_fire), as is the clock.
  *
  * It sleeps until the next slot, which it asks for each time, and at most a second: a

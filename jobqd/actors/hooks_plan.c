@@ -61,7 +61,7 @@ hooks_plans_make(struct config *config)
         free(plans);
         return NULL;
     }
-    config_hold(config);
+    config_ref(config);
     plans->config = config;
     plans->users = 1;
     struct hooks_plan *at = plans->of;

@@ -7,7 +7,7 @@
 #include "jobqd/base/log.h"
 
 /* Of the node's lease: how long the lead lasts without a renewal, and how often it is
- * renewed, or tried for. Together less than one: so soon another node keeps house,
+ * renewed, or tried for. Together less than one: so soon another node leads,
  * however it was lost. */
 enum { LASTS_PERCENT = 66, TRY_PERCENT = 25 };
 

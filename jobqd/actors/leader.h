@@ -1,4 +1,4 @@
-/* leader.h: the actor that tries to be the one node which keeps house, by a leased row.
+/* leader.h: the actor that tries to be the leader, the one node that maintains the database, by a leased row.
  * It tells its owner when the lead is won and lost; stager, lifeline and pruner do the
  * work. Two nodes that both believe they lead for a moment do no harm: each piece of that
  * work is one statement that skips what another has locked.

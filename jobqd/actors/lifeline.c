@@ -8,7 +8,7 @@
 #include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_table.h"
-#include "jobqd/pure/vigil.h"
+#include "jobqd/pure/failure_detector.h"
 #include "libjobq/duration.h"
 
 enum {
@@ -21,7 +21,7 @@ enum {
     LEFT_LOOK_MS = 1000, /* a lock that is gone is noticed that soon */
     LOOKS_A_LEASE = 6,
     LEFT_TELL_MS = 60 * 1000,
-    MOST_DEAD = 100, /* at once; the rest with the next look */
+    MAX_DEAD = 100, /* at once; the rest with the next look */
     LEADER_PERCENT = 100,
     OTHERS_PERCENT = 150
 };
@@ -30,17 +30,17 @@ struct lifeline {
     struct lifeline_options options;
     bool started;
     bool leads;
-    struct vigil vigil;
+    struct failure_detector failure_detector;
     bool watching;     /* a look at the nodes is under way */
-    bool burying;      /* likewise, the end of some */
+    bool reaping;      /* likewise, the end of some */
     bool asked_strays; /* likewise, the look for strays */
     bool asked_cancel; /* likewise, for requests to cancel that are left over */
     /* Whom the last end that did not fail was for: what is still there was left. */
-    struct sight buried[MOST_DEAD];
+    struct sight reaped[MAX_DEAD];
     size_t n_buried;
-    uint64_t bury_sent_ms;
+    uint64_t reap_sent_ms;
     bool left;              /* jobs of dead nodes were, by the last end */
-    uint64_t bury_again_ms; /* not before, for what was left */
+    uint64_t reap_again_ms; /* not before, for what was left */
     /* when it was last said that dead nodes' jobs are left; 0: not */
     uint64_t left_told_ms;
     uint64_t strays_sent_ms;
@@ -69,12 +69,12 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
 static void arm(struct lifeline *lifeline);
 
 static void
-on_buried(void *data, const struct store_answer *answer)
+on_reaped(void *data, const struct store_answer *answer)
 {
     struct lifeline *lifeline = data;
     uint64_t now_ms = uv_now(lifeline->options.loop);
-    lifeline->burying = false;
-    lifeline->bury_again_ms = now_ms + (now_ms - lifeline->bury_sent_ms) * BURY_PAUSE;
+    lifeline->reaping = false;
+    lifeline->reap_again_ms = now_ms + (now_ms - lifeline->reap_sent_ms) * BURY_PAUSE;
     if (answer->code < 0) {
         lifeline->n_buried = 0;
         if (answer->code != JOBQ_ECONN)
@@ -157,7 +157,7 @@ static bool
 was_buried(const struct lifeline *lifeline, const struct sight *node)
 {
     for (size_t i = 0; i < lifeline->n_buried; i++)
-        if (lifeline->buried[i].id == node->id && lifeline->buried[i].mark == node->mark)
+        if (lifeline->reaped[i].id == node->id && lifeline->reaped[i].mark == node->mark)
             return true;
     return false;
 }
@@ -166,29 +166,29 @@ was_buried(const struct lifeline *lifeline, const struct sight *node)
  * they are locked, the whole table is read again: the leader does that, and not all of
  * the time. */
 static bool
-may_bury(const struct lifeline *lifeline, const struct sight *dead, size_t n)
+may_reap(const struct lifeline *lifeline, const struct sight *dead, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if (!was_buried(lifeline, &dead[i]))
             return true;
     return n > 0 && lifeline->leads &&
-           uv_now(lifeline->options.loop) >= lifeline->bury_again_ms;
+           uv_now(lifeline->options.loop) >= lifeline->reap_again_ms;
 }
 
 static void
-bury(struct lifeline *lifeline)
+reap(struct lifeline *lifeline)
 {
-    struct sight dead[MOST_DEAD];
-    size_t n = vigil_dead(&lifeline->vigil, clock_boottime_ns(), percent(lifeline), dead,
-                          MOST_DEAD);
-    if (lifeline->burying || !may_bury(lifeline, dead, n))
+    struct sight dead[MAX_DEAD];
+    size_t n = failure_detector_dead(&lifeline->failure_detector, clock_boottime_ns(),
+                                     percent(lifeline), dead, MAX_DEAD);
+    if (lifeline->reaping || !may_reap(lifeline, dead, n))
         return;
-    lifeline->bury_sent_ms = uv_now(lifeline->options.loop);
-    lifeline->burying =
-        store_bury(lifeline->options.store, 0, dead, n, on_buried, lifeline) == 0;
-    lifeline->n_buried = lifeline->burying ? n : 0;
+    lifeline->reap_sent_ms = uv_now(lifeline->options.loop);
+    lifeline->reaping =
+        store_reap(lifeline->options.store, 0, dead, n, on_reaped, lifeline) == 0;
+    lifeline->n_buried = lifeline->reaping ? n : 0;
     for (size_t i = 0; i < lifeline->n_buried; i++)
-        lifeline->buried[i] = dead[i];
+        lifeline->reaped[i] = dead[i];
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -202,8 +202,8 @@ look_ms(const struct lifeline *lifeline)
         return in_ms;
     uint64_t now_ms = uv_now(lifeline->options.loop);
     int64_t left_ms = LEFT_LOOK_MS;
-    if (lifeline->bury_again_ms > now_ms + LEFT_LOOK_MS)
-        left_ms = (int64_t)(lifeline->bury_again_ms - now_ms);
+    if (lifeline->reap_again_ms > now_ms + LEFT_LOOK_MS)
+        left_ms = (int64_t)(lifeline->reap_again_ms - now_ms);
     return left_ms < in_ms ? left_ms : in_ms;
 }
 
@@ -212,7 +212,8 @@ static void
 arm(struct lifeline *lifeline)
 {
     int64_t now_ns = clock_boottime_ns();
-    int64_t next_ns = vigil_next_ns(&lifeline->vigil, now_ns, percent(lifeline));
+    int64_t next_ns =
+        failure_detector_next_ns(&lifeline->failure_detector, now_ns, percent(lifeline));
     int64_t in_ms = look_ms(lifeline);
     if (next_ns < now_ns + in_ms * 1000000)
         in_ms = (next_ns - now_ns) / 1000000 + 1;
@@ -233,10 +234,11 @@ on_watched(void *data, const struct store_answer *answer)
         return;
     }
     size_t n = read_nodes(answer->text ? answer->text : "", &seen);
-    if (!seen || vigil_look(&lifeline->vigil, seen, n, clock_boottime_ns()) < 0)
+    if (!seen || failure_detector_look(&lifeline->failure_detector, seen, n,
+                                       clock_boottime_ns()) < 0)
         log_error("lifeline", "no memory to watch the nodes");
     free(seen);
-    bury(lifeline);
+    reap(lifeline);
     arm(lifeline);
 }
 
@@ -269,7 +271,7 @@ on_timer(uv_timer_t *timer)
         look_for_strays(lifeline);
         look_for_cancels(lifeline);
     }
-    bury(lifeline);
+    reap(lifeline);
     if (!lifeline->watching)
         lifeline->watching =
             store_watch(lifeline->options.store, on_watched, lifeline) == 0;
@@ -310,7 +312,7 @@ lifeline_stop(struct lifeline *lifeline)
 {
     lifeline->started = false;
     lifeline->leads = false;
-    vigil_clear(&lifeline->vigil);
+    failure_detector_clear(&lifeline->failure_detector);
     uv_timer_stop(&lifeline->timer);
 }
 
@@ -318,7 +320,7 @@ static void
 on_closed(uv_handle_t *handle)
 {
     struct lifeline *lifeline = handle->data;
-    vigil_clear(&lifeline->vigil);
+    failure_detector_clear(&lifeline->failure_detector);
     free(lifeline);
 }
 

@@ -1,6 +1,6 @@
 /* lifeline.h: the actor that rescues the jobs of dead nodes: it watches all nodes
- * (pure/vigil.h), ends those that have not renewed for a whole lease and gives their jobs
- * back (jobqd/sql/house.sql). Now and then it looks for jobs whose node has no row at all
+ * (pure/failure_detector.h), ends those that have not renewed for a whole lease and gives their jobs
+ * back (jobqd/sql/maintenance.sql). Now and then it looks for jobs whose node has no row at all
  * (strays in the same file).
  *
  * Every node watches, so that a new leader need not begin to count. The leader acts; the
@@ -29,8 +29,9 @@ struct lifeline_options {
 };
 
 int lifeline_new(struct lifeline **out, const struct lifeline_options *options);
-void lifeline_start(struct lifeline *lifeline);            /* the node lives */
-void lifeline_lead(struct lifeline *lifeline, bool leads); /* and keeps house, or not */
+void lifeline_start(struct lifeline *lifeline); /* the node lives */
+void lifeline_lead(struct lifeline *lifeline,
+                   bool leads); /* whether this node is the leader */
 void lifeline_stop(struct lifeline *lifeline);
 void lifeline_close(struct lifeline *lifeline); /* frees it, once the store has closed */
 

@@ -12,7 +12,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/hostid.h"
 #include "jobqd/proc/guard.h"
-#include "jobqd/pure/vigil.h"
+#include "jobqd/pure/failure_detector.h"
 #include "libjobq/duration.h"
 
 enum { LEASE_LOOK_MS = 1000, RIVAL_LOOK_MS = 250 };
@@ -26,9 +26,9 @@ struct node {
     bool beating;        /* a renewal is under way */
     bool reachable;      /* the control connection is up */
     bool forbidden;      /* to register */
-    struct vigil rival;  /* NODE_WAITING: the other node of our name */
-    uv_timer_t beat;     /* the next renewal, or the next try */
-    uv_timer_t lease;    /* the end of the lease */
+    struct failure_detector rival; /* NODE_WAITING: the other node of our name */
+    uv_timer_t beat;               /* the next renewal, or the next try */
+    uv_timer_t lease;              /* the end of the lease */
     char host[160];
     int handles;
 };
@@ -198,7 +198,7 @@ enter(struct node *node)
 }
 
 static void
-on_buried(void *data, const struct store_answer *answer)
+on_reaped(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
     if (node->state != NODE_BURYING ||
@@ -225,11 +225,11 @@ on_buried(void *data, const struct store_answer *answer)
 /* Ends the node of our name: whatever its lease says, or (sight) if it has not renewed
  * since. */
 static void
-bury(struct node *node, int64_t id, const struct sight *sight)
+reap(struct node *node, int64_t id, const struct sight *sight)
 {
-    vigil_clear(&node->rival);
+    failure_detector_clear(&node->rival);
     set_state(node, NODE_BURYING);
-    if (store_bury(node->options.store, sight ? 0 : id, sight, sight != NULL, on_buried,
+    if (store_reap(node->options.store, sight ? 0 : id, sight, sight != NULL, on_reaped,
                    node) < 0) {
         set_state(node, NODE_AWAY);
         try_again_in(node, 1000);
@@ -270,10 +270,10 @@ wait_for_rival(struct node *node, const struct store_answer *answer)
                     node->options.name, (long long)answer->values[1], answer->text,
                     jobq__duration_show(seen.lease_ms).text);
     set_state(node, NODE_WAITING);
-    if (vigil_look(&node->rival, &seen, 1, now_ns) < 0) {
+    if (failure_detector_look(&node->rival, &seen, 1, now_ns) < 0) {
         log_error("node", "no memory to watch the node of the same name");
-    } else if (vigil_dead(&node->rival, now_ns, 100, &dead, 1) > 0) {
-        bury(node, 0, &dead);
+    } else if (failure_detector_dead(&node->rival, now_ns, 100, &dead, 1) > 0) {
+        reap(node, 0, &dead);
         return;
     }
     try_again_in(node, RIVAL_LOOK_MS);
@@ -300,7 +300,7 @@ on_found(void *data, const struct store_answer *answer)
         enter(node);
     else if (is_own(node, answer) || hostid_fate(answer->text, (int)answer->values[1],
                                                  answer->values[2]) == HOSTID_ENDED)
-        bury(node, answer->values[0], NULL);
+        reap(node, answer->values[0], NULL);
     else
         wait_for_rival(node, answer);
 }
@@ -528,7 +528,7 @@ node_clean(struct node *node)
         return;
     guard_set_deadline(0);
     node->id = 0;
-    vigil_clear(&node->rival);
+    failure_detector_clear(&node->rival);
     set_state(node, NODE_AWAY);
     try_again_in(node, 0);
 }
@@ -551,7 +551,7 @@ on_closed(uv_handle_t *handle)
     struct node *node = handle->data;
     if (--node->handles > 0)
         return;
-    vigil_clear(&node->rival);
+    failure_detector_clear(&node->rival);
     free(node);
 }
 

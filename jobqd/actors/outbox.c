@@ -10,9 +10,9 @@
  * lasted. */
 enum {
     LOCKED_FIRST_MS = 50,
-    LOCKED_MOST_MS = 1000,
+    LOCKED_MAX_MS = 1000,
     STUCK_FIRST_MS = 1000,
-    STUCK_MOST_MS = 60 * 1000,
+    STUCK_MAX_MS = 60 * 1000,
     LOCKED_TELL_MS = 1000,
     STUCK_TELL_MS = 600 * 1000 /* again */
 };
@@ -333,7 +333,7 @@ keep(struct outbox *outbox, struct settled *s, const struct store_fate *fate,
 {
     bool locked = fate->fate == FATE_LOCKED;
     uint64_t pause_ms = locked ? LOCKED_FIRST_MS : STUCK_FIRST_MS;
-    uint64_t most_ms = locked ? LOCKED_MOST_MS : STUCK_MOST_MS;
+    uint64_t most_ms = locked ? LOCKED_MAX_MS : STUCK_MAX_MS;
     if (s->fate != fate->fate) {
         s->fate = fate->fate;
         s->tries = 0;

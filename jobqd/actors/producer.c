@@ -20,7 +20,7 @@ on_verdict(void *owner, struct job *job, const struct verdict *verdict)
         producer_forget_job(p, job);
         return;
     }
-    tempo_ended(&p->tempo, 1);
+    claim_pacer_ended(&p->claim_pacer, 1);
     producer_settle(p, job, verdict);
     producer_weigh_outbox(p);
 }
@@ -62,7 +62,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     if (!p)
         return JOBQ_ENOMEM;
     p->options = *options;
-    queue_config_hold(options->queue);
+    queue_config_ref(options->queue);
     snprintf(p->subject, sizeof p->subject, "queue %s", options->queue->name);
     p->state = PRODUCER_DETACHED;
     p->random = (uint32_t)clock_ns() | 1u;
@@ -72,12 +72,12 @@ producer_new(struct producer **out, const struct producer_options *options)
     list_init(&p->unsaid);
     outbox_init(&p->outbox);
     cursor_init(&p->cursor, options->unsafe_base);
-    tempo_init(&p->tempo, options->poll_interval_ms);
+    claim_pacer_init(&p->claim_pacer, options->poll_interval_ms);
     ageing_init(&p->ageing, options->queue->ageing_ms);
     int rc = pool_new(&p->pool, options->loop, options->queue, options->max_frame,
                       &pool_events, p);
     if (rc < 0) {
-        queue_config_drop(options->queue);
+        queue_config_unref(options->queue);
         free(p);
         return rc;
     }
@@ -100,7 +100,7 @@ producer_free(struct producer *p)
     producer_drop_jobs(p, &p->unsaid);
     assert(p->n_all == 0);
     outbox_clear(&p->outbox);
-    queue_config_drop(p->options.queue);
+    queue_config_unref(p->options.queue);
     uv_close((uv_handle_t *)&p->timer, on_timer_closed);
 }
 
@@ -116,7 +116,7 @@ producer_attach(struct producer *p, int64_t node, int64_t session)
     p->line = LINE_UNKNOWN;
     p->mark.doubtful = true; /* after a crash of the database the marks are gone */
     cursor_init(&p->cursor, p->options.unsafe_base);
-    tempo_init(&p->tempo, p->options.poll_interval_ms);
+    claim_pacer_init(&p->claim_pacer, p->options.poll_interval_ms);
     if (p->state == PRODUCER_DETACHED)
         producer_set_state(p, PRODUCER_CLAIMING);
     producer_step_soon(p);
@@ -193,15 +193,15 @@ producer_configure(struct producer *p, const struct queue_config *queue, size_t 
     int rc = p->pool ? pool_configure(p->pool, queue, max_frame) : 0;
     if (rc < 0)
         return rc;
-    queue_config_hold(queue);
-    queue_config_drop(p->options.queue);
+    queue_config_ref(queue);
+    queue_config_unref(p->options.queue);
     p->options.queue = queue;
     p->options.max_frame = max_frame;
     p->options.poll_interval_ms = poll_interval_ms;
-    p->tempo.poll_interval_ms = poll_interval_ms;
+    p->claim_pacer.poll_interval_ms = poll_interval_ms;
     producer_ages_configure(p);
-    if (p->tempo.poll_ms > poll_interval_ms)
-        p->tempo.poll_ms = poll_interval_ms;
+    if (p->claim_pacer.poll_ms > poll_interval_ms)
+        p->claim_pacer.poll_ms = poll_interval_ms;
     if (p->state == PRODUCER_CLAIMING)
         producer_poke(p); /* a timer may be set for the old interval */
     return 0;

@@ -2,7 +2,7 @@
  *
  * They do not come with the claim (sql/hot/claim.sql): a batch of them could fill the memory.
  * They are fetched when their job is next in line and a worker has room, as long as the
- * jobs in memory take less than TEMPO_AHEAD_BYTES. Beyond that, one is fetched for each
+ * jobs in memory take less than CLAIM_PACER_AHEAD_BYTES. Beyond that, one is fetched for each
  * worker that would start it at once, however large it is. */
 #include "jobqd/actors/producer_private.h"
 
@@ -105,7 +105,7 @@ take_fetched(struct producer *p, const struct store_fetch_result *result, size_t
         else if (job)
             let_go(p, job);
     }
-    tempo_fetched(&p->tempo, at, bytes);
+    claim_pacer_fetched(&p->claim_pacer, at, bytes);
 }
 
 /* The database refused to return the arguments. If they were one job's, it ends. */
@@ -147,8 +147,9 @@ producer_fetch_large(struct producer *p)
     if (!p->pool || pool_room(p->pool) == 0 || producer_is_full(p) ||
         clock_ns() < p->retry.at_ns)
         return;
-    size_t bytes = p->bytes < TEMPO_AHEAD_BYTES ? TEMPO_AHEAD_BYTES - p->bytes : 1;
-    size_t most = tempo_fetch(&p->tempo, bytes), n = 0;
+    size_t bytes =
+        p->bytes < CLAIM_PACER_AHEAD_BYTES ? CLAIM_PACER_AHEAD_BYTES - p->bytes : 1;
+    size_t most = claim_pacer_fetch(&p->claim_pacer, bytes), n = 0;
     if (most > STORE_MAX_FETCH)
         most = STORE_MAX_FETCH;
     if (p->fetch.singly)

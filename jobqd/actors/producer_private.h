@@ -27,7 +27,7 @@
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/list.h"
 #include "jobqd/pure/outcome.h"
-#include "jobqd/pure/tempo.h"
+#include "jobqd/pure/claim_pacer.h"
 
 enum {
     /* Claimed jobs that no worker has room for: how often to look whether the pool still
@@ -146,7 +146,7 @@ struct producer {
     uint64_t whole_look_ns;
     struct cursor cursor;
     int64_t sent_cursors[CURSOR_PRIORITIES];
-    struct tempo tempo;
+    struct claim_pacer claim_pacer;
     enum line line;
 
     struct ageing ageing;

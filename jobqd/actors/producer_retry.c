@@ -17,9 +17,9 @@
 
 enum {
     RETRY_FIRST_MS = 100,
-    RETRY_MOST_MS = 5000,
+    RETRY_MAX_MS = 5000,
     /* From this failure in a row on, an error may be about a row, whatever it says. */
-    PASSING_MOST = 2,
+    PASSING_MAX = 2,
     LOCK_RETRY_MS = 250,      /* a table, or our node's row, was locked */
     SPLIT_FOR_MS = 10 * 1000, /* answers and claims are separate, after a refusal */
     APART_FOR_MS = 60 * 1000  /* jobs are claimed one by one, after a refused claim */
@@ -42,8 +42,8 @@ static uint64_t
 longer(int64_t *retry_ms)
 {
     *retry_ms = *retry_ms ? *retry_ms * 2 : RETRY_FIRST_MS;
-    if (*retry_ms > RETRY_MOST_MS)
-        *retry_ms = RETRY_MOST_MS;
+    if (*retry_ms > RETRY_MAX_MS)
+        *retry_ms = RETRY_MAX_MS;
     return clock_ns() + (uint64_t)*retry_ms * 1000000u;
 }
 
@@ -134,7 +134,7 @@ producer_cycle_failed(struct producer *p, const struct store_cycle_result *resul
         return; /* the node detaches us, and attaches us again with a new session */
     }
     if (result->code != JOBQ_EDB || (producer_is_passing(result->error->sqlstate) &&
-                                     ++p->retry.passing < PASSING_MOST)) {
+                                     ++p->retry.passing < PASSING_MAX)) {
         outbox_returned(&p->outbox);
         producer_back_off(p, "a cycle", result->error);
         return;

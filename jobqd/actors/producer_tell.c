@@ -9,7 +9,7 @@
 
 enum {
     TELL_WINDOW_MS = 10 * 1000, /* in each such window … */
-    TELL_MOST = 100,            /* … at most this many jobs are named */
+    TELL_MAX = 100,             /* … at most this many jobs are named */
     REFUSED_EVERY_MS = 60 * 1000
 };
 
@@ -30,13 +30,13 @@ may_tell(struct producer *p)
 {
     uint64_t now = clock_ns();
     if (now - p->tells.window_ns >= TELL_WINDOW_MS * UINT64_C(1000000)) {
-        if (p->tells.in_window > TELL_MOST)
+        if (p->tells.in_window > TELL_MAX)
             log_warning(p->subject, "%u more jobs were locked or refused",
-                        p->tells.in_window - TELL_MOST);
+                        p->tells.in_window - TELL_MAX);
         p->tells.window_ns = now;
         p->tells.in_window = 0;
     }
-    return ++p->tells.in_window <= TELL_MOST;
+    return ++p->tells.in_window <= TELL_MAX;
 }
 
 /* The attempt's end is recorded. */

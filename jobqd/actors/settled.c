@@ -12,11 +12,11 @@
 #include "libjobq/buf.h"
 
 /* Of a worker's words, as libjobq cuts them: a worker in another language may not. */
-enum { ERROR_MOST = 4096, DETAIL_MOST = 64 * 1024 };
+enum { ERROR_MAX = 4096, DETAIL_MAX = 64 * 1024 };
 
-/* SHOWN_MOST: bytes of an error that the log shows; HOOKS_MOST: of args and meta that
+/* SHOWN_MAX: bytes of an error that the log shows; HOOKS_MAX: of args and meta that
  * hooks are told. */
-enum { SHOWN_MOST = 500, HOOKS_MOST = 64 * 1024 };
+enum { SHOWN_MAX = 500, HOOKS_MAX = 64 * 1024 };
 
 static enum settlement_kind
 settlement_of(enum verdict_kind kind)
@@ -131,8 +131,8 @@ put_entry(struct jobq__buf *buf, const struct verdict *verdict)
     jobq__buf_adds(buf, "{\"kind\":\"");
     jobq__buf_adds(buf, kind ? kind : "error");
     jobq__buf_adds(buf, "\"");
-    put_cut(buf, "error", reason_of(verdict), ERROR_MOST, 0);
-    put_cut(buf, "detail", verdict->detail, DETAIL_MOST, DETAIL_MOST / 2);
+    put_cut(buf, "error", reason_of(verdict), ERROR_MAX, 0);
+    put_cut(buf, "detail", verdict->detail, DETAIL_MAX, DETAIL_MAX / 2);
     if (verdict->signal > 0) {
         const char *name = sigabbrev_np(verdict->signal);
         jobq__buf_adds(buf, ",\"signal\":\"SIG");
@@ -258,11 +258,11 @@ settled_new(const struct queue_config *queue, const struct job *job,
     if (failure) {
         texts.kind = whole(job->kind);
         texts.error = whole(reason_of(verdict));
-        if (texts.error.len > SHOWN_MOST)
-            texts.error.len = border(texts.error.bytes, SHOWN_MOST);
+        if (texts.error.len > SHOWN_MAX)
+            texts.error.len = border(texts.error.bytes, SHOWN_MAX);
     }
     if (failure && config_has_hooks(queue) && job->args &&
-        job->args_len + job->meta_len <= HOOKS_MOST) {
+        job->args_len + job->meta_len <= HOOKS_MAX) {
         texts.args = (struct text){job->args, job->args_len};
         texts.meta = (struct text){job->meta, job->meta_len};
     }

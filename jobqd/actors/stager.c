@@ -25,7 +25,7 @@ enum { LONGEST_SLEEP_MS = 1000 };
 
 /* The pause after the database has refused (its disk is full, a right is missing), which
  * doubles from LONGEST_SLEEP_MS on. */
-enum { RETRY_MOST_MS = 8000 };
+enum { RETRY_MAX_MS = 8000 };
 
 struct stager {
     struct stager_options options;
@@ -90,9 +90,9 @@ on_expired(void *data, const struct store_answer *answer)
         stager->through_ms = 0;
         if (answer->code != JOBQ_ECONN && stager->started) {
             int64_t ms = stager->expire_retry_ms * 2;
-            stager->expire_retry_ms = ms == 0              ? LONGEST_SLEEP_MS
-                                      : ms > RETRY_MOST_MS ? RETRY_MOST_MS
-                                                           : ms;
+            stager->expire_retry_ms = ms == 0             ? LONGEST_SLEEP_MS
+                                      : ms > RETRY_MAX_MS ? RETRY_MAX_MS
+                                                          : ms;
             tell_refusal("end expired jobs", stager->expire_retry_ms, answer->error);
             stager->expire_at_ms = now_ms + (uint64_t)stager->expire_retry_ms;
         }
@@ -147,7 +147,7 @@ stager_new(struct stager **out, const struct stager_options *options)
                                          .owner = stager,
                                          .idle_ms = LONGEST_SLEEP_MS,
                                          .retry_first_ms = LONGEST_SLEEP_MS,
-                                         .retry_most_ms = RETRY_MOST_MS});
+                                         .retry_most_ms = RETRY_MAX_MS});
     *out = stager;
     return 0;
 }

@@ -16,8 +16,8 @@
 
 enum {
     STACK_BYTES = 256 * 1024,
-    RECORD_MOST = 128 * 1024, /* of a line; a longer one is cut */
-    AGAIN_MS = 1000,          /* after a write that failed */
+    RECORD_MAX = 128 * 1024, /* of a line; a longer one is cut */
+    AGAIN_MS = 1000,         /* after a write that failed */
     /* After a loss, lines are taken again when so much is free: a slow reader is not to
      * be told of one loss after the other. */
     FREE_AGAIN = LOGWRITER_BYTES / 4,
@@ -140,7 +140,7 @@ tell_of_loss(void)
 static void *
 run(void *unused)
 {
-    static char text[RECORD_MOST];
+    static char text[RECORD_MAX];
     prctl(PR_SET_NAME, "jobqd-log");
     for (;;) {
         while (atomic_load(&self.tail) != atomic_load(&self.head))
@@ -164,7 +164,7 @@ static bool
 put(const char *line, size_t len)
 {
     struct record record = {.at_ms = clock_ms(CLOCK_REALTIME),
-                            .len = len < RECORD_MOST ? len : RECORD_MOST};
+                            .len = len < RECORD_MAX ? len : RECORD_MAX};
     uint64_t head = atomic_load(&self.head);
     if (sizeof record + record.len > room())
         return false;

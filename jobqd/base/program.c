@@ -17,7 +17,7 @@
 
 /* HEAD: what the kernel reads of a file to see what it is. DEPTH: interpreters that are
  * scripts themselves. */
-enum { HEAD = 256, DEPTH = 4, HEADERS_MOST = 64 };
+enum { HEAD = 256, DEPTH = 4, HEADERS_MAX = 64 };
 /* A pipe may have taken a file's place since we looked. */
 enum { READING = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK };
 
@@ -82,7 +82,7 @@ file_fault(const char *path, char why[PROGRAM_WHY])
 static bool
 find_loader(int fd, const Elf64_Ehdr *header, char loader[HEAD])
 {
-    for (int i = 0; i < header->e_phnum && i < HEADERS_MOST; i++) {
+    for (int i = 0; i < header->e_phnum && i < HEADERS_MAX; i++) {
         Elf64_Phdr part;
         off_t at = (off_t)header->e_phoff + i * (off_t)sizeof part;
         if (pread(fd, &part, sizeof part, at) != (ssize_t)sizeof part)

@@ -42,7 +42,7 @@ run(struct cli *cli)
     struct bench bench;
     jobq_error err = {0};
     int rc =
-        cli_get_int(cli, "connections", 1, INSERTERS_MOST, &options.connections, &err);
+        cli_get_int(cli, "connections", 1, INSERTERS_MAX, &options.connections, &err);
     if (rc == 0)
         rc = cli_get_int(cli, "seconds", 1, 3600, &options.seconds, &err);
     if (rc != 0)

@@ -30,7 +30,7 @@ struct inserters {
     _Atomic size_t ready;
     _Atomic bool go;
     _Atomic bool stop;
-    struct inserter each[INSERTERS_MOST];
+    struct inserter each[INSERTERS_MAX];
 };
 
 extern const char sql_bench_insert[], sql_bench_enqueue[], sql_bench_enqueue_many[];
@@ -233,7 +233,7 @@ int
 bench_insert(struct bench *bench, enum insert_way way, size_t connections, double seconds,
              double *rate, jobq_error *err)
 {
-    pid_t pids[INSERTERS_MOST] = {0};
+    pid_t pids[INSERTERS_MAX] = {0};
     struct inserters *all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (all == MAP_FAILED)

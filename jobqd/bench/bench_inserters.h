@@ -23,7 +23,7 @@ enum insert_way {
         INSERT_WAY_COUNT
 };
 
-enum { INSERTERS_MOST = 64 };
+enum { INSERTERS_MAX = 64 };
 
 const char *insert_way_name(enum insert_way way);
 

@@ -13,7 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/config/options.h"
 #include "jobqd/base/refusal.h"
@@ -532,7 +532,7 @@ cli_fail_as(const struct cli *cli, int exit_code, const jobq_error *err)
     escape_print(stderr, err->message);
     print_remedy(cli, err);
     fputc('\n', stderr);
-    successor_explain(err->message);
+    exec_handoff_explain(err->message);
     /* Wrong data is that, whether we find it or the database does. */
     return exit_code == EX_USAGE && strcmp(err->sqlstate, "22007") == 0 ? EX_DATAERR
                                                                         : exit_code;

@@ -16,13 +16,13 @@
 #include "jobqd/proc/limits.h"
 #include "libjobq/buf.h"
 
-enum { NAME = 64, TEXT = 2 * PATH_MAX + 512, MOST_FRIENDS = 4 };
+enum { NAME = 64, TEXT = 2 * PATH_MAX + 512, MAX_FRIENDS = 4 };
 /* As many links as the kernel follows, and more folders than a sane path has. */
-enum { MOST_LINKS = 40, MOST_STEPS = 512 };
+enum { MAX_LINKS = 40, MAX_STEPS = 512 };
 
 /* What is looked for in one file. */
 struct look {
-    uid_t friends[MOST_FRIENDS]; /* who may own it, and its folders; root always may */
+    uid_t friends[MAX_FRIENDS]; /* who may own it, and its folders; root always may */
     size_t n_friends;
     trust_say say;
     void *data;
@@ -179,14 +179,14 @@ struct way {
     struct {
         char *path;
         bool is_link;
-    } steps[MOST_STEPS];
+    } steps[MAX_STEPS];
     size_t n;
 };
 
 static bool
 add_step(struct way *way, const char *path, bool is_link)
 {
-    char *copy = way->n < MOST_STEPS ? strdup(path) : NULL;
+    char *copy = way->n < MAX_STEPS ? strdup(path) : NULL;
     if (!copy)
         return false;
     way->steps[way->n].path = copy; /* way's, until clear_way */
@@ -255,7 +255,7 @@ find_way(struct way *way, const char *path)
             return false;
         if (!S_ISLNK(info.st_mode))
             strcpy(at, next);
-        else if (++links > MOST_LINKS || !put_target(next, rest, at))
+        else if (++links > MAX_LINKS || !put_target(next, rest, at))
             return false;
     }
     return true;

@@ -124,7 +124,7 @@ print_man(const struct cli *cli)
     return cli_fail(cli, &err);
 }
 
-/* Variables and flags alone can configure a node that runs no jobs: it keeps house, or
+/* Variables and flags alone can configure a node that runs no jobs: it can be the leader, or
  * has the embedded database. Without any of them nothing was found at all. */
 static int
 check_found(const struct config *config, jobq_error *err)

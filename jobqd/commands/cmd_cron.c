@@ -22,7 +22,7 @@
 #include "libjobq/error.h"
 #include "libjobq/json.h"
 
-#define MOST_TIMES 1000
+#define MAX_TIMES 1000
 
 extern const char sql_cron_list[], sql_cron_set[], sql_cron_pause[], sql_cron_resume[],
     sql_cron_delete[], sql_cron_run[];
@@ -55,7 +55,7 @@ read_question(struct question *question, const struct cli *cli, jobq_error *err)
                            "--from: \"%s\" is no time: write it as 2026-11-22T10:11:12Z "
                            "or 2026-11-22T10:11:12+01:00",
                            from);
-    rc = cli_get_int(cli, "n", 1, MOST_TIMES, &question->n, err);
+    rc = cli_get_int(cli, "n", 1, MAX_TIMES, &question->n, err);
     if (rc != 0)
         return rc;
     question->utc = !zone || strcmp(zone, "UTC") == 0;

@@ -13,7 +13,7 @@
 #include "libjobq/error.h"
 
 #define DOWN_ONE (-1)
-#define LOCK_WAIT_MOST_MS ((int64_t)7 * 24 * 3600 * 1000)
+#define LOCK_WAIT_MAX_MS ((int64_t)7 * 24 * 3600 * 1000)
 
 extern const char sql_migrate_history[];
 
@@ -267,7 +267,7 @@ parse_lock_wait(const struct cli *cli, enum action action, int64_t *ms, jobq_err
     int rc = jobq__duration_parse(text, ms, &why);
     if (rc != 0)
         return jobq__error(err, rc, "--lock-wait: %s", why.message);
-    if (*ms > LOCK_WAIT_MOST_MS)
+    if (*ms > LOCK_WAIT_MAX_MS)
         return jobq__error(err, JOBQ_EINVAL,
                            "--lock-wait: \"%s\" is not allowed: 0 to 7d", text);
     return 0;

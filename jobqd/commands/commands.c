@@ -15,7 +15,7 @@
 #include "jobqd/cli/session.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_main.h"
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/pure/nearest.h"
 #include "libjobq/error.h"
 
@@ -46,11 +46,11 @@ run_daemon(struct cli *cli)
     int why = log_start();
     if (why != 0) {
         log_error("jobqd", "cannot start a thread for the log: %s", strerror(why));
-        successor_explain("it could not start a thread for the log");
+        exec_handoff_explain("it could not start a thread for the log");
         return EX_OSERR;
     }
     int code = load_and_run(cli);
-    if (successor_may_go_back())
+    if (exec_handoff_may_go_back())
         log_leave();
     else
         log_flush();

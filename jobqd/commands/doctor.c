@@ -56,7 +56,7 @@ static const struct doctor_check checks[] = {
     {"hot updates", NEEDS_SCHEMA, NO, sql_doctor_hot, false, NULL, EX_UNAVAILABLE},
     {"partitions", NEEDS_SCHEMA, NO, sql_doctor_partitions, false, "the history has today's and tomorrow's", EX_UNAVAILABLE},
     {"locks", NEEDS_SCHEMA, NO, sql_doctor_locks, false, NULL, EX_UNAVAILABLE},
-    {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node lives, and one keeps house", EX_UNAVAILABLE},
+    {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node is alive, and one is the leader", EX_UNAVAILABLE},
     {"held jobs", NEEDS_SCHEMA, NO, sql_doctor_held, false, NULL, EX_UNAVAILABLE},
     {"refused jobs", NEEDS_SCHEMA, NO, sql_doctor_refusals, false, NULL, 0},
     {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served", EX_UNAVAILABLE},

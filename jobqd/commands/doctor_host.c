@@ -26,7 +26,8 @@ doctor_look_at_config(struct doctor *doctor)
                     "no configuration file: environment and flags alone");
     else if (c->n_queues == 0)
         doctor_sayf(doctor, DOCTOR_WARN, "[queue NAME] sections, if it is to run jobs",
-                    "%s has no queues: such a node only keeps house", c->file);
+                    "%s has no queues: this node runs no jobs, but can be the leader",
+                    c->file);
     else
         doctor_sayf(doctor, DOCTOR_OK, NULL, "%s can be read, %zu queue%s", c->file,
                     c->n_queues, c->n_queues == 1 ? "" : "s");

@@ -73,20 +73,20 @@ config_free(struct config *config)
 }
 
 void
-config_hold(struct config *config)
+config_ref(struct config *config)
 {
     config->holders++;
 }
 
 void
-queue_config_hold(const struct queue_config *queue)
+queue_config_ref(const struct queue_config *queue)
 {
     if (queue->home != NULL)
-        config_hold(queue->home);
+        config_ref(queue->home);
 }
 
 void
-queue_config_drop(const struct queue_config *queue)
+queue_config_unref(const struct queue_config *queue)
 {
     config_free(queue->home);
 }

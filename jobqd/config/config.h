@@ -154,7 +154,7 @@ struct config_flag {
  * *out is untouched. environment: `environ`-shaped, so that a test can give its own. */
 int config_load(struct config **out, const char *file, char *const *environment,
                 const struct config_flag *flags, size_t n_flags, jobq_error *err);
-void config_hold(struct config *config);
+void config_ref(struct config *config);
 /* One holder less; the last one's frees it. */
 void config_free(struct config *config);
 
@@ -163,8 +163,8 @@ bool config_has_hooks(const struct queue_config *queue);
 
 /* A reload leaves the old configuration to those who still work by it: who keeps a
  * pointer to it beyond a call holds it, and the other drops it. */
-void queue_config_hold(const struct queue_config *queue);
-void queue_config_drop(const struct queue_config *queue);
+void queue_config_ref(const struct queue_config *queue);
+void queue_config_unref(const struct queue_config *queue);
 
 /* How long each class of the history is kept at most, after which days are dropped whole.
  */

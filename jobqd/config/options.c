@@ -80,7 +80,7 @@ const struct option_row queue_options[] = {
     {"boot_timeout", OPTION_DURATION, OPTION_WORKERS, Q(boot_timeout_ms), "10s", NULL, 100, 1 * HOUR, NULL,
      "how soon after its start a worker must say hello"},
     {"preload", OPTION_SWITCH, OPTION_WORKERS, Q(preload), "off", NULL, 0, 0, "off|on",
-     "load the program once, in a template process, and fork the workers from there"},
+     "load the program once, in a forkserver process, and fork the workers from there"},
     {"max_restarts", OPTION_INT, OPTION_ANY, Q(max_restarts), "5", NULL, 0, 1000, NULL,
      "more restarts than this within max_seconds make the queue back off"},
     {"max_seconds", OPTION_DURATION, OPTION_ANY, Q(max_seconds_ms), "10s", NULL, 1 * SECOND, 1 * HOUR, NULL,

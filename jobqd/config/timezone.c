@@ -10,7 +10,7 @@
 
 #include "libjobq/error.h"
 
-#define MOST_BYTES 100
+#define MAX_BYTES 100
 
 /* As the C library looks for it. */
 static const char *
@@ -26,8 +26,8 @@ timezone_is_name(const char *name)
     static const char legal[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-/";
     size_t len = strlen(name);
-    return len >= 1 && len <= MOST_BYTES && strspn(name, legal) == len &&
-           name[0] != '/' && name[len - 1] != '/' && strstr(name, "//") == NULL;
+    return len >= 1 && len <= MAX_BYTES && strspn(name, legal) == len && name[0] != '/' &&
+           name[len - 1] != '/' && strstr(name, "//") == NULL;
 }
 
 /* The folder also holds lists, and zones that count leap seconds, which no database
@@ -73,7 +73,7 @@ timezone_check(const char *name, jobq_error *err)
 int
 timezone_use(const char *name, jobq_error *err)
 {
-    char value[MOST_BYTES + 2] = ":"; /* a file, no formula */
+    char value[MAX_BYTES + 2] = ":"; /* a file, no formula */
     strncat(value, name, sizeof value - 2);
     if (setenv("TZ", strcmp(name, "UTC") == 0 ? "UTC0" : value, 1) != 0)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");

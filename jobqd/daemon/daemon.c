@@ -18,7 +18,7 @@
 
 #include "jobqd/actors/failures.h"
 #include "jobqd/actors/node.h"
-#include "jobqd/actors/reporter.h"
+#include "jobqd/actors/progress_writer.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/base/seams.h"
@@ -28,9 +28,9 @@
 #include "jobqd/db/notifier.h"
 #include "jobqd/db/store.h"
 #include "jobqd/embedded/postgres.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/guard.h"
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 
 /* The loop; or a tenth of a lease: worth a warning. */
 enum { STILL_MS = 500 };
@@ -77,8 +77,8 @@ new_connections(struct daemon *d, jobq_error *err)
         .on_control_lost = daemon_on_control_lost,
         .on_work_ready = daemon_on_work_ready,
         .on_work_lost = daemon_on_work_lost,
-        .on_house_ready = daemon_on_house_ready,
-        .on_house_lost = daemon_on_house_lost,
+        .on_maintenance_ready = daemon_on_maintenance_ready,
+        .on_maintenance_lost = daemon_on_maintenance_lost,
         .owner = d,
     };
     int rc = store_new(&d->store, &d->loop, &store, err);
@@ -203,7 +203,7 @@ new_handles(struct daemon *d)
     uv_timer_init(&d->loop, &d->rollout.timer);
     d->rollout.timer.data = d;
     if (upgrade_new(&d->upgrade, &d->loop, &daemon_upgrade_events, d) < 0 ||
-        systemd_new(&d->systemd, &systemd) < 0 || children_watch(&d->loop) < 0)
+        systemd_new(&d->systemd, &systemd) < 0 || reaper_watch(&d->loop) < 0)
         return JOBQ_ENOMEM;
     return signals_open(&d->signals, &d->loop, daemon_on_signal, d);
 }
@@ -241,7 +241,7 @@ static void
 on_progress(void *owner, const struct job *job, double done, const char *note)
 {
     struct daemon *d = owner;
-    reporter_note(d->reporter, job->id, job->attempt, done, note);
+    progress_writer_note(d->progress_writer, job->id, job->attempt, done, note);
 }
 
 int
@@ -249,10 +249,10 @@ cmd_run(struct config *config, const struct cli *cli)
 {
     if (upgrade_is_rehearsal())
         return upgrade_rehearse(config);
-    /* A node without queues is of use: it runs the embedded database, and keeps house. */
+    /* A node without queues is of use: it runs the embedded database, and can lead. */
     if (config->n_queues == 0)
-        log_warning("jobqd", "the configuration has no [queue NAME] section: runs no "
-                             "jobs, only keeps house");
+        log_warning("jobqd", "the configuration has no [queue NAME] section: "
+                             "this node runs no jobs, but can be the leader");
     log_set_node(config->node);
     daemon_enter_folder();       /* of a program that takes another's place */
     prctl(PR_SET_NAME, "jobqd"); /* whatever its file is called: cmd_upgrade.c looks */
@@ -282,11 +282,11 @@ cmd_run(struct config *config, const struct cli *cli)
                               : start(&d, config->database ? config->database : "", &err);
     if (rc < 0) {
         log_error("jobqd", "could not start%s%s", *err.message ? ": " : "", err.message);
-        successor_explain(err.message);
+        exec_handoff_explain(err.message);
         guard_close(d.guard);
         return config->embedded ? EX_UNAVAILABLE : EX_OSERR;
     }
-    config_hold(config);
+    config_ref(config);
     uv_run(&d.loop, UV_RUN_DEFAULT);
     config_free(d.config);
     if (uv_loop_close(&d.loop) != 0)

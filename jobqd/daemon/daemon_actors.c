@@ -6,16 +6,16 @@
 
 #include "jobqd/actors/canceller.h"
 #include "jobqd/actors/cron.h"
-#include "jobqd/actors/crontab.h"
+#include "jobqd/actors/cron_declarer.h"
 #include "jobqd/actors/failures.h"
 #include "jobqd/actors/hooks.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/lifeline.h"
 #include "jobqd/actors/pruner.h"
 #include "jobqd/actors/releaser.h"
-#include "jobqd/actors/reporter.h"
+#include "jobqd/actors/progress_writer.h"
 #include "jobqd/actors/stager.h"
-#include "jobqd/actors/steward.h"
+#include "jobqd/actors/settings_watcher.h"
 #include "jobqd/base/seams.h"
 #include "jobqd/db/store.h"
 
@@ -233,20 +233,21 @@ make_releaser(struct daemon *d)
 PASS(stop, releaser, releaser)
 PASS(close, releaser, releaser)
 
-/* ---- reporter ---- */
+/* ---- progress_writer ---- */
 
 static int
-make_reporter(struct daemon *d)
+make_progress_writer(struct daemon *d)
 {
-    return reporter_new(&d->reporter,
-                        &(struct reporter_options){.loop = &d->loop, .store = d->store});
+    return progress_writer_new(
+        &d->progress_writer,
+        &(struct progress_writer_options){.loop = &d->loop, .store = d->store});
 }
 
-LIVE_AS(reporter, reporter)
-PASS(stop, reporter, reporter)
-PASS(close, reporter, reporter)
+LIVE_AS(progress_writer, progress_writer)
+PASS(stop, progress_writer, progress_writer)
+PASS(close, progress_writer, progress_writer)
 
-/* ---- steward ---- */
+/* ---- settings_watcher ---- */
 
 static const char **
 list_queues(void *owner, size_t *n)
@@ -263,20 +264,21 @@ on_settings(void *owner, const struct store_settings_result *result)
 }
 
 static int
-make_steward(struct daemon *d)
+make_settings_watcher(struct daemon *d)
 {
-    return steward_new(&d->steward, &(struct steward_options){.loop = &d->loop,
-                                                              .store = d->store,
-                                                              .node = d->booted->node,
-                                                              .queues = list_queues,
-                                                              .on_settings = on_settings,
-                                                              .owner = d});
+    return settings_watcher_new(&d->settings_watcher, &(struct settings_watcher_options){
+                                                          .loop = &d->loop,
+                                                          .store = d->store,
+                                                          .node = d->booted->node,
+                                                          .queues = list_queues,
+                                                          .on_settings = on_settings,
+                                                          .owner = d});
 }
 
-LIVE(steward, steward)
-PASS(poke, steward, steward)
-PASS(stop, steward, steward)
-PASS(close, steward, steward)
+LIVE(settings_watcher, settings_watcher)
+PASS(poke, settings_watcher, settings_watcher)
+PASS(stop, settings_watcher, settings_watcher)
+PASS(close, settings_watcher, settings_watcher)
 
 /* ---- cron ---- */
 
@@ -294,28 +296,29 @@ PASS(poke, cron_actor, cron)
 PASS(stop, cron_actor, cron)
 PASS(close, cron_actor, cron)
 
-/* ---- crontab ---- */
+/* ---- cron_declarer ---- */
 
 static int
-make_crontab(struct daemon *d)
+make_cron_declarer(struct daemon *d)
 {
-    int rc = crontab_new(&d->crontab,
-                         &(struct crontab_options){.loop = &d->loop,
-                                                   .store = d->store,
-                                                   .node = d->booted->node,
-                                                   .on_told = daemon_on_crons_told,
-                                                   .owner = d});
-    return rc < 0 ? rc : crontab_configure(d->crontab, d->config);
+    int rc =
+        cron_declarer_new(&d->cron_declarer,
+                          &(struct cron_declarer_options){.loop = &d->loop,
+                                                          .store = d->store,
+                                                          .node = d->booted->node,
+                                                          .on_told = daemon_on_crons_told,
+                                                          .owner = d});
+    return rc < 0 ? rc : cron_declarer_configure(d->cron_declarer, d->config);
 }
 
 static void
-live_crontab(struct daemon *d, int64_t node, bool fresh)
+live_cron_declarer(struct daemon *d, int64_t node, bool fresh)
 {
-    crontab_start(d->crontab, node, fresh);
+    cron_declarer_start(d->cron_declarer, node, fresh);
 }
 
-PASS(stop, crontab, crontab)
-PASS(close, crontab, crontab)
+PASS(stop, cron_declarer, cron_declarer)
+PASS(close, cron_declarer, cron_declarer)
 
 /* ---- the table ---- */
 
@@ -332,13 +335,14 @@ static const struct actor actors[] = {
     [ACTOR_CANCELLER] = {make_canceller, live_canceller, NULL, poke_canceller,
                          stop_canceller, close_canceller},
     [ACTOR_RELEASER] = {make_releaser, NULL, NULL, NULL, stop_releaser, close_releaser},
-    [ACTOR_REPORTER] = {make_reporter, live_reporter, NULL, NULL, stop_reporter,
-                        close_reporter},
-    [ACTOR_STEWARD] = {make_steward, live_steward, NULL, poke_steward, stop_steward,
-                       close_steward},
+    [ACTOR_PROGRESS_WRITER] = {make_progress_writer, live_progress_writer, NULL, NULL,
+                               stop_progress_writer, close_progress_writer},
+    [ACTOR_SETTINGS_WATCHER] = {make_settings_watcher, live_settings_watcher, NULL,
+                                poke_settings_watcher, stop_settings_watcher,
+                                close_settings_watcher},
     [ACTOR_CRON] = {make_cron, NULL, lead_cron, poke_cron, stop_cron, close_cron},
-    [ACTOR_CRONTAB] = {make_crontab, live_crontab, NULL, NULL, stop_crontab,
-                       close_crontab},
+    [ACTOR_CRON_DECLARER] = {make_cron_declarer, live_cron_declarer, NULL, NULL,
+                             stop_cron_declarer, close_cron_declarer},
 };
 
 enum { N_ACTORS = sizeof actors / sizeof actors[0] };

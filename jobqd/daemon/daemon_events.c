@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-#include "jobqd/actors/crontab.h"
+#include "jobqd/actors/cron_declarer.h"
 #include "jobqd/actors/hooks.h"
 #include "jobqd/actors/leader.h"
 #include "jobqd/actors/node.h"
@@ -55,7 +55,7 @@ void
 daemon_on_queues_set(void *owner)
 {
     struct daemon *d = owner;
-    daemon_actors_poke(d, ACTOR_STEWARD);
+    daemon_actors_poke(d, ACTOR_SETTINGS_WATCHER);
 }
 
 void
@@ -121,7 +121,7 @@ on_session(void *data, const struct store_answer *answer)
                     (long long)answer->values[1]);
     releaser_take(d->releaser, node_id(d->node), answer->text, answer->values[2]);
     queues_attach(&d->queues, node_id(d->node), answer->values[0]);
-    daemon_actors_poke(d, ACTOR_STEWARD);
+    daemon_actors_poke(d, ACTOR_SETTINGS_WATCHER);
     announce(d);
 }
 
@@ -163,24 +163,24 @@ daemon_on_work_lost(void *owner, const jobq_error *why)
 }
 
 void
-daemon_on_house_ready(void *owner)
+daemon_on_maintenance_ready(void *owner)
 {
     struct daemon *d = owner;
-    d->house_up = true;
-    absence_end(&d->house_down, "the house connection is back");
+    d->maintenance_up = true;
+    absence_end(&d->maintenance_down, "the maintenance connection is back");
     leader_set_able(d->leader, true);
-    crontab_tell(d->crontab);
+    cron_declarer_tell(d->cron_declarer);
     hooks_tell(d->hooks);
 }
 
 void
-daemon_on_house_lost(void *owner, const jobq_error *why)
+daemon_on_maintenance_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
-    if (!d->house_up)
-        absence_tell_alone(d, &d->house_down,
-                           "the house connection is away, due jobs may wait", why);
-    d->house_up = false;
+    if (!d->maintenance_up)
+        absence_tell_alone(d, &d->maintenance_down,
+                           "the maintenance connection is away, due jobs may wait", why);
+    d->maintenance_up = false;
     leader_set_able(d->leader, false);
 }
 
@@ -212,7 +212,7 @@ daemon_on_control_ready(void *owner)
         return;
     }
     node_control_ready(d->node);
-    daemon_actors_poke(d, ACTOR_STEWARD);
+    daemon_actors_poke(d, ACTOR_SETTINGS_WATCHER);
     daemon_tell_upgrade(d);
 }
 

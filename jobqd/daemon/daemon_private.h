@@ -80,10 +80,10 @@ struct rollout {
     X(ACTOR_PRUNER, pruner, pruner)                                                      \
     X(ACTOR_CANCELLER, canceller, canceller)                                             \
     X(ACTOR_RELEASER, releaser, releaser)                                                \
-    X(ACTOR_REPORTER, reporter, reporter)                                                \
-    X(ACTOR_STEWARD, steward, steward)                                                   \
+    X(ACTOR_PROGRESS_WRITER, progress_writer, progress_writer)                           \
+    X(ACTOR_SETTINGS_WATCHER, settings_watcher, settings_watcher)                        \
     X(ACTOR_CRON, cron_actor, cron)                                                      \
-    X(ACTOR_CRONTAB, crontab, crontab)
+    X(ACTOR_CRON_DECLARER, cron_declarer, cron_declarer)
 
 enum daemon_actor {
 #define X(enumerator, type, member) enumerator,
@@ -117,10 +117,10 @@ struct daemon {
     bool announced;    /* "ready" was logged */
     bool lived;        /* this node has been registered, by us or the program before us */
     bool at_once;      /* a second signal has come: nothing is waited for */
-    bool house_up;     /* likewise, the house connection */
-    struct absence database_down; /* of the control connection */
-    struct absence work_down;     /* of the work connection alone */
-    struct absence house_down;    /* likewise, of the house connection */
+    bool maintenance_up;             /* likewise, the maintenance connection */
+    struct absence database_down;    /* of the control connection */
+    struct absence work_down;        /* of the work connection alone */
+    struct absence maintenance_down; /* likewise, of the maintenance connection */
     struct upgrade *upgrade;
     struct handover_reader
         *past;               /* what the program before this one left; NULL: nothing */
@@ -203,8 +203,8 @@ void daemon_on_cron_set(void *owner);
 void daemon_on_listening(void *owner, bool listening);
 void daemon_on_work_ready(void *owner);
 void daemon_on_work_lost(void *owner, const jobq_error *why);
-void daemon_on_house_ready(void *owner);
-void daemon_on_house_lost(void *owner, const jobq_error *why);
+void daemon_on_maintenance_ready(void *owner);
+void daemon_on_maintenance_lost(void *owner, const jobq_error *why);
 void daemon_on_control_ready(void *owner);
 void daemon_on_control_lost(void *owner, const jobq_error *why);
 void daemon_on_live(void *owner, int64_t id);
@@ -228,7 +228,7 @@ void daemon_rollout_begin(struct daemon *d);
 void daemon_rollout_refused(struct daemon *d, const char *why);
 /* The node has a new row. */
 void daemon_rollout_live(struct daemon *d);
-/* For struct crontab_options. */
+/* For struct cron_declarer_options. */
 void daemon_on_crons_told(void *owner, const char *fault);
 
 /* ---- daemon_upgrade.c ---- */

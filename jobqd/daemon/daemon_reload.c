@@ -1,7 +1,7 @@
 /* daemon_reload.c: the configuration is read again, and put in force. */
 #include "jobqd/daemon/daemon_private.h"
 
-#include "jobqd/actors/crontab.h"
+#include "jobqd/actors/cron_declarer.h"
 #include "jobqd/actors/hooks.h"
 #include "jobqd/actors/pruner.h"
 #include "jobqd/base/folder.h"
@@ -18,11 +18,11 @@ take_config(struct daemon *d, struct config *fresh)
     reload_log_changes(d->booted, old, fresh);
     d->config = fresh;
     queues_configure(&d->queues, fresh);
-    daemon_actors_poke(d, ACTOR_STEWARD); /* what is new claims nothing before */
+    daemon_actors_poke(d, ACTOR_SETTINGS_WATCHER); /* what is new claims nothing before */
     pruner_configure(d->pruner, fresh);
     if (hooks_configure(d->hooks, fresh) < 0)
         log_error("hooks", "no memory for the configuration's hooks");
-    if (crontab_configure(d->crontab, fresh) < 0)
+    if (cron_declarer_configure(d->cron_declarer, fresh) < 0)
         log_error("cron", "no memory to tell of the configuration's crons");
     config_free(old); /* it lives on while a worker works by it */
 }

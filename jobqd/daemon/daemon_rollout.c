@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "jobqd/actors/crontab.h"
+#include "jobqd/actors/cron_declarer.h"
 #include "jobqd/actors/node.h"
 #include "jobqd/base/log.h"
 #include "libjobq/buf.h"
@@ -85,11 +85,11 @@ set_state(struct daemon *d, enum rollout_state state)
 }
 
 /* Whether the database takes its crons is a part of how it goes. Who waits for it does
- * not wait for long where the house connection does not come back. */
+ * not wait for long where the maintenance connection does not come back. */
 static bool
 hears_of_crons(const struct daemon *d)
 {
-    if (crontab_is_settled(d->crontab))
+    if (cron_declarer_is_settled(d->cron_declarer))
         return true;
     if (uv_now(&d->loop) - d->rollout.begun_ms < CRONS_WITHIN_MS)
         return false;

@@ -11,7 +11,7 @@
 #include "jobqd/db/notifier.h"
 #include "jobqd/db/store.h"
 #include "jobqd/embedded/postgres.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/guard.h"
 
 enum {
@@ -37,7 +37,7 @@ daemon_on_embedded_stopped(void *owner)
     daemon_set_state(d, DAEMON_DONE);
     signals_close(&d->signals);
     loopwatch_close();
-    children_unwatch();
+    reaper_unwatch();
     guard_close(d->guard);
     uv_close((uv_handle_t *)&d->session, NULL);
     uv_close((uv_handle_t *)&d->still_away, NULL);

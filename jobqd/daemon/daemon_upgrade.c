@@ -12,11 +12,11 @@
 #include "jobqd/actors/failures.h"
 #include "jobqd/actors/hooks.h"
 #include "jobqd/embedded/postgres.h"
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/seams.h"
 #include "jobqd/base/self.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/guard.h"
 #include "jobqd/proc/spawn.h"
 #include "jobqd/db/store.h"
@@ -148,10 +148,10 @@ daemon_open_past(struct daemon *d, jobq_error *err)
 {
     int document;
     int64_t files;
-    int rc = successor_document(&document, err);
+    int rc = exec_handoff_document(&document, err);
     if (rc < 0 || document < 0)
         return rc;
-    if (successor_failure())
+    if (exec_handoff_failure())
         seam_forget(SEAM_HANDOVER_LACKS);
     rc = handover_open(&d->past, document, err);
     if (rc < 0)
@@ -162,7 +162,7 @@ daemon_open_past(struct daemon *d, jobq_error *err)
     rc = handover_get_int(past, "files_before", -1, INT64_MAX, &files, err);
     if (rc == 0)
         spawn_inherit(files); /* before the first worker */
-    children_inherit();
+    reaper_inherit();
     return rc;
 }
 
@@ -179,7 +179,7 @@ daemon_past_embedded(const struct daemon *d)
 static int
 fail_if_told(jobq_error *err)
 {
-    const char *how = successor_failure() ? NULL : seam_text(SEAM_TAKE_OVER);
+    const char *how = exec_handoff_failure() ? NULL : seam_text(SEAM_TAKE_OVER);
     if (how && strcmp(how, "abort") == 0)
         abort();
     if (how && strcmp(how, "late") == 0) { /* up, but later than the lease allows */
@@ -221,7 +221,7 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     if (rc == 0)
         rc = daemon_start_guard(d, err);
     if (rc == 0)
-        successor_takes_along(guard_pid(d->guard));
+        exec_handoff_takes_along(guard_pid(d->guard));
     if (rc == 0)
         rc = queues_adopt(&d->queues, d->past, err);
     if (rc == 0)
@@ -232,18 +232,18 @@ daemon_take_over(struct daemon *d, jobq_error *err)
     node_adopt(d->node, id, deadline_ns);
     daemon_actors_live(d, id, false);
     d->lived = true;
-    if (successor_failure())
+    if (exec_handoff_failure())
         log_error("upgrade", "failed, jobqd %s keeps running: %s did not start: %s",
-                  JOBQ_VERSION, self_path(), successor_failure());
+                  JOBQ_VERSION, self_path(), exec_handoff_failure());
     else
         log_info("upgrade", "jobqd %s took over from jobqd %s: %s was executed",
                  JOBQ_VERSION, version, self_path());
-    if (successor_failure())
-        snprintf(d->upgrade_error, sizeof d->upgrade_error, "%s", successor_failure());
+    if (exec_handoff_failure())
+        snprintf(d->upgrade_error, sizeof d->upgrade_error, "%s", exec_handoff_failure());
     d->upgrade_untold = true;
     d->announced = true;
     systemd_ready(d->systemd); /* as it has been all along */
-    successor_is_up();
+    exec_handoff_is_up();
     signals_release();
     if (guard > 0)
         guard_dismiss((pid_t)guard);

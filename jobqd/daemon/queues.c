@@ -32,7 +32,7 @@ free_slot(struct slot *slot)
 {
     if (slot->producer)
         producer_free(slot->producer);
-    queue_config_drop(slot->queue);
+    queue_config_unref(slot->queue);
     free(slot);
 }
 
@@ -140,7 +140,7 @@ add_slot(struct queues *queues, const struct queue_config *queue)
     slot->queue = queue;
     slot->workers = queue->concurrency;
     slot->scaled = -1;
-    queue_config_hold(queue);
+    queue_config_ref(queue);
     int rc = new_producer(slot);
     if (rc < 0) {
         free_slot(slot);
@@ -235,8 +235,8 @@ change_slot(struct slot *slot, const struct queue_config *queue)
         return;
     }
     log_changes(slot, queue);
-    queue_config_hold(queue);
-    queue_config_drop(slot->queue);
+    queue_config_ref(queue);
+    queue_config_unref(slot->queue);
     slot->queue = queue;
     slot->workers = queues_slot_base(slot, queue);
     producer_resize(slot->producer, slot->workers);

@@ -98,7 +98,7 @@ describe_queue(const struct slot *slot, struct jobq__buf *out)
         {":{\"wanted\":", pool.wanted},
         {",\"ready\":", pool.ready},
         {",\"busy\":", pool.busy},
-        {",\"booting\":", pool.booting + pool.spare},
+        {",\"booting\":", pool.booting + pool.surge},
         {",\"failed_boots\":", pool.failed_boots},
         {",\"outdated\":", pool.outdated},
         {",\"restarts\":", (int64_t)pool.restarts},

@@ -18,8 +18,8 @@
 #include "libjobq/duration.h"
 #include "libjobq/error.h"
 
-/* PAUSE_LEAST_MS: how long the others have, at the least, until the next try. */
-enum { PAUSE_LEAST_MS = 700, PAUSE_JITTER_MS = 600 };
+/* PAUSE_MIN_MS: how long the others have, at the least, until the next try. */
+enum { PAUSE_MIN_MS = 700, PAUSE_JITTER_MS = 600 };
 /* What was asked to leave has left by then. */
 enum { AUTOVACUUM_GOES_MS = 100 };
 
@@ -107,7 +107,7 @@ pause_for_others(const struct patience *patience)
     if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
         random = 0;
     int64_t ms =
-        patience->leaves ? AUTOVACUUM_GOES_MS : PAUSE_LEAST_MS + random % PAUSE_JITTER_MS;
+        patience->leaves ? AUTOVACUUM_GOES_MS : PAUSE_MIN_MS + random % PAUSE_JITTER_MS;
     struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
     while (nanosleep(&left, &left) != 0)
         ;

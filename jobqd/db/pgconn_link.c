@@ -8,7 +8,7 @@
 #include "jobqd/base/refusal.h"
 #include "libjobq/error.h"
 
-enum { FIRST_DELAY_MS = 100, MOST_DELAY_MS = 5000, QUICK_DELAY_MS = 20 };
+enum { FIRST_DELAY_MS = 100, MAX_DELAY_MS = 5000, QUICK_DELAY_MS = 20 };
 enum { STABLE_MS = 5000 }; /* up for so long: the next loss is a first one */
 enum { N_STATES = PGCONN_CLOSED + 1 };
 
@@ -171,8 +171,8 @@ next_delay(struct pgconn *conn)
         conn->failures++;
     if (nth == 0)
         return next_random(conn) % QUICK_DELAY_MS;
-    uint32_t most = MOST_DELAY_MS;
-    if (conn->options.most_delay_ms > 0 && conn->options.most_delay_ms < MOST_DELAY_MS)
+    uint32_t most = MAX_DELAY_MS;
+    if (conn->options.most_delay_ms > 0 && conn->options.most_delay_ms < MAX_DELAY_MS)
         most = (uint32_t)conn->options.most_delay_ms;
     uint32_t delay = nth < 8 ? (uint32_t)FIRST_DELAY_MS << (nth - 1) : most;
     if (delay > most)

@@ -16,7 +16,7 @@
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
-enum { DEFAULT_TIMEOUT_S = 10, MOST_TIMEOUT_S = 3600, MOST_SETTINGS = 16 };
+enum { DEFAULT_TIMEOUT_S = 10, MAX_TIMEOUT_S = 3600, MAX_SETTINGS = 16 };
 
 /* One host as it was configured. Strings are never NULL. */
 struct place {
@@ -92,8 +92,8 @@ clear_targets(struct pgroute *route)
 /* ---- reading the settings ---- */
 
 struct settings {
-    const char *keywords[MOST_SETTINGS + 1];
-    const char *values[MOST_SETTINGS + 1];
+    const char *keywords[MAX_SETTINGS + 1];
+    const char *values[MAX_SETTINGS + 1];
     size_t n;
 };
 
@@ -101,7 +101,7 @@ struct settings {
 static void
 set(struct settings *settings, const char *keyword, const char *value)
 {
-    assert(settings->n < MOST_SETTINGS);
+    assert(settings->n < MAX_SETTINGS);
     settings->keywords[settings->n] = keyword;
     settings->values[settings->n] = value;
     settings->n++;
@@ -155,11 +155,11 @@ read_timeout(struct pgroute *route, const char *text, jobq_error *err)
     long seconds = DEFAULT_TIMEOUT_S;
     if (*text) {
         seconds = strtol(text, &end, 10);
-        if (*end != '\0' || seconds > MOST_TIMEOUT_S)
+        if (*end != '\0' || seconds > MAX_TIMEOUT_S)
             return jobq__error(err, JOBQ_EINVAL,
                                "connect_timeout: \"%s\" is not a number of seconds up to "
                                "%d (0: no limit)",
-                               text, (int)MOST_TIMEOUT_S);
+                               text, (int)MAX_TIMEOUT_S);
     }
     route->timeout_ms = seconds > 0 ? (int64_t)seconds * 1000 : 0;
     return 0;

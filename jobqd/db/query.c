@@ -12,7 +12,7 @@
 #include "jobqd/base/sqltext.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
-#include "libjobq/until.h"
+#include "libjobq/poll_deadline.h"
 
 extern const char sql_session_setup[], sql_transaction_setup[];
 

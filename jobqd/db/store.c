@@ -36,11 +36,11 @@ static const char control_batch_setup[] =
 
 /* The stager waits on this connection behind all other housekeeping: a lock must not keep
  * it for long. What is locked is left for the next time. */
-static const char house_setup[] =
+static const char maintenance_setup[] =
     "SET jit = off; SET lock_timeout = '1s'; SET tcp_keepalives_idle = 5;"
     "SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
-static const char house_batch_setup[] =
+static const char maintenance_batch_setup[] =
     "pg_catalog.set_config('jit', 'off', true),"
     " pg_catalog.set_config('lock_timeout', '1s', true)";
 
@@ -80,8 +80,8 @@ on_control_lost(void *owner, const jobq_error *why)
     struct store *store = owner;
     if (store->work)
         pgconn_doubt(store->work, store->options.dead_after_ms);
-    if (store->house)
-        pgconn_doubt(store->house, store->options.dead_after_ms);
+    if (store->maintenance)
+        pgconn_doubt(store->maintenance, store->options.dead_after_ms);
     store->options.on_control_lost(store->options.owner, why);
 }
 
@@ -97,7 +97,7 @@ free_store(struct store *store)
 static void
 closed_one(struct store *store)
 {
-    if (store->work || store->control || store->house)
+    if (store->work || store->control || store->maintenance)
         return;
     void (*on_closed)(void *) = store->on_closed;
     void *owner = store->options.owner;
@@ -123,25 +123,25 @@ on_control_closed(void *owner)
 }
 
 static void
-on_house_closed(void *owner)
+on_maintenance_closed(void *owner)
 {
     struct store *store = owner;
-    store->house = NULL;
+    store->maintenance = NULL;
     closed_one(store);
 }
 
 static void
-on_house_ready(void *owner)
+on_maintenance_ready(void *owner)
 {
     struct store *store = owner;
-    store->options.on_house_ready(store->options.owner);
+    store->options.on_maintenance_ready(store->options.owner);
 }
 
 static void
-on_house_lost(void *owner, const jobq_error *why)
+on_maintenance_lost(void *owner, const jobq_error *why)
 {
     struct store *store = owner;
-    store->options.on_house_lost(store->options.owner, why);
+    store->options.on_maintenance_lost(store->options.owner, why);
 }
 
 static int
@@ -167,16 +167,16 @@ connect_all(struct store *store, uv_loop_t *loop)
     control.on_ready = on_control_ready;
     control.on_lost = on_control_lost;
     control.dead_after_ms = store->options.dead_after_ms;
-    struct pgconn_options house = control;
-    house.name = "house";
-    house.setup = house_setup;
-    house.batch_setup = house_batch_setup;
-    house.on_ready = on_house_ready;
-    house.on_lost = on_house_lost;
-    house.dead_after_ms = HOUSE_DEAD_AFTER_MS;
+    struct pgconn_options maintenance = control;
+    maintenance.name = "maintenance";
+    maintenance.setup = maintenance_setup;
+    maintenance.batch_setup = maintenance_batch_setup;
+    maintenance.on_ready = on_maintenance_ready;
+    maintenance.on_lost = on_maintenance_lost;
+    maintenance.dead_after_ms = HOUSE_DEAD_AFTER_MS;
     int rc = pgconn_new(&store->control, loop, &control);
     if (rc == 0)
-        rc = pgconn_new(&store->house, loop, &house);
+        rc = pgconn_new(&store->maintenance, loop, &maintenance);
     if (rc < 0)
         return rc;
     return pgconn_new(&store->work, loop, &work);
@@ -187,8 +187,8 @@ close_all(struct store *store, bool flush)
 {
     if (store->work)
         pgconn_close(store->work, flush, on_work_closed);
-    if (store->house)
-        pgconn_close(store->house, flush, on_house_closed);
+    if (store->maintenance)
+        pgconn_close(store->maintenance, flush, on_maintenance_closed);
     if (store->control)
         pgconn_close(store->control, flush, on_control_closed);
     else
@@ -245,7 +245,7 @@ store_works(const struct store *store)
 int64_t
 store_overdue_ms(const struct store *store)
 {
-    const struct pgconn *all[] = {store->work, store->control, store->house};
+    const struct pgconn *all[] = {store->work, store->control, store->maintenance};
     int64_t most_ms = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         int64_t ms = all[i] ? pgconn_overdue_ms(all[i]) : 0;

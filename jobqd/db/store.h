@@ -2,7 +2,7 @@
  * daemon that knows SQL.
  *
  * Three connections: `work` carries the queues' cycles; `control` the lease, the lead and
- * the idle marks, so that a lease is never renewed behind a long cycle; `house` the
+ * the idle marks, so that a lease is never renewed behind a long cycle; `maintenance` the
  * stager, lifeline and pruner, whose statements may read a large table through. Callbacks
  * receive decoded values, never a PGresult, and are never made from inside the request.
  * Every request completes exactly once; code is 0, JOBQ_ECONN (unknown whether it was
@@ -18,10 +18,10 @@
 #include <uv.h>
 
 #include "jobqd/pure/ageing.h"
-#include "jobqd/pure/board.h"
+#include "jobqd/pure/progress_buffer.h"
 #include "jobqd/pure/cursor.h"
 #include "jobqd/pure/job.h"
-#include "jobqd/pure/vigil.h"
+#include "jobqd/pure/failure_detector.h"
 
 struct store;
 
@@ -37,9 +37,10 @@ struct store_options {
     void (*on_control_lost)(void *owner, const jobq_error *why);
     void (*on_work_ready)(void *owner); /* before the first cycle: store_session */
     void (*on_work_lost)(void *owner, const jobq_error *why);
-    void (*on_house_ready)(void *owner); /* its coming and going changes nothing: its
+    void (*on_maintenance_ready)(
+        void *owner); /* its coming and going changes nothing: its
                                             requests fail, and are made again */
-    void (*on_house_lost)(void *owner, const jobq_error *why);
+    void (*on_maintenance_lost)(void *owner, const jobq_error *why);
     void *owner;
 };
 
@@ -254,14 +255,14 @@ typedef void (*store_done)(void *data, const struct store_answer *answer);
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
 /* Releases what store_session left, as far as that is possible now. values: released,
- * left; text: these. On the house connection. */
+ * left; text: these. On the maintenance connection. */
 int store_release(struct store *store, int64_t node, const char *left, store_done done,
                   void *data);
 /* Who holds a lock that the node's statements wait for; text: empty when there is none.
- * On the house connection. */
+ * On the maintenance connection. */
 int store_lock_holders(struct store *store, int64_t node, store_done done, void *data);
 
-/* On the control and house connections, each a transaction of its own: */
+/* On the control and maintenance connections, each a transaction of its own: */
 /* values: the schema's version; 1 when transactions are read committed; 1 when the
  * database's encoding is UTF8 */
 int store_version(struct store *store, store_done done, void *data);
@@ -294,9 +295,9 @@ int store_watch(struct store *store, store_done done, void *data);
 /* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever
  * its mark. values: nodes removed; jobs available again, ended, left since their rows are
  * locked or cannot be changed; text: the first node's name, or what keeps the first job.
- * n: at most STORE_MAX_BURY. */
-enum { STORE_MAX_BURY = 100 };
-int store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
+ * n: at most STORE_MAX_REAP. */
+enum { STORE_MAX_REAP = 100 };
+int store_reap(struct store *store, int64_t also, const struct sight *dead, size_t n,
                store_done done, void *data);
 /* values[0]: jobs that were cancelled now, since their attempt had ended when the request
  * for it came */
@@ -350,8 +351,9 @@ int store_settings(struct store *store, const char *node, const char *const *que
 int store_ages(struct store *store, const char *queue, store_done done, void *data);
 /* Writes down how far these attempts say they are, those that still run. with_text: their
  * notes' texts, too. On the control connection. */
-int store_progress(struct store *store, int64_t node, const struct board_note *notes,
-                   size_t n, bool with_text, store_done done, void *data);
+int store_progress(struct store *store, int64_t node,
+                   const struct progress_buffer_note *notes, size_t n, bool with_text,
+                   store_done done, void *data);
 
 int store_goodbye(struct store *store, int64_t node, store_done done, void *data);
 int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
@@ -377,8 +379,9 @@ int store_hooks_declare(struct store *store, const char *node, const char *hooks
  * values[2]: crons that were changed; values[3]: crons that are locked; values[4]:
  * @reboot jobs that were enqueued; values[5]: those that are locked; text: what was
  * refused */
-int store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
-                  const char *queues, const char *sections, store_done done, void *data);
+int store_declare_cron(struct store *store, int64_t node, const char *name, bool fresh,
+                       const char *queues, const char *sections, store_done done,
+                       void *data);
 /* History partitions: creates those of the coming days; drops one that is out of its time
  * (values[0] 1: more is left to drop; -1: something is locked). */
 int store_partitions_create(struct store *store, store_done done, void *data);

@@ -16,7 +16,7 @@
 /* clang-format off */
 #define STATEMENTS(X) \
     X(note) X(look) X(fetch) X(ack) X(ack_drop) X(held) X(settle) X(settle_apart) X(claim_apart) X(session) \
-    X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(node_reloaded) X(watch) X(bury_mark) X(bury) \
+    X(audit) X(node_find) X(node_insert) X(heartbeat) X(node_upgraded) X(node_reloaded) X(watch) X(reap_mark) X(reap) \
     X(idle_set) X(idle_clear) X(leave_mark) X(goodbye) X(lead) X(stage) \
     X(cancels) X(settings) X(ages) X(cancel_again) X(progress) X(strays) X(expire) X(lock_holders) X(version) X(foreign) \
     X(partitions_create) X(partitions_drop) X(prune_uniques) X(prune) \
@@ -58,7 +58,7 @@ struct store {
     struct pgconn *work;    /* NULL once closed */
     struct pgconn *control; /* likewise */
     struct pgconn
-        *house; /* likewise: what may take long, so that no lease waits behind it */
+        *maintenance; /* likewise: what may take long, so that no lease waits behind it */
     void (*on_closed)(void *owner);
     struct jobq__array arrays[PGCONN_MAX_PARAMS]; /* builders, kept for their memory */
     struct store_claimed claimed[STORE_MAX_CLAIM];

@@ -107,7 +107,7 @@ store_release(struct store *store, int64_t node, const char *left, store_done do
     jobq__params_text(&params, left);
     if (params.failed)
         return JOBQ_ENOMEM;
-    return store_ask_one(store, store->house, STATEMENT_audit, &params, done, data);
+    return store_ask_one(store, store->maintenance, STATEMENT_audit, &params, done, data);
 }
 
 int
@@ -115,7 +115,7 @@ store_lock_holders(struct store *store, int64_t node, store_done done, void *dat
 {
     struct jobq__params params = {0};
     jobq__params_int8(&params, node);
-    return store_ask_one(store, store->house, STATEMENT_lock_holders, &params, done,
+    return store_ask_one(store, store->maintenance, STATEMENT_lock_holders, &params, done,
                          data);
 }
 
@@ -199,12 +199,12 @@ store_watch(struct store *store, store_done done, void *data)
 }
 
 int
-store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n,
+store_reap(struct store *store, int64_t also, const struct sight *dead, size_t n,
            store_done done, void *data)
 {
-    int64_t ids[STORE_MAX_BURY], marks[STORE_MAX_BURY];
+    int64_t ids[STORE_MAX_REAP], marks[STORE_MAX_REAP];
     struct jobq__params mark = {0};
-    assert(n <= STORE_MAX_BURY);
+    assert(n <= STORE_MAX_REAP);
     for (size_t i = 0; i < n; i++) {
         ids[i] = dead[i].id;
         marks[i] = dead[i].mark;
@@ -215,10 +215,10 @@ store_bury(struct store *store, int64_t also, const struct sight *dead, size_t n
     if (mark.failed)
         return JOBQ_ENOMEM;
     struct pgconn_statement batch[2] = {
-        store_statement(store, STATEMENT_bury_mark, &mark),
-        store_statement(store, STATEMENT_bury, &(struct jobq__params){0}),
+        store_statement(store, STATEMENT_reap_mark, &mark),
+        store_statement(store, STATEMENT_reap, &(struct jobq__params){0}),
     };
-    return store_ask(store->house, batch, 2, false, done, data);
+    return store_ask(store->maintenance, batch, 2, false, done, data);
 }
 
 int
@@ -226,19 +226,21 @@ store_strays(struct store *store, int64_t lease_ms, store_done done, void *data)
 {
     struct jobq__params params = {0};
     jobq__params_int8(&params, lease_ms);
-    return store_ask_one(store, store->house, STATEMENT_strays, &params, done, data);
+    return store_ask_one(store, store->maintenance, STATEMENT_strays, &params, done,
+                         data);
 }
 
 int
 store_cancel_again(struct store *store, store_done done, void *data)
 {
-    return store_ask_one(store, store->house, STATEMENT_cancel_again,
+    return store_ask_one(store, store->maintenance, STATEMENT_cancel_again,
                          &(struct jobq__params){0}, done, data);
 }
 
 int
-store_progress(struct store *store, int64_t node, const struct board_note *notes,
-               size_t n, bool with_text, store_done done, void *data)
+store_progress(struct store *store, int64_t node,
+               const struct progress_buffer_note *notes, size_t n, bool with_text,
+               store_done done, void *data)
 {
     struct jobq__array *a = store->arrays;
     struct jobq__params params = {0};
@@ -335,8 +337,8 @@ store_ages(struct store *store, const char *queue, store_done done, void *data)
 int
 store_stage(struct store *store, store_done done, void *data)
 {
-    return store_ask_one(store, store->house, STATEMENT_stage, &(struct jobq__params){0},
-                         done, data);
+    return store_ask_one(store, store->maintenance, STATEMENT_stage,
+                         &(struct jobq__params){0}, done, data);
 }
 
 int
@@ -344,26 +346,27 @@ store_expire(struct store *store, int64_t expired_ms, store_done done, void *dat
 {
     struct jobq__params params = {0};
     jobq__params_int8(&params, expired_ms);
-    return store_ask_one(store, store->house, STATEMENT_expire, &params, done, data);
+    return store_ask_one(store, store->maintenance, STATEMENT_expire, &params, done,
+                         data);
 }
 
 int
 store_cron_fire(struct store *store, store_done done, void *data)
 {
-    return store_ask_one(store, store->house, STATEMENT_cron_fire,
+    return store_ask_one(store, store->maintenance, STATEMENT_cron_fire,
                          &(struct jobq__params){0}, done, data);
 }
 
 int
 store_cron_sweep(struct store *store, store_done done, void *data)
 {
-    return store_ask_one(store, store->house, STATEMENT_cron_sweep,
+    return store_ask_one(store, store->maintenance, STATEMENT_cron_sweep,
                          &(struct jobq__params){0}, done, data);
 }
 
 int
-store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
-              const char *queues, const char *sections, store_done done, void *data)
+store_declare_cron(struct store *store, int64_t node, const char *name, bool fresh,
+                   const char *queues, const char *sections, store_done done, void *data)
 {
     struct jobq__params of_queues = {0}, declare = {0}, boot = {0};
     jobq__params_text(&of_queues, name);
@@ -379,7 +382,7 @@ store_crontab(struct store *store, int64_t node, const char *name, bool fresh,
         store_statement(store, STATEMENT_cron_declare, &declare),
         store_statement(store, STATEMENT_cron_boot, &boot),
     };
-    return store_ask(store->house, batch, 3, false, done, data);
+    return store_ask(store->maintenance, batch, 3, false, done, data);
 }
 
 int
@@ -389,14 +392,14 @@ store_hooks_declare(struct store *store, const char *node, const char *hooks,
     struct jobq__params params = {0};
     jobq__params_text(&params, node);
     jobq__params_json(&params, hooks);
-    return store_ask_one(store, store->house, STATEMENT_hooks_declare, &params, done,
-                         data);
+    return store_ask_one(store, store->maintenance, STATEMENT_hooks_declare, &params,
+                         done, data);
 }
 
 int
 store_partitions_create(struct store *store, store_done done, void *data)
 {
-    return store_ask_one(store, store->house, STATEMENT_partitions_create,
+    return store_ask_one(store, store->maintenance, STATEMENT_partitions_create,
                          &(struct jobq__params){0}, done, data);
 }
 
@@ -407,8 +410,8 @@ store_partitions_drop(struct store *store, int64_t keep_completed_ms,
     struct jobq__params params = {0};
     jobq__params_int8(&params, keep_completed_ms);
     jobq__params_int8(&params, keep_failed_ms);
-    return store_ask_one(store, store->house, STATEMENT_partitions_drop, &params, done,
-                         data);
+    return store_ask_one(store, store->maintenance, STATEMENT_partitions_drop, &params,
+                         done, data);
 }
 
 int
@@ -416,8 +419,8 @@ store_prune_uniques(struct store *store, int64_t after, store_done done, void *d
 {
     struct jobq__params params = {0};
     jobq__params_int8(&params, after);
-    return store_ask_one(store, store->house, STATEMENT_prune_uniques, &params, done,
-                         data);
+    return store_ask_one(store, store->maintenance, STATEMENT_prune_uniques, &params,
+                         done, data);
 }
 
 static void
@@ -437,5 +440,5 @@ store_prune(struct store *store, int64_t keep_cancelled_ms, int64_t keep_discard
     put_ms(&params, keep_cancelled_ms);
     put_ms(&params, keep_discarded_ms);
     jobq__params_int4(&params, pages);
-    return store_ask_one(store, store->house, STATEMENT_prune, &params, done, data);
+    return store_ask_one(store, store->maintenance, STATEMENT_prune, &params, done, data);
 }

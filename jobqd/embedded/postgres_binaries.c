@@ -17,7 +17,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "libjobq/error.h"
 
 extern char **environ;
@@ -70,12 +70,12 @@ first_line(const char *program, const char *argument, char *line, size_t size)
     line[len] = '\0';
     line[strcspn(line, "\n")] = '\0';
     if (started) {
-        children_note(pid);
+        reaper_note(pid);
         if (len == 0)
             kill(pid, SIGKILL);
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
-        children_forget(pid);
+        reaper_forget(pid);
     }
     return line[0] != '\0';
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
 #include "libjobq/error.h"
 
@@ -166,7 +166,7 @@ fork_quietly(const struct plan *plan)
         become(plan);
     int number = errno;
     if (pid > 0)
-        children_note(pid);
+        reaper_note(pid);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = number;
     return pid;
@@ -186,7 +186,7 @@ await_exec(int report_end, pid_t pid, const struct postgres_child_options *optio
         return 0;
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    children_forget(pid);
+    reaper_forget(pid);
     if (got != (ssize_t)sizeof report)
         return jobq__error(err, JOBQ_EIO, "%s did not start", options->argv[0]);
     return jobq__error(err, JOBQ_EIO, "%s in %s %s user %s: %s", options->argv[0],
@@ -263,7 +263,7 @@ on_readable(uv_poll_t *poll, int status, int events)
     if (reaped < 0)
         log_error("postgres", "cannot learn how process %d ended: %s", (int)child->pid,
                   strerror(errno));
-    children_forget(child->pid);
+    reaper_forget(child->pid);
     uv_close((uv_handle_t *)poll, on_closed);
 }
 
@@ -323,7 +323,7 @@ postgres_child_start(struct postgres_child **out, uv_loop_t *loop,
     kill(child->pid, SIGKILL); /* not reaped yet, so the pid is still its own */
     while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
         ;
-    children_forget(child->pid);
+    reaper_forget(child->pid);
     forget(child, is_handle);
     return code;
 }
@@ -336,7 +336,7 @@ postgres_child_adopt(struct postgres_child **out, uv_loop_t *loop, pid_t pid,
     if (!child)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     child->pid = pid;
-    children_note(pid);
+    reaper_note(pid);
     child->on_exit = on_exit;
     child->owner = owner;
     bool is_handle = false;

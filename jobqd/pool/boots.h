@@ -7,7 +7,7 @@
  *
  * A worker that takes its time holds up nobody: it is counted for a moment only, longer
  * where processor time is short (as the time that starts take tells). exec programs and
- * templates are not counted.
+ * forkservers are not counted.
  */
 #ifndef JOBQD_BOOTS_H
 #define JOBQD_BOOTS_H

@@ -30,8 +30,8 @@ void
 pool_place(struct pool *pool, struct worker *worker)
 {
     pool_unplace(pool, worker);
-    if (!worker_takes_jobs(worker) || worker->n_jobs > MAILBOX_MOST ||
-        worker == pool->spare || worker->passed_over)
+    if (!worker_takes_jobs(worker) || worker->n_jobs > MAILBOX_MAX ||
+        worker == pool->surge || worker->cordoned)
         return;
     size_t load = worker->n_jobs;
     list_push(&pool->by_load[load], &worker->place);
@@ -47,7 +47,7 @@ size_t
 dispatch_depth(const struct pool *pool, size_t concurrency)
 {
     size_t depth = concurrency + mailbox_depth(&pool->mailbox) - 1;
-    return depth < MAILBOX_MOST ? depth : MAILBOX_MOST;
+    return depth < MAILBOX_MAX ? depth : MAILBOX_MAX;
 }
 
 /* Programs that follow one another may differ in it: the newest one's counts. */
@@ -235,8 +235,7 @@ may_be_handled(const struct pool *pool, const char *kind)
         const struct worker *worker = pool->slots[i]->worker;
         if (!worker || !worker->said_hello || worker->wanted != WANTED_UP)
             continue;
-        bool stays =
-            !worker->passed_over && worker->program->queue->mode == QUEUE_COMMAND;
+        bool stays = !worker->cordoned && worker->program->queue->mode == QUEUE_COMMAND;
         if (stays && worker_handles(worker, kind))
             return true;
         known = known || worker->program == pool->program;

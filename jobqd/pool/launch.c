@@ -18,7 +18,7 @@
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
 
-enum { MOST_VARIABLES = 6, MOST_PATIENCE_MS = 2000 };
+enum { MAX_VARIABLES = 6, MAX_PATIENCE_MS = 2000 };
 
 int64_t
 launch_timeout_ms(const struct queue_config *queue, const struct job *job)
@@ -57,7 +57,7 @@ static char **
 with_variables(const struct environment_sources *sources, const struct jobq__buf *text,
                size_t n)
 {
-    const char *own[MOST_VARIABLES + 1] = {NULL};
+    const char *own[MAX_VARIABLES + 1] = {NULL};
     struct environment_sources all = *sources;
     const char *at = text->data;
     for (size_t i = 0; i < n; i++) {
@@ -260,7 +260,7 @@ check_queue(const struct config *config, const struct queue_config *queue,
         return refuse_queue(config, queue, option, &why, err);
     }
     int rc = limits_resolve(&limits, queue, &step, &why);
-    int64_t own_until_ms = clock_ms(CLOCK_MONOTONIC) + MOST_PATIENCE_MS;
+    int64_t own_until_ms = clock_ms(CLOCK_MONOTONIC) + MAX_PATIENCE_MS;
     if (rc == 0 && !is_as_we_are(&limits, search_path(queue)))
         rc = limits_probe(&limits, search_path(queue),
                           own_until_ms < until_ms ? own_until_ms : until_ms, &step, &why);
@@ -340,7 +340,7 @@ job_environment(const struct launch_plan *plan, const struct job *job)
     /* What the plan has was sifted already: all of it is the program's. */
     struct environment_sources sources = {.words = plan->environment};
     struct jobq__buf text = {0};
-    size_t n = MOST_VARIABLES - 1;
+    size_t n = MAX_VARIABLES - 1;
     int64_t timeout_ms = launch_timeout_ms(queue, job);
     put_text(&text, "JOBQ_KIND", job->kind);
     put_text(&text, "JOBQ_QUEUE", queue->name);
@@ -349,7 +349,7 @@ job_environment(const struct launch_plan *plan, const struct job *job)
     put_number(&text, "JOBQ_MAX_ATTEMPTS", job->max_attempts);
     if (timeout_ms > 0) {
         put_number(&text, "JOBQ_DEADLINE_MS", clock_ms(CLOCK_REALTIME) + timeout_ms);
-        n = MOST_VARIABLES;
+        n = MAX_VARIABLES;
     }
     char **environment = with_variables(&sources, &text, n);
     jobq__buf_clear(&text);

@@ -50,7 +50,7 @@ pool_note_bad_end(struct pool *pool)
               "for %s",
               queue->max_restarts, jobq__duration_show(queue->max_seconds_ms).text,
               jobq__duration_show(pause_ms).text);
-    pool->uneven = true; /* the roster knows when the pause is over */
+    pool->needs_reconcile = true; /* the workerset knows when the pause is over */
 }
 
 bool

@@ -1,6 +1,6 @@
 /* pool.c: implements pool.h: its states and turns, and what is made of what workers say.
  * Which worker gets which job is dispatch.c's business, which workers there are
- * roster.c's.
+ * workerset.c's.
  *
  * Everything that calls the owner, starts a process or hands out jobs happens in `turn`,
  * once a loop turn, or in the callbacks of a worker's own events; the functions of pool.h
@@ -58,7 +58,7 @@ static void
 on_worker_ready(void *owner, struct worker *worker)
 {
     struct pool *pool = owner;
-    roster_hello(pool, worker);
+    workerset_hello(pool, worker);
     pool_note_concurrency(pool, worker);
     pool_place(pool, worker);
     pool->room_changed = true;
@@ -95,7 +95,7 @@ on_worker_answers(void *owner, struct worker *worker, size_t n, uint64_t elapsed
     struct pool *pool = owner;
     if (elapsed_ns > 0)
         mailbox_answered(&pool->mailbox, n, elapsed_ns);
-    roster_answered(pool, worker);
+    workerset_answered(pool, worker);
     pool_place(pool, worker); /* it may have been passed over for being slow */
     if (!list_empty(&worker->unsent))
         dispatch_make_dirty(pool, worker);
@@ -105,7 +105,7 @@ on_worker_answers(void *owner, struct worker *worker, size_t n, uint64_t elapsed
 static void
 on_worker_over_memory(void *owner, struct worker *worker)
 {
-    roster_replace(owner, worker, DUE_MEMORY);
+    workerset_replace(owner, worker, DUE_MEMORY);
 }
 
 static void
@@ -117,7 +117,7 @@ on_worker_end(void *owner, struct worker *worker, const struct outcome *outcome)
     if (outcome->bad || outcome->kind == OUTCOME_CRASHED ||
         outcome->kind == OUTCOME_MEMORY)
         pool->crashes++;
-    roster_ended(pool, worker, outcome);
+    workerset_ended(pool, worker, outcome);
     pool->room_changed = true;
     pool_ask_for_turn(pool);
 }
@@ -126,7 +126,7 @@ static void
 on_worker_gone(void *owner, struct worker *worker)
 {
     struct pool *pool = owner;
-    roster_gone(pool, worker);
+    workerset_gone(pool, worker);
     pool_ask_for_turn(pool);
 }
 
@@ -161,7 +161,7 @@ assign_to_programs(struct pool *pool)
             return;
         struct job *job = dispatch_pop_waiting(pool);
         pool->room_changed = true; /* another may wait in its place */
-        if (roster_start_exec(pool, job) < 0)
+        if (workerset_start_exec(pool, job) < 0)
             dispatch_refuse(pool, job, VERDICT_RELEASED, NULL);
     }
 }
@@ -213,7 +213,7 @@ turn(struct pool *pool)
     if (pool->gives_back)
         dispatch_return_unsent(pool);
     if (pool->state == POOL_OPEN) {
-        roster_step(pool);
+        workerset_step(pool);
         if (pool_is_exec(pool))
             assign_to_programs(pool);
         else
@@ -261,7 +261,7 @@ on_timer(uv_timer_t *timer)
         pool_kill(pool);
         return;
     }
-    pool->uneven = true;
+    pool->needs_reconcile = true;
     pool->room_changed = true; /* a pause may be over */
     pool_ask_for_turn(pool);
 }
@@ -275,7 +275,7 @@ set_mailbox(struct pool *pool, const struct queue_config *queue)
 {
     struct mailbox mailbox;
     mailbox_init(&mailbox, queue->mode == QUEUE_EXEC ? 1 : (size_t)queue->mailbox);
-    assert(mailbox_most(&mailbox) <= MAILBOX_MOST);
+    assert(mailbox_most(&mailbox) <= MAILBOX_MAX);
     if (pool->mailbox.depth == 0 || mailbox.fixed != pool->mailbox.fixed)
         pool->mailbox = mailbox;
 }
@@ -283,7 +283,7 @@ set_mailbox(struct pool *pool, const struct queue_config *queue)
 static void
 free_memory(struct pool *pool)
 {
-    roster_clear(pool);
+    workerset_clear(pool);
     intensity_clear(&pool->intensity);
     watch_leave(pool->watch);
     free(pool->chunk);
@@ -307,14 +307,15 @@ pool_new(struct pool **out, uv_loop_t *loop, const struct queue_config *queue,
     list_init(&pool->waiting);
     list_init(&pool->dirty);
     list_init(&pool->nursed);
-    for (size_t i = 0; i <= MAILBOX_MOST; i++)
+    for (size_t i = 0; i <= MAILBOX_MAX; i++)
         list_init(&pool->by_load[i]);
     set_mailbox(pool, queue);
     pool->concurrency = 1;
     pool->chunk = malloc(IO_CHUNK);
     pool->watch = watch_join(loop);
-    int rc = pool->chunk && pool->watch ? roster_set_program(pool, loop, queue, max_frame)
-                                        : JOBQ_ENOMEM;
+    int rc = pool->chunk && pool->watch
+                 ? workerset_set_program(pool, loop, queue, max_frame)
+                 : JOBQ_ENOMEM;
     if (rc < 0) {
         free_memory(pool);
         return rc;
@@ -344,7 +345,7 @@ pool_configure(struct pool *pool, const struct queue_config *queue, size_t max_f
 {
     if (pool->state != POOL_OPEN)
         return 0;
-    int rc = roster_set_program(pool, pool->program->loop, queue, max_frame);
+    int rc = workerset_set_program(pool, pool->program->loop, queue, max_frame);
     if (rc < 0)
         return rc;
     set_mailbox(pool, queue);
@@ -358,7 +359,7 @@ void
 pool_resize(struct pool *pool, int n)
 {
     pool->n_wanted = n;
-    pool->uneven = true;
+    pool->needs_reconcile = true;
     pool->room_changed = true;
     pool_ask_for_turn(pool);
 }
@@ -483,7 +484,7 @@ begin_draining(struct pool *pool)
 {
     set_state(pool, POOL_DRAINING);
     uv_timer_stop(&pool->timer);
-    nursery_close(pool, false);
+    forkservers_close(pool, false);
     for (int i = 0; i < pool->n_slots; i++) {
         if (pool->slots[i]->worker)
             worker_stop(pool->slots[i]->worker);
@@ -511,7 +512,7 @@ pool_kill(struct pool *pool)
         return;
     set_state(pool, POOL_KILLING);
     uv_timer_stop(&pool->timer);
-    nursery_close(pool, true);
+    forkservers_close(pool, true);
     for (int i = 0; i < pool->n_slots; i++) {
         if (pool->slots[i]->worker)
             worker_kill(pool->slots[i]->worker);
@@ -528,7 +529,7 @@ who_knows_kinds(const struct pool *pool)
         const struct worker *worker = pool->slots[i]->worker;
         if (!worker || !worker->said_hello || worker->wanted != WANTED_UP)
             continue;
-        if (worker->program == pool->proven)
+        if (worker->program == pool->last_good)
             return worker;
         found = found ? found : worker;
     }
@@ -538,18 +539,18 @@ who_knows_kinds(const struct pool *pool)
 void
 pool_put_kinds(const struct pool *pool, struct jobq__buf *out)
 {
-    enum { MOST_BYTES = 16 * 1024 };
+    enum { MAX_BYTES = 16 * 1024 };
     size_t before = out->len;
     const struct worker *worker = who_knows_kinds(pool);
     if (!worker || !worker->kinds)
         return;
     jobq__buf_addc(out, '[');
-    for (size_t i = 0; i < worker->n_kinds && out->len - before <= MOST_BYTES; i++) {
+    for (size_t i = 0; i < worker->n_kinds && out->len - before <= MAX_BYTES; i++) {
         jobq__buf_adds(out, i > 0 ? "," : "");
         jobq__buf_add_json_string(out, worker->kinds[i], strlen(worker->kinds[i]));
     }
     jobq__buf_addc(out, ']');
-    if (out->len - before > MOST_BYTES)
+    if (out->len - before > MAX_BYTES)
         out->len = before;
 }
 
@@ -564,7 +565,7 @@ pool_status(const struct pool *pool, struct pool_status *out)
     out->backing_off = out->backoff_ms_left > 0;
     out->failed_boots = pool->program->failed_boots;
     out->unproven =
-        out->wanted > 0 && !pool_is_exec(pool) && pool->proven != pool->program;
+        out->wanted > 0 && !pool_is_exec(pool) && pool->last_good != pool->program;
     out->trouble = out->backing_off || out->failed_boots > 0 ? pool->trouble : "";
     if (open && pool_is_exec(pool) && pool->n_filled < pool->n_wanted)
         out->ready = pool->n_wanted - pool->n_filled;
@@ -576,8 +577,8 @@ pool_status(const struct pool *pool, struct pool_status *out)
         bool outdated = worker->program != pool->program;
         out->outdated += outdated;
         out->outdated_idle += outdated && worker->n_jobs == 0;
-        if (worker == pool->spare)
-            out->spare++;
+        if (worker == pool->surge)
+            out->surge++;
         else if (worker->state <= WORKER_BOOTING)
             out->booting++;
         else if (worker->state > WORKER_BUSY && worker->state != WORKER_CANCELLING)

@@ -48,7 +48,7 @@ struct pool_status {
     int ready;   /* said hello (exec: idle slots) */
     int busy;    /* hold at least one job */
     int stopping;
-    int spare;         /* replacements that boot or stand by, not counted above */
+    int surge;         /* replacements that boot or stand by, not counted above */
     int outdated;      /* processes that were started before the last pool_configure */
     int outdated_idle; /* of these: without a job */
     int missing;       /* workers that are wanted and have not said hello (exec: 0) */

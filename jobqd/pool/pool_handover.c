@@ -33,13 +33,13 @@ pool_freeze(struct pool *pool)
     assert(pool_can_freeze(pool));
     pool->frozen = true;
     uv_timer_stop(&pool->timer);
-    nursery_put_away(pool);
+    forkservers_put_away(pool);
     for (int i = 0; i < pool->n_slots; i++) {
         struct worker *worker = pool->slots[i]->worker;
         if (!worker)
             continue;
         if (worker->program != pool->program) /* only we can tell */
-            roster_replace(pool, worker, DUE_CONFIG);
+            workerset_replace(pool, worker, DUE_CONFIG);
         pool_take_back(pool, worker);
         worker_freeze(worker);
     }
@@ -57,7 +57,7 @@ pool_thaw(struct pool *pool)
         worker_thaw(worker);
         pool_place(pool, worker);
     }
-    pool->uneven = true;
+    pool->needs_reconcile = true;
     pool->room_changed = true;
     pool_ask_for_turn(pool);
 }
@@ -65,7 +65,7 @@ pool_thaw(struct pool *pool)
 bool
 pool_is_still(const struct pool *pool)
 {
-    return pool->frozen && pool->n_waiting == 0 && nursery_is_away(pool);
+    return pool->frozen && pool->n_waiting == 0 && forkservers_is_away(pool);
 }
 
 static void
@@ -121,10 +121,10 @@ adopt_one(struct pool *pool, bool is_current, const struct handover_reader *read
 {
     int64_t number;
     struct worker *worker;
-    int rc = handover_get_int(*entry, "slot", 0, MOST_SLOTS, &number, err);
+    int rc = handover_get_int(*entry, "slot", 0, MAX_SLOTS, &number, err);
     if (rc < 0)
         return rc;
-    struct slot *slot = roster_slot(pool, (int)number);
+    struct slot *slot = workerset_slot(pool, (int)number);
     if (!slot)
         return jobq__error(err, JOBQ_ENOMEM, "no memory for a worker");
     if (slot->worker)
@@ -134,10 +134,10 @@ adopt_one(struct pool *pool, bool is_current, const struct handover_reader *read
                       pool->worker_events, pool, err);
     if (rc < 0)
         return rc;
-    roster_adopt(pool, slot, worker);
+    workerset_adopt(pool, slot, worker);
     pool_note_concurrency(pool, worker);
     if (!is_current)
-        roster_replace(pool, worker, DUE_CONFIG);
+        workerset_replace(pool, worker, DUE_CONFIG);
     for (struct list *at = worker->running.next; at != &worker->running; at = at->next)
         on_job(pool->owner, list_entry(at, struct job, link));
     for (struct list *at = worker->sent.next; at != &worker->sent; at = at->next)

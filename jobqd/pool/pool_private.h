@@ -1,8 +1,8 @@
 /* pool_private.h: what the files of a pool share. Not for anybody else.
  *
  * From the bottom: program.c: what a worker is started with; pace.c: when something may
- * be done; dispatch.c: which worker gets which job; nursery.c: the templates that workers
- * are forked from; roster.c: which processes there are, against which there should be;
+ * be done; dispatch.c: which worker gets which job; forkservers.c: the forkservers that workers
+ * are forked from; workerset.c: which processes there are, against which there should be;
  * pool.c: its public face, and what workers say. Beside it pool_handover.c: how the
  * workers are left to another program.
  */
@@ -50,27 +50,27 @@ struct pool {
     char *chunk;         /* IO_CHUNK bytes, for all workers to read through */
     struct watch *watch; /* what the workers use; NULL once they are gone */
 
-    /* The roster's: see roster.c. */
+    /* The workerset's: see workerset.c. */
     struct worker_program *program; /* the newest: what is to run */
     struct worker_program
-        *proven;         /* the last one of which a worker said hello, or NULL */
+        *last_good;      /* the last one of which a worker said hello, or NULL */
     int n_wanted;        /* workers, or programs that run at once */
     struct slot **slots; /* as many as were ever needed at once */
     int n_slots;
     int n_filled;         /* slots with a process */
     int n_lives;          /* workers whose memory is still in use, also after their slot
                              was given on */
-    int n_passed_over;    /* workers that are to go once they have no job */
-    struct worker *spare; /* a replacement that boots, or stands by; takes no jobs yet */
-    bool uneven;          /* something has happened that roster_step should look at */
+    int n_cordoned;       /* workers that are to go once they have no job */
+    struct worker *surge; /* a replacement that boots, or stands by; takes no jobs yet */
+    bool needs_reconcile; /* something has happened that workerset_step should look at */
     bool rolling;         /* workers of an older program are left, or were */
-    struct intensity replacing; /* how long to wait after a spare that failed */
-    struct list nursed;         /* programs that have a template: see nursery.c */
+    struct intensity replacing; /* how long to wait after a surge worker that failed */
+    struct list nursed;         /* programs that have a forkserver: see forkservers.c */
 
     struct list waiting; /* jobs without a worker */
     size_t n_waiting;
-    struct list by_load[MAILBOX_MOST + 1]; /* workers that take jobs, by how many */
-    size_t n_by_load[MAILBOX_MOST + 1];
+    struct list by_load[MAILBOX_MAX + 1]; /* workers that take jobs, by how many */
+    size_t n_by_load[MAILBOX_MAX + 1];
     size_t lowest;     /* no worker holds fewer jobs */
     struct list dirty; /* workers with something to write */
     struct mailbox mailbox;
@@ -92,12 +92,12 @@ struct pool {
     struct turn start_turn;   /* processes wait to be started */
     bool may_start;           /* its turn has come: one may be */
     uv_idle_t turn_soon;      /* runs `turn` before the loop waits again */
-    uv_timer_t timer;         /* POOL_OPEN: the roster's; POOL_DRAINING: the grace's */
+    uv_timer_t timer;         /* POOL_OPEN: the workerset's; POOL_DRAINING: the grace's */
     int n_handles;
 };
 
-/* MOST_SLOTS: more than concurrency and a spare may ever need. */
-enum { MOST_SLOTS = 10000 };
+/* MAX_SLOTS: more than concurrency and a surge worker may ever need. */
+enum { MAX_SLOTS = 10000 };
 
 /* ---- program.c ---- */
 
@@ -155,45 +155,45 @@ void dispatch_flush(struct pool *pool);
 /* Gives back all jobs that no worker has been sent. */
 void dispatch_return_unsent(struct pool *pool);
 
-/* ---- roster.c ---- */
+/* ---- workerset.c ---- */
 
 /* What workers are to be started with from now on; those of an older one are replaced,
  * one by one. Returns 0, or a negative JOBQ_E… (logged): nothing has changed. */
-int roster_set_program(struct pool *pool, uv_loop_t *loop,
-                       const struct queue_config *queue, size_t max_frame);
-void roster_clear(struct pool *pool);
+int workerset_set_program(struct pool *pool, uv_loop_t *loop,
+                          const struct queue_config *queue, size_t max_frame);
+void workerset_clear(struct pool *pool);
 /* Starts an exec program for that job. Returns 0, or a negative JOBQ_E…: the job is still
  * the caller's. */
-int roster_start_exec(struct pool *pool, struct job *job);
+int workerset_start_exec(struct pool *pool, struct job *job);
 
 /* What has happened to a worker. */
-void roster_hello(struct pool *pool, struct worker *worker);
-void roster_answered(struct pool *pool, struct worker *worker);
-void roster_ended(struct pool *pool, struct worker *worker,
-                  const struct outcome *outcome);
-void roster_gone(struct pool *pool, struct worker *worker);
+void workerset_hello(struct pool *pool, struct worker *worker);
+void workerset_answered(struct pool *pool, struct worker *worker);
+void workerset_ended(struct pool *pool, struct worker *worker,
+                     const struct outcome *outcome);
+void workerset_gone(struct pool *pool, struct worker *worker);
 
 /* The worker is to be replaced for that reason, when its replacement is up. */
-void roster_replace(struct pool *pool, struct worker *worker, enum worker_due due);
+void workerset_replace(struct pool *pool, struct worker *worker, enum worker_due due);
 
 /* The place of that number; NULL: no memory for it. */
-struct slot *roster_slot(struct pool *pool, int number);
+struct slot *workerset_slot(struct pool *pool, int number);
 /* A worker that was taken over is the pool's now, in that place. */
-void roster_adopt(struct pool *pool, struct slot *slot, struct worker *worker);
+void workerset_adopt(struct pool *pool, struct slot *slot, struct worker *worker);
 
 /* Compares the processes that there are with those that should be, and moves a step
  * closer. Sets the timer for when it wants to look again. */
-void roster_step(struct pool *pool);
+void workerset_step(struct pool *pool);
 
-/* ---- nursery.c ---- */
+/* ---- forkservers.c ---- */
 
-/* Starts the templates that are needed, lets go those that are not. */
-void nursery_step(struct pool *pool);
-/* All of them are killed, until the next nursery_step: a daemon that leaves its workers
- * to another program leaves no templates. */
-void nursery_put_away(struct pool *pool);
-bool nursery_is_away(const struct pool *pool);
+/* Starts the forkservers that are needed, lets go those that are not. */
+void forkservers_step(struct pool *pool);
+/* All of them are killed, until the next forkservers_step: a daemon that leaves its workers
+ * to another program leaves no forkservers. */
+void forkservers_put_away(struct pool *pool);
+bool forkservers_is_away(const struct pool *pool);
 /* The pool stops: all of them go, or are killed. */
-void nursery_close(struct pool *pool, bool kill);
+void forkservers_close(struct pool *pool, bool kill);
 
 #endif

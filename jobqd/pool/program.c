@@ -19,7 +19,7 @@ worker_program_unref(struct worker_program *program)
 {
     if (!program || --program->users > 0)
         return;
-    queue_config_drop(program->queue);
+    queue_config_unref(program->queue);
     launch_plan_clear(&program->plan);
     free(program);
 }
@@ -41,7 +41,7 @@ worker_program_new(struct worker_program **out, struct pool *pool, uv_loop_t *lo
     }
     if (queue->max_memory_hard > 0)
         watch_choose(pool->watch);
-    queue_config_hold(queue);
+    queue_config_ref(queue);
     program->loop = loop;
     program->queue = queue;
     program->max_frame = max_frame;

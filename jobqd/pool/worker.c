@@ -107,7 +107,7 @@ due_ns(const struct worker *worker)
     const struct queue_config *queue = worker->program->queue;
     uint64_t due;
     switch (worker->state) {
-    case WORKER_UNBORN: /* the template has deadlines of its own */
+    case WORKER_UNFORKED: /* the forkserver has deadlines of its own */
         return worker->wanted == WANTED_UP ? 0 : worker->entered_ns;
     case WORKER_BOOTING:
         return worker_after_ms(worker->entered_ns, queue->boot_timeout_ms);
@@ -188,7 +188,7 @@ worker_end_for(struct worker *worker, enum intent intent, uint64_t now_ns)
     raise_intent(worker, intent);
     if (worker->state == WORKER_KILLING || worker->state == WORKER_ENDED)
         return;
-    if (worker->state == WORKER_UNBORN) {
+    if (worker->state == WORKER_UNFORKED) {
         worker_arm(worker, now_ns);
         return;
     }
@@ -291,7 +291,7 @@ static void
 patience_ends(struct worker *worker, uint64_t now_ns)
 {
     switch (worker->state) {
-    case WORKER_UNBORN:
+    case WORKER_UNFORKED:
         worker_end_unborn(worker, not_needed, false);
         return;
     case WORKER_BOOTING:
@@ -536,7 +536,7 @@ dismiss(struct worker *worker, enum worker_wanted wanted)
         return; /* it ends with its job */
     raise_intent(worker, INTENT_STOP);
     switch (worker->state) {
-    case WORKER_UNBORN:
+    case WORKER_UNFORKED:
         worker_arm(worker, now_ns);
         return;
     case WORKER_BOOTING:

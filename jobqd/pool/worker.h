@@ -29,13 +29,13 @@
 #include "jobqd/pure/outcome.h"
 #include "jobqd/pool/boots.h"
 #include "jobqd/pool/launch.h"
-#include "jobqd/pool/template.h"
+#include "jobqd/pool/forkserver.h"
 #include "jobqd/pool/watch.h"
 
 /* X(enumerator, what we are waiting for). A program that is executed begins as
  * WORKER_BOOTING, an exec program as WORKER_BUSY. */
 #define WORKER_STATES(X)                                                                 \
-    X(WORKER_UNBORN, "its template to fork it")                                          \
+    X(WORKER_UNFORKED, "its forkserver to fork it")                                      \
     X(WORKER_BOOTING, "its hello")                                                       \
     X(WORKER_IDLE, "a job")                                                              \
     X(WORKER_BUSY, "an answer")                                                          \
@@ -84,13 +84,13 @@ struct worker_program {
     struct watch *watch;
     char *chunk; /* IO_CHUNK bytes to read through */
 
-    /* The roster's. */
-    size_t users;     /* workers, its template, and the pool itself */
+    /* The workerset's. */
+    size_t users;     /* workers, its forkserver, and the pool itself */
     int failed_boots; /* since the last hello */
 
-    /* The nursery's. */
-    struct template *template; /* what workers are forked from (preload) */
-    struct list nursed;        /* among those with a template */
+    /* The forkservers's. */
+    struct forkserver *forkserver; /* what workers are forked from (preload) */
+    struct list nursed;            /* among those with a forkserver */
 };
 
 struct worker;
@@ -134,9 +134,9 @@ struct worker {
     const struct worker_events *events;
     void *owner;
 
-    struct template_request birth; /* UNBORN */
-    struct boot boot;              /* until its hello */
-    uint64_t begun_ns;             /* when it was wanted */
+    struct forkserver_request fork_handoff; /* UNFORKED */
+    struct boot boot;                       /* until its hello */
+    uint64_t begun_ns;                      /* when it was wanted */
     uint64_t gap_ns; /* when its place became empty by a bad end; 0: it did not */
     struct child child;
     int sent_signal;
@@ -197,13 +197,13 @@ struct worker {
     struct list place; /* among the workers of the same load */
     size_t placed_at;  /* that load, or WORKER_NOWHERE */
     struct list dirty; /* among those with something to write */
-    bool passed_over;  /* gets no more jobs: it is to go once it has none */
+    bool cordoned;     /* gets no more jobs: it is to go once it has none */
     enum worker_due due;
     uint64_t most_jobs;  /* due when it has answered so many; 0: never */
     uint64_t expires_ns; /* due then (clock_ns); 0: never */
 };
 
-/* Starts a process, or asks the program's template for one. job: what an exec program is
+/* Starts a process, or asks the program's forkserver for one. job: what an exec program is
  * for (the worker's from now on); NULL in command mode. Returns 0 or a negative JOBQ_E…:
  * then there is no worker, and the job is still the caller's. */
 int worker_new(struct worker **out, struct worker_program *program, int slot,

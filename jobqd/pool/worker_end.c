@@ -311,7 +311,7 @@ worker_end_unborn(struct worker *worker, const char *why, bool bad)
                               .verdict = VERDICT_RELEASED,
                               .delay_ms = -1};
     snprintf(outcome.text, sizeof outcome.text, "%s", why);
-    template_forget(worker->program->template, &worker->birth);
+    forkserver_forget(worker->program->forkserver, &worker->fork_handoff);
     turn_leave(&worker->kill_turn);
     boot_end(&worker->boot);
     worker_set_state(worker, WORKER_ENDED, clock_ns());

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "jobqd/base/clock.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/pool/worker_private.h"
 #include "libjobq/error.h"
@@ -15,12 +15,12 @@
 
 /* ---- standing still ---- */
 
-/* One that a template is still to fork has none yet. It is forgotten: the process, if it
+/* One that a forkserver is still to fork has none yet. It is forgotten: the process, if it
  * comes to be one, ends with its socket. */
 static bool
 has_process(const struct worker *worker)
 {
-    return worker->state != WORKER_UNBORN && worker->state != WORKER_ENDED;
+    return worker->state != WORKER_UNFORKED && worker->state != WORKER_ENDED;
 }
 
 void
@@ -69,7 +69,7 @@ worker_thaw(struct worker *worker)
     X("intent", intent, INTENT_NONE, INTENT_KILL)                                        \
     X("sent_signal", sent_signal, 0, 64)                                                 \
     X("said_hello", said_hello, 0, 1)                                                    \
-    X("concurrency", concurrency, 1, JOBQ__CONCURRENCY_MOST)                             \
+    X("concurrency", concurrency, 1, JOBQ__CONCURRENCY_MAX)                              \
     X("heard", heard, 0, INT64_MAX)                                                      \
     X("output_total", output.total, 0, INT64_MAX)                                        \
     X("cgroup", watched.cgroup.serial, 0, INT64_MAX)                                     \
@@ -320,7 +320,7 @@ take_over(struct worker *worker, const struct streams *streams, jobq_error *err)
     int rc = worker_watch(worker, err);
     if (rc < 0)
         return rc;
-    children_note(worker->child.pid);
+    reaper_note(worker->child.pid);
     worker->child.guarded = guard_add(worker->child.pid);
     if (worker->child.guarded == GUARD_FULL)
         worker_end_for(worker, INTENT_GIVE_UP, now_ns);

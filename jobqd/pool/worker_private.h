@@ -59,7 +59,7 @@ enum worker_usage worker_check_usage(struct worker *worker);
 /* Starts the process, confined as its queue says, and watches what it
  * uses. */
 int worker_launch(struct worker *worker, const struct job *job, jobq_error *err);
-/* The same for one that a template has forked, confined as that is: it gets what each
+/* The same for one that a forkserver has forked, confined as that is: it gets what each
  * process has for itself, and is watched. */
 void worker_confine(struct worker *worker);
 /* The same for one that was taken over: what it uses is watched again. */

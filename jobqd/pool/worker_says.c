@@ -218,9 +218,9 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (frame->protocol != JOBQ__PROTOCOL_VERSION)
         return complain(worker, "speaks protocol %d, this jobqd speaks %d",
                         (int)frame->protocol, JOBQ__PROTOCOL_VERSION);
-    if (frame->template)
-        return complain(worker,
-                        "said hello as a template, but was not started as one (preload)");
+    if (frame->forkserver)
+        return complain(
+            worker, "said hello as a forkserver, but was not started as one (preload)");
     if (frame->concurrency > 1 && worker->program->queue->cpu_limit_ms > 0)
         return complain(worker,
                         "runs %d jobs at a time, and cpu_limit is for one at a time",
@@ -281,7 +281,7 @@ on_line(void *owner, char *line, size_t len)
         return complain(worker, "sent a \"%s\" message, which only %s",
                         jobq__frame_name(frame.type),
                         jobq__frame_is(frame.type, JOBQ__BY_JOBQD) ? "jobqd sends"
-                                                                   : "templates send");
+                                                                   : "forkservers send");
     if (frame.type == JOBQ__FRAME_HELLO)
         return take_hello(worker, &frame);
     if (frame.type == JOBQ__FRAME_PROGRESS)

@@ -54,12 +54,12 @@ worker_watch(struct worker *worker, jobq_error *err)
     return 0;
 }
 
-/* The template has answered. From here on it is a worker like any other. */
+/* The forkserver has answered. From here on it is a worker like any other. */
 static void
-on_birth(struct template_request *request, const struct child *child, const char *why,
-         bool bad)
+on_fork_done(struct forkserver_request *request, const struct child *child,
+             const char *why, bool bad)
 {
-    struct worker *worker = list_entry(request, struct worker, birth);
+    struct worker *worker = list_entry(request, struct worker, fork_handoff);
     jobq_error err;
     if (!child) {
         worker_end_unborn(worker, why, bad);
@@ -98,12 +98,12 @@ static int
 begin(struct worker *worker, struct job *job, jobq_error *err)
 {
     struct worker_program *program = worker->program;
-    if (program->queue->preload && !program->template)
-        return jobq__error(err, JOBQ_ENOMEM, "there is no template to fork it");
-    if (program->template) {
+    if (program->queue->preload && !program->forkserver)
+        return jobq__error(err, JOBQ_ENOMEM, "there is no forkserver to fork it");
+    if (program->forkserver) {
         open_timer(worker);
-        worker->birth.on_done = on_birth;
-        template_ask(program->template, &worker->birth);
+        worker->fork_handoff.on_done = on_fork_done;
+        forkserver_ask(program->forkserver, &worker->fork_handoff);
         return 0;
     }
     int rc = worker_launch(worker, job, err);
@@ -142,7 +142,7 @@ worker_blank(struct worker_program *program, int slot, struct output_rate *rate)
     list_init(&worker->unsent);
     list_init(&worker->place);
     list_init(&worker->dirty);
-    list_init(&worker->birth.link);
+    list_init(&worker->fork_handoff.link);
     turn_init(&worker->end_turn, TURN_HEAR, worker_on_end_turn);
     turn_init(&worker->kill_turn, TURN_HEAR, worker_on_kill_turn);
     worker->watched.on_measured = worker_on_measured;

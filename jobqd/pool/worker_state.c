@@ -28,7 +28,7 @@ static bool
 is_legal(enum worker_state from, enum worker_state to)
 {
     static const unsigned moves[] = {
-        [WORKER_UNBORN] = BIT(WORKER_BOOTING) | BIT(WORKER_ENDED),
+        [WORKER_UNFORKED] = BIT(WORKER_BOOTING) | BIT(WORKER_ENDED),
         [WORKER_BOOTING] = WHENEVER | BIT(WORKER_IDLE) | BIT(WORKER_LEAVING),
         [WORKER_IDLE] =
             WHENEVER | BIT(WORKER_BUSY) | BIT(WORKER_STOPPING) | BIT(WORKER_LEAVING),

@@ -20,12 +20,12 @@
 #define OWN_GROUP "jobqd"
 #define WORKER_GROUP "worker-"
 
-enum { FILE_SIZE = 4096, MOST_LEFT = 256 };
+enum { FILE_SIZE = 4096, MAX_LEFT = 256 };
 
 struct cgroup {
     char folder[PATH_MAX / 2];
-    uint64_t next;            /* serial */
-    uint64_t left[MOST_LEFT]; /* groups that could not be removed yet */
+    uint64_t next;           /* serial */
+    uint64_t left[MAX_LEFT]; /* groups that could not be removed yet */
     size_t n_left;
 };
 
@@ -406,6 +406,6 @@ cgroup_remove(struct cgroup *cgroup, struct cgroup_group group)
     if (remove_folder(cgroup, group.serial))
         return;
     /* Beyond the bound they stay, empty, until the next start sweeps them away. */
-    if (cgroup->n_left < MOST_LEFT)
+    if (cgroup->n_left < MAX_LEFT)
         cgroup->left[cgroup->n_left++] = group.serial;
 }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "jobqd/config/environment.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
 #include "jobqd/proc/guard_main.h"
 #include "jobqd/base/clock.h"
@@ -24,10 +24,10 @@
 #include "libjobq/duration.h"
 
 enum {
-    MOST_DEATHS = 5, /* of guards, within … before the next one waits */
+    MAX_DEATHS = 5, /* of guards, within … before the next one waits */
     DEATHS_MS = 10000,
-    TICK_LEAST_MS = 100,
-    TICK_MOST_MS = 1000,
+    TICK_MIN_MS = 100,
+    TICK_MAX_MS = 1000,
     HUNG_MS = 3000,  /* a guard that has not moved for so long is replaced … */
     HUNG_LOOKS = 5,  /* … and for so many looks: we may have been stopped ourselves */
     BOOT_MS = 20000, /* the first time it may take so long */
@@ -129,7 +129,7 @@ fork_guard(const struct guard *guard)
         run_child(guard);
     int why = errno;
     if (pid > 0)
-        children_note(pid);
+        reaper_note(pid);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = why;
     return pid;
@@ -169,7 +169,7 @@ reap(struct guard *guard)
     int how = 0;
     while (waitpid(life->pid, &how, 0) < 0 && errno == EINTR)
         continue;
-    children_forget(life->pid);
+    reaper_forget(life->pid);
     if (guard->state != GUARD_CLOSING && WIFEXITED(how))
         log_error("guard", "pid %d exited with code %d, another is started",
                   (int)life->pid, WEXITSTATUS(how));
@@ -200,7 +200,7 @@ start(struct guard *guard, jobq_error *err)
         if (life->pid > 0) {
             kill(life->pid, SIGKILL);
             waitpid(life->pid, NULL, 0);
-            children_forget(life->pid);
+            reaper_forget(life->pid);
         }
         if (life->pidfd >= 0)
             close(life->pidfd);
@@ -254,7 +254,7 @@ on_end(uv_poll_t *poll, int status, int events)
         log_error("guard",
                   "more than %d have died within %s: the next one is started "
                   "in %s; until then the workers have no guard",
-                  MOST_DEATHS, jobq__duration_show(DEATHS_MS).text,
+                  MAX_DEATHS, jobq__duration_show(DEATHS_MS).text,
                   jobq__duration_show(pause_ms).text);
     start_again(guard);
 }
@@ -374,9 +374,9 @@ make_table(struct guard *guard, jobq_error *err)
         return jobq__error(err, JOBQ_EIO, "cannot make the table of the guard: %s",
                            strerror(errno));
     struct guard_table *table = guard_table();
-    table->tick_ms = tick_ms < TICK_LEAST_MS  ? TICK_LEAST_MS
-                     : tick_ms > TICK_MOST_MS ? TICK_MOST_MS
-                                              : (int32_t)tick_ms;
+    table->tick_ms = tick_ms < TICK_MIN_MS   ? TICK_MIN_MS
+                     : tick_ms > TICK_MAX_MS ? TICK_MAX_MS
+                                             : (int32_t)tick_ms;
     table->log_level = (int32_t)guard->options.log.level;
     table->log_format = guard->options.log.format;
     atomic_store(&table->jobqd_ns, clock_boottime_ns());
@@ -392,7 +392,7 @@ guard_new(struct guard **out, const struct guard_options *options, jobq_error *e
     guard->options = *options;
     guard->self_fd = -1;
     int rc = make_table(guard, err);
-    if (rc == 0 && (intensity_init(&guard->intensity, MOST_DEATHS, DEATHS_MS) < 0 ||
+    if (rc == 0 && (intensity_init(&guard->intensity, MAX_DEATHS, DEATHS_MS) < 0 ||
                     make_argv(guard) < 0 || make_environment(guard) < 0))
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory for the guard");
     the_guard = guard;

@@ -16,7 +16,7 @@
 
 #include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
-#include "jobqd/proc/family.h"
+#include "jobqd/proc/process_tree.h"
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/base/self.h"
 #include "libjobq/duration.h"
@@ -85,11 +85,11 @@ member_of(pid_t group)
     return 0;
 }
 
-/* The leader is gone: is what is left of the group numbered so its family? The number may
+/* The leader is gone: is what is left of the group numbered so its process_tree? The number may
  * have gone to a stranger, who is in another session; a worker of another user leads
  * one, and the kernel does not give a number away while it is a session's. */
 static bool
-is_family(const struct guard *guard, pid_t group)
+is_process_tree(const struct guard *guard, pid_t group)
 {
     if (kill(-group, 0) != 0)
         return false;
@@ -107,7 +107,7 @@ kill_group(const struct guard *guard, const struct guard_slot *slot)
     if (guard_read_process(pid, &leader)) {
         if (slot->start != -1 && leader.start != slot->start)
             return false; /* another process has this number now */
-        return family_kill(pid);
+        return process_tree_kill(pid);
     }
     /* It is hidden from us (hidepid, and it keeps others from looking into it), or there
      * is no /proc. Then the number is all there is to go by: jobqd has not reaped it, or
@@ -116,7 +116,7 @@ kill_group(const struct guard *guard, const struct guard_slot *slot)
         bool killed = kill(-pid, SIGKILL) == 0;
         return kill(pid, SIGKILL) == 0 || killed;
     }
-    return is_family(guard, pid) && kill(-pid, SIGKILL) == 0;
+    return is_process_tree(guard, pid) && kill(-pid, SIGKILL) == 0;
 }
 
 static bool

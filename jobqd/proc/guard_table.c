@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* How long the guard may take for one group before it is ended itself: a little longer
- * than family_kill may. */
+ * than process_tree_kill may. */
 enum { STRIKE_LOOKS = 2000, STRIKE_LOOK_NS = 200000 };
 
 /* A process has one guard, so there is one. */

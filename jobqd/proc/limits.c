@@ -19,7 +19,7 @@
 
 #include "jobqd/base/clock.h"
 #include "jobqd/base/program.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "libjobq/error.h"
 
 /* ---- the user and the group ---- */
@@ -442,7 +442,7 @@ comes_until(int fd, int64_t until_ms)
 }
 
 /* It has nothing more to say. One that hangs, in a file system that does not answer for
- * one, may not even die: its end is taken with those of other strays (children.h). */
+ * one, may not even die: its end is taken with those of other strays (reaper.h). */
 static void
 dismiss(pid_t pid, int fd, int64_t until_ms)
 {
@@ -453,7 +453,7 @@ dismiss(pid_t pid, int fd, int64_t until_ms)
         kill(pid, SIGKILL);
     while (waitpid(pid, NULL, goes ? 0 : WNOHANG) < 0 && errno == EINTR)
         continue;
-    children_forget(pid);
+    reaper_forget(pid);
 }
 
 static int
@@ -506,7 +506,7 @@ limits_probe(const struct limits *limits, const char *search, int64_t until_ms,
     }
     int why = errno;
     if (pid > 0)
-        children_note(pid);
+        reaper_note(pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
     int rc = pid < 0 ? jobq__error(err, JOBQ_EIO, "cannot fork: %s", strerror(why))

@@ -29,7 +29,7 @@ admit(struct longline *line)
 static bool
 has_room(size_t more)
 {
-    return counted == 0 || counted + more <= LONG_LINES_MOST;
+    return counted == 0 || counted + more <= LONG_LINES_MAX;
 }
 
 static void

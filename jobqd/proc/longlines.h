@@ -2,7 +2,7 @@
  *
  * A line of megabytes comes in many reads, and what has come of it is kept until its end.
  * Were all workers to answer so at once, jobqd would hold all of them. So only as many
- * grow at a time as fit into LONG_LINES_MOST, each counted as the longest line that it
+ * grow at a time as fit into LONG_LINES_MAX, each counted as the longest line that it
  * may become; the others wait in their sockets, first come, first served. One goes on in
  * any case, however long its line may be.
  *
@@ -19,7 +19,7 @@
 
 #include "jobqd/pure/list.h"
 
-enum { LONG_LINES_MOST = 16 * 1024 * 1024 };
+enum { LONG_LINES_MAX = 16 * 1024 * 1024 };
 
 enum longline_state {
     LONGLINE_NONE,    /* no line is unfinished, or it has not asked to grow */

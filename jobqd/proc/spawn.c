@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
-#include "jobqd/proc/children.h"
+#include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
-#include "jobqd/proc/family.h"
+#include "jobqd/proc/process_tree.h"
 #include "jobqd/proc/guard_table.h"
 #include "libjobq/error.h"
 
@@ -336,7 +336,7 @@ fork_child(struct plan *plan)
         run_child(plan);
     int why = errno;
     if (pid > 0)
-        children_note(pid);
+        reaper_note(pid);
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = why;
     return pid;
@@ -349,7 +349,7 @@ kill_and_wait(pid_t pid)
     kill(pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         continue;
-    children_forget(pid);
+    reaper_forget(pid);
 }
 
 int
@@ -486,7 +486,7 @@ child_signal(const struct child *child, int signal)
     /* The leader through its pidfd too: it may have left its group, or not be in it yet.
      * It cannot get the signal twice in a way that matters: TERM does not queue up. */
     if (signal == SIGKILL)
-        family_kill(child->pid);
+        process_tree_kill(child->pid);
     else
         kill(-child->pid, signal);
     if (signal == SIGKILL || getpgid(child->pid) != child->pid)
@@ -530,7 +530,7 @@ child_reap(struct child *child, struct child_end *out, jobq_error *err)
                            (long)child->pid, strerror(errno));
     if (pid == 0)
         return jobq__error(err, JOBQ_EIO, "process %ld has not ended", (long)child->pid);
-    children_forget(child->pid);
+    reaper_forget(child->pid);
     out->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     out->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     out->cpu_us = ((int64_t)usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +

@@ -64,7 +64,7 @@ struct child {
     struct child_failure failure; /* as far as heard: see the function */
     bool executes;                /* likewise: the program has taken the copy's place */
     /* The most that it had resident before it executed its program, while it was a copy
-     * of jobqd; 0: it was none (a template has forked it); -1: not heard yet. */
+     * of jobqd; 0: it was none (a forkserver has forked it); -1: not heard yet. */
     int64_t before_exec_kb;
 };
 
@@ -108,7 +108,7 @@ bool child_executes(struct child *child);
 void child_started(struct child *child);
 
 /* Sends a signal to the child and its whole process group; SIGKILL also to those of its
- * descendants that have left it (family.h). Only before child_reap. */
+ * descendants that have left it (process_tree.h). Only before child_reap. */
 void child_signal(const struct child *child, int signal);
 
 /* Whether child_reap would find its end. The pidfd may be readable a little before that.

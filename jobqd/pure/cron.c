@@ -12,9 +12,9 @@
 #include "libjobq/error.h"
 
 #define BLANKS " \t"
-#define MOST_BYTES 256
-#define LEAST_EVERY_MS ((int64_t)1000)
-#define MOST_EVERY_MS ((int64_t)366 * 24 * 3600 * 1000)
+#define MAX_BYTES 256
+#define MIN_EVERY_MS ((int64_t)1000)
+#define MAX_EVERY_MS ((int64_t)366 * 24 * 3600 * 1000)
 /* The longest wait is for a 29th of February: 8 years around 2100. */
 #define SEARCH_DAYS (9 * 366)
 
@@ -300,14 +300,14 @@ parse_fields(const struct piece words[N_FIELDS], struct cron *out, jobq_error *e
 static int
 parse_every(struct piece time, struct cron *out, jobq_error *err)
 {
-    char text[MOST_BYTES + 1];
+    char text[MAX_BYTES + 1];
     int64_t ms = 0;
     memcpy(text, time.at, time.len);
     text[time.len] = '\0';
     int rc = jobq__duration_parse(text, &ms, err);
     if (rc == JOBQ_ENOMEM)
         return rc;
-    if (rc != 0 || ms < LEAST_EVERY_MS || ms > MOST_EVERY_MS)
+    if (rc != 0 || ms < MIN_EVERY_MS || ms > MAX_EVERY_MS)
         return refuse("@every ", time,
                       " is not allowed: 1s to 366d, with a unit (ms, s, m, h, d)", err);
     *out = (struct cron){.kind = CRON_EVERY, .every_ms = ms};
@@ -383,7 +383,7 @@ cron_parse(const char *text, struct cron *out, jobq_error *err)
         trimmed.len--;
     if (trimmed.len == 0)
         return jobq__error(err, JOBQ_EINVAL, "must be " ALLOWED ", got nothing");
-    if (bytes > MOST_BYTES)
+    if (bytes > MAX_BYTES)
         return jobq__error(err, JOBQ_EINVAL, "must be " ALLOWED ", got %zu bytes", bytes);
     int rc = parse(trimmed, &parsed, err);
     if (rc != 0)

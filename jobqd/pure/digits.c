@@ -45,8 +45,8 @@ is_too_long(const char **at, const char *end)
         (*at)++;
         exponent = read_exponent(at, end);
     }
-    return (!zero && whole - zeros + exponent > DIGITS_MOST) ||
-           fraction - exponent > DIGITS_MOST;
+    return (!zero && whole - zeros + exponent > DIGITS_MAX) ||
+           fraction - exponent > DIGITS_MAX;
 }
 
 bool

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { DIGITS_MOST = 4000 }; /* before a number's point, and behind it */
+enum { DIGITS_MAX = 4000 }; /* before a number's point, and behind it */
 
 /* Whether a number in the text, which is JSON, is longer than that when it is written
  * without an exponent. */

@@ -20,8 +20,8 @@ set_depth(struct mailbox *mailbox)
     uint64_t depth = MAILBOX_BUSY_MS * 1000000u / mailbox->service_ns;
     if (depth < 1)
         depth = 1;
-    if (depth > MAILBOX_ADAPTIVE_MOST)
-        depth = MAILBOX_ADAPTIVE_MOST;
+    if (depth > MAILBOX_ADAPTIVE_MAX)
+        depth = MAILBOX_ADAPTIVE_MAX;
     mailbox->depth = (size_t)depth;
 }
 

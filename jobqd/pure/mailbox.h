@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MAILBOX_BUSY_MS = 20, MAILBOX_ADAPTIVE_MOST = 64, MAILBOX_MOST = 1000 };
+enum { MAILBOX_BUSY_MS = 20, MAILBOX_ADAPTIVE_MAX = 64, MAILBOX_MAX = 1000 };
 
 struct mailbox {
     size_t fixed; /* 0: adaptive */
@@ -21,7 +21,7 @@ struct mailbox {
     uint64_t service_ns; /* the smoothed time of one job; 0: not known yet */
 };
 
-/* fixed: the configured depth, at most MAILBOX_MOST; 0: adaptive. */
+/* fixed: the configured depth, at most MAILBOX_MAX; 0: adaptive. */
 void mailbox_init(struct mailbox *mailbox, size_t fixed);
 /* A worker has answered n jobs, for which it took elapsed_ns. */
 void mailbox_answered(struct mailbox *mailbox, size_t n, uint64_t elapsed_ns);
@@ -39,7 +39,7 @@ mailbox_depth(const struct mailbox *mailbox)
 static inline size_t
 mailbox_most(const struct mailbox *mailbox)
 {
-    return mailbox->fixed ? mailbox->fixed : MAILBOX_ADAPTIVE_MOST;
+    return mailbox->fixed ? mailbox->fixed : MAILBOX_ADAPTIVE_MAX;
 }
 
 #endif

@@ -12,6 +12,6 @@ SELECT CASE WHEN l.jobs = 0 THEN 'ok' WHEN a.any THEN 'warn' ELSE 'fail' END,
             ELSE format('%s executing job%s held by no living node, the first is %s', l.jobs,
                         CASE l.jobs WHEN 1 THEN ' is' ELSE 's are' END, l.first) END,
        CASE WHEN l.jobs = 0 THEN NULL
-            WHEN a.any THEN 'the node that keeps house gives them back within two leases'
+            WHEN a.any THEN 'the leader gives them back within two leases'
             ELSE 'start a jobqd: it gives them back' END
   FROM lost l, alive a

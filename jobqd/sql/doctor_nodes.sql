@@ -1,4 +1,4 @@
--- Nodes whose lease has ended, whose upgrade came to nothing, and whether any lives and keeps house.
+-- Nodes whose lease has ended, whose upgrade came to nothing, and whether any node is the leader.
 WITH now AS (SELECT clock_timestamp() AS at)
 SELECT 'warn', format('node %s (pid %s) is dead: its lease ended %s ago', n.name, n.pid, date_trunc('second', now.at - n.expires_at)),
        CASE WHEN EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)
@@ -10,7 +10,7 @@ SELECT CASE WHEN EXISTS (SELECT FROM @schema@.jobs j WHERE j.position IS NOT NUL
        'no node lives: no job is run', 'start a jobqd'
   FROM now WHERE NOT EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)
 UNION ALL
-SELECT 'warn', 'no node keeps house: nothing that is scheduled becomes due',
+SELECT 'warn', 'no node is the leader: scheduled jobs do not become due',
        'one takes the lead within a lease; if none does, look at the logs for "leader"'
   FROM now
  WHERE EXISTS (SELECT FROM @schema@.nodes l WHERE l.expires_at > now.at)

@@ -8,7 +8,7 @@ WITH days (day) AS (
      WHERE to_regclass(format('@schema@.%I', w.name)) IS NULL
 )
 SELECT 'warn', format('partition %s is missing: ended jobs go to a default partition, where they are deleted row by row', names),
-       'a node that keeps house makes it within the hour; by hand: '
+       'the leader makes it within the hour; by hand: '
        'SELECT @schema@._create_partitions((now() AT TIME ZONE ''UTC'')::date, 4)'
   FROM missing WHERE names IS NOT NULL
 UNION ALL

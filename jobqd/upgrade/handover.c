@@ -14,8 +14,8 @@
 #include "jobqd/base/seams.h"
 #include "libjobq/error.h"
 
-/* MOST_BYTES: a thousand workers with full mailboxes are far below it. */
-enum { FORMAT = 1, HEAD_LEN = 64, NAME_LEN = 63, MOST_BYTES = 1 << 30 };
+/* MAX_BYTES: a thousand workers with full mailboxes are far below it. */
+enum { FORMAT = 1, HEAD_LEN = 64, NAME_LEN = 63, MAX_BYTES = 1 << 30 };
 
 /* ---- writing ---- */
 
@@ -153,7 +153,7 @@ read_whole(char **out, size_t *len, int fd, jobq_error *err)
     struct stat st;
     if (fstat(fd, &st) < 0)
         return jobq__error(err, JOBQ_EIO, "the handover: %s", strerror(errno));
-    if (st.st_size < 0 || st.st_size > MOST_BYTES)
+    if (st.st_size < 0 || st.st_size > MAX_BYTES)
         return broken(err, "its size is not possible");
     char *text = malloc((size_t)st.st_size + 1);
     if (!text)

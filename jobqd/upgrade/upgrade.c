@@ -15,7 +15,7 @@
 #include "jobqd/db/migrate.h"
 #include "jobqd/db/query.h"
 #include "jobqd/proc/signals.h"
-#include "jobqd/upgrade/successor.h"
+#include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/config/conninfo.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/self.h"
@@ -291,7 +291,7 @@ upgrade_frozen(struct upgrade *upgrade)
         rc = handover_seal(&handover, &document, &err);
     if (rc == 0) {
         signals_hold(); /* until the new program can handle them */
-        successor_execute(&handover, document, &err);
+        exec_handoff_execute(&handover, document, &err);
         signals_release(); /* nothing was executed */
     }
     if (document >= 0)

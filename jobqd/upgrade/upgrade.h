@@ -5,7 +5,7 @@
  * it could serve what we serve, and asks the database for its schema. Only when it says
  * that it could, the queues stand still: nothing is claimed or read from a worker, what
  * is in our hands is released or confirmed. Then everything is written down and the
- * program executed (successor.h). Whatever fails before leaves us as we were, and so does
+ * program executed (exec_handoff.h). Whatever fails before leaves us as we were, and so does
  * a new program that does not come up.
  */
 #ifndef JOBQD_UPGRADE_H

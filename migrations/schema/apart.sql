@@ -651,7 +651,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @schema@._rescue IS
-    'The lifeline, second step: gives back the jobs of the nodes that bury_mark.sql marked, and removes these nodes.';
+    'The lifeline, second step: gives back the jobs of the nodes that reap_mark.sql marked, and removes these nodes.';
 
 CREATE OR REPLACE FUNCTION @schema@._adopt_these(ids bigint[], node bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$

@@ -33,7 +33,7 @@ def test_each_slot_once_while_nodes_with_wrong_clocks_are_killed(db, tmp_path, j
     kills, led = 0, set()
     while db.value("SELECT coalesce(sum(extract(epoch FROM last_at - %s) + 1), 0) FROM jobq.crons", (since,)) < SLOTS:
         led.add(db.value(leads))
-        # At a moment that the seed decides; mostly the node that keeps house.
+        # At a moment that the seed decides; mostly the leader.
         moment = time.monotonic() + rng.uniform(0, 0.7)
         wait_for(lambda: time.monotonic() >= moment)
         leader = [node for node in nodes if node.folder.name == db.value(leads)]
@@ -66,4 +66,4 @@ def test_each_slot_once_while_nodes_with_wrong_clocks_are_killed(db, tmp_path, j
         assert early == 0, f"{name}: a slot came before its time (inserted_at is when the transaction began)"
         total += slots
     assert total >= SLOTS and kills >= 20 and len(led - {None}) > 1, (total, kills, led)
-    print(f"{total} slots, each once; {kills} ends of nodes, {len(led - {None})} of them kept house")
+    print(f"{total} slots, each once; {kills} ends of nodes, {len(led - {None})} of them led")

@@ -157,7 +157,7 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     check_unharmed(db, ledger, ids, node)
 
 
-@pytest.mark.parametrize("name", ["work", "house"])
+@pytest.mark.parametrize("name", ["work", "maintenance"])
 def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, ledger, name):
     """The others go on; what is missing is said."""
     db = cluster.db
@@ -189,7 +189,7 @@ def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, p
     wait_for(lambda: db.value(leader) == "two")
     one.wait_log("leader: this node is no longer the leader")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-    one.wait_log("database: the house connection is back")
+    one.wait_log("database: the maintenance connection is back")
     two.stop()
     wait_for(lambda: db.value(leader) == "one")
 

@@ -234,11 +234,11 @@ def test_the_lead_passes_within_one_lease_when_the_leader_has_no_house_connectio
         db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name = 'jobqd house'",
                  (role,))
     took = seconds_until(db, "node2", cut)
-    print(f"house connection cut: {took:.2f} s of a lease of 3 s")
+    print(f"maintenance connection cut: {took:.2f} s of a lease of 3 s")
     assert took < 3
     first.wait_log("leader: this node is no longer the leader")
     assert first.running
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
-    first.wait_log("database: the house connection is back")
+    first.wait_log("database: the maintenance connection is back")
     second.stop()
     leads(db, "node1")

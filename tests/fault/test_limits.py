@@ -296,8 +296,8 @@ def test_no_process_has_jobqds_terminal(db, jobqd, program, tmp_path, terminal, 
 def test_no_forked_process_has_it_either(db, jobqd, programs, for_anyone, tmp_path, terminal, whose, user):
     command = f"{for_anyone(programs('preload_worker'))} {tmp_path / 'hooks'} 1"
     if whose == "Python's":
-        copy = tmp_path / "template.py"  # where any user may read it
-        copy.write_text((pathlib.Path(__file__).resolve().parents[1] / "programs" / "template.py").read_text())
+        copy = tmp_path / "forkserver.py"  # where any user may read it
+        copy.write_text((pathlib.Path(__file__).resolve().parents[1] / "programs" / "forkserver.py").read_text())
         command = f"{sys.executable} {copy} ok {tmp_path / 'once'}"
     node = start_on_terminal(jobqd, db, terminal[0], {"command": command, "concurrency": 2, "preload": "on"}, user)
     assert ended(db, db.enqueue("facts"))[0] == "completed"
@@ -617,7 +617,7 @@ def test_a_template_that_loads_too_much_is_killed(db, jobqd, programs, tmp_path)
     command = f"{programs('preload_worker')} {tmp_path / 'hooks'}"
     queue = {"concurrency": 1, "preload": "on", "max_memory_hard": "150MiB", "backoff": "constant(0s)"}
     node = jobqd(db, {"default": {**queue, "command": f"{command} 300"}})
-    node.wait_log(r"template default pid \d+: out of memory: used \S+ MiB of memory, more than its max_memory_hard of 150 MiB")
+    node.wait_log(r"forkserver default pid \d+: out of memory: used \S+ MiB of memory, more than its max_memory_hard of 150 MiB")
     node.reload({"default": {**queue, "command": f"{command} 50"}})
     assert ended(db, db.enqueue("facts"))[0] == "completed"
 

@@ -1,4 +1,4 @@
-"""preload = true: workers are forked from a template, which may do anything, too."""
+"""preload = true: workers are forked from a forkserver, which may do anything, too."""
 
 import collections
 import fcntl
@@ -13,7 +13,7 @@ import pytest
 from harness.daemon import processes_with
 from harness.waiting import wait_for
 
-TEMPLATE = pathlib.Path(__file__).resolve().parents[1] / "programs" / "template.py"
+FORKSERVER = pathlib.Path(__file__).resolve().parents[1] / "programs" / "forkserver.py"
 
 
 def result_of(db, job):
@@ -23,17 +23,17 @@ def result_of(db, job):
     return result
 
 
-def template_pids(node):
-    """Of each template that has said hello, oldest first."""
-    return [int(pid) for pid in re.findall(r"template \S+ pid (\d+): is up after", node.log())]
+def forkserver_pids(node):
+    """Of each forkserver that has said hello, oldest first."""
+    return [int(pid) for pid in re.findall(r"forkserver \S+ pid (\d+): is up after", node.log())]
 
 
-def first_template(node):
-    return wait_for(lambda: template_pids(node))[0]
+def first_forkserver(node):
+    return wait_for(lambda: forkserver_pids(node))[0]
 
 
 def workers_of(node, program):
-    """The daemon's children that run it, the template among them."""
+    """The daemon's children that run it, the forkserver among them."""
     return {pid for pid, name in children_of(node.pid).items() if name.startswith(program)}
 
 
@@ -71,7 +71,7 @@ def test_a_forked_worker_is_like_an_executed_one(db, jobqd, programs, tmp_path):
                       "executed": {"command": command, "concurrency": 1}}, env={"PGPASSWORD": "secret"})
     forked = result_of(db, db.enqueue("facts", queue="forked"))
     executed = result_of(db, db.enqueue("facts", queue="executed"))
-    template = first_template(node)
+    forkserver = first_forkserver(node)
     for facts in (forked, executed):
         assert facts["parent"] == node.pid and facts["group"] == facts["pid"] and facts["blocked"] == 0
         assert facts["death"] == signal.SIGKILL
@@ -89,7 +89,7 @@ def test_a_forked_worker_is_like_an_executed_one(db, jobqd, programs, tmp_path):
         return {(what, int(pid)): sum(other == [what, pid] for other in lines) for what, pid in lines}
     workers = {int(pid) for pid in re.findall(r"worker forked/w\d pid (\d+): is up", node.log())}
     assert len(workers) == 2 and forked["pid"] in workers
-    assert seen() == {("preload", template): 1, ("preload", executed["pid"]): 1, ("fork", executed["pid"]): 1,
+    assert seen() == {("preload", forkserver): 1, ("preload", executed["pid"]): 1, ("fork", executed["pid"]): 1,
                       **{("fork", pid): 1 for pid in workers}}
 
 
@@ -109,7 +109,7 @@ def test_pages_are_shared(db, jobqd, programs, tmp_path):
 
 
 def test_a_crashed_worker_is_back_in_milliseconds(db, jobqd, programs, tmp_path):
-    """From the daemon's own log: 5 ms on a machine of its own. Without the template a pause would come first, 100 ms and more."""
+    """From the daemon's own log: 5 ms on a machine of its own. Without the forkserver a pause would come first, 100 ms and more."""
     node = jobqd(db, {"default": {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 1,
                                   "preload": "true", "max_restarts": 1000}})
     for n in range(1, 41):
@@ -126,7 +126,7 @@ def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, program
     """It stays for as long as a worker of it: until then, whatever ends it is nothing to the exec queue."""
     began = tmp_path / "began"
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "on", "max_restarts": 0}})
-    first = first_template(node)
+    first = first_forkserver(node)
     long = db.enqueue("sleep", f'{{"ms": 1000, "file": "{began}"}}')
     wait_for(began.exists)
     node.reload({"default": {"exec": "/bin/true", "concurrency": 2, "max_restarts": 0}})
@@ -135,14 +135,14 @@ def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, program
     result_of(db, long)
     node.wait_log("reload complete: all workers run the new configuration")
     wait_for(lambda: not any(name.startswith("fault_worker") for name in children_of(node.pid).values()),
-             what=lambda: f"the template to go: {children_of(node.pid)}")
-    assert template_pids(node) == [first] and "nothing is started" not in node.log()
+             what=lambda: f"the forkserver to go: {children_of(node.pid)}")
+    assert forkserver_pids(node) == [first] and "nothing is started" not in node.log()
 
 
 def test_a_template_goes_when_its_queue_becomes_an_exec_queue(db, jobqd, programs):
     queue = {"concurrency": 1}
     node = jobqd(db, {"default": {**queue, "command": programs("fault_worker"), "preload": "on"}})
-    first = first_template(node)
+    first = first_forkserver(node)
     wait_for(lambda: re.search(r"worker \S+ pid \d+: is up after", node.log()))
     node.reload({"default": {**queue, "exec": "/bin/true"}})
     wait_for(lambda: is_gone(first))
@@ -159,8 +159,8 @@ def test_a_crash_loop_under_load_accounts_for_each_job(db, jobqd, programs):
                     " FROM jobq.finished_jobs GROUP BY 1, 2, 3, 4, 5 ORDER BY 1") == [
         ("exit", "completed", 2, 1, "crash", 100), ("kill", "completed", 2, 1, "crash", 100),
         ("ok", "completed", 1, 0, None, 100), ("segfault", "completed", 2, 1, "crash", 100)]
-    assert len(template_pids(node)) == 1
-    # jobqd's own children: the guard, the template, four workers, and nothing that nobody has taken the end of
+    assert len(forkserver_pids(node)) == 1
+    # jobqd's own children: the guard, the forkserver, four workers, and nothing that nobody has taken the end of
     wait_for(lambda: sum("fault_worker S" in child for child in children_of(node.pid).values()) == 5)
     assert not any(child.endswith("Z") for child in children_of(node.pid).values())
 
@@ -168,7 +168,7 @@ def test_a_crash_loop_under_load_accounts_for_each_job(db, jobqd, programs):
 @pytest.mark.root
 @pytest.mark.parametrize("preload", ["on", "off"])
 def test_limits_hold_for_forked_workers(db, jobqd, programs, for_anyone, preload):
-    """They are set for the template, and inherited."""
+    """They are set for the forkserver, and inherited."""
     node = jobqd(db, {"default": {"command": for_anyone(programs("fault_worker")), "concurrency": 2, "preload": preload, "user": "nobody",
                                   "nofile": 64, "nice": 5, "no_new_privs": "on", "backoff": "constant(0s)"}})
     assert result_of(db, db.enqueue("segfault", '{"times": 1}')) is None
@@ -184,7 +184,7 @@ def test_limits_hold_for_forked_workers(db, jobqd, programs, for_anyone, preload
 
 
 def test_memory_is_limited_for_each_forked_worker(db, jobqd, programs, tmp_path):
-    """What the template has loaded is not a worker's own: it counts in part. What a job takes is."""
+    """What the forkserver has loaded is not a worker's own: it counts in part. What a job takes is."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
                                   "max_memory_hard": "64MiB"}})
     job = db.enqueue("allocate", '{"mb": 200, "ms": 600000}', max_attempts=1)
@@ -192,7 +192,7 @@ def test_memory_is_limited_for_each_forked_worker(db, jobqd, programs, tmp_path)
     (errors,), = db.query("SELECT errors FROM jobq.finished_jobs WHERE id = %s", (job,))
     assert errors[0]["kind"] == "memory"
     assert result_of(db, db.enqueue("ok")) is None
-    assert len(template_pids(node)) == 1
+    assert len(forkserver_pids(node)) == 1
 
 
 def test_the_guard_kills_forked_workers_of_a_stopped_jobqd(db, jobqd, programs, tmp_path):
@@ -207,18 +207,18 @@ def test_the_guard_kills_forked_workers_of_a_stopped_jobqd(db, jobqd, programs, 
     assert result_of(db, db.enqueue("ok")) is None
 
 
-# ---- the template ----
+# ---- the forkserver ----
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_template_that_ends_is_replaced_and_its_workers_go_on(db, jobqd, programs, tmp_path, number):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": "true",
                                   "backoff": "constant(0s)"}}, shutdown_grace="0s")
-    first = first_template(node)
+    first = first_forkserver(node)
     running = db.enqueue("sleep", f'{{"ms": 600000, "file": "{tmp_path / "file"}"}}')
     wait_for(lambda: (tmp_path / "file").exists() and (tmp_path / "file").read_text().endswith("\n"))
     worker = int((tmp_path / "file").read_text().split()[-1])
     os.kill(first, number)
-    second = wait_for(lambda: template_pids(node)[1:])[0]
+    second = wait_for(lambda: forkserver_pids(node)[1:])[0]
     assert not is_gone(worker) and second != first
     assert db.value("SELECT state::text FROM jobq.jobs WHERE id = %s", (running,)) == "executing"
     crash = db.enqueue("segfault", '{"times": 1}')
@@ -230,11 +230,11 @@ def test_a_template_that_ends_is_replaced_and_its_workers_go_on(db, jobqd, progr
 def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
                                   "backoff": "constant(0s)", "boot_timeout": "1s"}})
-    os.kill(first_template(node), signal.SIGSTOP)
+    os.kill(first_forkserver(node), signal.SIGSTOP)
     crash = db.enqueue("segfault", '{"times": 1}')
     assert result_of(db, crash) is None
     assert "did not answer a request to fork a worker within 1 s" in node.log()
-    assert len(template_pids(node)) == 2
+    assert len(forkserver_pids(node)) == 2
 
 
 @pytest.mark.parametrize("how, words", [
@@ -243,7 +243,7 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     ("exits", "exited with status 3 before it said hello"),
     ("early", "said something else before its hello"),
     ("future", "speaks protocol 2"),
-    ("worker", "said hello as a worker, not as a template: .* set preload = off"),
+    ("worker", "said hello as a worker, not as a forkserver: .* set preload = off"),
     ("twice", "said hello twice"),
     ("deaf", "did not answer a request to fork a worker within 2 s"),
     ("stopped", "did not answer a request to fork a worker within 2 s"),
@@ -252,14 +252,14 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     ("liar", "process 1 is not jobqd's child"),
     ("single", r"process \d+ is not jobqd's child: fork twice"),
     ("other", r"answered request \d+, which was not made"),
-    ("refuses", "its template could not fork it: not today"),
+    ("refuses", "its forkserver could not fork it: not today"),
     ("closes", "closed its socket but did not exit"),
     ("dies", r"was killed by signal 9 \(SIGKILL\)"),
     ("forked", r"answered request \d+, which was not made"),
 ])
 def test_whatever_a_template_does_the_queue_recovers(db, jobqd, tmp_path, how, words):
     """Once wrong, then right: the job is done by a child of jobqd, nothing is left over, not even a zombie."""
-    node = jobqd(db, {"default": {"command": f"{TEMPLATE} {how} {tmp_path / 'once'}", "concurrency": 1, "preload": "true",
+    node = jobqd(db, {"default": {"command": f"{FORKSERVER} {how} {tmp_path / 'once'}", "concurrency": 1, "preload": "true",
                                   "boot_timeout": "2s", "stop_grace": "200ms"}})
     assert result_of(db, db.enqueue("any")) == node.pid
     assert re.search(words, node.log()), node.log()
@@ -267,12 +267,12 @@ def test_whatever_a_template_does_the_queue_recovers(db, jobqd, tmp_path, how, w
     def alive():
         return sorted(name for name in children_of(node.pid).values() if not name.startswith("jobqd"))
     wait_for(lambda: len(alive()) == 2 and not any(name.endswith("Z") for name in alive()), what=lambda: str(alive()))
-    assert len([pid for pid, command in node.workers().items() if "template.py" in command]) == 2
+    assert len([pid for pid, command in node.workers().items() if "forkserver.py" in command]) == 2
 
 
 def test_a_template_that_answers_with_a_worker_that_jobqd_has_is_not_believed(db, jobqd, tmp_path):
     """A second worker of the same pid: the first one's end would be taken from it, and be the second's as well."""
-    node = jobqd(db, {"default": {"command": f"{TEMPLATE} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
+    node = jobqd(db, {"default": {"command": f"{FORKSERVER} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
                                   "boot_timeout": "20s", "backoff": "constant(0s)"}})
     node.wait_log(r"process \d+ is known to jobqd already: it is not one that was forked for this request")
     pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): is up", node.log()))[-1] for w in (1, 2)]
@@ -300,15 +300,15 @@ def test_a_hang_is_killed_with_its_children(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1, "preload": "true",
                                   "stop_grace": "200ms"}})
     grandchild = result_of(db, db.enqueue("spawn", '{"ms": 600000}'))
-    template = first_template(node)
+    forkserver = first_forkserver(node)
     worker = stat(grandchild)[3]
-    assert worker not in (template, node.pid) and not is_gone(grandchild)
+    assert worker not in (forkserver, node.pid) and not is_gone(grandchild)
     job = db.enqueue("hang", timeout_ms=300, max_attempts=1)
     db.wait_for_states({"completed": 1, "discarded": 1})
     (errors,), = db.query("SELECT errors FROM jobq.finished_jobs WHERE id = %s", (job,))
     assert errors[0]["kind"] == "timeout"
     wait_for(lambda: is_gone(grandchild) and is_gone(worker))
-    assert result_of(db, db.enqueue("ok")) is None and template_pids(node) == [template]
+    assert result_of(db, db.enqueue("ok")) is None and forkserver_pids(node) == [forkserver]
 
 
 def test_nothing_outlives_a_killed_jobqd(db, jobqd, programs, tmp_path):
@@ -328,7 +328,7 @@ def leave_behind(db):
 
 
 def test_what_workers_leave_behind_does_not_stay_as_a_zombie(db, jobqd, programs, tmp_path):
-    """With a template jobqd is the parent of orphans, so it takes their ends."""
+    """With a forkserver jobqd is the parent of orphans, so it takes their ends."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     node = jobqd(db, {"default": {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 1,
@@ -373,11 +373,11 @@ def test_what_was_left_behind_is_taken_when_nothing_is_preloaded_any_more(db, jo
 def test_a_reload_replaces_the_template_and_then_the_workers(db, jobqd, programs, tmp_path):
     queue = {"command": f"{programs('preload_worker')} {tmp_path / 'hooks'} 1", "concurrency": 3, "preload": "true"}
     node = jobqd(db, {"default": queue})
-    first = first_template(node)
+    first = first_forkserver(node)
     before = wait_for(lambda: len(workers_of(node, "preload_worker")) == 4 and workers_of(node, "preload_worker"))
     node.signal(signal.SIGHUP)
     node.wait_log("reload complete: all workers run the new configuration")
-    second = template_pids(node)[1]
+    second = forkserver_pids(node)[1]
     wait_for(lambda: is_gone(first))
     after = workers_of(node, "preload_worker")
     assert second in after and not before & after and len(after) == 4
@@ -389,14 +389,14 @@ def test_a_broken_program_leaves_the_old_template_at_work(db, jobqd, programs, t
     program.symlink_to(programs("fault_worker"))
     node = jobqd(db, {"default": {"command": program, "concurrency": 2, "preload": "true", "backoff": "constant(0s)",
                                   "max_restarts": 100}})
-    first = first_template(node)
+    first = first_forkserver(node)
     program.unlink()
     program.symlink_to("/bin/false")
     node.signal(signal.SIGHUP)
     node.wait_log("a replacement failed to start")
     crash = db.enqueue("segfault", '{"times": 2}')
     assert result_of(db, crash) is None
-    assert template_pids(node) == [first] and not is_gone(first)
+    assert forkserver_pids(node) == [first] and not is_gone(first)
     program.unlink()
     program.symlink_to(programs("fault_worker"))
     node.wait_log("reload complete: all workers run the new configuration")
@@ -404,15 +404,15 @@ def test_a_broken_program_leaves_the_old_template_at_work(db, jobqd, programs, t
 
 
 def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
-    """Its template is the one that works, though a newer program is there before the first hello."""
+    """Its forkserver is the one that works, though a newer program is there before the first hello."""
     program, hooks = tmp_path / "program", tmp_path / "hooks"
     program.symlink_to(programs("preload_worker"))
     os.mkfifo(hooks)
     pipe = os.open(hooks, os.O_RDWR)
     room = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-    os.write(pipe, b"x" * (room - len("preload 1234567\n")))  # the template loads, its first fork waits
+    os.write(pipe, b"x" * (room - len("preload 1234567\n")))  # the forkserver loads, its first fork waits
     node = jobqd(db, {"default": {"command": f"{program} {hooks} 1", "concurrency": 1, "preload": "true", "max_restarts": 100}})
-    first = first_template(node)
+    first = first_forkserver(node)
     program.unlink()
     program.symlink_to("/bin/false")
     node.reload()
@@ -422,7 +422,7 @@ def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
     node.wait_log("a replacement failed to start")
     db.enqueue("fail", max_attempts=1)
     assert result_of(db, db.enqueue("facts"))["parent"] == node.pid
-    assert template_pids(node) == [first] and not is_gone(first)
+    assert forkserver_pids(node) == [first] and not is_gone(first)
     os.close(pipe)
 
 
@@ -434,5 +434,5 @@ def test_preload_can_be_switched_off_and_on(db, jobqd, programs):
         node.signal(signal.SIGHUP)
         wait_for(lambda: node.log().count("reload complete: all workers run the new configuration") == turn)
         assert result_of(db, db.enqueue("segfault", '{"times": 1}')) is None
-        templates = [pid for pid in template_pids(node) if not is_gone(pid)]
-        assert len(templates) == (preload == "on")
+        forkservers = [pid for pid in forkserver_pids(node) if not is_gone(pid)]
+        assert len(forkservers) == (preload == "on")

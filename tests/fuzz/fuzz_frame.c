@@ -26,8 +26,8 @@ text_of(struct jobq__span span)
 static void
 write_hello(struct jobq__buf *out, const struct jobq__frame *frame)
 {
-    if (frame->template) {
-        jobq__frame_put_template_hello(out);
+    if (frame->forkserver) {
+        jobq__frame_put_forkserver_hello(out);
         return;
     }
     char *names[64];

@@ -189,7 +189,7 @@ def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
                          for level, found, _ in findings(cli, db, "nodes")))
     node.conf.write_text(wrong.replace("colour = red\n", ""))
     cli("reload", "--wait", "-c", node.conf)
-    assert findings(cli, db, "nodes") == [("ok", "every node lives, and one keeps house", None)]
+    assert findings(cli, db, "nodes") == [("ok", "every node is alive, and one is the leader", None)]
 
 
 NEVER = "[cron late]\nschedule = @daily\nkind = report\n"

@@ -320,7 +320,7 @@ def test_progress_is_no_log(db, jobqd, worker):
 
 def test_a_node_without_queues_keeps_house(db, jobqd, worker):
     keeper = jobqd(db, {})
-    keeper.wait_log("WARNING jobqd: the configuration has no \\[queue NAME\\] section: runs no jobs, only keeps house$")
+    keeper.wait_log("WARNING jobqd: the configuration has no \\[queue NAME\\] section: this node runs no jobs, but can be the leader$")
     keeper.wait_log("this node is now the leader")
     job = db.value("SELECT jobq.enqueue('ok', scheduled_at => clock_timestamp() + interval '300 ms')")
     wait_state(db, job, "available")

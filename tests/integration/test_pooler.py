@@ -266,7 +266,7 @@ def test_a_life_behind_a_pooler(db, app, pooled, jobqd, programs, tmp_path):
     app.execute("SELECT jobq.resume('mail')")
     assert app.execute("CALL jobq.wait(%s, '60 s')", (waits,)).fetchone()[0] == "completed"
 
-    # A node that is gone: the other one keeps house and gives its job back.
+    # A node that is gone: the other one, now the leader, gives its job back.
     orphan = value(app, "SELECT jobq.enqueue('sleep', %s)", (json.dumps({"ms": 100, "file": str(tmp_path / "starts")}),))
     assert app.execute("CALL jobq.wait(%s, '60 s')", (orphan,)).fetchone()[0] == "completed"
     held = value(app, "SELECT jobq.enqueue('sleep', '{\"ms\": 3600000}')")

@@ -151,7 +151,7 @@ open_ledger(struct ledger *ledger, const char *path)
 }
 
 static void
-record_birth(const struct ledger *ledger)
+record_fork(const struct ledger *ledger)
 {
     char line[120];
     int len = snprintf(line, sizeof line, "W %d %d %" PRId64 "\n", (int)getpid(),
@@ -176,7 +176,7 @@ main(int argc, char **argv)
         return 1;
     }
     ledger.random = ((uint32_t)getpid() * 2654435761u) | 1u;
-    record_birth(&ledger);
+    record_fork(&ledger);
 
     const jobq_worker_kind kinds[] = {{NULL, run, &ledger}};
     jobq_worker_options options = JOBQ_WORKER_OPTIONS_INIT;

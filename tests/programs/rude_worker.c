@@ -524,10 +524,10 @@ do_grandchild(const struct jobq__frame *job)
 /* ---- a fork bomb, which is no danger to the machine ----
  *
  * BREEDERS processes fork as fast as they can. What they fork ends soon, unless it has
- * been left alone: then it stays, for somebody to find. Never more than BOMB_MOST live,
+ * been left alone: then it stays, for somebody to find. Never more than BOMB_MAX live,
  * and none longer than BOMB_LIFE_S. */
 
-enum { BREEDERS = 4, BOMB_MOST = 200, BOMB_LIFE_S = 120 };
+enum { BREEDERS = 4, BOMB_MAX = 200, BOMB_LIFE_S = 120 };
 
 static _Noreturn void
 be_bred(bool own_session, pid_t parent)
@@ -549,7 +549,7 @@ breed(bool own_session, atomic_int *alive)
     for (;;) {
         while (waitpid(-1, NULL, WNOHANG) > 0)
             atomic_fetch_sub(alive, 1);
-        pid_t pid = atomic_fetch_add(alive, 1) < BOMB_MOST ? fork() : -1;
+        pid_t pid = atomic_fetch_add(alive, 1) < BOMB_MAX ? fork() : -1;
         if (pid == 0)
             be_bred(own_session, self);
         if (pid < 0) {

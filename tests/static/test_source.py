@@ -108,7 +108,7 @@ def test_every_fork_of_the_daemon_is_noted():
     forks = re.compile(r"^[^*/]*\b(?:fork|vfork|posix_spawnp?|clone|uv_spawn)\(", re.M)
     wrong = [str(file.relative_to(ROOT)) for file in sources("jobqd", suffixes=(".c",))
              if forks.search(file.read_text()) and not file.name.startswith("bench_")
-             and APPLICATIONS not in file.parents and "children_note(" not in file.read_text()]
+             and APPLICATIONS not in file.parents and "reaper_note(" not in file.read_text()]
     assert wrong == []
 
 

@@ -12,12 +12,12 @@
 
 #include "jobqd/config/arguments.h"
 
-enum { MOST = 16 };
+enum { MAX = 16 };
 
 /* argv as the kernel lays it out: what is not a word any more stays in its place. */
 static struct {
     char text[1024];
-    char *argv[MOST + 1];
+    char *argv[MAX + 1];
     int argc;
 } line;
 
@@ -114,7 +114,7 @@ the_next_program_has_them_too(void **state)
     char **first = arguments_hide(line.argc, line.argv);
     for (int round = 0; round < 2; round++) {
         char kept[1024];
-        const char *seen[MOST + 1] = {NULL};
+        const char *seen[MAX + 1] = {NULL};
         memcpy(kept, line.text, sizeof kept);
         for (int i = 0; i < line.argc; i++)
             seen[i] = kept + (line.argv[i] - line.text);

@@ -146,7 +146,7 @@ a_table_is_taken_over_by_the_next_program(void **state)
 
 /* Sleeps, in a group of its own, with a child. *end: readable when both are dead. */
 static pid_t
-start_family(int *end)
+start_process_tree(int *end)
 {
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
@@ -226,8 +226,8 @@ it_kills_at_the_deadline_and_not_who_has_a_number_by_chance(void **state)
     (void)state;
     int fd = guard_table_open(4);
     int ends[3];
-    pid_t jobqd = start_family(&ends[0]), ours = start_family(&ends[1]),
-          stranger = start_family(&ends[2]);
+    pid_t jobqd = start_process_tree(&ends[0]), ours = start_process_tree(&ends[1]),
+          stranger = start_process_tree(&ends[2]);
     guard_table()->tick_ms = 20;
     guard_table()->log_level = LOG_LEVEL_ERROR + 1;
     assert_int_equal(guard_add(ours), 0);

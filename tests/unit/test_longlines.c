@@ -196,7 +196,7 @@ many_long_lines_come_a_few_at_a_time(void **state)
     for (size_t i = 0; i < CHANNELS; i++)
         assert_int_equal(b->ends[i].bytes, LINE - 1);
     print_message("at most %zu bytes were kept\n", b->most);
-    assert_true(b->most <= LONG_LINES_MOST + UNCOUNTED + A_READ);
+    assert_true(b->most <= LONG_LINES_MAX + UNCOUNTED + A_READ);
     assert_int_equal(kept(b), 0);
     for (size_t i = 0; i < CHANNELS; i++) /* one huge line is not paid for ever after */
         assert_true(b->ends[i].channel.rest.cap <= 16 * 1024);
@@ -243,13 +243,13 @@ a_line_longer_than_all_may_be_comes_alone(void **state)
     (void)state;
     struct bench *b = bench_new();
     for (size_t i = 0; i < 3; i++) {
-        b->ends[i].channel.max_line = (size_t)3 * LONG_LINES_MOST;
-        b->ends[i].left = (size_t)2 * LONG_LINES_MOST;
+        b->ends[i].channel.max_line = (size_t)3 * LONG_LINES_MAX;
+        b->ends[i].left = (size_t)2 * LONG_LINES_MAX;
     }
     for (size_t i = 3; i < CHANNELS; i++)
         b->ends[i].left = 100;
     run_until(b, all_came);
-    assert_true(b->most <= (size_t)2 * LONG_LINES_MOST + UNCOUNTED + A_READ);
+    assert_true(b->most <= (size_t)2 * LONG_LINES_MAX + UNCOUNTED + A_READ);
     finish(b);
 }
 

@@ -33,7 +33,7 @@ no_ops_fill_it_at_once(void **state)
     (void)state;
     struct mailbox m = adaptive();
     mailbox_answered(&m, 1, 80 * US);
-    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MOST);
+    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MAX);
 }
 
 static void
@@ -60,7 +60,7 @@ one_long_job_shrinks_it_and_short_ones_take_a_while_to_convince(void **state)
     mailbox_answered(&m, 1, 50 * US);
     assert_int_equal(mailbox_depth(&m), 1);
     int answers = 0;
-    while (mailbox_depth(&m) < MAILBOX_ADAPTIVE_MOST) {
+    while (mailbox_depth(&m) < MAILBOX_ADAPTIVE_MAX) {
         mailbox_answered(&m, 1, 50 * US);
         answers++;
         assert_true(answers < 1000);
@@ -75,7 +75,7 @@ a_long_silence_is_noticed_before_its_answer(void **state)
     struct mailbox m = adaptive();
     mailbox_answered(&m, 1, 50 * US);
     assert_false(mailbox_is_stuck(&m, 10 * MS));
-    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MOST);
+    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MAX);
     assert_true(mailbox_is_stuck(&m, 100 * MS));
     assert_int_equal(mailbox_depth(&m), 1);
 }
@@ -99,7 +99,7 @@ no_time_at_all_is_no_division_by_zero(void **state)
     struct mailbox m = adaptive();
     mailbox_answered(&m, 64, 0);
     mailbox_answered(&m, 64, 0);
-    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MOST);
+    assert_int_equal(mailbox_depth(&m), MAILBOX_ADAPTIVE_MAX);
 }
 
 int

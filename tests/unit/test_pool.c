@@ -19,9 +19,9 @@
 #include <cmocka.h>
 
 #include "jobqd/pool/pool_private.h"
-#include "jobqd/pool/template_private.h"
+#include "jobqd/pool/forkserver_private.h"
 
-enum { MOST_JOBS = 4096, LIMIT_MS = 60000 };
+enum { MAX_JOBS = 4096, LIMIT_MS = 60000 };
 
 /* What came back for a job; the index is the job's id. */
 struct record {
@@ -47,7 +47,7 @@ struct bench {
     struct queue_config queue;
     char *argv[4];
     char program[4096];
-    struct job jobs[MOST_JOBS];
+    struct job jobs[MAX_JOBS];
     struct record *records;
     int64_t given; /* ids are 1 … given */
     int64_t returned;
@@ -222,7 +222,7 @@ bench_new(int concurrency, const char *mode)
     static char name[] = "test";
     struct bench *b = calloc(1, sizeof *b);
     assert_non_null(b);
-    b->records = calloc(MOST_JOBS, sizeof b->records[0]);
+    b->records = calloc(MAX_JOBS, sizeof b->records[0]);
     assert_non_null(b->records);
     find_program(b->program, sizeof b->program, "rude_worker");
     b->argv[0] = b->program;
@@ -277,7 +277,7 @@ static int64_t
 give_args(struct bench *b, const char *kind, const char *args)
 {
     int64_t id = ++b->given;
-    assert_true(id < MOST_JOBS);
+    assert_true(id < MAX_JOBS);
     struct job *job = &b->jobs[id];
     *job = (struct job){.id = id,
                         .attempt = 2,
@@ -1284,7 +1284,7 @@ static bool
 nobody_is_outdated(const struct bench *b)
 {
     struct pool_status status = status_of(b);
-    return status.outdated == 0 && status.spare == 0 && status.stopping == 0 &&
+    return status.outdated == 0 && status.surge == 0 && status.stopping == 0 &&
            status.ready == status.wanted;
 }
 
@@ -1358,7 +1358,7 @@ a_long_job_holds_up_its_own_worker_alone(void **state)
     int64_t slow = give_args(b, "hang", "{}");
     run_until(b, someone_is_busy);
     configure(b, &change, NULL);
-    while (status_of(b).outdated > 1 || status_of(b).spare == 0) {
+    while (status_of(b).outdated > 1 || status_of(b).surge == 0) {
         give_args(b, "sleep", "10");
         run_until(b, one_is_left);
     }
@@ -1370,9 +1370,9 @@ a_long_job_holds_up_its_own_worker_alone(void **state)
 }
 
 static bool
-a_spare_has_failed(const struct bench *b)
+a_surge_has_failed(const struct bench *b)
 {
-    return status_of(b).crashes > 0 && status_of(b).spare == 0;
+    return status_of(b).crashes > 0 && status_of(b).surge == 0;
 }
 
 static void
@@ -1382,7 +1382,7 @@ a_replacement_that_fails_leaves_all_as_it_was(void **state)
     struct bench *b = started(2);
     struct change broken, good;
     configure(b, &broken, "exit");
-    run_until(b, a_spare_has_failed);
+    run_until(b, a_surge_has_failed);
     assert_int_equal(status_of(b).outdated, 2);
     assert_int_equal(status_of(b).ready, 2);
     assert_false(status_of(b).backing_off);
@@ -1464,7 +1464,7 @@ a_pool_stops_while_it_replaces(void **state)
         for (int i = 0; i < 10; i++)
             give(b, "ok");
         configure(b, &change, "slow");
-        while (status_of(b).spare == 0)
+        while (status_of(b).surge == 0)
             uv_run(&b->loop, UV_RUN_ONCE);
         if (kill_it)
             pool_kill(b->pool);
@@ -1668,14 +1668,14 @@ secrets_do_not_reach_a_worker(void **state)
     finish(b);
 }
 
-/* ---- workers of a template ---- */
+/* ---- workers of a forkserver ---- */
 
 static bool
-birth_is_under_way(const struct bench *b)
+fork_is_under_way(const struct bench *b)
 {
     const struct worker_program *program = b->pool->program;
-    return b->pool->n_filled > 0 && b->pool->slots[0]->worker->state == WORKER_UNBORN &&
-           !template_is_awaited(program->template);
+    return b->pool->n_filled > 0 && b->pool->slots[0]->worker->state == WORKER_UNFORKED &&
+           !forkserver_is_awaited(program->forkserver);
 }
 
 static bool
@@ -1687,16 +1687,16 @@ came_or_went(const struct bench *b)
 static bool
 is_forked_or_in_the_making(const struct bench *b)
 {
-    return birth_is_under_way(b) || all_ready(b);
+    return fork_is_under_way(b) || all_ready(b);
 }
 
-/* The news of a worker's birth is there, and has not been read. One turn of the loop may ask
+/* The news of a worker's fork_handoff is there, and has not been read. One turn of the loop may ask
  * for the worker and read the answer: when more than a turn's share of time went by between,
  * on a busy machine. Then it is too late to look at the state between, and another pool is
- * made. The template's socket is polled, not the loop's descriptor, which does not know of a
+ * made. The forkserver's socket is polled, not the loop's descriptor, which does not know of a
  * socket that is watched from the next turn on. */
 static struct bench *
-giving_birth(void)
+being_forked(void)
 {
     static char log[] = "/dev/null", megabytes[] = "0";
     for (int tries = 0; tries < 100; tries++) {
@@ -1707,8 +1707,8 @@ giving_birth(void)
         b->queue.preload = true;
         start(b);
         run_until(b, is_forked_or_in_the_making);
-        if (birth_is_under_way(b)) {
-            struct pollfd news = {.fd = b->pool->program->template->channel.fd,
+        if (fork_is_under_way(b)) {
+            struct pollfd news = {.fd = b->pool->program->forkserver->channel.fd,
                                   .events = POLLIN};
             assert_int_equal(poll(&news, 1, LIMIT_MS), 1);
             return b;
@@ -1723,7 +1723,7 @@ static void
 who_is_let_go_while_it_is_born_takes_no_job(void **state)
 {
     (void)state;
-    struct bench *b = giving_birth();
+    struct bench *b = being_forked();
     pool_resize(b->pool, 0);
     run_until(b, came_or_went);
     assert_int_equal(b->pool->n_lives, 0);
@@ -1738,11 +1738,11 @@ static void
 a_pool_that_ends_while_a_worker_is_born_ends(void **state)
 {
     (void)state;
-    struct bench *b = giving_birth();
+    struct bench *b = being_forked();
     pool_kill(b->pool);
     run_until(b, is_stopped);
     finish(b);
-    b = giving_birth();
+    b = being_forked();
     finish(b); /* a drain */
 }
 
@@ -1929,7 +1929,7 @@ programs_and_workers_of_a_template_are_held_too(void **state)
     pool_hold_answers(b->pool, true);
     assert_int_equal(result_of(b, "any")->kind, VERDICT_DISCARD);
     finish(b);
-    b = giving_birth();
+    b = being_forked();
     pool_hold_answers(b->pool, true);
     run_until(b, all_ready);
     give(b, "facts");

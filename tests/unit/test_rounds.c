@@ -9,7 +9,7 @@
 
 #include "jobqd/actors/rounds.h"
 
-enum { FIRST_MS = 5, MOST_MS = 15 };
+enum { FIRST_MS = 5, MAX_MS = 15 };
 
 struct world {
     uv_loop_t loop;
@@ -45,7 +45,7 @@ setup(void **state)
                                                         .owner = &world,
                                                         .idle_ms = FIRST_MS,
                                                         .retry_first_ms = FIRST_MS,
-                                                        .retry_most_ms = MOST_MS});
+                                                        .retry_most_ms = MAX_MS});
     *state = &world;
     return 0;
 }

@@ -83,15 +83,15 @@ carries_what_a_template_says_and_hears(void **state)
     struct jobq__buf buf = {0};
     struct jobq__frame out;
 
-    jobq__frame_put_template_hello(&buf);
+    jobq__frame_put_forkserver_hello(&buf);
     out = round_trip(&buf);
     assert_int_equal(out.type, JOBQ__FRAME_HELLO);
     assert_int_equal(out.protocol, JOBQ__PROTOCOL_VERSION);
-    assert_true(out.template);
+    assert_true(out.forkserver);
 
     jobq__buf_reset(&buf);
     jobq__frame_put_hello(&buf, NULL, 0, 1);
-    assert_false(round_trip(&buf).template);
+    assert_false(round_trip(&buf).forkserver);
 
     jobq__buf_reset(&buf);
     jobq__frame_put_fork(&buf, INT64_MAX, 4711);
@@ -338,8 +338,8 @@ static const struct {
      "frame: expected a member's name in quotes at byte 28, found '1'"},
     {"{\"t\":\"ok\",\"id\":7,\"result\":[1 2]}",
      "frame: expected ',' or ']' at byte 30, found '2'"},
-    {"{\"t\":\"hello\",\"protocol\":1,\"template\":1}",
-     "hello frame: \"template\" must be true or false, got 1 at byte 38"},
+    {"{\"t\":\"hello\",\"protocol\":1,\"forkserver\":1}",
+     "hello frame: \"forkserver\" must be true or false, got 1 at byte 38"},
     {"{\"t\":\"fork\",\"id\":7}", "fork frame: \"parent\" is missing"},
     {"{\"t\":\"forked\",\"id\":7}", "forked frame: \"pid\" is missing"},
     {"{\"t\":\"forked\",\"id\":7,\"pid\":0}",

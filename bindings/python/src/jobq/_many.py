@@ -107,7 +107,7 @@ class Worker:
         err = _native.Error()
         check(lib.jobq_worker_open(byref(self._worker), byref(self._options), byref(err)), err)
         if not self._worker:
-            return  # a template that was told to go
+            return  # a forkserver that was told to go
         self._pid = os.getpid()
         try:
             asyncio.run(self._main())

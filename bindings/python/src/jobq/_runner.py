@@ -157,7 +157,7 @@ class _OneByOne:
         err = _native.Error()
         check(lib.jobq_worker_open(ctypes.byref(self._worker), ctypes.byref(self._options), ctypes.byref(err)), err)
         if not self._worker:
-            return  # a template that was told to go
+            return  # a forkserver that was told to go
         self._pid = os.getpid()
         try:
             self._turns()

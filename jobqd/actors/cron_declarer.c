@@ -23,28 +23,28 @@ struct cron_declarer {
 
 /* An operator's open transaction: told once, not each time. */
 static void
-wait_for_rows(struct cron_declarer *cron_declarer, bool locked)
+wait_for_rows(struct cron_declarer *declarer, bool locked)
 {
-    if (locked && !cron_declarer->waits)
+    if (locked && !declarer->waits)
         log_warning("cron",
                     "crons or queues of the configuration are locked by another "
                     "transaction; trying again every %d s",
                     RETRY_MS / 1000);
-    cron_declarer->waits = locked;
+    declarer->waits = locked;
 }
 
 static void
 on_told(void *data, const struct store_answer *answer)
 {
-    struct cron_declarer *cron_declarer = data;
-    if (!rounds_take(&cron_declarer->rounds))
+    struct cron_declarer *declarer = data;
+    if (!rounds_take(&declarer->rounds))
         return;
-    if (answer->code == 0 && cron_declarer->rounds.state == ROUNDS_ASKING)
-        cron_declarer->unheard = false;
+    if (answer->code == 0 && declarer->rounds.state == ROUNDS_ASKING)
+        declarer->unheard = false;
     if (answer->code == 0) {
         bool locked =
             answer->values[1] > 0 || answer->values[3] > 0 || answer->values[5] > 0;
-        rounds_answered(&cron_declarer->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
+        rounds_answered(&declarer->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
         if (answer->text)
             log_error("cron", "refused, as it stands in the configuration: %s",
                       answer->text);
@@ -60,53 +60,52 @@ on_told(void *data, const struct store_answer *answer)
             log_info("cron", "first node to come up: %lld @reboot %s enqueued",
                      (long long)answer->values[4],
                      answer->values[4] == 1 ? "job" : "jobs");
-        wait_for_rows(cron_declarer, locked);
-        cron_declarer->options.on_told(cron_declarer->options.owner, answer->text);
+        wait_for_rows(declarer, locked);
+        declarer->options.on_told(declarer->options.owner, answer->text);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
         log_warning("cron", "the configuration's crons, again in %s: %s",
-                    jobq__duration_show(rounds_refused(&cron_declarer->rounds)).text,
+                    jobq__duration_show(rounds_refused(&declarer->rounds)).text,
                     answer->error->message);
     } else {
-        rounds_sleep(&cron_declarer->rounds, ROUNDS_NEVER);
+        rounds_sleep(&declarer->rounds, ROUNDS_NEVER);
     }
 }
 
 static bool
 ask(void *owner)
 {
-    struct cron_declarer *cron_declarer = owner;
-    return store_declare_cron(cron_declarer->options.store, cron_declarer->node,
-                              cron_declarer->options.node, cron_declarer->fresh,
-                              cron_declarer->queues.data, cron_declarer->sections.data,
-                              on_told, cron_declarer) == 0;
+    struct cron_declarer *declarer = owner;
+    return store_declare_cron(declarer->options.store, declarer->node,
+                              declarer->options.node, declarer->fresh,
+                              declarer->queues.data, declarer->sections.data, on_told,
+                              declarer) == 0;
 }
 
 void
-cron_declarer_tell(struct cron_declarer *cron_declarer)
+cron_declarer_tell(struct cron_declarer *declarer)
 {
-    rounds_poke_now(&cron_declarer->rounds);
+    rounds_poke_now(&declarer->rounds);
 }
 
 int
 cron_declarer_new(struct cron_declarer **out, const struct cron_declarer_options *options)
 {
-    struct cron_declarer *cron_declarer = calloc(1, sizeof *cron_declarer);
-    if (!cron_declarer)
+    struct cron_declarer *declarer = calloc(1, sizeof *declarer);
+    if (!declarer)
         return JOBQ_ENOMEM;
-    cron_declarer->options = *options;
-    rounds_init(&cron_declarer->rounds,
-                &(struct rounds_options){.loop = options->loop,
-                                         .ask = ask,
-                                         .owner = cron_declarer,
-                                         .idle_ms = RETRY_MS,
-                                         .retry_first_ms = RETRY_MS,
-                                         .retry_most_ms = RETRY_MS});
-    *out = cron_declarer;
+    declarer->options = *options;
+    rounds_init(&declarer->rounds, &(struct rounds_options){.loop = options->loop,
+                                                            .ask = ask,
+                                                            .owner = declarer,
+                                                            .idle_ms = RETRY_MS,
+                                                            .retry_first_ms = RETRY_MS,
+                                                            .retry_most_ms = RETRY_MS});
+    *out = declarer;
     return 0;
 }
 
 int
-cron_declarer_configure(struct cron_declarer *cron_declarer, const struct config *config)
+cron_declarer_configure(struct cron_declarer *declarer, const struct config *config)
 {
     struct jobq__buf queues = {0}, sections = {0};
     config_put_queues(config, &queues);
@@ -116,48 +115,48 @@ cron_declarer_configure(struct cron_declarer *cron_declarer, const struct config
         jobq__buf_clear(&sections);
         return JOBQ_ENOMEM;
     }
-    jobq__buf_clear(&cron_declarer->queues);
-    jobq__buf_clear(&cron_declarer->sections);
-    cron_declarer->queues = queues;
-    cron_declarer->sections = sections;
-    cron_declarer->unheard = true;
-    cron_declarer_tell(cron_declarer);
+    jobq__buf_clear(&declarer->queues);
+    jobq__buf_clear(&declarer->sections);
+    declarer->queues = queues;
+    declarer->sections = sections;
+    declarer->unheard = true;
+    cron_declarer_tell(declarer);
     return 0;
 }
 
 bool
-cron_declarer_is_settled(const struct cron_declarer *cron_declarer)
+cron_declarer_is_settled(const struct cron_declarer *declarer)
 {
-    return !cron_declarer->unheard;
+    return !declarer->unheard;
 }
 
 void
-cron_declarer_start(struct cron_declarer *cron_declarer, int64_t node, bool fresh)
+cron_declarer_start(struct cron_declarer *declarer, int64_t node, bool fresh)
 {
-    cron_declarer->node = node;
-    cron_declarer->fresh = fresh;
-    rounds_start(&cron_declarer->rounds);
-    rounds_poke_now(&cron_declarer->rounds);
+    declarer->node = node;
+    declarer->fresh = fresh;
+    rounds_start(&declarer->rounds);
+    rounds_poke_now(&declarer->rounds);
 }
 
 void
-cron_declarer_stop(struct cron_declarer *cron_declarer)
+cron_declarer_stop(struct cron_declarer *declarer)
 {
-    cron_declarer->node = 0;
-    rounds_stop(&cron_declarer->rounds);
+    declarer->node = 0;
+    rounds_stop(&declarer->rounds);
 }
 
 static void
 on_closed(void *owner)
 {
-    struct cron_declarer *cron_declarer = owner;
-    jobq__buf_clear(&cron_declarer->queues);
-    jobq__buf_clear(&cron_declarer->sections);
-    free(cron_declarer);
+    struct cron_declarer *declarer = owner;
+    jobq__buf_clear(&declarer->queues);
+    jobq__buf_clear(&declarer->sections);
+    free(declarer);
 }
 
 void
-cron_declarer_close(struct cron_declarer *cron_declarer)
+cron_declarer_close(struct cron_declarer *declarer)
 {
-    rounds_close(&cron_declarer->rounds, on_closed);
+    rounds_close(&declarer->rounds, on_closed);
 }

@@ -28,18 +28,16 @@ struct cron_declarer_options {
 int cron_declarer_new(struct cron_declarer **out,
                       const struct cron_declarer_options *options);
 /* What it is to tell from now on; copied. JOBQ_ENOMEM: as before. */
-int cron_declarer_configure(struct cron_declarer *cron_declarer,
-                            const struct config *config);
+int cron_declarer_configure(struct cron_declarer *declarer, const struct config *config);
 /* The node lives under this id. fresh: for the first time in the life of its process,
  * which no other program has left to us. */
-void cron_declarer_start(struct cron_declarer *cron_declarer, int64_t node, bool fresh);
-void cron_declarer_stop(struct cron_declarer *cron_declarer);
+void cron_declarer_start(struct cron_declarer *declarer, int64_t node, bool fresh);
+void cron_declarer_stop(struct cron_declarer *declarer);
 /* Whether the database has answered what was configured last. Rows that another
  * transaction has locked are not waited for. */
-bool cron_declarer_is_settled(const struct cron_declarer *cron_declarer);
-void
-cron_declarer_tell(struct cron_declarer *cron_declarer); /* tells, if the node lives */
+bool cron_declarer_is_settled(const struct cron_declarer *declarer);
+void cron_declarer_tell(struct cron_declarer *declarer); /* tells, if the node lives */
 void cron_declarer_close(
-    struct cron_declarer *cron_declarer); /* frees it, once the store has closed */
+    struct cron_declarer *declarer); /* frees it, once the store has closed */
 
 #endif

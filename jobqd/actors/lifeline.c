@@ -30,7 +30,7 @@ struct lifeline {
     struct lifeline_options options;
     bool started;
     bool leads;
-    struct failure_detector failure_detector;
+    struct failure_detector detector;
     bool watching;     /* a look at the nodes is under way */
     bool reaping;      /* likewise, the end of some */
     bool asked_strays; /* likewise, the look for strays */
@@ -179,7 +179,7 @@ static void
 reap(struct lifeline *lifeline)
 {
     struct sight dead[MAX_DEAD];
-    size_t n = failure_detector_dead(&lifeline->failure_detector, clock_boottime_ns(),
+    size_t n = failure_detector_dead(&lifeline->detector, clock_boottime_ns(),
                                      percent(lifeline), dead, MAX_DEAD);
     if (lifeline->reaping || !may_reap(lifeline, dead, n))
         return;
@@ -213,7 +213,7 @@ arm(struct lifeline *lifeline)
 {
     int64_t now_ns = clock_boottime_ns();
     int64_t next_ns =
-        failure_detector_next_ns(&lifeline->failure_detector, now_ns, percent(lifeline));
+        failure_detector_next_ns(&lifeline->detector, now_ns, percent(lifeline));
     int64_t in_ms = look_ms(lifeline);
     if (next_ns < now_ns + in_ms * 1000000)
         in_ms = (next_ns - now_ns) / 1000000 + 1;
@@ -234,8 +234,8 @@ on_watched(void *data, const struct store_answer *answer)
         return;
     }
     size_t n = read_nodes(answer->text ? answer->text : "", &seen);
-    if (!seen || failure_detector_look(&lifeline->failure_detector, seen, n,
-                                       clock_boottime_ns()) < 0)
+    if (!seen ||
+        failure_detector_look(&lifeline->detector, seen, n, clock_boottime_ns()) < 0)
         log_error("lifeline", "no memory to watch the nodes");
     free(seen);
     reap(lifeline);
@@ -312,7 +312,7 @@ lifeline_stop(struct lifeline *lifeline)
 {
     lifeline->started = false;
     lifeline->leads = false;
-    failure_detector_clear(&lifeline->failure_detector);
+    failure_detector_clear(&lifeline->detector);
     uv_timer_stop(&lifeline->timer);
 }
 
@@ -320,7 +320,7 @@ static void
 on_closed(uv_handle_t *handle)
 {
     struct lifeline *lifeline = handle->data;
-    failure_detector_clear(&lifeline->failure_detector);
+    failure_detector_clear(&lifeline->detector);
     free(lifeline);
 }
 

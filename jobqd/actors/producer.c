@@ -20,7 +20,7 @@ on_verdict(void *owner, struct job *job, const struct verdict *verdict)
         producer_forget_job(p, job);
         return;
     }
-    claim_pacer_ended(&p->claim_pacer, 1);
+    claim_pacer_ended(&p->pacer, 1);
     producer_settle(p, job, verdict);
     producer_weigh_outbox(p);
 }
@@ -72,7 +72,7 @@ producer_new(struct producer **out, const struct producer_options *options)
     list_init(&p->unsaid);
     outbox_init(&p->outbox);
     cursor_init(&p->cursor, options->unsafe_base);
-    claim_pacer_init(&p->claim_pacer, options->poll_interval_ms);
+    claim_pacer_init(&p->pacer, options->poll_interval_ms);
     ageing_init(&p->ageing, options->queue->ageing_ms);
     int rc = pool_new(&p->pool, options->loop, options->queue, options->max_frame,
                       &pool_events, p);
@@ -116,7 +116,7 @@ producer_attach(struct producer *p, int64_t node, int64_t session)
     p->line = LINE_UNKNOWN;
     p->mark.doubtful = true; /* after a crash of the database the marks are gone */
     cursor_init(&p->cursor, p->options.unsafe_base);
-    claim_pacer_init(&p->claim_pacer, p->options.poll_interval_ms);
+    claim_pacer_init(&p->pacer, p->options.poll_interval_ms);
     if (p->state == PRODUCER_DETACHED)
         producer_set_state(p, PRODUCER_CLAIMING);
     producer_step_soon(p);
@@ -198,10 +198,10 @@ producer_configure(struct producer *p, const struct queue_config *queue, size_t 
     p->options.queue = queue;
     p->options.max_frame = max_frame;
     p->options.poll_interval_ms = poll_interval_ms;
-    p->claim_pacer.poll_interval_ms = poll_interval_ms;
+    p->pacer.poll_interval_ms = poll_interval_ms;
     producer_ages_configure(p);
-    if (p->claim_pacer.poll_ms > poll_interval_ms)
-        p->claim_pacer.poll_ms = poll_interval_ms;
+    if (p->pacer.poll_ms > poll_interval_ms)
+        p->pacer.poll_ms = poll_interval_ms;
     if (p->state == PRODUCER_CLAIMING)
         producer_poke(p); /* a timer may be set for the old interval */
     return 0;

@@ -24,15 +24,15 @@ take_claimed(struct producer *p, const struct store_cycle_result *result)
         cursor_claimed(&p->cursor, p->sent_cursors, result->claimed[i].priority,
                        result->claimed[i].position);
         p->bytes += job->args_len + job->meta_len;
-        bytes += job->args ? job->args_len + job->meta_len : p->claim_pacer.mean_bytes;
+        bytes += job->args ? job->args_len + job->meta_len : p->pacer.mean_bytes;
         list_push(&p->all, &job->held);
         p->n_all++;
         list_push(&p->ready, &job->link);
         p->n_ready++;
     }
     p->stats.claimed += result->n_claimed;
-    claim_pacer_came_back(&p->claim_pacer, clock_ns(), result->claim_limit,
-                          result->n_claimed, bytes, result->looked);
+    claim_pacer_came_back(&p->pacer, clock_ns(), result->claim_limit, result->n_claimed,
+                          bytes, result->looked);
 }
 
 static void
@@ -52,12 +52,12 @@ learn(struct producer *p, const struct store_cycle_result *result)
         p->line = LINE_MORE; /* jobs that can be claimed may be behind them */
     } else if (result->looked && !found) {
         p->line = LINE_EMPTY;
-        claim_pacer_empty(&p->claim_pacer);
+        claim_pacer_empty(&p->pacer);
     } else if (found && (result->claim_limit == 0 || behind)) {
         p->line = LINE_MORE;
     } else if (result->claim_limit > 0) {
         if (found || p->line == LINE_MORE)
-            claim_pacer_locked(&p->claim_pacer);
+            claim_pacer_locked(&p->pacer);
         p->line = LINE_SHORT;
     }
 }
@@ -118,7 +118,7 @@ producer_send_cycle(struct producer *p, size_t claim, bool poll)
         .max_crashes = p->options.queue->max_crashes,
         .note = now - p->noted_ns >= NOTE_EVERY_MS * 1000000u,
         .noted = p->cursor.noted,
-        .look = poll || claim_pacer_look_due(&p->claim_pacer, now),
+        .look = poll || claim_pacer_look_due(&p->pacer, now),
         .bases = whole ? whole_line : p->cursor.base,
         .claim = poll ? 0 : claim,
         .cursors = p->sent_cursors,
@@ -146,7 +146,7 @@ producer_send_cycle(struct producer *p, size_t claim, bool poll)
     p->apart_last = cycle.claim > 0 && cycle.claim_apart;
     if (cycle.note)
         p->noted_ns = now;
-    claim_pacer_sent(&p->claim_pacer, now, cycle.look);
+    claim_pacer_sent(&p->pacer, now, cycle.look);
 }
 
 int64_t

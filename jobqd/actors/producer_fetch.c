@@ -105,7 +105,7 @@ take_fetched(struct producer *p, const struct store_fetch_result *result, size_t
         else if (job)
             let_go(p, job);
     }
-    claim_pacer_fetched(&p->claim_pacer, at, bytes);
+    claim_pacer_fetched(&p->pacer, at, bytes);
 }
 
 /* The database refused to return the arguments. If they were one job's, it ends. */
@@ -149,7 +149,7 @@ producer_fetch_large(struct producer *p)
         return;
     size_t bytes =
         p->bytes < CLAIM_PACER_AHEAD_BYTES ? CLAIM_PACER_AHEAD_BYTES - p->bytes : 1;
-    size_t most = claim_pacer_fetch(&p->claim_pacer, bytes), n = 0;
+    size_t most = claim_pacer_fetch(&p->pacer, bytes), n = 0;
     if (most > STORE_MAX_FETCH)
         most = STORE_MAX_FETCH;
     if (p->fetch.singly)

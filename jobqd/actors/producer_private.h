@@ -146,7 +146,7 @@ struct producer {
     uint64_t whole_look_ns;
     struct cursor cursor;
     int64_t sent_cursors[CURSOR_PRIORITIES];
-    struct claim_pacer claim_pacer;
+    struct claim_pacer pacer;
     enum line line;
 
     struct ageing ageing;

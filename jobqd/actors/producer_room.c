@@ -1,7 +1,7 @@
 /* producer_room.c: how many jobs the workers and the memory have room for: hands claimed
  * jobs over, says how many more to claim, and gives back those that no worker will take.
  *
- * `claim_pacer` decides how far ahead a queue claims. */
+ * `pacer` decides how far ahead a queue claims. */
 #include "jobqd/actors/producer_private.h"
 
 #include "jobqd/base/clock.h"
@@ -65,7 +65,7 @@ producer_want(const struct producer *p)
     size_t room = pool_room(p->pool);
     if (producer_is_full(p))
         return 0;
-    size_t n = claim_pacer_want(&p->claim_pacer, room, p->n_ready);
+    size_t n = claim_pacer_want(&p->pacer, room, p->n_ready);
     if (pool_nobody_comes(p->pool) || pool_starts_late(p->pool)) { /* nothing ahead */
         size_t most = room > p->n_ready ? room - p->n_ready : 0;
         n = n < most ? n : most;

@@ -89,9 +89,9 @@ clear_mark(struct producer *p)
 static void
 wait_for_jobs(struct producer *p)
 {
-    if (p->line == LINE_EMPTY && !claim_pacer_busy(&p->claim_pacer, clock_ns()))
+    if (p->line == LINE_EMPTY && !claim_pacer_busy(&p->pacer, clock_ns()))
         set_mark(p);
-    wake_me_in(p, p->claim_pacer.poll_ms);
+    wake_me_in(p, p->pacer.poll_ms);
 }
 
 void
@@ -124,7 +124,7 @@ producer_step(struct producer *p)
         uv_timer_start(&p->timer, on_timer, (p->retry.at_ns - now) / 1000000u + 1, 0);
         return;
     }
-    if (p->mark.state == MARK_ON && claim_pacer_busy(&p->claim_pacer, now))
+    if (p->mark.state == MARK_ON && claim_pacer_busy(&p->pacer, now))
         clear_mark(p);
     size_t claim = producer_want(p);
     bool more = claim > 0 && (p->line == LINE_MORE || p->line == LINE_UNKNOWN);
@@ -196,7 +196,7 @@ on_marked(void *owner, bool failed)
     }
     /* A job that was inserted just before the mark came without a notification: look once
      * more, at once. */
-    p->claim_pacer.poll_ms = 1;
+    p->pacer.poll_ms = 1;
     if (!p->in_flight)
         wake_me_in(p, 0);
 }

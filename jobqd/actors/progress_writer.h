@@ -22,12 +22,12 @@ struct progress_writer_options {
 
 int progress_writer_new(struct progress_writer **out,
                         const struct progress_writer_options *options);
-void progress_writer_start(struct progress_writer *progress_writer, int64_t node);
-void progress_writer_stop(struct progress_writer *progress_writer);
+void progress_writer_start(struct progress_writer *writer, int64_t node);
+void progress_writer_stop(struct progress_writer *writer);
 /* done: 0 to 1; note: UTF-8, or NULL; lent for the call. Cheap. */
-void progress_writer_note(struct progress_writer *progress_writer, int64_t id,
-                          int32_t attempt, double done, const char *note);
+void progress_writer_note(struct progress_writer *writer, int64_t id, int32_t attempt,
+                          double done, const char *note);
 void progress_writer_close(
-    struct progress_writer *progress_writer); /* frees it, once the store has closed */
+    struct progress_writer *writer); /* frees it, once the store has closed */
 
 #endif

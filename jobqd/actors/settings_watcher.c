@@ -22,9 +22,9 @@ struct settings_watcher {
 
 /* Without its settings a queue claims nothing: somebody has to know. */
 static void
-tell_refusal(struct settings_watcher *settings_watcher, const jobq_error *why)
+tell_refusal(struct settings_watcher *watcher, const jobq_error *why)
 {
-    if (settings_watcher->refused++ % TELL_EVERY == 0)
+    if (watcher->refused++ % TELL_EVERY == 0)
         log_error("settings",
                   "the queues' settings cannot be read, so those that were not read "
                   "before claim nothing: %s",
@@ -34,31 +34,30 @@ tell_refusal(struct settings_watcher *settings_watcher, const jobq_error *why)
 static void
 on_settings(void *data, const struct store_settings_result *result)
 {
-    struct settings_watcher *settings_watcher = data;
-    if (!rounds_take(&settings_watcher->rounds))
+    struct settings_watcher *watcher = data;
+    if (!rounds_take(&watcher->rounds))
         return;
     if (result->code == 0)
-        settings_watcher->refused = 0;
+        watcher->refused = 0;
     else if (result->code != JOBQ_ECONN)
-        tell_refusal(settings_watcher, result->error);
+        tell_refusal(watcher, result->error);
     if (result->code == 0)
-        rounds_answered(&settings_watcher->rounds, LOOK_EVERY_MS);
+        rounds_answered(&watcher->rounds, LOOK_EVERY_MS);
     else
-        rounds_sleep(&settings_watcher->rounds, LOOK_EVERY_MS);
+        rounds_sleep(&watcher->rounds, LOOK_EVERY_MS);
     if (result->code == 0)
-        settings_watcher->options.on_settings(settings_watcher->options.owner, result);
+        watcher->options.on_settings(watcher->options.owner, result);
 }
 
 static bool
 ask(void *owner)
 {
-    struct settings_watcher *settings_watcher = owner;
-    const struct settings_watcher_options *o = &settings_watcher->options;
+    struct settings_watcher *watcher = owner;
+    const struct settings_watcher_options *o = &watcher->options;
     size_t n = 0;
     const char **queues = o->queues(o->owner, &n);
-    bool asked =
-        queues && n > 0 &&
-        store_settings(o->store, o->node, queues, n, on_settings, settings_watcher) == 0;
+    bool asked = queues && n > 0 &&
+                 store_settings(o->store, o->node, queues, n, on_settings, watcher) == 0;
     free(queues);
     return asked;
 }
@@ -67,36 +66,35 @@ int
 settings_watcher_new(struct settings_watcher **out,
                      const struct settings_watcher_options *options)
 {
-    struct settings_watcher *settings_watcher = calloc(1, sizeof *settings_watcher);
-    if (!settings_watcher)
+    struct settings_watcher *watcher = calloc(1, sizeof *watcher);
+    if (!watcher)
         return JOBQ_ENOMEM;
-    settings_watcher->options = *options;
-    rounds_init(&settings_watcher->rounds,
-                &(struct rounds_options){.loop = options->loop,
-                                         .ask = ask,
-                                         .owner = settings_watcher,
-                                         .idle_ms = LOOK_EVERY_MS});
-    *out = settings_watcher;
+    watcher->options = *options;
+    rounds_init(&watcher->rounds, &(struct rounds_options){.loop = options->loop,
+                                                           .ask = ask,
+                                                           .owner = watcher,
+                                                           .idle_ms = LOOK_EVERY_MS});
+    *out = watcher;
     return 0;
 }
 
 void
-settings_watcher_start(struct settings_watcher *settings_watcher)
+settings_watcher_start(struct settings_watcher *watcher)
 {
-    rounds_start(&settings_watcher->rounds);
-    rounds_poke(&settings_watcher->rounds);
+    rounds_start(&watcher->rounds);
+    rounds_poke(&watcher->rounds);
 }
 
 void
-settings_watcher_poke(struct settings_watcher *settings_watcher)
+settings_watcher_poke(struct settings_watcher *watcher)
 {
-    rounds_poke(&settings_watcher->rounds);
+    rounds_poke(&watcher->rounds);
 }
 
 void
-settings_watcher_stop(struct settings_watcher *settings_watcher)
+settings_watcher_stop(struct settings_watcher *watcher)
 {
-    rounds_stop(&settings_watcher->rounds);
+    rounds_stop(&watcher->rounds);
 }
 
 static void
@@ -106,7 +104,7 @@ on_closed(void *owner)
 }
 
 void
-settings_watcher_close(struct settings_watcher *settings_watcher)
+settings_watcher_close(struct settings_watcher *watcher)
 {
-    rounds_close(&settings_watcher->rounds, on_closed);
+    rounds_close(&watcher->rounds, on_closed);
 }

@@ -26,12 +26,11 @@ struct settings_watcher_options {
 
 int settings_watcher_new(struct settings_watcher **out,
                          const struct settings_watcher_options *options);
-void
-settings_watcher_start(struct settings_watcher *settings_watcher); /* the node lives */
+void settings_watcher_start(struct settings_watcher *watcher); /* the node lives */
 /* There may be something new. What is under way already does not count. */
-void settings_watcher_poke(struct settings_watcher *settings_watcher);
-void settings_watcher_stop(struct settings_watcher *settings_watcher);
+void settings_watcher_poke(struct settings_watcher *watcher);
+void settings_watcher_stop(struct settings_watcher *watcher);
 void settings_watcher_close(
-    struct settings_watcher *settings_watcher); /* frees it, once the store has closed */
+    struct settings_watcher *watcher); /* frees it, once the store has closed */
 
 #endif

@@ -20,7 +20,7 @@
 #define LOG_TAIL 3 /* lines that an error quotes */
 
 /* Durability (fsync, full_page_writes, synchronous_commit) stays as Postgres has it: on.
- * archive_mode is on from fork_handoff, since changing it needs a restart; nothing is archived
+ * archive_mode is on from the beginning, since changing it needs a restart; nothing is archived
  * until somebody sets archive_command. */
 static const char settings[] = "# Written by jobqd at each start. Your own settings "
                                "belong into custom.conf, beside\n"

@@ -268,7 +268,7 @@ forkserver_new(struct forkserver **out, struct worker_program *program,
     forkserver->events = events;
     forkserver->owner = owner;
     forkserver->on_timer = on_timer;
-    forkserver->fork_handoff = FORK_HANDOFF_NONE;
+    forkserver->handoff = FORK_HANDOFF_NONE;
     list_init(&forkserver->waiting);
     snprintf(forkserver->subject, sizeof forkserver->subject, "forkserver %s",
              program->queue->name);

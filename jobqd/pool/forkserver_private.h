@@ -28,7 +28,7 @@ struct forkserver {
     struct list waiting;              /* requests, oldest first */
     bool asking;                      /* a request was sent and has no answer yet */
     struct forkserver_request *asked; /* whose; NULL: it was forgotten */
-    struct fork_handoff fork_handoff; /* its descriptors */
+    struct fork_handoff handoff;      /* its descriptors */
     int64_t serial;                   /* its id */
 
     struct child child; /* the process, in the states from BOOTING to KILLING */

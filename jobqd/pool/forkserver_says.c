@@ -29,7 +29,7 @@ end_asking(struct forkserver *forkserver)
     struct forkserver_request *request = forkserver->asked;
     forkserver->asked = NULL;
     forkserver->asking = false;
-    fork_handoff_drop(&forkserver->fork_handoff);
+    fork_handoff_drop(&forkserver->handoff);
     reaper_release();
     return request;
 }
@@ -40,10 +40,9 @@ send_request(struct forkserver *forkserver, struct forkserver_request *request)
     struct jobq__buf line = {0};
     jobq_error err;
     jobq__frame_put_fork(&line, ++forkserver->serial, (int32_t)getpid());
-    int rc = line.failed
-                 ? jobq__error(&err, JOBQ_ENOMEM, "out of memory")
-                 : fork_handoff_ask(&forkserver->fork_handoff, forkserver->channel.fd,
-                                    line.data, line.len, &err);
+    int rc = line.failed ? jobq__error(&err, JOBQ_ENOMEM, "out of memory")
+                         : fork_handoff_ask(&forkserver->handoff, forkserver->channel.fd,
+                                            line.data, line.len, &err);
     jobq__buf_clear(&line);
     if (rc == 0) {
         reaper_hold(); /* its child may come, and end, before its answer */
@@ -154,7 +153,7 @@ take_forked(struct forkserver *forkserver, const struct jobq__frame *frame)
     if (!is_answer(forkserver, frame))
         return forkserver_complain(
             forkserver, "answered request %" PRId64 ", which was not made", frame->id);
-    if (fork_handoff_take(&forkserver->fork_handoff, frame->pid, &child, &err) < 0)
+    if (fork_handoff_take(&forkserver->handoff, frame->pid, &child, &err) < 0)
         return forkserver_complain(forkserver, "%s", err.message);
     struct forkserver_request *request = end_asking(forkserver);
     if (forkserver->state == FORKSERVER_FORKING)

@@ -4,7 +4,7 @@
  *
  * Each program has its own: a reload brings a new program, whose forkserver is started when
  * the first replacement is wanted, beside the old one. The old one goes when a worker of
- * the new program has said hello. Until then it gives fork_handoff to what falls out, as the
+ * the new program has said hello. Until then the old one forks the replacements of workers that end, as the
  * workerset chooses.
  */
 #include "jobqd/pool/pool_private.h"

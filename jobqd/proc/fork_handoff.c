@@ -26,10 +26,10 @@ close_fd(int *fd)
 }
 
 void
-fork_handoff_drop(struct fork_handoff *fork_handoff)
+fork_handoff_drop(struct fork_handoff *handoff)
 {
-    close_fd(&fork_handoff->channel_fd);
-    close_fd(&fork_handoff->output_fd);
+    close_fd(&handoff->channel_fd);
+    close_fd(&handoff->output_fd);
 }
 
 /* Returns 0 or errno. The forkserver reads all the time but while it forks, and has one
@@ -66,7 +66,7 @@ send_with(int socket, const char *line, size_t len, const int *passed)
 }
 
 int
-fork_handoff_ask(struct fork_handoff *fork_handoff, int forkserver_fd, const char *line,
+fork_handoff_ask(struct fork_handoff *handoff, int forkserver_fd, const char *line,
                  size_t len, jobq_error *err)
 {
     int channel[2] = {-1, -1};
@@ -88,9 +88,9 @@ fork_handoff_ask(struct fork_handoff *fork_handoff, int forkserver_fd, const cha
     int passed[N_PASSED] = {[THE_SOCKET] = channel[1], [THE_OUTPUT] = output[1]};
     why = send_with(forkserver_fd, line, len, passed);
     if (why == 0) {
-        *fork_handoff =
+        *handoff =
             (struct fork_handoff){.channel_fd = channel[0], .output_fd = output[0]};
-        channel[0] = output[0] = -1; /* *fork_handoff's from here on */
+        channel[0] = output[0] = -1; /* *handoff's from here on */
     }
 out:
     for (int i = 0; i < 2; i++) {
@@ -103,7 +103,7 @@ out:
 }
 
 int
-fork_handoff_take(struct fork_handoff *fork_handoff, pid_t pid, struct child *out,
+fork_handoff_take(struct fork_handoff *handoff, pid_t pid, struct child *out,
                   jobq_error *err)
 {
     siginfo_t info;
@@ -141,10 +141,10 @@ fork_handoff_take(struct fork_handoff *fork_handoff, pid_t pid, struct child *ou
     reaper_note(pid);
     *out = (struct child){.pid = pid,
                           .pidfd = pidfd,
-                          .channel_fd = fork_handoff->channel_fd,
-                          .output_fd = fork_handoff->output_fd,
+                          .channel_fd = handoff->channel_fd,
+                          .output_fd = handoff->output_fd,
                           .exec_error_fd = -1,
                           .guarded = guarded};
-    *fork_handoff = FORK_HANDOFF_NONE; /* *out's from here on */
+    *handoff = FORK_HANDOFF_NONE; /* *out's from here on */
     return 0;
 }

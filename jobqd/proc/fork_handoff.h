@@ -23,17 +23,17 @@ struct fork_handoff {
  * socket with their far ends beside it. Does not wait. JOBQ_EIO: out of descriptors.
  * JOBQ_ESTATE: the forkserver does not take it, and is of no more use, since part of the
  * line may have been written. */
-int fork_handoff_ask(struct fork_handoff *fork_handoff, int forkserver_fd,
-                     const char *line, size_t len, jobq_error *err);
+int fork_handoff_ask(struct fork_handoff *handoff, int forkserver_fd, const char *line,
+                     size_t len, jobq_error *err);
 
 /* pid has been forked: makes sure that it is our child, so that no other process can
  * get its pid, gives it a process group of its own (a session is up to the worker)
- * and watches it. On success *out owns the descriptors and *fork_handoff is empty. JOBQ_EINVAL:
+ * and watches it. On success *out owns the descriptors and *handoff is empty. JOBQ_EINVAL:
  * it is no child of ours, or another one. */
-int fork_handoff_take(struct fork_handoff *fork_handoff, pid_t pid, struct child *out,
+int fork_handoff_take(struct fork_handoff *handoff, pid_t pid, struct child *out,
                       jobq_error *err);
 
 /* Nothing came of it: a worker that is there nevertheless finds its socket closed. */
-void fork_handoff_drop(struct fork_handoff *fork_handoff);
+void fork_handoff_drop(struct fork_handoff *handoff);
 
 #endif

@@ -11,20 +11,20 @@ static const uint64_t MS_NS = 1000000;
 static const uint64_t LOOK_PAUSE = 5;
 
 void
-claim_pacer_init(struct claim_pacer *claim_pacer, int64_t poll_interval_ms)
+claim_pacer_init(struct claim_pacer *pacer, int64_t poll_interval_ms)
 {
-    memset(claim_pacer, 0, sizeof *claim_pacer);
-    claim_pacer->poll_interval_ms = poll_interval_ms;
-    claim_pacer->poll_ms = 1;
-    claim_pacer->look_wanted = true;
-    claim_pacer->mean_bytes = 64;
+    memset(pacer, 0, sizeof *pacer);
+    pacer->poll_interval_ms = poll_interval_ms;
+    pacer->poll_ms = 1;
+    pacer->look_wanted = true;
+    pacer->mean_bytes = 64;
 }
 
 size_t
-claim_pacer_want(const struct claim_pacer *claim_pacer, size_t room, size_t waiting)
+claim_pacer_want(const struct claim_pacer *pacer, size_t room, size_t waiting)
 {
-    size_t ahead = claim_pacer->ahead;
-    size_t bytes = claim_pacer->mean_bytes ? claim_pacer->mean_bytes : 1;
+    size_t ahead = pacer->ahead;
+    size_t bytes = pacer->mean_bytes ? pacer->mean_bytes : 1;
     if (ahead > CLAIM_PACER_AHEAD_BYTES / bytes)
         ahead = CLAIM_PACER_AHEAD_BYTES / bytes;
     if (room > 1 && room > CLAIM_PACER_AHEAD_BYTES / bytes)
@@ -34,26 +34,26 @@ claim_pacer_want(const struct claim_pacer *claim_pacer, size_t room, size_t wait
 }
 
 bool
-claim_pacer_look_due(const struct claim_pacer *claim_pacer, uint64_t now_ns)
+claim_pacer_look_due(const struct claim_pacer *pacer, uint64_t now_ns)
 {
-    if (now_ns < claim_pacer->look_again_ns)
+    if (now_ns < pacer->look_again_ns)
         return false;
-    return claim_pacer->look_wanted || now_ns - claim_pacer->looked_ns >= SECOND_NS;
+    return pacer->look_wanted || now_ns - pacer->looked_ns >= SECOND_NS;
 }
 
 void
-claim_pacer_sent(struct claim_pacer *claim_pacer, uint64_t now_ns, bool look)
+claim_pacer_sent(struct claim_pacer *pacer, uint64_t now_ns, bool look)
 {
-    claim_pacer->sent_ns = now_ns;
-    claim_pacer->ended = 0;
+    pacer->sent_ns = now_ns;
+    pacer->ended = 0;
     if (look)
-        claim_pacer->looked_ns = now_ns;
+        pacer->looked_ns = now_ns;
 }
 
 void
-claim_pacer_ended(struct claim_pacer *claim_pacer, size_t jobs)
+claim_pacer_ended(struct claim_pacer *pacer, size_t jobs)
 {
-    claim_pacer->ended += jobs;
+    pacer->ended += jobs;
 }
 
 /* A claim of so few jobs takes about as long as an insert: what both wait for is the
@@ -61,119 +61,114 @@ claim_pacer_ended(struct claim_pacer *claim_pacer, size_t jobs)
 enum { SMALL_CLAIM = 16 };
 
 static void
-measure_commit(struct claim_pacer *claim_pacer, uint64_t now_ns, size_t claimed)
+measure_commit(struct claim_pacer *pacer, uint64_t now_ns, size_t claimed)
 {
-    uint64_t took_ns = now_ns - claim_pacer->sent_ns;
+    uint64_t took_ns = now_ns - pacer->sent_ns;
     if (claimed == 0 || claimed > SMALL_CLAIM)
         return;
-    claim_pacer->commit_ns = claim_pacer->commit_ns == 0
-                                 ? took_ns
-                                 : (claim_pacer->commit_ns * 7 + took_ns) / 8;
+    pacer->commit_ns =
+        pacer->commit_ns == 0 ? took_ns : (pacer->commit_ns * 7 + took_ns) / 8;
 }
 
 /* How many commits in a window, one after the other, take a third of it. */
 static size_t
-busy_jobs(const struct claim_pacer *claim_pacer)
+busy_jobs(const struct claim_pacer *pacer)
 {
-    if (claim_pacer->commit_ns == 0)
+    if (pacer->commit_ns == 0)
         return CLAIM_PACER_BUSY_MAX;
-    uint64_t jobs = CLAIM_PACER_WINDOW_MS * MS_NS / (3 * claim_pacer->commit_ns);
+    uint64_t jobs = CLAIM_PACER_WINDOW_MS * MS_NS / (3 * pacer->commit_ns);
     return jobs < CLAIM_PACER_BUSY_MIN   ? CLAIM_PACER_BUSY_MIN
            : jobs > CLAIM_PACER_BUSY_MAX ? CLAIM_PACER_BUSY_MAX
                                          : (size_t)jobs;
 }
 
 static void
-count_window(struct claim_pacer *claim_pacer, uint64_t now_ns, size_t claimed)
+count_window(struct claim_pacer *pacer, uint64_t now_ns, size_t claimed)
 {
-    if (now_ns - claim_pacer->window_ns >= CLAIM_PACER_WINDOW_MS * MS_NS) {
-        bool just_before =
-            now_ns - claim_pacer->window_ns < 2 * CLAIM_PACER_WINDOW_MS * MS_NS;
-        claim_pacer->busy =
-            just_before && claim_pacer->window_jobs > busy_jobs(claim_pacer);
-        claim_pacer->window_ns = now_ns;
-        claim_pacer->window_jobs = 0;
+    if (now_ns - pacer->window_ns >= CLAIM_PACER_WINDOW_MS * MS_NS) {
+        bool just_before = now_ns - pacer->window_ns < 2 * CLAIM_PACER_WINDOW_MS * MS_NS;
+        pacer->busy = just_before && pacer->window_jobs > busy_jobs(pacer);
+        pacer->window_ns = now_ns;
+        pacer->window_jobs = 0;
     }
-    claim_pacer->window_jobs += claimed;
-    if (claim_pacer->window_jobs > busy_jobs(claim_pacer))
-        claim_pacer->busy = true;
+    pacer->window_jobs += claimed;
+    if (pacer->window_jobs > busy_jobs(pacer))
+        pacer->busy = true;
 }
 
 /* Larger jobs are believed at once, smaller ones little by little. */
 static void
-note_bytes(struct claim_pacer *claim_pacer, size_t mean)
+note_bytes(struct claim_pacer *pacer, size_t mean)
 {
-    claim_pacer->mean_bytes = (claim_pacer->mean_bytes * 7 + mean) / 8;
-    if (mean > claim_pacer->mean_bytes)
-        claim_pacer->mean_bytes = mean;
+    pacer->mean_bytes = (pacer->mean_bytes * 7 + mean) / 8;
+    if (mean > pacer->mean_bytes)
+        pacer->mean_bytes = mean;
 }
 
 void
-claim_pacer_fetched(struct claim_pacer *claim_pacer, size_t jobs, size_t bytes)
+claim_pacer_fetched(struct claim_pacer *pacer, size_t jobs, size_t bytes)
 {
     if (jobs > 0)
-        note_bytes(claim_pacer, bytes / jobs);
+        note_bytes(pacer, bytes / jobs);
 }
 
 size_t
-claim_pacer_fetch(const struct claim_pacer *claim_pacer, size_t bytes)
+claim_pacer_fetch(const struct claim_pacer *pacer, size_t bytes)
 {
-    return 1 + bytes / (claim_pacer->mean_bytes ? claim_pacer->mean_bytes : 1);
+    return 1 + bytes / (pacer->mean_bytes ? pacer->mean_bytes : 1);
 }
 
 void
-claim_pacer_came_back(struct claim_pacer *claim_pacer, uint64_t now_ns, size_t limit,
+claim_pacer_came_back(struct claim_pacer *pacer, uint64_t now_ns, size_t limit,
                       size_t claimed, size_t bytes, bool looked)
 {
-    measure_commit(claim_pacer, now_ns, claimed);
-    count_window(claim_pacer, now_ns, claimed);
+    measure_commit(pacer, now_ns, claimed);
+    count_window(pacer, now_ns, claimed);
     /* Three times what a round trip used, falling slowly: a single odd round trip does
      * not starve the workers. With twice, the claims, which come in powers of two, settle
      * at half of what one can bring, and each costs a round trip and a commit. */
-    size_t used = 3 * claim_pacer->ended;
-    size_t decayed = claim_pacer->ahead - (claim_pacer->ahead + 3) / 4;
-    claim_pacer->ahead = used > decayed ? used : decayed;
-    if (claim_pacer->ended < 2)
-        claim_pacer->ahead = decayed;
-    if (claim_pacer->ahead > CLAIM_PACER_AHEAD_MAX)
-        claim_pacer->ahead = CLAIM_PACER_AHEAD_MAX;
+    size_t used = 3 * pacer->ended;
+    size_t decayed = pacer->ahead - (pacer->ahead + 3) / 4;
+    pacer->ahead = used > decayed ? used : decayed;
+    if (pacer->ended < 2)
+        pacer->ahead = decayed;
+    if (pacer->ahead > CLAIM_PACER_AHEAD_MAX)
+        pacer->ahead = CLAIM_PACER_AHEAD_MAX;
     if (claimed > 0) {
-        note_bytes(claim_pacer, bytes / claimed);
-        claim_pacer->poll_ms = 1;
+        note_bytes(pacer, bytes / claimed);
+        pacer->poll_ms = 1;
     }
     if (looked) {
-        claim_pacer->look_again_ns =
-            now_ns + LOOK_PAUSE * (now_ns - claim_pacer->sent_ns);
-        if (claim_pacer->look_again_ns > now_ns + SECOND_NS)
-            claim_pacer->look_again_ns = now_ns + SECOND_NS;
-        claim_pacer->look_wanted = false;
+        pacer->look_again_ns = now_ns + LOOK_PAUSE * (now_ns - pacer->sent_ns);
+        if (pacer->look_again_ns > now_ns + SECOND_NS)
+            pacer->look_again_ns = now_ns + SECOND_NS;
+        pacer->look_wanted = false;
     }
     if (claimed < limit)
-        claim_pacer->look_wanted = true;
+        pacer->look_wanted = true;
 }
 
 void
-claim_pacer_empty(struct claim_pacer *claim_pacer)
+claim_pacer_empty(struct claim_pacer *pacer)
 {
-    claim_pacer->look_wanted = false;
-    claim_pacer->poll_ms *= 2;
-    if (claim_pacer->poll_ms > claim_pacer->poll_interval_ms)
-        claim_pacer->poll_ms = claim_pacer->poll_interval_ms;
+    pacer->look_wanted = false;
+    pacer->poll_ms *= 2;
+    if (pacer->poll_ms > pacer->poll_interval_ms)
+        pacer->poll_ms = pacer->poll_interval_ms;
 }
 
 bool
-claim_pacer_busy(struct claim_pacer *claim_pacer, uint64_t now_ns)
+claim_pacer_busy(struct claim_pacer *pacer, uint64_t now_ns)
 {
-    count_window(claim_pacer, now_ns, 0);
-    return claim_pacer->busy;
+    count_window(pacer, now_ns, 0);
+    return pacer->busy;
 }
 
 void
-claim_pacer_locked(struct claim_pacer *claim_pacer)
+claim_pacer_locked(struct claim_pacer *pacer)
 {
-    claim_pacer->poll_ms = claim_pacer->poll_ms < CLAIM_PACER_LOCKED_MS / 2
-                               ? claim_pacer->poll_ms * 2
-                               : CLAIM_PACER_LOCKED_MS;
-    if (claim_pacer->poll_ms > claim_pacer->poll_interval_ms)
-        claim_pacer->poll_ms = claim_pacer->poll_interval_ms;
+    pacer->poll_ms = pacer->poll_ms < CLAIM_PACER_LOCKED_MS / 2 ? pacer->poll_ms * 2
+                                                                : CLAIM_PACER_LOCKED_MS;
+    if (pacer->poll_ms > pacer->poll_interval_ms)
+        pacer->poll_ms = pacer->poll_interval_ms;
 }

@@ -43,29 +43,27 @@ struct claim_pacer {
     bool busy; /* the last full window, or this one, had more jobs than may be notified */
 };
 
-void claim_pacer_init(struct claim_pacer *claim_pacer, int64_t poll_interval_ms);
+void claim_pacer_init(struct claim_pacer *pacer, int64_t poll_interval_ms);
 
 /* How many to claim: room is what the workers take now, waiting what is claimed and not
  * handed over. */
-size_t claim_pacer_want(const struct claim_pacer *claim_pacer, size_t room,
-                        size_t waiting);
+size_t claim_pacer_want(const struct claim_pacer *pacer, size_t room, size_t waiting);
 
-bool claim_pacer_look_due(const struct claim_pacer *claim_pacer, uint64_t now_ns);
-void claim_pacer_sent(struct claim_pacer *claim_pacer, uint64_t now_ns, bool look);
-void claim_pacer_ended(struct claim_pacer *claim_pacer, size_t jobs); /* jobs ended */
+bool claim_pacer_look_due(const struct claim_pacer *pacer, uint64_t now_ns);
+void claim_pacer_sent(struct claim_pacer *pacer, uint64_t now_ns, bool look);
+void claim_pacer_ended(struct claim_pacer *pacer, size_t jobs); /* jobs ended */
 /* A cycle came back. limit 0: nothing was asked for. */
-void claim_pacer_came_back(struct claim_pacer *claim_pacer, uint64_t now_ns, size_t limit,
+void claim_pacer_came_back(struct claim_pacer *pacer, uint64_t now_ns, size_t limit,
                            size_t claimed, size_t bytes, bool looked);
 /* Large arguments of so many claimed jobs were fetched. */
-void claim_pacer_fetched(struct claim_pacer *claim_pacer, size_t jobs, size_t bytes);
+void claim_pacer_fetched(struct claim_pacer *pacer, size_t jobs, size_t bytes);
 /* How many large jobs may be worth fetching for so many bytes; at least 1. */
-size_t claim_pacer_fetch(const struct claim_pacer *claim_pacer, size_t bytes);
+size_t claim_pacer_fetch(const struct claim_pacer *pacer, size_t bytes);
 void claim_pacer_empty(
-    struct claim_pacer
-        *claim_pacer); /* a look found nothing: wait longer before the next */
+    struct claim_pacer *pacer); /* a look found nothing: wait longer before the next */
 /* A look found jobs that the claim could not have: somebody else holds their rows. Waits
  * longer before the next try, up to CLAIM_PACER_LOCKED_MS: others may come meanwhile. */
-void claim_pacer_locked(struct claim_pacer *claim_pacer);
-bool claim_pacer_busy(struct claim_pacer *claim_pacer, uint64_t now_ns);
+void claim_pacer_locked(struct claim_pacer *pacer);
+bool claim_pacer_busy(struct claim_pacer *pacer, uint64_t now_ns);
 
 #endif

@@ -19,7 +19,7 @@ struct sight {
     int64_t id;
     int64_t mark; /* another one after each renewal */
     int64_t lease_ms;
-    int64_t since_ns; /* the failure_detector's: when this mark was first seen */
+    int64_t since_ns; /* the detector's: when this mark was first seen */
 };
 
 struct failure_detector {
@@ -29,18 +29,18 @@ struct failure_detector {
 
 /* What all the rows show, read before now_ns. Returns 0 or JOBQ_ENOMEM, and then knows
  * nothing new. */
-int failure_detector_look(struct failure_detector *failure_detector,
-                          const struct sight *seen, size_t n, int64_t now_ns);
+int failure_detector_look(struct failure_detector *detector, const struct sight *seen,
+                          size_t n, int64_t now_ns);
 /* Forgets all: nothing was looked at for a while. */
-void failure_detector_clear(struct failure_detector *failure_detector);
+void failure_detector_clear(struct failure_detector *detector);
 
 /* The nodes that were still for `percent` of their lease or longer, at most `most`:
  * copied to out. Returns how many. */
-size_t failure_detector_dead(const struct failure_detector *failure_detector,
-                             int64_t now_ns, int percent, struct sight *out, size_t most);
+size_t failure_detector_dead(const struct failure_detector *detector, int64_t now_ns,
+                             int percent, struct sight *out, size_t most);
 /* The earliest moment after now_ns at which there is one more; INT64_MAX: none is known.
  */
-int64_t failure_detector_next_ns(const struct failure_detector *failure_detector,
-                                 int64_t now_ns, int percent);
+int64_t failure_detector_next_ns(const struct failure_detector *detector, int64_t now_ns,
+                                 int percent);
 
 #endif

@@ -9,41 +9,39 @@
 enum { PLACES = 2 * PROGRESS_BUFFER_MAX }; /* a power of two */
 
 void
-progress_buffer_clear(struct progress_buffer *progress_buffer)
+progress_buffer_clear(struct progress_buffer *buffer)
 {
-    progress_buffer->n = 0;
-    if (progress_buffer->places)
-        memset(progress_buffer->places, 0, PLACES * sizeof progress_buffer->places[0]);
+    buffer->n = 0;
+    if (buffer->places)
+        memset(buffer->places, 0, PLACES * sizeof buffer->places[0]);
 }
 
 void
-progress_buffer_free(struct progress_buffer *progress_buffer)
+progress_buffer_free(struct progress_buffer *buffer)
 {
-    free(progress_buffer->notes);
-    free(progress_buffer->places);
-    memset(progress_buffer, 0, sizeof *progress_buffer);
+    free(buffer->notes);
+    free(buffer->places);
+    memset(buffer, 0, sizeof *buffer);
 }
 
 static bool
-reserve(struct progress_buffer *progress_buffer)
+reserve(struct progress_buffer *buffer)
 {
-    if (!progress_buffer->notes)
-        progress_buffer->notes =
-            malloc(PROGRESS_BUFFER_MAX * sizeof progress_buffer->notes[0]);
-    if (!progress_buffer->places)
-        progress_buffer->places = calloc(PLACES, sizeof progress_buffer->places[0]);
-    return progress_buffer->notes && progress_buffer->places;
+    if (!buffer->notes)
+        buffer->notes = malloc(PROGRESS_BUFFER_MAX * sizeof buffer->notes[0]);
+    if (!buffer->places)
+        buffer->places = calloc(PLACES, sizeof buffer->places[0]);
+    return buffer->notes && buffer->places;
 }
 
 /* The place of the id, or the free one where it belongs. */
 static uint16_t *
-find(struct progress_buffer *progress_buffer, int64_t id)
+find(struct progress_buffer *buffer, int64_t id)
 {
     size_t at = (size_t)((uint64_t)id * UINT64_C(0x9E3779B97F4A7C15) >> 32) % PLACES;
-    while (progress_buffer->places[at] != 0 &&
-           progress_buffer->notes[progress_buffer->places[at] - 1].id != id)
+    while (buffer->places[at] != 0 && buffer->notes[buffer->places[at] - 1].id != id)
         at = (at + 1) % PLACES;
-    return &progress_buffer->places[at];
+    return &buffer->places[at];
 }
 
 /* As many whole characters as there is room for. */
@@ -64,18 +62,18 @@ put_text(struct progress_buffer_note *note, const char *text)
 }
 
 bool
-progress_buffer_put(struct progress_buffer *progress_buffer, int64_t id, int32_t attempt,
+progress_buffer_put(struct progress_buffer *buffer, int64_t id, int32_t attempt,
                     double done, const char *text)
 {
-    if (!reserve(progress_buffer))
+    if (!reserve(buffer))
         return false;
-    uint16_t *place = find(progress_buffer, id);
+    uint16_t *place = find(buffer, id);
     if (*place == 0) {
-        if (progress_buffer->n == PROGRESS_BUFFER_MAX)
+        if (buffer->n == PROGRESS_BUFFER_MAX)
             return false;
-        *place = (uint16_t)++progress_buffer->n;
+        *place = (uint16_t)++buffer->n;
     }
-    struct progress_buffer_note *note = &progress_buffer->notes[*place - 1];
+    struct progress_buffer_note *note = &buffer->notes[*place - 1];
     note->id = id;
     note->attempt = attempt;
     note->millionths = (int32_t)(done * 1e6 + 0.5);

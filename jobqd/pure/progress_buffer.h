@@ -2,7 +2,7 @@
  * until it is written down. A worker may say so thousands of times a second; what counts
  * is the newest.
  *
- * Bounded: a full progress_buffer takes no further attempt until it is cleared; those that are on
+ * Bounded: a full buffer takes no further attempt until it is cleared; those that are on
  * it go on being renewed. It takes no memory before the first note.
  */
 #ifndef JOBQD_PROGRESS_BUFFER_H
@@ -28,11 +28,11 @@ struct progress_buffer {
     uint16_t *places; /* by the id's hash: an index of notes, plus one; 0: free */
 };
 
-void progress_buffer_clear(
-    struct progress_buffer *progress_buffer); /* no notes; keeps its memory */
-void progress_buffer_free(struct progress_buffer *progress_buffer);
+void
+progress_buffer_clear(struct progress_buffer *buffer); /* no notes; keeps its memory */
+void progress_buffer_free(struct progress_buffer *buffer);
 /* done: 0 to 1; text: UTF-8, or NULL. False: there is no room, or no memory. */
-bool progress_buffer_put(struct progress_buffer *progress_buffer, int64_t id,
-                         int32_t attempt, double done, const char *text);
+bool progress_buffer_put(struct progress_buffer *buffer, int64_t id, int32_t attempt,
+                         double done, const char *text);
 
 #endif

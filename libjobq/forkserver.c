@@ -1,7 +1,7 @@
 /* forkserver.c: see forkserver.h. Knows the socket and its two messages, and how a process
  * becomes jobqd's child; what a worker does then is worker.c's.
  *
- * The order of a fork_handoff, so that no moment leaves an orphan behind:
+ * The order of a fork, so that no moment leaves an orphan behind:
  *   1. jobqd asks, and passes the ends of the worker's socket and pipe along.
  *   2. The forkserver forks, the process in between forks the worker and exits, the
  * forkserver waits for that exit: from here on the worker is jobqd's child.

@@ -1,7 +1,7 @@
 /* queues_settings.c: what operators have set with jobq.pause and jobq.scale, from the
  * request for it to its effect on each queue.
  *
- * The settings_watcher sends the request. */
+ * The settings watcher sends the request. */
 #include "jobqd/daemon/queues_private.h"
 
 #include <stdlib.h>

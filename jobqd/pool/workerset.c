@@ -2,7 +2,7 @@
  * missing, lets go what is too much, and replaces workers that are due.
  *
  * A worker is due when it is of an older program than the newest (a reload), or when its
- * jobs, its age or its memory say so. One replacement at a time, the surge, is started
+ * jobs, its age or its memory say so. One replacement at a time, the surge worker, is started
  * beside the workers. Once it has said hello, the next due worker that holds no job is
  * told to stop and the surge worker takes its place; so that there is one soon, one due worker
  * is passed over when jobs are handed out. Thus no job is interrupted, no more than the

@@ -85,7 +85,7 @@ member_of(pid_t group)
     return 0;
 }
 
-/* The leader is gone: is what is left of the group numbered so its process_tree? The number may
+/* The leader is gone: is what is left of the group with this number its own? The number may
  * have gone to a stranger, who is in another session; a worker of another user leads
  * one, and the kernel does not give a number away while it is a session's. */
 static bool

@@ -17,7 +17,7 @@
 
 /* For so long altogether, and for so much longer with each member, the members may be on
  * their way to a stop: jobqd stands still meanwhile, and waits only a little longer for a
- * guard that strikes. A process_tree of many is likely to be forking, on a machine that it
+ * guard that strikes. A tree of many processes is likely to be forking, on a machine that it
  * keeps busy, where a fork may take as long as its turns at the processor are apart.
  * Counted by the clock, not in looks: where the processor is short, each look may take as
  * long as all of them should. */

@@ -1,4 +1,4 @@
--- Every node, for the failure_detector over their leases: three numbers a node, its id, the mark of its last renewal and its lease
+-- Every node, for the failure detector over their leases: three numbers a node, its id, the mark of its last renewal and its lease
 -- in ms. The clock's value does not matter: only that a renewal changes the mark, which reap_mark.sql compares.
 -- A row with infinite or far-off times (an UPDATE by hand) belongs to no living node: a renewal would have set them.
 -- A node that was found dead (session -1), and is kept for jobs that could not be given back, has no lease any more: 0.

@@ -1690,7 +1690,7 @@ is_forked_or_in_the_making(const struct bench *b)
     return fork_is_under_way(b) || all_ready(b);
 }
 
-/* The news of a worker's fork_handoff is there, and has not been read. One turn of the loop may ask
+/* The news of a worker's fork is there, and has not been read. One turn of the loop may ask
  * for the worker and read the answer: when more than a turn's share of time went by between,
  * on a busy machine. Then it is too late to look at the state between, and another pool is
  * made. The forkserver's socket is polled, not the loop's descriptor, which does not know of a

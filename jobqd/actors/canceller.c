@@ -16,7 +16,7 @@ struct canceller {
 };
 
 static void
-on_cancels(void *data, const struct store_cancels_result *result)
+on_cancels(void *data, const struct store_list *result)
 {
     struct canceller *canceller = data;
     if (!rounds_take(&canceller->rounds))

@@ -29,8 +29,8 @@ struct cron_actor {
 static int64_t
 next_sleep_ms(struct cron_actor *cron, const struct store_answer *answer)
 {
-    int64_t fired = answer->values[0];
-    int64_t next_ms = answer->values[1];
+    int64_t fired = answer->fired;
+    int64_t next_ms = answer->next_ms;
     if (fired == 0 && next_ms == 0)
         cron->locked_ms = cron->locked_ms ? cron->locked_ms * 2 : SHORTEST_SLEEP_MS;
     else
@@ -59,7 +59,7 @@ on_answer(void *data, const struct store_answer *answer)
                     jobq__duration_show(pause_ms).text, answer->error->message);
     } else {
         rounds_answered(&cron->rounds, next_sleep_ms(cron, answer));
-        if (answer->values[0] > 0)
+        if (answer->fired > 0)
             cron->options.on_fired(cron->options.owner);
     }
 }
@@ -78,9 +78,9 @@ on_swept(void *data, const struct store_answer *answer)
 {
     struct cron_actor *cron = data;
     cron->sweeping = false;
-    if (answer->code == 0 && answer->values[0] > 0)
+    if (answer->code == 0 && answer->removed > 0)
         log_info("cron", "deleted, since the nodes that had them are gone for a day: %s",
-                 answer->text ? answer->text : "");
+                 answer->names ? answer->names : "");
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
         log_warning("cron", "crons whose nodes are gone, again in %s: %s",
                     jobq__duration_show(SWEEP_EVERY_MS).text, answer->error->message);

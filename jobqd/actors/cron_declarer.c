@@ -42,26 +42,25 @@ on_told(void *data, const struct store_answer *answer)
     if (answer->code == 0 && declarer->rounds.state == ROUNDS_ASKING)
         declarer->unheard = false;
     if (answer->code == 0) {
-        bool locked =
-            answer->values[1] > 0 || answer->values[3] > 0 || answer->values[5] > 0;
+        bool locked = answer->queues_locked > 0 || answer->crons_locked > 0 ||
+                      answer->remaining > 0;
         rounds_answered(&declarer->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
-        if (answer->text)
+        if (answer->fault)
             log_error("cron", "refused, as it stands in the configuration: %s",
-                      answer->text);
-        if (answer->values[0] > 0)
+                      answer->fault);
+        if (answer->queues_changed > 0)
             log_info("queue", "the configuration changed max_attempts of %lld %s",
-                     (long long)answer->values[0],
-                     answer->values[0] == 1 ? "queue" : "queues");
-        if (answer->values[2] > 0)
+                     (long long)answer->queues_changed,
+                     answer->queues_changed == 1 ? "queue" : "queues");
+        if (answer->crons_changed > 0)
             log_info("cron", "the configuration changed %lld %s",
-                     (long long)answer->values[2],
-                     answer->values[2] == 1 ? "cron" : "crons");
-        if (answer->values[4] > 0)
+                     (long long)answer->crons_changed,
+                     answer->crons_changed == 1 ? "cron" : "crons");
+        if (answer->fired > 0)
             log_info("cron", "first node to come up: %lld @reboot %s enqueued",
-                     (long long)answer->values[4],
-                     answer->values[4] == 1 ? "job" : "jobs");
+                     (long long)answer->fired, answer->fired == 1 ? "job" : "jobs");
         wait_for_rows(declarer, locked);
-        declarer->options.on_told(declarer->options.owner, answer->text);
+        declarer->options.on_told(declarer->options.owner, answer->fault);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
         log_warning("cron", "the configuration's crons, again in %s: %s",
                     jobq__duration_show(rounds_refused(&declarer->rounds)).text,

@@ -27,9 +27,10 @@ on_declared(void *data, const struct store_answer *answer)
                     answer->error->message);
         if (hooks->live)
             uv_timer_start(&hooks->retry, on_retry, RETRY_MS, 0);
-    } else if (answer->code == 0 && answer->values[0] > 0) {
+    } else if (answer->code == 0 && answer->queues_changed > 0) {
         log_info("hooks", "the configuration changed on_discard_kind of %lld queue%s",
-                 (long long)answer->values[0], answer->values[0] == 1 ? "" : "s");
+                 (long long)answer->queues_changed,
+                 answer->queues_changed == 1 ? "" : "s");
     }
     if (hooks->owed)
         hooks_tell(hooks);

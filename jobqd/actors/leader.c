@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
@@ -20,26 +21,18 @@ enum leader_state {
 struct leader {
     struct leader_options options;
     enum leader_state state;
+    struct rounds rounds; /* of tries */
     int64_t node;
+    int64_t asked_as; /* the node that the try under way is for */
     bool able;        /* what a leader does can be done from here */
-    bool asked;       /* a try is under way */
-    uint64_t sent_ns; /* when it was sent */
+    uint64_t sent_ns; /* when the last try was sent */
     uint64_t ends_ns; /* when the lead ends unless renewed */
-    uv_timer_t timer;
 };
-
-static void try_to_lead(struct leader *leader);
 
 static int64_t
 percent(const struct leader *leader, int64_t n)
 {
     return leader->options.lease_ms * n / 100;
-}
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    try_to_lead(timer->data);
 }
 
 static void
@@ -65,9 +58,13 @@ static void
 on_answer(void *data, const struct store_answer *answer)
 {
     struct leader *leader = data;
-    leader->asked = false;
-    if (leader->state == LEADER_OFF)
+    if (!rounds_take(&leader->rounds))
         return;
+    if (leader->asked_as != leader->node) {
+        rounds_sleep(&leader->rounds, 0);
+        return;
+    }
+    rounds_answered(&leader->rounds, percent(leader, TRY_PERCENT));
     if (answer->code == 0) {
         if (answer->rows > 0)
             leader->ends_ns =
@@ -80,25 +77,20 @@ on_answer(void *data, const struct store_answer *answer)
     let_it_end(leader);
 }
 
-static void
-try_to_lead(struct leader *leader)
+static bool
+try_to_lead(void *owner)
 {
-    if (leader->state == LEADER_OFF)
-        return;
-    if (leader->options.always) {
+    struct leader *leader = owner;
+    if (leader->options.always)
         change(leader, LEADER_LEADS);
-        return;
-    }
-    uv_timer_start(&leader->timer, on_timer, (uint64_t)percent(leader, TRY_PERCENT), 0);
-    if (leader->asked)
-        return;
-    if (!leader->able) {
+    else if (!leader->able)
         let_it_end(leader);
-        return;
-    }
+    if (leader->options.always || !leader->able)
+        return false;
     leader->sent_ns = clock_ns();
-    leader->asked = store_lead(leader->options.store, leader->node,
-                               percent(leader, LASTS_PERCENT), on_answer, leader) == 0;
+    leader->asked_as = leader->node;
+    return store_lead(leader->options.store, leader->node, percent(leader, LASTS_PERCENT),
+                      on_answer, leader) == 0;
 }
 
 int
@@ -108,8 +100,11 @@ leader_new(struct leader **out, const struct leader_options *options)
     if (!leader)
         return JOBQ_ENOMEM;
     leader->options = *options;
-    uv_timer_init(options->loop, &leader->timer);
-    leader->timer.data = leader;
+    rounds_init(&leader->rounds,
+                &(struct rounds_options){.loop = options->loop,
+                                         .ask = try_to_lead,
+                                         .owner = leader,
+                                         .idle_ms = percent(leader, TRY_PERCENT)});
     *out = leader;
     return 0;
 }
@@ -119,14 +114,15 @@ leader_start(struct leader *leader, int64_t node)
 {
     leader->node = node;
     leader->state = LEADER_CANDIDATE;
-    try_to_lead(leader);
+    rounds_start(&leader->rounds);
+    rounds_poke(&leader->rounds);
 }
 
 void
 leader_stop(struct leader *leader)
 {
     leader->state = LEADER_OFF;
-    uv_timer_stop(&leader->timer);
+    rounds_stop(&leader->rounds);
 }
 
 void
@@ -141,7 +137,7 @@ void
 leader_poke(struct leader *leader)
 {
     if (leader->state == LEADER_CANDIDATE)
-        try_to_lead(leader);
+        rounds_poke(&leader->rounds);
 }
 
 bool
@@ -151,13 +147,13 @@ leader_leads(const struct leader *leader)
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    free(handle->data);
+    free(owner);
 }
 
 void
 leader_close(struct leader *leader)
 {
-    uv_close((uv_handle_t *)&leader->timer, on_closed);
+    rounds_close(&leader->rounds, on_closed);
 }

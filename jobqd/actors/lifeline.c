@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 #include "jobqd/proc/guard_table.h"
@@ -17,7 +18,7 @@ enum {
     STRAYS_PAUSE = 100,
     /* So does giving back the jobs of dead nodes. What was left is tried again for a
      * twentieth of the time. */
-    BURY_PAUSE = 20,
+    REAP_PAUSE = 20,
     LEFT_LOOK_MS = 1000, /* a lock that is gone is noticed that soon */
     LOOKS_A_LEASE = 6,
     LEFT_TELL_MS = 60 * 1000,
@@ -28,24 +29,22 @@ enum {
 
 struct lifeline {
     struct lifeline_options options;
-    bool started;
     bool leads;
     struct failure_detector detector;
-    bool watching;     /* a look at the nodes is under way */
-    bool reaping;      /* likewise, the end of some */
-    bool asked_strays; /* likewise, the look for strays */
-    bool asked_cancel; /* likewise, for requests to cancel that are left over */
+    struct rounds looks;   /* at the nodes; with each, the dead ones are reaped */
+    struct rounds strays;  /* the leader's: for jobs whose node has no row */
+    struct rounds cancels; /* the leader's: for requests to cancel that are left over */
+    bool reaping;          /* the end of some nodes is under way */
     /* Whom the last end that did not fail was for: what is still there was left. */
     struct sight reaped[MAX_DEAD];
-    size_t n_buried;
+    size_t n_reaped;
     uint64_t reap_sent_ms;
     bool left;              /* jobs of dead nodes were, by the last end */
     uint64_t reap_again_ms; /* not before, for what was left */
     /* when it was last said that dead nodes' jobs are left; 0: not */
     uint64_t left_told_ms;
     uint64_t strays_sent_ms;
-    uint64_t strays_next_ms;
-    uv_timer_t timer; /* the next look */
+    int closing; /* how many of the rounds are not closed yet */
 };
 
 /* Jobs of dead nodes whose rows are locked, or that cannot be changed: tried again with
@@ -66,7 +65,7 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
                 left == 1 ? "" : "s", first ? first : "");
 }
 
-static void arm(struct lifeline *lifeline);
+static int64_t next_look_ms(const struct lifeline *lifeline);
 
 static void
 on_reaped(void *data, const struct store_answer *answer)
@@ -74,19 +73,19 @@ on_reaped(void *data, const struct store_answer *answer)
     struct lifeline *lifeline = data;
     uint64_t now_ms = uv_now(lifeline->options.loop);
     lifeline->reaping = false;
-    lifeline->reap_again_ms = now_ms + (now_ms - lifeline->reap_sent_ms) * BURY_PAUSE;
+    lifeline->reap_again_ms = now_ms + (now_ms - lifeline->reap_sent_ms) * REAP_PAUSE;
     if (answer->code < 0) {
-        lifeline->n_buried = 0;
+        lifeline->n_reaped = 0;
         if (answer->code != JOBQ_ECONN)
             log_warning("lifeline", "%s", answer->error->message);
         return;
     }
-    long long removed = answer->values[0], again = answer->values[1];
-    long long ended = answer->values[2], left = answer->values[3];
-    tell_left(lifeline, left, answer->text);
-    if (left > 0 && lifeline->started)
-        arm(lifeline);
-    failures_note_stories(lifeline->options.failures, answer->more);
+    long long removed = answer->removed, again = answer->again;
+    long long ended = answer->ended, left = answer->remaining;
+    tell_left(lifeline, left, answer->note);
+    if (left > 0 && lifeline->looks.state == ROUNDS_SLEEPING)
+        rounds_sleep(&lifeline->looks, next_look_ms(lifeline));
+    failures_note_stories(lifeline->options.failures, answer->stories);
     if (removed == 0 && again == 0 && ended == 0)
         return;
     log_warning(
@@ -94,7 +93,7 @@ on_reaped(void *data, const struct store_answer *answer)
         "removed %lld node%s whose lease had ended%s%s: jobs available again: %lld, "
         "discarded or cancelled: %lld",
         removed, removed == 1 ? "" : "s", left == 0 ? ", first: " : "",
-        left == 0 && answer->text ? answer->text : "", again, ended);
+        left == 0 && answer->note ? answer->note : "", again, ended);
     lifeline->options.on_rescued(lifeline->options.owner);
 }
 
@@ -102,49 +101,33 @@ static void
 on_strays(void *data, const struct store_answer *answer)
 {
     struct lifeline *lifeline = data;
-    uint64_t now = uv_now(lifeline->options.loop);
-    uint64_t pause = (now - lifeline->strays_sent_ms) * STRAYS_PAUSE;
-    lifeline->asked_strays = false;
-    if (answer->code == JOBQ_ECONN)
+    int64_t took_ms =
+        (int64_t)(uv_now(lifeline->options.loop) - lifeline->strays_sent_ms);
+    int64_t pause_ms = took_ms * STRAYS_PAUSE;
+    if (!rounds_take(&lifeline->strays))
         return;
-    lifeline->strays_next_ms = now + (pause > STRAYS_EVERY_MS ? pause : STRAYS_EVERY_MS);
-    if (answer->code < 0)
+    if (answer->code == JOBQ_ECONN)
+        pause_ms = lifeline->options.lease_ms / LOOKS_A_LEASE;
+    else if (pause_ms < STRAYS_EVERY_MS)
+        pause_ms = STRAYS_EVERY_MS;
+    rounds_answered(&lifeline->strays, pause_ms);
+    if (answer->code < 0 && answer->code != JOBQ_ECONN)
         log_warning("lifeline", "%s", answer->error->message);
-    else if (answer->values[0] > 0)
+    else if (answer->strays > 0)
         log_warning("lifeline",
                     "the rows of %lld node%s with jobs were deleted: the jobs are given "
                     "back in %s",
-                    (long long)answer->values[0], answer->values[0] == 1 ? "" : "s",
+                    (long long)answer->strays, answer->strays == 1 ? "" : "s",
                     jobq__duration_show(lifeline->options.lease_ms).text);
 }
 
-static void
-look_for_strays(struct lifeline *lifeline)
+static bool
+look_for_strays(void *owner)
 {
-    uint64_t now = uv_now(lifeline->options.loop);
-    if (lifeline->asked_strays || now < lifeline->strays_next_ms)
-        return;
-    lifeline->strays_sent_ms = now;
-    lifeline->asked_strays =
-        store_strays(lifeline->options.store, lifeline->options.lease_ms, on_strays,
-                     lifeline) == 0;
-}
-
-/* Three numbers a node, as watch.sql gives them. Returns how many nodes; for free(). */
-static size_t
-read_nodes(const char *text, struct sight **out)
-{
-    size_t room = strlen(text) / 6 + 1; /* "1 2 3 " is the shortest */
-    size_t n = 0;
-    struct sight *seen = calloc(room, sizeof *seen);
-    for (char *end; seen && *text != '\0'; text = end) {
-        struct sight *sight = &seen[n++];
-        sight->id = strtoll(text, &end, 10);
-        sight->mark = strtoll(end, &end, 10);
-        sight->lease_ms = strtoll(end, &end, 10);
-    }
-    *out = seen;
-    return n;
+    struct lifeline *lifeline = owner;
+    lifeline->strays_sent_ms = uv_now(lifeline->options.loop);
+    return store_strays(lifeline->options.store, lifeline->options.lease_ms, on_strays,
+                        lifeline) == 0;
 }
 
 static int
@@ -154,9 +137,9 @@ percent(const struct lifeline *lifeline)
 }
 
 static bool
-was_buried(const struct lifeline *lifeline, const struct sight *node)
+was_reaped(const struct lifeline *lifeline, const struct sight *node)
 {
-    for (size_t i = 0; i < lifeline->n_buried; i++)
+    for (size_t i = 0; i < lifeline->n_reaped; i++)
         if (lifeline->reaped[i].id == node->id && lifeline->reaped[i].mark == node->mark)
             return true;
     return false;
@@ -169,7 +152,7 @@ static bool
 may_reap(const struct lifeline *lifeline, const struct sight *dead, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!was_buried(lifeline, &dead[i]))
+        if (!was_reaped(lifeline, &dead[i]))
             return true;
     return n > 0 && lifeline->leads &&
            uv_now(lifeline->options.loop) >= lifeline->reap_again_ms;
@@ -186,12 +169,10 @@ reap(struct lifeline *lifeline)
     lifeline->reap_sent_ms = uv_now(lifeline->options.loop);
     lifeline->reaping =
         store_reap(lifeline->options.store, 0, dead, n, on_reaped, lifeline) == 0;
-    lifeline->n_buried = lifeline->reaping ? n : 0;
-    for (size_t i = 0; i < lifeline->n_buried; i++)
+    lifeline->n_reaped = lifeline->reaping ? n : 0;
+    for (size_t i = 0; i < lifeline->n_reaped; i++)
         lifeline->reaped[i] = dead[i];
 }
-
-static void on_timer(uv_timer_t *timer);
 
 /* How long until the next look: sooner while the leader waits for locks on jobs. */
 static int64_t
@@ -208,8 +189,8 @@ look_ms(const struct lifeline *lifeline)
 }
 
 /* At the moment at which another one is dead, if that comes before the next look. */
-static void
-arm(struct lifeline *lifeline)
+static int64_t
+next_look_ms(const struct lifeline *lifeline)
 {
     int64_t now_ns = clock_boottime_ns();
     int64_t next_ns =
@@ -217,65 +198,51 @@ arm(struct lifeline *lifeline)
     int64_t in_ms = look_ms(lifeline);
     if (next_ns < now_ns + in_ms * 1000000)
         in_ms = (next_ns - now_ns) / 1000000 + 1;
-    uv_timer_start(&lifeline->timer, on_timer, (uint64_t)in_ms, 0);
+    return in_ms;
 }
 
 static void
-on_watched(void *data, const struct store_answer *answer)
+on_watched(void *data, const struct store_list *answer)
 {
     struct lifeline *lifeline = data;
-    struct sight *seen = NULL;
-    lifeline->watching = false;
-    if (!lifeline->started)
+    if (!rounds_take(&lifeline->looks))
         return;
-    if (answer->code < 0) {
-        if (answer->code != JOBQ_ECONN)
-            log_warning("lifeline", "%s", answer->error->message);
-        return;
-    }
-    size_t n = read_nodes(answer->text ? answer->text : "", &seen);
-    if (!seen ||
-        failure_detector_look(&lifeline->detector, seen, n, clock_boottime_ns()) < 0)
+    if (answer->code == 0 && failure_detector_look(&lifeline->detector, answer->nodes,
+                                                   answer->n, clock_boottime_ns()) < 0)
         log_error("lifeline", "no memory to watch the nodes");
-    free(seen);
+    else if (answer->code < 0 && answer->code != JOBQ_ECONN)
+        log_warning("lifeline", "%s", answer->error->message);
     reap(lifeline);
-    arm(lifeline);
+    rounds_answered(&lifeline->looks, next_look_ms(lifeline));
+}
+
+static bool
+look_at_nodes(void *owner)
+{
+    struct lifeline *lifeline = owner;
+    reap(lifeline);
+    return store_watch(lifeline->options.store, on_watched, lifeline) == 0;
 }
 
 static void
 on_cancelled_again(void *data, const struct store_answer *answer)
 {
     struct lifeline *lifeline = data;
-    lifeline->asked_cancel = false;
     if (answer->code == 0)
-        failures_note_stories(lifeline->options.failures, answer->text);
+        failures_note_stories(lifeline->options.failures, answer->stories);
     else if (answer->code != JOBQ_ECONN)
         log_warning("lifeline", "%s", answer->error->message);
+    if (rounds_take(&lifeline->cancels))
+        rounds_answered(&lifeline->cancels, look_ms(lifeline));
 }
 
 /* Requests to cancel that nobody answers to any more: the job's node may be gone, or its
  * attempt ended as the request came. */
-static void
-look_for_cancels(struct lifeline *lifeline)
+static bool
+look_for_cancels(void *owner)
 {
-    if (!lifeline->asked_cancel)
-        lifeline->asked_cancel = store_cancel_again(lifeline->options.store,
-                                                    on_cancelled_again, lifeline) == 0;
-}
-
-static void
-on_timer(uv_timer_t *timer)
-{
-    struct lifeline *lifeline = timer->data;
-    if (lifeline->leads) {
-        look_for_strays(lifeline);
-        look_for_cancels(lifeline);
-    }
-    reap(lifeline);
-    if (!lifeline->watching)
-        lifeline->watching =
-            store_watch(lifeline->options.store, on_watched, lifeline) == 0;
-    arm(lifeline);
+    struct lifeline *lifeline = owner;
+    return store_cancel_again(lifeline->options.store, on_cancelled_again, lifeline) == 0;
 }
 
 int
@@ -285,8 +252,15 @@ lifeline_new(struct lifeline **out, const struct lifeline_options *options)
     if (!lifeline)
         return JOBQ_ENOMEM;
     lifeline->options = *options;
-    uv_timer_init(options->loop, &lifeline->timer);
-    lifeline->timer.data = lifeline;
+    struct rounds_options rounds = {.loop = options->loop,
+                                    .owner = lifeline,
+                                    .idle_ms = options->lease_ms / LOOKS_A_LEASE};
+    rounds.ask = look_at_nodes;
+    rounds_init(&lifeline->looks, &rounds);
+    rounds.ask = look_for_strays;
+    rounds_init(&lifeline->strays, &rounds);
+    rounds.ask = look_for_cancels;
+    rounds_init(&lifeline->cancels, &rounds);
     *out = lifeline;
     return 0;
 }
@@ -294,32 +268,37 @@ lifeline_new(struct lifeline **out, const struct lifeline_options *options)
 void
 lifeline_start(struct lifeline *lifeline)
 {
-    lifeline->started = true;
-    uv_timer_start(&lifeline->timer, on_timer, 0, 0);
+    rounds_start(&lifeline->looks);
 }
 
 void
 lifeline_lead(struct lifeline *lifeline, bool leads)
 {
     lifeline->leads = leads;
-    lifeline->strays_next_ms = 0; /* who led before may be such a node itself */
-    if (lifeline->started)
-        uv_timer_start(&lifeline->timer, on_timer, 0, 0);
+    if (leads) {
+        rounds_start(&lifeline->strays); /* who led before may be such a node itself */
+        rounds_start(&lifeline->cancels);
+    } else {
+        rounds_stop(&lifeline->strays);
+        rounds_stop(&lifeline->cancels);
+    }
+    rounds_poke(&lifeline->looks);
 }
 
 void
 lifeline_stop(struct lifeline *lifeline)
 {
-    lifeline->started = false;
-    lifeline->leads = false;
+    lifeline_lead(lifeline, false);
+    rounds_stop(&lifeline->looks);
     failure_detector_clear(&lifeline->detector);
-    uv_timer_stop(&lifeline->timer);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    struct lifeline *lifeline = handle->data;
+    struct lifeline *lifeline = owner;
+    if (--lifeline->closing > 0)
+        return;
     failure_detector_clear(&lifeline->detector);
     free(lifeline);
 }
@@ -327,5 +306,8 @@ on_closed(uv_handle_t *handle)
 void
 lifeline_close(struct lifeline *lifeline)
 {
-    uv_close((uv_handle_t *)&lifeline->timer, on_closed);
+    struct rounds *all[] = {&lifeline->looks, &lifeline->strays, &lifeline->cancels};
+    lifeline->closing = sizeof all / sizeof *all;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        rounds_close(all[i], on_closed);
 }

@@ -174,7 +174,7 @@ on_registered(void *data, const struct store_answer *answer)
         find(node);
         return;
     }
-    node->id = answer->values[0];
+    node->id = answer->id;
     set_state(node, NODE_LIVE);
     renewed(node);
     try_again_in(node, 0); /* the first renewal shows the state of the queues */
@@ -204,21 +204,21 @@ on_reaped(void *data, const struct store_answer *answer)
     if (node->state != NODE_BURYING ||
         failed(node, answer, "its predecessor could not be ended"))
         return;
-    long long again = answer->values[1], ended = answer->values[2];
-    long long left = answer->values[3];
-    node->options.on_stories(node->options.owner, answer->more);
+    long long again = answer->again, ended = answer->ended;
+    long long left = answer->remaining;
+    node->options.on_stories(node->options.owner, answer->stories);
     if (again + ended + left > 0)
         log_warning("node",
                     "%s took back %lld %s of its dead predecessor; discarded: %lld",
                     node->options.name, again, again == 1 ? "job" : "jobs", ended);
-    else if (answer->values[0] > 0)
+    else if (answer->removed > 0)
         log_info("node", "%s takes the place of its dead predecessor, which held no job",
                  node->options.name);
     if (left > 0)
         log_warning("node",
                     "%s: %lld job%s of its predecessor cannot be given back yet: %s",
                     node->options.name, left, left == 1 ? "" : "s",
-                    answer->text ? answer->text : "");
+                    answer->note ? answer->note : "");
     enter(node);
 }
 
@@ -243,7 +243,7 @@ refuse_name(struct node *node, const struct store_answer *answer)
     snprintf(why, sizeof why,
              "the name %s belongs to a living node (pid %lld, host %s): give this one "
              "another name with node = NAME in [jobqd]",
-             node->options.name, (long long)answer->values[1], answer->text);
+             node->options.name, (long long)answer->pid, answer->host);
     node->options.on_refused(node->options.owner, why);
 }
 
@@ -254,9 +254,8 @@ static void
 wait_for_rival(struct node *node, const struct store_answer *answer)
 {
     int64_t now_ns = clock_boottime_ns();
-    const struct sight seen = {.id = answer->values[0],
-                               .mark = answer->values[3],
-                               .lease_ms = answer->values[4]};
+    const struct sight seen = {
+        .id = answer->id, .mark = answer->mark, .lease_ms = answer->lease_ms};
     const struct sight *before = node->rival.n > 0 ? node->rival.sights : NULL;
     struct sight dead;
     if (before && before->id == seen.id && before->mark != seen.mark) {
@@ -267,7 +266,7 @@ wait_for_rival(struct node *node, const struct store_answer *answer)
         log_warning("node",
                     "%s: a node of this name (pid %lld, host %s) has a lease of %s "
                     "and may live: waiting for as long",
-                    node->options.name, (long long)answer->values[1], answer->text,
+                    node->options.name, (long long)answer->pid, answer->host,
                     jobq__duration_show(seen.lease_ms).text);
     set_state(node, NODE_WAITING);
     if (failure_detector_look(&node->rival, &seen, 1, now_ns) < 0) {
@@ -285,8 +284,8 @@ static bool
 is_own(const struct node *node, const struct store_answer *answer)
 {
     int pid = (int)getpid();
-    return strcmp(answer->text, node->host) == 0 && node->host[0] != '\0' &&
-           answer->values[1] == pid && answer->values[2] == hostid_own_start();
+    return strcmp(answer->host, node->host) == 0 && node->host[0] != '\0' &&
+           answer->pid == pid && answer->pid_start == hostid_own_start();
 }
 
 static void
@@ -298,9 +297,9 @@ on_found(void *data, const struct store_answer *answer)
         return;
     if (answer->rows == 0)
         enter(node);
-    else if (is_own(node, answer) || hostid_fate(answer->text, (int)answer->values[1],
-                                                 answer->values[2]) == HOSTID_ENDED)
-        reap(node, answer->values[0], NULL);
+    else if (is_own(node, answer) || hostid_fate(answer->host, (int)answer->pid,
+                                                 answer->pid_start) == HOSTID_ENDED)
+        reap(node, answer->id, NULL);
     else
         wait_for_rival(node, answer);
 }
@@ -363,26 +362,26 @@ on_version(void *data, const struct store_answer *answer)
     }
     if (failed(node, answer, "could not read the schema's version"))
         return;
-    if (answer->values[0] < 0) {
+    if (answer->version < 0) {
         refuse_schema(node, "was made by a jobq from before its first release",
                       "run `jobqd migrate status`, which says how to go on");
         return;
     }
-    if (answer->values[0] != node->options.schema_version) {
+    if (answer->version != node->options.schema_version) {
         char what[64];
-        snprintf(what, sizeof what, "has version %lld", (long long)answer->values[0]);
+        snprintf(what, sizeof what, "has version %lld", (long long)answer->version);
         refuse_schema(node, what,
-                      answer->values[0] < node->options.schema_version
+                      answer->version < node->options.schema_version
                           ? "run `jobqd migrate up`"
                           : "install a newer jobqd, or run `jobqd migrate down` of the "
                             "one that made it");
         return;
     }
-    if (answer->values[1] == 0) {
+    if (!answer->is_read_committed) {
         refuse_isolation(node);
         return;
     }
-    if (answer->values[2] == 0) {
+    if (!answer->is_utf8) {
         refuse_encoding(node);
         return;
     }

@@ -4,8 +4,6 @@
  * each. For jobs from before, it asks the database, once. */
 #include "jobqd/actors/producer_private.h"
 
-#include <stdlib.h>
-
 #include "jobqd/base/clock.h"
 #include "jobqd/base/log.h"
 
@@ -15,26 +13,13 @@ now_ms(void)
     return (int64_t)(clock_ns() / 1000000u);
 }
 
-/* Reads pairs of numbers, as the statement `ages` returns them. */
-static size_t
-read_heads(const char *text, struct ageing_head heads[CURSOR_PRIORITIES])
-{
-    size_t n = 0;
-    for (char *end; *text != '\0' && n < CURSOR_PRIORITIES; text = end) {
-        heads[n].position = strtoll(text, &end, 10);
-        heads[n++].age_ms = strtoll(end, &end, 10);
-    }
-    return n;
-}
-
 static void
-on_ages(void *data, const struct store_answer *answer)
+on_ages(void *data, const struct store_list *answer)
 {
     struct producer *p = data;
-    struct ageing_head heads[CURSOR_PRIORITIES];
     p->ages = answer->code == 0 ? AGES_KNOWN : AGES_UNKNOWN; /* again soon */
-    if (answer->code == 0 && answer->text)
-        ageing_recall(&p->ageing, now_ms(), heads, read_heads(answer->text, heads));
+    if (answer->code == 0)
+        ageing_recall(&p->ageing, now_ms(), answer->heads, answer->n);
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
         log_warning(p->subject, "the database refused to tell how old its jobs are: %s",
                     answer->error->message);

@@ -20,7 +20,7 @@ on_holders(void *data, const struct store_answer *answer)
 {
     struct producer *p = data;
     p->holders.asked = false;
-    const char *text = answer->code == 0 && answer->text ? answer->text : "";
+    const char *text = answer->code == 0 && answer->holders ? answer->holders : "";
     uint64_t now = clock_ns();
     bool same = strncmp(text, p->holders.text, sizeof p->holders.text - 1) == 0 &&
                 now - p->holders.told_ns < HOLDERS_TELL_MS * UINT64_C(1000000);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 #include "jobqd/pure/progress_buffer.h"
 
@@ -14,51 +15,49 @@ struct progress_writer {
     struct progress_writer_options options;
     int64_t node; /* 0: not started */
     struct progress_buffer buffer;
-    bool asked;       /* a request is under way */
     bool plain;       /* the database has refused a note's characters: done alone */
     uint64_t sent_ms; /* the last one was sent then; 0: none was */
-    uv_timer_t timer;
+    struct rounds rounds;
 };
 
-static void on_timer(uv_timer_t *timer);
-
-/* The next write, when there is something to write and its time has come. */
-static void
-arm(struct progress_writer *writer)
+/* How long until the next write: never, while there is nothing to write. */
+static int64_t
+next_ms(const struct progress_writer *writer)
 {
-    if (writer->node == 0 || writer->asked || writer->buffer.n == 0 ||
-        uv_is_active((uv_handle_t *)&writer->timer))
-        return;
     uint64_t now = uv_now(writer->options.loop);
     uint64_t due = writer->sent_ms ? writer->sent_ms + WRITE_EVERY_MS : now;
-    uv_timer_start(&writer->timer, on_timer, due > now ? due - now : 0, 0);
+    if (writer->buffer.n == 0)
+        return ROUNDS_NEVER;
+    return due > now ? (int64_t)(due - now) : 0;
 }
 
 static void
 on_written(void *data, const struct store_answer *answer)
 {
     struct progress_writer *writer = data;
-    writer->asked = false;
+    if (!rounds_take(&writer->rounds))
+        return;
     if (answer->code < 0 && answer->code != JOBQ_ECONN) {
         log_warning("progress", "the progress of jobs was not written: %s",
                     answer->error->message);
         if (strncmp(answer->error->sqlstate, "22", 2) == 0)
             writer->plain = true; /* its encoding knows fewer characters than UTF-8 */
     }
-    arm(writer);
+    rounds_sleep(&writer->rounds, next_ms(writer));
 }
 
-static void
-on_timer(uv_timer_t *timer)
+static bool
+ask(void *owner)
 {
-    struct progress_writer *writer = timer->data;
-    if (writer->node == 0 || writer->asked || writer->buffer.n == 0)
-        return;
+    struct progress_writer *writer = owner;
+    if (writer->buffer.n == 0)
+        return false;
     writer->sent_ms = uv_now(writer->options.loop);
-    writer->asked =
+    bool asked =
         store_progress(writer->options.store, writer->node, writer->buffer.notes,
                        writer->buffer.n, !writer->plain, on_written, writer) == 0;
     progress_buffer_clear(&writer->buffer);
+    return asked;
 }
 
 int
@@ -69,8 +68,10 @@ progress_writer_new(struct progress_writer **out,
     if (!writer)
         return JOBQ_ENOMEM;
     writer->options = *options;
-    uv_timer_init(options->loop, &writer->timer);
-    writer->timer.data = writer;
+    rounds_init(&writer->rounds, &(struct rounds_options){.loop = options->loop,
+                                                          .ask = ask,
+                                                          .owner = writer,
+                                                          .idle_ms = ROUNDS_NEVER});
     *out = writer;
     return 0;
 }
@@ -79,13 +80,14 @@ void
 progress_writer_start(struct progress_writer *writer, int64_t node)
 {
     writer->node = node;
+    rounds_start(&writer->rounds);
 }
 
 void
 progress_writer_stop(struct progress_writer *writer)
 {
     writer->node = 0;
-    uv_timer_stop(&writer->timer);
+    rounds_stop(&writer->rounds);
     progress_buffer_clear(&writer->buffer);
 }
 
@@ -93,15 +95,17 @@ void
 progress_writer_note(struct progress_writer *writer, int64_t id, int32_t attempt,
                      double done, const char *note)
 {
-    if (writer->node != 0 &&
-        progress_buffer_put(&writer->buffer, id, attempt, done, note))
-        arm(writer);
+    if (writer->node == 0 ||
+        !progress_buffer_put(&writer->buffer, id, attempt, done, note))
+        return;
+    if (writer->rounds.state == ROUNDS_SLEEPING && writer->buffer.n == 1)
+        rounds_sleep(&writer->rounds, next_ms(writer));
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    struct progress_writer *writer = handle->data;
+    struct progress_writer *writer = owner;
     progress_buffer_free(&writer->buffer);
     free(writer);
 }
@@ -109,5 +113,5 @@ on_closed(uv_handle_t *handle)
 void
 progress_writer_close(struct progress_writer *writer)
 {
-    uv_close((uv_handle_t *)&writer->timer, on_closed);
+    rounds_close(&writer->rounds, on_closed);
 }

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 
 enum {
@@ -21,115 +22,92 @@ enum {
 
 struct pruner {
     struct pruner_options options;
-    bool started;
-    bool asked;            /* a request of the days, or of the keys, is under way */
+    struct rounds days;    /* the partitions, then the keys */
     bool locked;           /* a partition to drop was: sooner than in an hour, then */
     int64_t uniques_after; /* how far the keys of unique jobs were looked through; 0: not
                               at all, or all of them */
-    uv_timer_t timer;
-    bool deleting;        /* a step of a round is under way */
-    uint64_t step_ms;     /* since then */
-    uint64_t round_began; /* 0: none is under way */
-    uv_timer_t next_step;
+    struct rounds steps;   /* of deletion */
+    uint64_t step_ms;      /* when the last one was sent */
+    uint64_t round_began;  /* 0: none is under way */
+    int closing;           /* how many of both are not closed yet */
 };
 
-/* ---- days ---- */
-
-static void on_timer(uv_timer_t *timer);
-
-static void
-again_in(struct pruner *pruner, uint64_t ms)
-{
-    pruner->asked = false;
-    if (pruner->started)
-        uv_timer_start(&pruner->timer, on_timer, ms, 0);
-}
-
+/* Takes the answer; false: the round goes no further. */
 static bool
-failed(struct pruner *pruner, const struct store_answer *answer)
+take(struct rounds *rounds, const struct store_answer *answer)
 {
-    if (answer->code == 0)
+    if (!rounds_take(rounds))
         return false;
+    if (answer->code == 0)
+        return true;
     if (answer->code != JOBQ_ECONN)
         log_warning("pruner", "%s", answer->error->message);
-    again_in(pruner, PRUNE_RETRY_MS);
-    return true;
+    rounds_sleep(rounds, PRUNE_RETRY_MS);
+    return false;
 }
+
+/* ---- days ---- */
 
 static void
 on_uniques_pruned(void *data, const struct store_answer *answer)
 {
     struct pruner *pruner = data;
-    if (failed(pruner, answer))
+    if (!take(&pruner->days, answer))
         return;
-    pruner->uniques_after = answer->values[1];
+    pruner->uniques_after = answer->after;
     if (pruner->uniques_after > 0)
-        again_in(pruner, PRUNE_NEXT_MS);
+        rounds_answered(&pruner->days, PRUNE_NEXT_MS);
     else
-        again_in(pruner, pruner->locked ? PRUNE_RETRY_MS : PRUNE_EVERY_MS);
+        rounds_answered(&pruner->days, pruner->locked ? PRUNE_RETRY_MS : PRUNE_EVERY_MS);
 }
 
 /* The history first: a key goes when its job has. */
-static void
+static bool
 prune_uniques(struct pruner *pruner)
 {
-    if (store_prune_uniques(pruner->options.store, pruner->uniques_after,
-                            on_uniques_pruned, pruner) < 0)
-        again_in(pruner, PRUNE_RETRY_MS);
+    return store_prune_uniques(pruner->options.store, pruner->uniques_after,
+                               on_uniques_pruned, pruner) == 0;
 }
 
 static void
 on_dropped(void *data, const struct store_answer *answer)
 {
     struct pruner *pruner = data;
-    if (failed(pruner, answer))
+    if (!take(&pruner->days, answer))
         return;
-    pruner->locked = answer->values[0] < 0;
-    if (answer->values[0] > 0)
-        again_in(pruner, PRUNE_NEXT_MS);
-    else
-        prune_uniques(pruner);
+    pruner->locked = answer->more < 0;
+    if (answer->more > 0)
+        rounds_answered(&pruner->days, PRUNE_NEXT_MS);
+    else if (!prune_uniques(pruner))
+        rounds_sleep(&pruner->days, PRUNE_RETRY_MS);
 }
 
 static void
 on_created(void *data, const struct store_answer *answer)
 {
     struct pruner *pruner = data;
-    if (answer->code == JOBQ_ECONN) {
-        failed(pruner, answer);
-        return;
-    }
-    if (answer->code < 0) /* what is out of its time goes all the same */
-        log_warning("pruner", "%s", answer->error->message);
     const struct config *c = pruner->options.config;
+    /* What is out of its time goes also where the coming days' partitions are refused. */
+    if (answer->code == JOBQ_EDB)
+        log_warning("pruner", "%s", answer->error->message);
+    if (answer->code == JOBQ_EDB ? !rounds_take(&pruner->days)
+                                 : !take(&pruner->days, answer))
+        return;
     if (store_partitions_drop(pruner->options.store, c->keep_completed_ms,
                               config_drop_failed_ms(c), on_dropped, pruner) < 0)
-        again_in(pruner, PRUNE_RETRY_MS);
+        rounds_sleep(&pruner->days, PRUNE_RETRY_MS);
 }
 
-static void
-on_timer(uv_timer_t *timer)
+static bool
+ask_days(void *owner)
 {
-    struct pruner *pruner = timer->data;
-    if (pruner->asked)
-        return;
-    pruner->asked = true;
+    struct pruner *pruner = owner;
     if (pruner->uniques_after > 0)
-        prune_uniques(pruner);
-    else if (store_partitions_create(pruner->options.store, on_created, pruner) < 0)
-        again_in(pruner, PRUNE_RETRY_MS);
+        return prune_uniques(pruner);
+    return store_partitions_create(pruner->options.store, on_created, pruner) == 0;
 }
 
 /* ---- what goes sooner ---- */
-
-static void on_next_step(uv_timer_t *timer);
-
-static void
-step_in(struct pruner *pruner, uint64_t ms)
-{
-    if (pruner->started)
-        uv_timer_start(&pruner->next_step, on_next_step, ms, 0);
-}
 
 static uint64_t
 round_pause(struct pruner *pruner, uint64_t now)
@@ -148,17 +126,13 @@ on_pruned(void *data, const struct store_answer *answer)
 {
     struct pruner *pruner = data;
     uint64_t now = uv_now(pruner->options.loop);
-    pruner->deleting = false;
-    if (answer->code < 0) {
-        if (answer->code != JOBQ_ECONN)
-            log_warning("pruner", "%s", answer->error->message);
-        step_in(pruner, PRUNE_RETRY_MS);
-    } else if (answer->values[0] > 0) {
-        uint64_t pause = (now - pruner->step_ms) * STEP_PAUSE;
-        step_in(pruner, pause > PRUNE_NEXT_MS ? pause : PRUNE_NEXT_MS);
-    } else {
-        step_in(pruner, round_pause(pruner, now));
-    }
+    if (!take(&pruner->steps, answer))
+        return;
+    uint64_t pause = (now - pruner->step_ms) * STEP_PAUSE;
+    if (answer->more <= 0)
+        pause = round_pause(pruner, now);
+    rounds_answered(&pruner->steps,
+                    pause > PRUNE_NEXT_MS ? (int64_t)pause : PRUNE_NEXT_MS);
 }
 
 /* A state that goes with its day needs no deletion. */
@@ -168,22 +142,17 @@ sooner(const struct config *config, int64_t keep_ms)
     return keep_ms < config_drop_failed_ms(config) ? keep_ms : -1;
 }
 
-static void
-on_next_step(uv_timer_t *timer)
+static bool
+ask_step(void *owner)
 {
-    struct pruner *pruner = timer->data;
+    struct pruner *pruner = owner;
     const struct config *c = pruner->options.config;
-    if (pruner->deleting)
-        return;
     pruner->step_ms = uv_now(pruner->options.loop);
     if (pruner->round_began == 0)
         pruner->round_began = pruner->step_ms;
-    pruner->deleting =
-        store_prune(pruner->options.store, sooner(c, config_keep_cancelled_ms(c)),
-                    sooner(c, config_keep_discarded_ms(c)), STEP_PAGES, on_pruned,
-                    pruner) == 0;
-    if (!pruner->deleting)
-        step_in(pruner, PRUNE_RETRY_MS);
+    return store_prune(pruner->options.store, sooner(c, config_keep_cancelled_ms(c)),
+                       sooner(c, config_keep_discarded_ms(c)), STEP_PAGES, on_pruned,
+                       pruner) == 0;
 }
 
 /* ---- the public face ---- */
@@ -195,10 +164,12 @@ pruner_new(struct pruner **out, const struct pruner_options *options)
     if (!pruner)
         return JOBQ_ENOMEM;
     pruner->options = *options;
-    uv_timer_init(options->loop, &pruner->timer);
-    pruner->timer.data = pruner;
-    uv_timer_init(options->loop, &pruner->next_step);
-    pruner->next_step.data = pruner;
+    struct rounds_options rounds = {
+        .loop = options->loop, .owner = pruner, .idle_ms = PRUNE_RETRY_MS};
+    rounds.ask = ask_days;
+    rounds_init(&pruner->days, &rounds);
+    rounds.ask = ask_step;
+    rounds_init(&pruner->steps, &rounds);
     *out = pruner;
     return 0;
 }
@@ -212,36 +183,29 @@ pruner_configure(struct pruner *pruner, const struct config *config)
 void
 pruner_start(struct pruner *pruner)
 {
-    pruner->started = true;
-    if (!pruner->asked)
-        uv_timer_start(&pruner->timer, on_timer, 0, 0);
-    if (!pruner->deleting)
-        step_in(pruner, PRUNE_NEXT_MS);
+    rounds_start(&pruner->days);
+    rounds_start(&pruner->steps);
 }
 
 void
 pruner_stop(struct pruner *pruner)
 {
-    pruner->started = false;
-    uv_timer_stop(&pruner->timer);
-    uv_timer_stop(&pruner->next_step);
+    rounds_stop(&pruner->days);
+    rounds_stop(&pruner->steps);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    free(handle->data);
-}
-
-static void
-on_timer_closed(uv_handle_t *handle)
-{
-    struct pruner *pruner = handle->data;
-    uv_close((uv_handle_t *)&pruner->next_step, on_closed);
+    struct pruner *pruner = owner;
+    if (--pruner->closing == 0)
+        free(pruner);
 }
 
 void
 pruner_close(struct pruner *pruner)
 {
-    uv_close((uv_handle_t *)&pruner->timer, on_timer_closed);
+    pruner->closing = 2;
+    rounds_close(&pruner->days, on_closed);
+    rounds_close(&pruner->steps, on_closed);
 }

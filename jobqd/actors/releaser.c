@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jobqd/actors/rounds.h"
 #include "jobqd/base/log.h"
 
 enum { PAUSE_MS = 2000 };
@@ -14,11 +15,8 @@ struct releaser {
     int64_t node;
     char *left;                /* as the database gave it; NULL: nothing is left */
     unsigned list, asked_list; /* which list this is, and which was asked for */
-    bool asked;
-    uv_timer_t timer;
+    struct rounds rounds;
 };
-
-static void on_timer(uv_timer_t *timer);
 
 /* Takes over what is left; whether something is. */
 static bool
@@ -36,33 +34,30 @@ static void
 on_released(void *data, const struct store_answer *answer)
 {
     struct releaser *releaser = data;
-    releaser->asked = false;
-    if (!releaser->left)
+    if (!rounds_take(&releaser->rounds))
         return;
-    if (answer->code == 0 && answer->values[0] > 0)
+    if (answer->code == 0 && answer->released > 0)
         log_info("node", "%lld more claims whose answer was lost were given back",
-                 (long long)answer->values[0]);
+                 (long long)answer->released);
     /* One that was given back is not asked for again: it may have been claimed since. */
     if (answer->code == 0 && releaser->asked_list == releaser->list &&
-        !keep(releaser, answer->text, answer->values[1]))
+        !keep(releaser, answer->claims, answer->remaining)) {
+        rounds_sleep(&releaser->rounds, ROUNDS_NEVER);
         return;
+    }
     if (answer->code < 0 && answer->code != JOBQ_ECONN)
         log_warning("node", "claims whose answer was lost cannot be given back yet: %s",
                     answer->error->message);
-    uv_timer_start(&releaser->timer, on_timer, PAUSE_MS, 0);
+    rounds_sleep(&releaser->rounds, PAUSE_MS);
 }
 
-static void
-on_timer(uv_timer_t *timer)
+static bool
+ask(void *owner)
 {
-    struct releaser *releaser = timer->data;
-    if (releaser->asked || !releaser->left)
-        return;
+    struct releaser *releaser = owner;
     releaser->asked_list = releaser->list;
-    releaser->asked = store_release(releaser->store, releaser->node, releaser->left,
-                                    on_released, releaser) == 0;
-    if (!releaser->asked)
-        uv_timer_start(&releaser->timer, on_timer, PAUSE_MS, 0);
+    return store_release(releaser->store, releaser->node, releaser->left, on_released,
+                         releaser) == 0;
 }
 
 int
@@ -72,8 +67,9 @@ releaser_new(struct releaser **out, uv_loop_t *loop, struct store *store)
     if (!releaser)
         return JOBQ_ENOMEM;
     releaser->store = store;
-    uv_timer_init(loop, &releaser->timer);
-    releaser->timer.data = releaser;
+    rounds_init(&releaser->rounds,
+                &(struct rounds_options){
+                    .loop = loop, .ask = ask, .owner = releaser, .idle_ms = PAUSE_MS});
     *out = releaser;
     return 0;
 }
@@ -83,13 +79,17 @@ releaser_take(struct releaser *releaser, int64_t node, const char *left, int64_t
 {
     releaser->list++;
     releaser->node = node;
-    if (!keep(releaser, left, n))
+    if (!keep(releaser, left, n)) {
+        rounds_stop(&releaser->rounds);
         return;
+    }
     log_warning("node",
                 "%lld claim%s whose answer was lost cannot be given back yet, the rows "
                 "are locked or cannot be changed: %s",
                 (long long)n, n == 1 ? "" : "s", left);
-    uv_timer_start(&releaser->timer, on_timer, PAUSE_MS, 0);
+    rounds_start(&releaser->rounds);
+    if (releaser->rounds.state == ROUNDS_SLEEPING)
+        rounds_sleep(&releaser->rounds, PAUSE_MS);
 }
 
 void
@@ -97,13 +97,13 @@ releaser_stop(struct releaser *releaser)
 {
     free(releaser->left);
     releaser->left = NULL;
-    uv_timer_stop(&releaser->timer);
+    rounds_stop(&releaser->rounds);
 }
 
 static void
-on_closed(uv_handle_t *handle)
+on_closed(void *owner)
 {
-    struct releaser *releaser = handle->data;
+    struct releaser *releaser = owner;
     free(releaser->left);
     free(releaser);
 }
@@ -111,5 +111,5 @@ on_closed(uv_handle_t *handle)
 void
 releaser_close(struct releaser *releaser)
 {
-    uv_close((uv_handle_t *)&releaser->timer, on_closed);
+    rounds_close(&releaser->rounds, on_closed);
 }

@@ -32,7 +32,7 @@ tell_refusal(struct settings_watcher *watcher, const jobq_error *why)
 }
 
 static void
-on_settings(void *data, const struct store_settings_result *result)
+on_settings(void *data, const struct store_list *result)
 {
     struct settings_watcher *watcher = data;
     if (!rounds_take(&watcher->rounds))

@@ -20,7 +20,7 @@ struct settings_watcher_options {
     /* The queues' names, an array that is for free() in strings that are lent; they are
      * asked for from now on. NULL: no memory. */
     const char **(*queues)(void *owner, size_t *n);
-    void (*on_settings)(void *owner, const struct store_settings_result *result);
+    void (*on_settings)(void *owner, const struct store_list *settings);
     void *owner;
 };
 

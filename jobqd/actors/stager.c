@@ -54,8 +54,8 @@ tell_refusal(const char *what, int64_t pause_ms, const jobq_error *why)
 static int64_t
 next_sleep_ms(const struct store_answer *answer)
 {
-    int64_t staged = answer->values[0];
-    int64_t next_ms = answer->values[1];
+    int64_t staged = answer->staged;
+    int64_t next_ms = answer->next_ms;
     if (staged > 0 && next_ms == 0)
         return 0;
     if (next_ms < 0 || next_ms > LONGEST_SLEEP_MS)
@@ -75,7 +75,7 @@ on_answer(void *data, const struct store_answer *answer)
         tell_refusal("stage due jobs", rounds_refused(&stager->rounds), answer->error);
     } else {
         rounds_answered(&stager->rounds, next_sleep_ms(answer));
-        if (answer->values[0] > 0)
+        if (answer->staged > 0)
             stager->options.on_staged(stager->options.owner);
     }
 }
@@ -100,8 +100,8 @@ on_expired(void *data, const struct store_answer *answer)
     }
     stager->expire_retry_ms = 0;
     stager->looked_ms = stager->asked_ms;
-    failures_note_stories(stager->options.failures, answer->text);
-    if (answer->values[0] >= EXPIRE_BATCH) {
+    failures_note_stories(stager->options.failures, answer->stories);
+    if (answer->expired >= EXPIRE_BATCH) {
         stager->through = true;
         expire(stager);
     } else if (stager->through) {

@@ -257,7 +257,7 @@ list_queues(void *owner, size_t *n)
 }
 
 static void
-on_settings(void *owner, const struct store_settings_result *result)
+on_settings(void *owner, const struct store_list *result)
 {
     struct daemon *d = owner;
     queues_take_settings(&d->queues, result);

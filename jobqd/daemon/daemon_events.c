@@ -114,13 +114,13 @@ on_session(void *data, const struct store_answer *answer)
         uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
         return;
     }
-    if (answer->values[0] == 0)
+    if (answer->session == 0)
         return; /* declared dead: the next renewal tells */
-    if (answer->values[1] > 0)
+    if (answer->released > 0)
         log_warning("node", "%lld claims whose answer was lost were given back",
-                    (long long)answer->values[1]);
-    releaser_take(d->releaser, node_id(d->node), answer->text, answer->values[2]);
-    queues_attach(&d->queues, node_id(d->node), answer->values[0]);
+                    (long long)answer->released);
+    releaser_take(d->releaser, node_id(d->node), answer->claims, answer->remaining);
+    queues_attach(&d->queues, node_id(d->node), answer->session);
     daemon_actors_poke(d, ACTOR_SETTINGS_WATCHER);
     announce(d);
 }
@@ -196,7 +196,7 @@ on_foreign(void *owner, const struct store_answer *answer)
     if (answer->code != 0)
         daemon_refuse(d, EX_UNAVAILABLE, answer->error->message);
     else
-        daemon_refuse(d, EX_CONFIG, answer->text);
+        daemon_refuse(d, EX_CONFIG, answer->reason);
 }
 
 void

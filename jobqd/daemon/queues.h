@@ -73,8 +73,7 @@ void queues_resize(struct queues *queues, int by);
  * came: queues_ask_settings goes with each request for them. It returns the queues'
  * names, for free() and lent, or NULL: no memory. */
 const char **queues_ask_settings(struct queues *queues, size_t *n);
-void queues_take_settings(struct queues *queues,
-                          const struct store_settings_result *result);
+void queues_take_settings(struct queues *queues, const struct store_list *result);
 /* Only when all have stopped. */
 void queues_clear(struct queues *queues);
 

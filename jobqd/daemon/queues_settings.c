@@ -35,7 +35,7 @@ set_paused(struct slot *slot, bool paused)
 }
 
 void
-queues_take_settings(struct queues *queues, const struct store_settings_result *result)
+queues_take_settings(struct queues *queues, const struct store_list *result)
 {
     if (queues->state != QUEUES_SERVING)
         return;
@@ -50,7 +50,7 @@ queues_take_settings(struct queues *queues, const struct store_settings_result *
                                     : QUEUES_MAX_WORKERS);
         if (slot->settings == SETTINGS_ASKED)
             slot->settings = SETTINGS_READ;
-        producer_note_position(slot->producer, result->position);
+        producer_note_position(slot->producer, setting->position);
         queues_slot_hold(slot);
     }
 }

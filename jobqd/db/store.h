@@ -236,41 +236,87 @@ typedef void (*store_fetch_done)(void *data, const struct store_fetch_result *re
 int store_fetch(struct store *store, int64_t node, const int64_t *ids, size_t n,
                 size_t bytes, size_t max_frame, store_fetch_done done, void *data);
 
-/* The outcome of the rare requests. rows: how many came back or were changed; values: the
- * numbers of the first row, by position, 0 where NULL. */
+/* The numbers and texts of the rare requests' answers, each by its column's name in
+ * jobqd/sql. */
+#define ANSWER_NUMBERS(X)                                                                \
+    X(id)                                                                                \
+    X(pid)                                                                               \
+    X(pid_start)                                                                         \
+    X(mark) X(lease_ms) X(version) X(is_read_committed) X(is_utf8) X(session)            \
+        X(released) X(remaining) X(removed) X(again) X(ended) X(strays) X(cancelled)     \
+            X(staged) X(next_ms) X(expired) X(fired) X(queues_changed) X(queues_locked)  \
+                X(crons_changed) X(crons_locked) X(created) X(more) X(pruned) X(after)
+#define ANSWER_TEXTS(X)                                                                  \
+    X(host)                                                                              \
+    X(claims) X(holders) X(reason) X(stories) X(note) X(names) X(fault) X(found) X(remedy)
+
+/* The outcome of the rare requests: rows is how many came back or were changed, the rest
+ * the first row of each statement. A boolean is 0 or 1; what is NULL, or does not come
+ * with this answer, is 0 or NULL. Texts are lent. */
 struct store_answer {
     int code;
     const jobq_error *error;
     size_t rows;
-    int64_t values[6];
-    const char *text; /* the first row's text column, where there is one; lent */
-    const char *more; /* its second one */
+#define X(name) int64_t name;
+    ANSWER_NUMBERS(X)
+#undef X
+#define X(name) const char *name;
+    ANSWER_TEXTS(X)
+#undef X
 };
 typedef void (*store_done)(void *data, const struct store_answer *answer);
 
+struct store_cancel {
+    int64_t id;
+    int32_t attempt;
+};
+
+/* What was set with jobq.pause and jobq.scale. */
+struct store_setting {
+    const char *queue;
+    bool paused;
+    int workers;      /* -1: as the configuration says */
+    int64_t position; /* how far positions have been given out */
+};
+
+/* An answer of many rows. Which of the lists it is, says the request; all is lent. */
+struct store_list {
+    int code;
+    const jobq_error *error;
+    size_t n;
+    union {
+        void *items;
+        const struct sight *nodes;
+        const struct ageing_head *heads;
+        const struct store_cancel *cancels;
+        const struct store_setting *settings;
+    };
+};
+typedef void (*store_list_done)(void *data, const struct store_list *list);
+
 /* On the work connection: a new session for the node, then the release of what it holds
- * without knowing. values[0]: the session, 0: the node is not registered any more;
- * values[1]: how many jobs were released; values[2]: how many are locked or cannot be
- * changed; text: these, for store_release. held: ids, copied. */
+ * without knowing. session, 0: the node is not registered any more; released:
+ * how many jobs; remaining: how many are locked or cannot be changed; claims: these, for
+ * store_release. held: ids, copied. */
 int store_session(struct store *store, int64_t node, const int64_t *held, size_t n_held,
                   store_done done, void *data);
-/* Releases what store_session left, as far as that is possible now. values: released,
- * left; text: these. On the maintenance connection. */
+/* Releases what store_session left, as far as that is possible now. released, remaining,
+ * claims. On the maintenance connection. */
 int store_release(struct store *store, int64_t node, const char *left, store_done done,
                   void *data);
-/* Who holds a lock that the node's statements wait for; text: empty when there is none.
+/* Who holds a lock that the node's statements wait for; holders: empty when there is none.
  * On the maintenance connection. */
 int store_lock_holders(struct store *store, int64_t node, store_done done, void *data);
 
 /* On the control and maintenance connections, each a transaction of its own: */
-/* values: the schema's version; 1 when transactions are read committed; 1 when the
- * database's encoding is UTF8 */
+/* version: the schema's, -1: of a jobq from before the first release; is_read_committed,
+ * is_utf8 */
 int store_version(struct store *store, store_done done, void *data);
-/* rows 0: the schema is not another's; text: why it is, and what to do */
+/* rows 0: the schema is not another's; reason: why it is, and what to do */
 int store_foreign(struct store *store, store_done done, void *data);
-/* values: id, pid, pid_start, mark, lease_ms; text: host */
+/* id, pid, pid_start, mark, lease_ms, host */
 int store_node_find(struct store *store, const char *name, store_done done, void *data);
-/* rows 0: the name is taken; values[0]: id */
+/* rows 0: the name is taken; id */
 int store_node_insert(struct store *store, const char *name, const char *host, int pid,
                       int64_t pid_start, int64_t lease_ms, store_done done, void *data);
 /* rows 0: declared dead */
@@ -290,65 +336,33 @@ struct store_reload {
 
 int store_reloaded(struct store *store, int64_t node, const struct store_reload *reload,
                    store_done done, void *data);
-/* text: every node's id, mark and lease in ms (jobqd/sql/watch.sql) */
-int store_watch(struct store *store, store_done done, void *data);
+/* nodes: every node (jobqd/sql/watch.sql) */
+int store_watch(struct store *store, store_list_done done, void *data);
 /* Ends the nodes that still have the mark of their sight, and `also` (0: none) whatever
- * its mark. values: nodes removed; jobs available again, ended, left since their rows are
- * locked or cannot be changed; text: the first node's name, or what keeps the first job.
+ * its mark. removed: nodes; again, ended: jobs; remaining: jobs whose rows are locked or
+ * cannot be changed; note: the first node's name, or what keeps the first job; stories.
  * n: at most STORE_MAX_REAP. */
 enum { STORE_MAX_REAP = 100 };
 int store_reap(struct store *store, int64_t also, const struct sight *dead, size_t n,
                store_done done, void *data);
-/* values[0]: jobs that were cancelled now, since their attempt had ended when the request
+/* cancelled: jobs that were cancelled now, since their attempt had ended when the request
  * for it came */
 int store_cancel_again(struct store *store, store_done done, void *data);
-/* values[0]: nodes without a row that hold jobs; from now on they have one, with a lease
+/* strays: nodes without a row that hold jobs; from now on they have one, with a lease
  * of lease_ms */
 int store_strays(struct store *store, int64_t lease_ms, store_done done, void *data);
 
-struct store_cancel {
-    int64_t id;
-    int32_t attempt;
-};
+/* cancels: the attempts on this node that jobq.cancel was called for, ordered by id and
+ * attempt. The same ones come again until they have ended. */
+int store_cancels(struct store *store, int64_t node, store_list_done done, void *data);
 
-/* The attempts on this node that jobq.cancel was called for, ordered by id and attempt,
- * lent for the call. */
-struct store_cancels_result {
-    int code;
-    const jobq_error *error;
-    size_t n;
-    const struct store_cancel *cancels;
-};
-
-typedef void (*store_cancels_done)(void *data, const struct store_cancels_result *result);
-/* On the control connection. The same ones come again until they have ended. */
-int store_cancels(struct store *store, int64_t node, store_cancels_done done, void *data);
-
-/* A queue of this node, by what was set with jobq.pause and jobq.scale. */
-struct store_setting {
-    const char *queue;
-    bool paused;
-    int workers; /* -1: as the configuration says */
-};
-
-/* Lent for the call. A queue that was asked for and is missing is not known for now. */
-struct store_settings_result {
-    int code;
-    const jobq_error *error;
-    size_t n;
-    const struct store_setting *settings;
-    int64_t position; /* n > 0: how far positions have been given out */
-};
-
-typedef void (*store_settings_done)(void *data,
-                                    const struct store_settings_result *result);
-/* On the control connection. node: its name. */
+/* settings of this node's queues; node: its name. A queue that was asked for and is
+ * missing is not known for now. */
 int store_settings(struct store *store, const char *node, const char *const *queues,
-                   size_t n, store_settings_done done, void *data);
+                   size_t n, store_list_done done, void *data);
 
-/* text: for each priority's first waiting job its position and for how many ms it has
- * waited (ages in jobqd/sql/queues.sql) */
-int store_ages(struct store *store, const char *queue, store_done done, void *data);
+/* heads: each priority's first waiting job, in the order of positions */
+int store_ages(struct store *store, const char *queue, store_list_done done, void *data);
 /* Writes down how far these attempts say they are, those that still run. with_text: their
  * notes' texts, too. On the control connection. */
 int store_progress(struct store *store, int64_t node,
@@ -361,36 +375,35 @@ int store_idle(struct store *store, const char *queue, int64_t node, bool idle,
 /* rows 1: we lead */
 int store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
                void *data);
-/* Stages what is due. values: jobs staged; ms until the next is due, -1: none */
+/* Stages what is due. staged; next_ms: until the next is due, -1: none */
 int store_stage(struct store *store, store_done done, void *data);
-/* Ends what expired in the last expired_ms; -1: whenever. values[0]: how many it found */
+/* Ends what expired in the last expired_ms; -1: whenever. expired: how many it found; stories */
 int store_expire(struct store *store, int64_t expired_ms, store_done done, void *data);
-/* values[0]: jobs of crons that were enqueued; values[1]: ms until the next comes, 0: at
- * once, -1: none does */
+/* fired: jobs of crons that were enqueued; next_ms: until the next comes, 0: at once, -1:
+ * none does */
 int store_cron_fire(struct store *store, store_done done, void *data);
-/* Crons of nodes that are gone for good. values[0]: how many went; text: which */
+/* Crons of nodes that are gone for good. removed: how many; names: which */
 int store_cron_sweep(struct store *store, store_done done, void *data);
-/* hooks: as hooks_declare has it. values[0]: how many queues have another one now */
+/* hooks: as hooks_declare has it. queues_changed: how many have another one now */
 int store_hooks_declare(struct store *store, const char *node, const char *hooks,
                         store_done done, void *data);
 /* What the configuration of the node called name says of its queues' max_attempts and of
  * crons, as one JSON object each, and that the node has come up; fresh: its process has
- * just started. values[0]: queues that were changed; values[1]: queues that are locked;
- * values[2]: crons that were changed; values[3]: crons that are locked; values[4]:
- * @reboot jobs that were enqueued; values[5]: those that are locked; text: what was
+ * just started. queues_changed, queues_locked, crons_changed, crons_locked; fired:
+ * @reboot jobs that were enqueued, remaining: those that are locked; fault: what was
  * refused */
 int store_declare_cron(struct store *store, int64_t node, const char *name, bool fresh,
                        const char *queues, const char *sections, store_done done,
                        void *data);
 /* History partitions: creates those of the coming days; drops one that is out of its time
- * (values[0] 1: more is left to drop; -1: something is locked). */
+ * (more 1: more is left to drop; -1: something is locked). */
 int store_partitions_create(struct store *store, store_done done, void *data);
 int store_partitions_drop(struct store *store, int64_t keep_completed_ms,
                           int64_t keep_failed_ms, store_done done, void *data);
-/* Keys of unique jobs that are gone, a batch: values: how many went; where to go on, 0:
- * that was the end. */
+/* Keys of unique jobs that are gone, a batch: pruned: how many; after: where to go on,
+ * 0: that was the end. */
 int store_prune_uniques(struct store *store, int64_t after, store_done done, void *data);
-/* Deletes some of what is to go sooner than its day: values[0] 1: more is left. -1: it
+/* Deletes some of what is to go sooner than its day: more 1: more is left. -1: it
  * goes with its day. */
 int store_prune(struct store *store, int64_t keep_cancelled_ms, int64_t keep_discarded_ms,
                 int pages, store_done done, void *data);

@@ -1,6 +1,8 @@
-/* store_ask.c: one request of the store, and its answer as typed numbers and texts. */
+/* store_ask.c: one request of the store, and its answer as numbers and texts by name. */
 #include "jobqd/db/store_private.h"
 
+#include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,29 +15,50 @@ struct request {
                           not count */
 };
 
-/* Numbers of the first row, in the order of their columns; text columns aside, the first
- * of which is `text`, the next one `more`. */
-static void
-read_row(const PGresult *rows, struct store_answer *answer, size_t *n)
+struct answer_field {
+    const char *name;
+    size_t offset;
+};
+
+#define X(name) {#name, offsetof(struct store_answer, name)},
+static const struct answer_field numbers[] = {ANSWER_NUMBERS(X)};
+static const struct answer_field texts[] = {ANSWER_TEXTS(X)};
+#undef X
+enum {
+    N_NUMBERS = sizeof numbers / sizeof *numbers,
+    N_TEXTS = sizeof texts / sizeof *texts
+};
+
+/* Where the answer keeps the column. The names of our own statements are known. */
+static void *
+find(struct store_answer *answer, const struct answer_field *fields, size_t n,
+     const char *name)
 {
-    size_t most = sizeof answer->values / sizeof answer->values[0];
-    for (int column = 0; column < PQnfields(rows) && *n < most; column++) {
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(fields[i].name, name) == 0)
+            return (char *)answer + fields[i].offset;
+    assert(!"a column without a field in struct store_answer");
+    return NULL;
+}
+
+static void
+read_row(const PGresult *rows, struct store_answer *answer)
+{
+    for (int column = 0; column < PQnfields(rows); column++) {
+        const char *name = PQfname(rows, column);
         size_t len;
         bool truth;
         switch (PQftype(rows, column)) {
         case JOBQ__BOOL:
             if (jobq__field_bool(rows, 0, column, &truth))
-                answer->values[*n] = truth;
-            (*n)++;
+                *(int64_t *)find(answer, numbers, N_NUMBERS, name) = truth;
             break;
         case JOBQ__TEXT:
-            jobq__field_text(rows, 0, column,
-                             answer->text ? &answer->more : &answer->text, &len);
+            jobq__field_text(rows, 0, column, find(answer, texts, N_TEXTS, name), &len);
             break;
         case JOBQ__INT4:
         case JOBQ__INT8:
-            jobq__field_int(rows, 0, column, &answer->values[*n]);
-            (*n)++;
+            jobq__field_int(rows, 0, column, find(answer, numbers, N_NUMBERS, name));
             break;
         default: /* void */
             break;
@@ -48,7 +71,6 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
 {
     struct request *request = data;
     struct store_answer answer = {.code = outcome->code, .error = &outcome->error};
-    size_t n_values = 0;
     for (size_t i = request->adds_setting; outcome->code == 0 && i < outcome->n_results;
          i++) {
         PGresult *rows = outcome->results[i];
@@ -58,7 +80,7 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
         }
         answer.rows = (size_t)PQntuples(rows);
         if (answer.rows > 0)
-            read_row(rows, &answer, &n_values);
+            read_row(rows, &answer);
     }
     request->done(request->data, &answer);
     free(request);

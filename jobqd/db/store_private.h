@@ -2,8 +2,8 @@
  * which runs the same statements without a loop.
  *
  * store.c: the connections; store_ask.c: one request; store_requests.c: the rare ones;
- * store_cycle.c: the cycle; store_fetch.c: large arguments; store_cancels.c: requests to
- * cancel; store_settings.c: the queues' settings; store_sql.c: the statements' texts.
+ * store_cycle.c: the cycle; store_fetch.c: large arguments; store_list.c: answers of many
+ * rows; store_sql.c: the statements' texts.
  */
 #ifndef JOBQD_STORE_PRIVATE_H
 #define JOBQD_STORE_PRIVATE_H
@@ -68,6 +68,11 @@ struct store {
 
 struct pgconn_statement store_statement(const struct store *store, enum statement_id id,
                                         const struct jobq__params *params);
+
+/* ---- store_requests.c ---- */
+
+/* A setting for the batch: read by the index, however few rows the statistics speak of. */
+struct pgconn_statement store_by_index(void);
 
 /* ---- store_ask.c ---- */
 

@@ -38,7 +38,7 @@ static void
 on_session_opened(void *data, const struct store_answer *answer)
 {
     struct opening *opening = data;
-    opening->session = answer->values[0];
+    opening->session = answer->session;
     if (answer->code < 0) {
         opening->error = *answer->error;
         opening->error.code = answer->code;
@@ -52,9 +52,7 @@ on_audited(void *data, const struct store_answer *answer)
 {
     struct opening *opening = data;
     struct store_answer both = *answer;
-    both.values[2] = answer->values[1];
-    both.values[1] = answer->values[0];
-    both.values[0] = opening->session;
+    both.session = opening->session;
     if (opening->error.code < 0) {
         both.code = opening->error.code;
         both.error = &opening->error;
@@ -192,13 +190,6 @@ store_heartbeat(struct store *store, int64_t node, int64_t lease_ms,
 }
 
 int
-store_watch(struct store *store, store_done done, void *data)
-{
-    return store_ask_control(store, STATEMENT_watch, &(struct jobq__params){0}, done,
-                             data);
-}
-
-int
 store_reap(struct store *store, int64_t also, const struct sight *dead, size_t n,
            store_done done, void *data)
 {
@@ -314,24 +305,12 @@ store_lead(struct store *store, int64_t node, int64_t lease_ms, store_done done,
 }
 
 /* However few rows the statistics speak of: by the index. */
-static struct pgconn_statement
-by_index(void)
+struct pgconn_statement
+store_by_index(void)
 {
     return setting("by_index", "SELECT set_config('enable_indexscan', 'on', true),"
                                " set_config('enable_seqscan', 'off', true),"
                                " set_config('enable_sort', 'off', true)");
-}
-
-int
-store_ages(struct store *store, const char *queue, store_done done, void *data)
-{
-    struct jobq__params params = {0};
-    jobq__params_text(&params, queue);
-    struct pgconn_statement batch[2] = {
-        by_index(),
-        store_statement(store, STATEMENT_ages, &params),
-    };
-    return store_ask(store->control, batch, 2, true, done, data);
 }
 
 int

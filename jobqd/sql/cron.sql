@@ -4,7 +4,7 @@
 -- Declares the crons of this node's configuration. Returns how many rows changed, how many another session has locked, and
 -- what was refused.
 --   $1 the node's name  $2 the sections, an object by name
-SELECT d.changed, d.busy, d.fault FROM @schema@._cron_declare($1, $2) d
+SELECT d.changed AS crons_changed, d.busy AS crons_locked, d.fault FROM @schema@._cron_declare($1, $2) d
 
 -- name: cron_boot
 -- Enqueues the @reboot jobs, if this node is the first to come up. Returns how many were enqueued, and how many could not be

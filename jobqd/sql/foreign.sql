@@ -23,4 +23,4 @@ invited AS (
     UNION ALL
     SELECT s.nth, s.found, s.remedy FROM strangers s WHERE s.nth >= 3 AND s.who NOT IN (SELECT oid FROM friends)
 )
-SELECT f.found || ': ' || f.remedy, f.found, f.remedy FROM foreigners f ORDER BY f.nth, f.found LIMIT 1
+SELECT f.found || ': ' || f.remedy AS reason, f.found, f.remedy FROM foreigners f ORDER BY f.nth, f.found LIMIT 1

@@ -4,12 +4,12 @@
 -- Declares the max_attempts of this node's queues. Returns for how many queues it changed, and how many rows another session
 -- has locked.
 --   $1 node's name  $2 an object of its queues, with a number or null
-SELECT d.changed, d.busy FROM @schema@._queue_declare($1, $2) d
+SELECT d.changed AS queues_changed, d.busy AS queues_locked FROM @schema@._queue_declare($1, $2) d
 
 -- name: hooks_declare
 -- Declares the on_discard_kind of this node's queues. Returns for how many queues it changed.
 --   $1 node's name  $2 an array of {queue, kind, to_queue} for each queue that it serves
-SELECT @schema@._hooks_declare($1, $2)
+SELECT @schema@._hooks_declare($1, $2) AS queues_changed
 
 -- name: settings
 -- What jobq.pause() and jobq.scale() have set for this node's queues: one row for each queue, in any order. Each row also says
@@ -23,10 +23,9 @@ SELECT asked.queue, coalesce(q.paused, false) OR coalesce(n.paused, false) AS pa
   LEFT JOIN @schema@.queue_nodes n ON n.queue = asked.queue AND n.node = $1
 
 -- name: ages
--- How long the first waiting job of each priority has waited since it was inserted or due: pairs of its position and
--- milliseconds, in the order of positions.
+-- How long the first waiting job of each priority has waited since it was inserted or due, in ms, in the order of positions.
 --   $1 queue
-SELECT coalesce(string_agg(format('%s %s', head.position, greatest(0, head.age_ms)), ' ' ORDER BY head.position), '') AS ages
+SELECT head.position, greatest(0, head.age_ms) AS age_ms
   FROM generate_series(0, 9) AS line (priority)
  CROSS JOIN LATERAL (
         SELECT j.position, (extract(epoch FROM clock_timestamp() - greatest(j.inserted_at, j.scheduled_at)) * 1000)::bigint AS age_ms
@@ -34,6 +33,7 @@ SELECT coalesce(string_agg(format('%s %s', head.position, greatest(0, head.age_m
          WHERE j.queue = $1 AND j.priority = line.priority::smallint AND j.position > 0 AND j.state = 'available' AND isfinite(j.scheduled_at)
          ORDER BY j.position
          LIMIT 1) head
+ ORDER BY head.position
 
 -- name: idle_set
 -- From now on an insert into this queue wakes this node. Not if the lifeline has removed the node: the mark would stay for

@@ -16,9 +16,9 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
 -- made the schema.
 SELECT CASE WHEN EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                           WHERE n.nspname = '@channel@' AND p.proname = 'next_position') THEN -1 ELSE coalesce((SELECT substring(p.prosrc FROM '^[[:space:]]*(?:SELECT|select)[[:space:]]+([0-9]{1,6})[[:space:];]*$')
-                   FROM pg_proc p WHERE p.oid = '@schema@.version()'::regprocedure)::int, 0) END,
-       current_setting('transaction_isolation') = 'read committed',
-       current_setting('server_encoding') = 'UTF8'
+                   FROM pg_proc p WHERE p.oid = '@schema@.version()'::regprocedure)::int, 0) END AS version,
+       current_setting('transaction_isolation') = 'read committed' AS is_read_committed,
+       current_setting('server_encoding') = 'UTF8' AS is_utf8
 
 -- name: session
 -- Registers a new work connection of this node. It waits for a claim of the old connection that is still under way; a later
@@ -30,7 +30,7 @@ UPDATE @schema@.nodes SET session = session + 1 WHERE id = $1 AND session >= 0 R
 -- Gives back the jobs that this node holds according to the database, but not according to itself. Returns how many, and
 -- which ones are locked or refused, for another call. Runs after `session`.
 --   $1 node  $2 ids that the node knows it holds  $3 only these jobs, as an earlier call returned them; null: all
-SELECT r.released, (SELECT count(*) FROM jsonb_object_keys(r.remaining)) AS n, r.remaining::text AS remaining
+SELECT r.released, (SELECT count(*) FROM jsonb_object_keys(r.remaining)) AS remaining, r.remaining::text AS claims
   FROM @schema@._release($1, $2::bigint[], $3::text::jsonb) r
 
 -- name: leave_mark

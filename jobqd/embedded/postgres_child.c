@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "jobqd/base/log.h"
+#include "jobqd/proc/forks.h"
 #include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
 #include "libjobq/error.h"
@@ -108,23 +108,10 @@ give_up(const struct plan *plan, enum step step)
     _exit(127);
 }
 
-/* Our handlers would run in the child and write into the loop's own signal pipe: back to
- * the defaults. */
 static void
-reset_signals(void)
+become(void *data)
 {
-    struct sigaction standard = {.sa_handler = SIG_DFL};
-    for (int number = 1; number < NSIG; number++)
-        sigaction(number, &standard,
-                  NULL); /* refused for KILL, STOP and the reserved ones */
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static _Noreturn void
-become(const struct plan *plan)
-{
+    const struct plan *plan = data;
     const struct postgres_child_options *options = plan->options;
     const struct postgres_user *user = options->user;
     setsid();
@@ -136,40 +123,17 @@ become(const struct plan *plan)
         if (setresuid(user->uid, user->uid, user->uid) != 0)
             give_up(plan, STEP_USER);
     }
-    /* After the setuid, which clears it. If the parent died before this line no signal
-     * comes: look for it. */
-    if (prctl(PR_SET_PDEATHSIG, options->death_signal) != 0)
+    if (!fork_die_with(plan->parent, options->death_signal))
         give_up(plan, STEP_DEATH_SIGNAL);
-    if (getppid() != plan->parent)
-        _exit(127);
     if (dup2(plan->null, 0) < 0 || dup2(options->output, 1) < 0 ||
         dup2(options->output, 2) < 0)
         give_up(plan, STEP_OUTPUT);
     if (chdir(options->folder) != 0)
         give_up(plan, STEP_FOLDER);
     descriptors_seal(STDERR_FILENO + 1); /* whatever a library forgot to mark */
-    reset_signals();
+    fork_reset_signals();
     execve(options->argv[0], options->argv, plan->environment);
     give_up(plan, STEP_EXEC);
-}
-
-static pid_t
-fork_quietly(const struct plan *plan)
-{
-    /* No handler of ours may run between fork and reset_signals. */
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0)
-        become(plan);
-    int number = errno;
-    if (pid > 0)
-        reaper_note(pid);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = number;
-    return pid;
 }
 
 /* Waits for the exec (the pipe closes) or for the report that it failed. */
@@ -216,7 +180,7 @@ launch(const struct postgres_child_options *options, pid_t *pid, jobq_error *err
         goto out;
     }
     plan.report = ends[1];
-    pid_t started = fork_quietly(&plan);
+    pid_t started = fork_child(become, &plan);
     if (started < 0) {
         code = jobq__error(err, JOBQ_EIO, "cannot fork for %s: %s", options->argv[0],
                            strerror(errno));

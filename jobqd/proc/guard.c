@@ -15,6 +15,7 @@
 #include "jobqd/config/environment.h"
 #include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
+#include "jobqd/proc/forks.h"
 #include "jobqd/proc/guard_main.h"
 #include "jobqd/base/clock.h"
 #include "jobqd/base/seams.h"
@@ -100,9 +101,11 @@ now_ms(void)
 
 /* ---- its process ---- */
 
-static _Noreturn void
-run_child(const struct guard *guard)
+/* Every signal stays blocked: the guard never takes one. */
+static void
+run_child(void *data)
 {
+    const struct guard *guard = data;
     setsid();
     int table = fcntl(guard->table_fd, F_DUPFD_CLOEXEC, PARKED_FD);
     int self = fcntl(guard->self_fd, F_DUPFD_CLOEXEC, PARKED_FD);
@@ -115,24 +118,6 @@ run_child(const struct guard *guard)
         execve(self_path(), guard->argv, environment); /* there is no /proc */
     }
     _exit(EX_OSERR);
-}
-
-/* Every signal is blocked from before the fork on: the guard never takes one. */
-static pid_t
-fork_guard(const struct guard *guard)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0)
-        run_child(guard);
-    int why = errno;
-    if (pid > 0)
-        reaper_note(pid);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = why;
-    return pid;
 }
 
 /* Kills it, and waits as long as the kernel takes to end a process. Its end is still seen
@@ -190,7 +175,7 @@ start(struct guard *guard, jobq_error *err)
     struct life *life = calloc(1, sizeof *life);
     if (!life)
         return jobq__error(err, JOBQ_ENOMEM, "no memory for the guard");
-    life->pid = fork_guard(guard);
+    life->pid = fork_child(run_child, guard);
     life->pidfd = life->pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, life->pid, 0);
     int rc = life->pidfd < 0
                  ? -errno

@@ -19,6 +19,7 @@
 
 #include "jobqd/base/clock.h"
 #include "jobqd/base/program.h"
+#include "jobqd/proc/forks.h"
 #include "jobqd/proc/reaper.h"
 #include "libjobq/error.h"
 
@@ -378,6 +379,12 @@ limits_describe(const struct limits *limits, enum limits_step step, char *out,
 
 /* ---- trying ---- */
 
+struct probe {
+    const struct limits *limits;
+    const char *search;
+    int ours, its; /* the ends of the socket pair */
+};
+
 struct probe_report {
     enum limits_step step;
     int why;                /* errno */
@@ -388,19 +395,22 @@ struct probe_report {
 /* In the child. The program's file may not be reached by the user that it is to run as.
  * Stays until the parent has seen what it may do to such a process. */
 static void
-probe(const struct limits *limits, const char *search, int fd)
+probe(void *data)
 {
+    const struct probe *plan = data;
+    const struct limits *limits = plan->limits;
+    close(plan->ours);
     struct probe_report report = {.step = limits_apply(limits)};
     report.why = report.step == LIMITS_DONE ? 0 : errno;
     if (report.step == LIMITS_DONE) {
         enum program_fault fault =
-            program_fault(limits->queue->argv[0], search, report.text);
+            program_fault(limits->queue->argv[0], plan->search, report.text);
         report.is_there = fault != PROGRAM_MISSING;
         report.step = fault != PROGRAM_SOUND ? LIMITS_EXEC : LIMITS_DONE;
     }
     char word;
-    if (write(fd, &report, sizeof report) == (ssize_t)sizeof report)
-        while (read(fd, &word, 1) < 0 && errno == EINTR)
+    if (write(plan->its, &report, sizeof report) == (ssize_t)sizeof report)
+        while (read(plan->its, &word, 1) < 0 && errno == EINTR)
             continue;
     _exit(0);
 }
@@ -495,19 +505,10 @@ limits_probe(const struct limits *limits, const char *search, int64_t until_ms,
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
         return jobq__error(err, JOBQ_EIO, "cannot make a socket pair: %s",
                            strerror(errno));
-    /* No handler of ours may run in the child: it would speak to our loop. */
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0) {
-        close(ends[0]);
-        probe(limits, search, ends[1]);
-    }
+    struct probe plan = {
+        .limits = limits, .search = search, .ours = ends[0], .its = ends[1]};
+    pid_t pid = fork_child(probe, &plan);
     int why = errno;
-    if (pid > 0)
-        reaper_note(pid);
-    sigprocmask(SIG_SETMASK, &before, NULL);
     close(ends[1]);
     int rc = pid < 0 ? jobq__error(err, JOBQ_EIO, "cannot fork: %s", strerror(why))
                      : judge_probe(limits, pid, ends[0], until_ms, step, err);

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -22,6 +21,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/proc/reaper.h"
 #include "jobqd/proc/descriptors.h"
+#include "jobqd/proc/forks.h"
 #include "jobqd/proc/process_tree.h"
 #include "jobqd/proc/guard_table.h"
 #include "libjobq/error.h"
@@ -85,21 +85,6 @@ changes_user(const struct plan *plan)
     return plan->options->limits && plan->options->limits->changes_user;
 }
 
-static void
-reset_signals(void)
-{
-    struct sigaction plain;
-    memset(&plain, 0, sizeof plain);
-    plain.sa_handler = SIG_DFL;
-    sigemptyset(&plain.sa_mask);
-    /* KILL, STOP and the C library's own two refuse; that is as well. */
-    for (int signal = 1; signal < NSIG; signal++)
-        sigaction(signal, &plain, NULL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* Moves *fd out of the way of 0 … PARKED_FD. */
 static bool
 park(int *fd)
@@ -131,16 +116,6 @@ arrange_descriptors(struct plan *plan)
      * (spawn_prepare); a library's may not be. */
     descriptors_seal(last + 1);
     return true;
-}
-
-/* Asked before the check, so that there is no moment in which the parent's death goes
- * unnoticed. */
-static void
-die_with_parent(const struct plan *plan)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != plan->parent)
-        _exit(127);
 }
 
 /* jobqd's terminal is its operator's: a program that may open it reads what is typed
@@ -224,7 +199,7 @@ confine(const struct plan *plan)
     }
     enum limits_step step = limits ? limits_apply(limits) : LIMITS_DONE;
     /* A change of the user has cleared it. */
-    die_with_parent(plan);
+    fork_die_with(plan->parent, SIGKILL);
     return step;
 }
 
@@ -272,13 +247,14 @@ execute(const struct spawn_options *o, struct child_failure *failure)
     errno = why;
 }
 
-static _Noreturn void
-run_child(struct plan *plan)
+static void
+run_child(void *data)
 {
+    struct plan *plan = data;
     struct child_failure failure = {.step = LIMITS_EXEC};
     leave_terminal(changes_user(plan));
     setpgid(0, 0);
-    die_with_parent(plan);
+    fork_die_with(plan->parent, SIGKILL);
     if (!guard_enter(plan->guarded))
         _exit(127);
     if (arrange_descriptors(plan)) {
@@ -286,7 +262,7 @@ run_child(struct plan *plan)
         failure.step = confine(plan);
         if (failure.step == LIMITS_DONE) {
             failure.step = LIMITS_EXEC;
-            reset_signals();
+            fork_reset_signals();
             tell(plan, (struct child_failure){.step = LIMITS_DONE});
             execute(plan->options, &failure);
         }
@@ -322,24 +298,6 @@ keep_zombies(void)
     if (ignored)
         now.sa_handler = SIG_DFL;
     sigaction(SIGCHLD, &now, NULL);
-}
-
-/* Forks with every signal blocked, so that no handler of ours runs in the child. */
-static pid_t
-fork_child(struct plan *plan)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0)
-        run_child(plan);
-    int why = errno;
-    if (pid > 0)
-        reaper_note(pid);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    errno = why;
-    return pid;
 }
 
 static void
@@ -390,7 +348,7 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
         .guarded = guarded,
     };
     what = "cannot fork";
-    pid_t pid = fork_child(&plan);
+    pid_t pid = fork_child(run_child, &plan);
     if (pid < 0)
         goto fail;
     /* Its group is the child's to make, since it may have to begin a session first. Until

@@ -104,7 +104,7 @@ def test_the_pure_layer_knows_neither_the_loop_nor_the_database():
 
 
 def test_every_fork_of_the_daemon_is_noted():
-    """Or children_reap_orphans would take the end of a child that somebody waits for. Bench runs in no daemon."""
+    """Or reaper_reap_orphans would take the end of a child that somebody waits for. Bench runs in no daemon."""
     forks = re.compile(r"^[^*/]*\b(?:fork|vfork|posix_spawnp?|clone|uv_spawn)\(", re.M)
     wrong = [str(file.relative_to(ROOT)) for file in sources("jobqd", suffixes=(".c",))
              if forks.search(file.read_text()) and not file.name.startswith("bench_")

@@ -20,14 +20,16 @@ COMMENT ON FUNCTION @schema@._story IS 'What a node reports of a failed attempt 
 -- statement is fenced: only the attempt that holds the job on that node ends it. max_crashes: 0 is no limit. keep: whether
 -- completed jobs go to the history. fate: accepted; refused: the attempt had ended before, or is not this node's; locked:
 -- another session has locked the row, and nothing was done. became: the state of the job. due: when it is tried again.
--- hooks: a hook enqueued the job.
+-- hooks: a hook enqueued the job. node: 0 is a test's drain, whose transaction may be much older than `at`, the time of the
+-- attempts' end.
 --
 -- A delay of 0 makes the job available at once, without the stager. Released and snoozed attempts do not count. A failed job
 -- without attempts left is discarded. So is a job that has crashed max_crashes workers since it was last retried by hand; a
 -- worker that was killed for its memory counts as crashed. A job that jobq.cancel was called for is cancelled, however its
 -- attempt ended, unless it completed. Requests are not looked up for a completed attempt: housekeeping deletes them.
 CREATE OR REPLACE FUNCTION @schema@._settle(ids bigint[], attempts int[], outcomes text[], delays_ms bigint[], entries jsonb[],
-    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean)
+    results jsonb[], run_us bigint[], cpu_us bigint[], max_rss_kb bigint[], node bigint, max_crashes int, keep boolean,
+    at timestamptz DEFAULT now())
 RETURNS TABLE (id bigint, fate text, became text, due timestamptz, hooks boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -45,8 +47,8 @@ BEGIN
     ), v AS MATERIALIZED (
         SELECT a.*, j.queue, asked.yes AS asked, asked.forget,
                CASE WHEN a.entry IS NOT NULL OR asked.yes THEN
-                   jsonb_build_object('attempt', a.attempt, 'at', now(), 'claimed_at', j.attempted_at,
-                       'node', (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10))
+                   jsonb_build_object('attempt', a.attempt, 'at', $13, 'claimed_at', j.attempted_at,
+                       'node', CASE WHEN $10 = 0 THEN 'drain' ELSE (SELECT n.name FROM @schema@.nodes n WHERE n.id = $10) END)
                    || coalesce(a.entry, '{"kind": "cancelled", "error": "cancelled by request"}')
                    || CASE WHEN asked.yes THEN '{"cancelled": "by request"}'
                            WHEN poison.yes THEN jsonb_build_object('discarded', format('crashed %s workers', $11))
@@ -72,7 +74,7 @@ BEGIN
                attempt = j.attempt - CASE WHEN v.outcome IN ('snoozed', 'released') THEN 1 ELSE 0 END,
                scheduled_at = CASE WHEN v.outcome = 'released' THEN j.scheduled_at
                                    -- at most a hundred years: an interval has a bound
-                               ELSE now() + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
+                               ELSE $13 + least(v.delay_ms, 3155760000000) * interval '1 millisecond' END,
                errors = CASE WHEN v.noted IS NULL THEN j.errors ELSE @schema@._add_error(j.errors, v.noted) END
           FROM v
          WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
@@ -87,7 +89,7 @@ BEGIN
     ), kept AS (
         INSERT INTO @schema@.finished_jobs
                (@job_columns@, errors, finished_at, state, run_us, cpu_us, max_rss_kb, result)
-        SELECT @job_columns@, e.all_errors, now(), e.next, e.run_us, e.cpu_us, e.max_rss_kb, e.result
+        SELECT @job_columns@, e.all_errors, $13, e.next, e.run_us, e.cpu_us, e.max_rss_kb, e.result
           FROM ended e
          WHERE ($12 OR e.next <> 'completed') AND NOT e.forget
     ), answered AS (

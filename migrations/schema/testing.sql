@@ -24,53 +24,15 @@ COMMENT ON FUNCTION @schema@._testing_claim IS 'Claims the next job of a queue f
 
 -- outcome is completed, failed, discarded, cancelled or snoozed. Null: that attempt does not hold the job.
 --
--- It shares the decision with _settle (parts/next_state.sql), but does not call it. A test may run in one transaction, so times
--- come from the clock; _settle's now() would be the transaction's start, before the attempt began. A locked row is waited for,
--- and no node is notified. A JSON null as the result counts as none.
+-- _settle does it, for node 0. A test may run in one transaction, so the time comes from the clock: now() would be the
+-- transaction's start, before the attempt began. A locked row is waited for first. A JSON null as the result counts as none.
 CREATE OR REPLACE FUNCTION @schema@._testing_settle(id bigint, attempt int, outcome text, delay_ms bigint, entry jsonb, result jsonb,
     run_us bigint) RETURNS text
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    WITH v AS MATERIALIZED (
-        SELECT j.id, asked.forget,
-               @next_state@ AS next,
-               CASE WHEN $5 IS NULL AND NOT asked.yes THEN j.errors ELSE @schema@._add_error(j.errors,
-                   jsonb_build_object('attempt', j.attempt, 'at', clock_timestamp(), 'claimed_at', j.attempted_at,
-                                      'node', 'drain')
-                   || coalesce($5, '{"kind": "cancelled", "error": "cancelled by request"}')
-                   || CASE WHEN asked.yes THEN '{"cancelled": "by request"}'::jsonb ELSE '{}' END) END AS all_errors
-          FROM @schema@.jobs j
-         CROSS JOIN (VALUES ($3, $4)) a (outcome, delay_ms)
-         CROSS JOIN (VALUES (false)) poison (yes)
-         CROSS JOIN LATERAL (
-                SELECT count(*) > 0 AS yes, coalesce(bool_or(r.forget), false) AS forget
-                  FROM @schema@._cancels r
-                 WHERE $3 <> 'completed' AND r.job_id = j.id AND r.attempt = j.attempt AND r.node_id <= 0) asked
-         WHERE j.id = $1 AND j.attempt = $2 AND j.attempted_by = 0 AND j.state = 'executing'
-           FOR UPDATE OF j
-    ), again AS (
-        UPDATE @schema@.jobs j
-           SET state = v.next, errors = v.all_errors,
-               position = CASE WHEN v.next = 'available' THEN @schema@._next_position() END,
-               attempt = j.attempt - CASE WHEN $3 = 'snoozed' THEN 1 ELSE 0 END,
-               scheduled_at = clock_timestamp() + $4 * interval '1 millisecond'
-          FROM v
-         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('available', 'scheduled', 'retryable')
-    ), gone AS (
-        DELETE FROM @schema@.jobs j
-         USING v
-         WHERE j.id = ANY (ARRAY[v.id]) AND v.next IN ('completed', 'cancelled', 'discarded')
-        RETURNING @job_columns_of_j@,
-                  v.all_errors, v.next, v.forget
-    ), kept AS (
-        INSERT INTO @schema@.finished_jobs
-               (@job_columns@, errors, finished_at, state, run_us, result)
-        SELECT @job_columns@, all_errors, clock_timestamp(), next, $7, nullif($6, 'null')
-          FROM gone
-         WHERE NOT forget
-    ), answered AS (
-        DELETE FROM @schema@._cancels r USING v WHERE r.job_id = ANY (ARRAY[v.id]) AND v.next <> 'completed'
-    )
-    SELECT v.next::text FROM v
+    SELECT j.id FROM @schema@.jobs j WHERE j.id = $1 AND j.attempted_by = 0 FOR UPDATE;
+    SELECT max(s.became)
+      FROM @schema@._settle(ARRAY[$1], ARRAY[$2], ARRAY[$3], ARRAY[$4], ARRAY[$5], ARRAY[nullif($6, 'null')], ARRAY[$7],
+                            '{NULL}', '{NULL}', 0, 0, true, clock_timestamp()) s
 $$;
 COMMENT ON FUNCTION @schema@._testing_settle IS 'Settles a job of a test by the rules of jobqd; returns its new state.';
 

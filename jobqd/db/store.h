@@ -238,17 +238,15 @@ int store_fetch(struct store *store, int64_t node, const int64_t *ids, size_t n,
 
 /* The numbers and texts of the rare requests' answers, each by its column's name in
  * jobqd/sql. */
-#define ANSWER_NUMBERS(X)                                                                \
-    X(id)                                                                                \
-    X(pid)                                                                               \
-    X(pid_start)                                                                         \
-    X(mark) X(lease_ms) X(version) X(is_read_committed) X(is_utf8) X(session)            \
-        X(released) X(remaining) X(removed) X(again) X(ended) X(strays) X(cancelled)     \
-            X(staged) X(next_ms) X(expired) X(fired) X(queues_changed) X(queues_locked)  \
-                X(crons_changed) X(crons_locked) X(created) X(more) X(pruned) X(after)
-#define ANSWER_TEXTS(X)                                                                  \
-    X(host)                                                                              \
-    X(claims) X(holders) X(reason) X(stories) X(note) X(names) X(fault) X(found) X(remedy)
+/* clang-format off */
+#define ANSWER_NUMBERS(X) \
+    X(id) X(pid) X(pid_start) X(mark) X(lease_ms) X(version) X(is_read_committed) X(is_utf8) \
+    X(session) X(released) X(remaining) X(removed) X(again) X(ended) X(strays) X(cancelled) \
+    X(staged) X(next_ms) X(expired) X(fired) X(queues_changed) X(queues_locked) \
+    X(crons_changed) X(crons_locked) X(created) X(more) X(pruned) X(after)
+#define ANSWER_TEXTS(X) \
+    X(host) X(claims) X(holders) X(reason) X(stories) X(note) X(names) X(fault) X(found) X(remedy)
+/* clang-format on */
 
 /* The outcome of the rare requests: rows is how many came back or were changed, the rest
  * the first row of each statement. A boolean is 0 or 1; what is NULL, or does not come

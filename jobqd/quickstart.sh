@@ -3,8 +3,8 @@
 #
 #   sh jobqd/quickstart.sh [--no-install]
 #
-# Installs what is missing (apt, with sudo where not root), builds into build/quickstart, starts jobqd on a database
-# of its own, enqueues a few hundred jobs, shows how they get on and what became of them, and stops everything.
+# Installs what is missing (apt, with sudo where not root), builds into build/quickstart, starts jobqd with a private
+# database, enqueues a few hundred jobs, shows their progress and how they ended, and stops everything.
 set -eu
 
 here=$(cd "$(dirname "$0")/quickstart" && pwd)
@@ -40,7 +40,7 @@ give_up() {
     exit 1
 }
 
-# Whatever happens, nothing stays behind but the results and what was built.
+# Whatever happens, only the results and the builds stay behind.
 clean_up() {
     trap - EXIT
     trap '' INT TERM HUP
@@ -62,9 +62,9 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# --- what is needed ---
+# --- packages and programs ---
 
-# The packages of the sections that are named, from the one list.
+# The packages of the named sections, from the only list.
 packages() {
     awk -v wanted=" $* " '/^#:/ { on = index(wanted, " " $2 " ") } /^[^#]/ && on { print $1 }' \
         "$root/tests/packages.txt"
@@ -83,8 +83,8 @@ install_missing() {
         sudo=sudo
         command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo: apt-get install$missing"
     fi
-    # Debian's postgresql package makes a cluster and starts it. We need the programs alone, so where they are new
-    # it is asked not to, for this one time.
+    # Debian's postgresql package creates a cluster and starts it. We need only the programs, so if the package is
+    # new, this tells it not to, just once.
     asked=/etc/postgresql-common/createcluster.d/jobq-quickstart.conf
     new=no
     [ -e /etc/postgresql-common ] || new=yes
@@ -103,7 +103,7 @@ install_missing() {
     fi
 }
 
-# quietly NAME COMMAND…: its output matters only when it fails.
+# quietly NAME COMMAND…: shows the command's output only if it fails.
 quietly() {
     log=$work/$1.log
     shift
@@ -113,7 +113,7 @@ quietly() {
     }
 }
 
-# jobqd and libjobq, and then the worker and the client as any other program is built on an installed libjobq.
+# Builds jobqd and libjobq, then the worker and the client with the installed libjobq, as any other program would.
 build() {
     step "building jobqd, libjobq and the quickstart's programs in $work"
     quietly cmake cmake -S "$root" -B "$tree" -G Ninja -DJOBQ_BUILD_TESTS=OFF \
@@ -138,8 +138,8 @@ start_jobqd() {
     # In /tmp, because the user that postgres runs as must be able to enter the folders above it.
     database=$(mktemp -d /tmp/jobq-quickstart.XXXXXX)
     chmod 755 "$database"
-    step "starting jobqd with a database of its own (its log: $work/jobqd.log)"
-    : >"$work/jobqd.log" # the last run's must not be taken for this one's
+    step "starting jobqd with a private database (log: $work/jobqd.log)"
+    : >"$work/jobqd.log" # or the last run's address would be taken for this one's
     "$jobqd" run -c "$work/jobqd.conf" --embedded "$database/db" >"$work/jobqd.log" 2>&1 &
     daemon=$!
     waited=0
@@ -173,7 +173,7 @@ enqueue_all() {
     printf 'with SQL:                             '
     find -L /usr/share/doc -name copyright -type f | sort | head -n 120 |
         sql -At -v folder="$results/documents" -f "$here/enqueue.sql"
-    printf 'with jobqd enqueue -, a line a job:   '
+    printf 'with jobqd enqueue -, one job a line: '
     {
         find /usr/share/common-licenses -type f
         find /var/log -type f -name '*.log' -size +0 -size -4096k -readable
@@ -181,7 +181,7 @@ enqueue_all() {
         '{kind: "pack", queue: "documents", args: {file: ., folder: $folder}}' >"$work/jobs.jsonl"
     enqueue - <"$work/jobs.jsonl" >"$work/ids"
     echo "$(wc -l <"$work/ids") jobs: licences and logs to pack"
-    echo 'with jobqd enqueue, what goes wrong:  5 jobs'
+    echo 'with jobqd enqueue:                   5 jobs that go wrong on purpose'
     enqueue pack "$(jq -nc --arg f "$results/documents" '{file: "/no/such/document", folder: $f}')" \
         --queue documents >/dev/null
     enqueue unsteady "$(jq -nc --arg p "$photo" --arg o "$results/unsteady.jpg" \
@@ -204,7 +204,7 @@ watch() {
             echo "$line"
         fi
         kill -0 "$daemon" 2>/dev/null || give_up "jobqd ended; its log is $work/jobqd.log"
-        [ $waited -lt $((limit_s * 2)) ] || give_up "the jobs are not done after $limit_s s; see $work/jobqd.log"
+        [ $waited -lt $((limit_s * 2)) ] || give_up "the jobs are not done after $limit_s s; see the log: $work/jobqd.log"
         waited=$((waited + 1))
         [ "$last" = "0 left" ] || sleep 0.5
     done
@@ -212,9 +212,9 @@ watch() {
 }
 
 report() {
-    step "what became of each kind"
+    step "how the jobs of each kind ended"
     sql -P border=2 -P footer=off -f "$here/report.sql"
-    step "where the results lie"
+    step "the results"
     echo "contact sheet   $results/contact-sheet.jpg"
     echo "thumbnails      $results/thumbnails/ ($(find "$results/thumbnails" -name '*.jpg' | wc -l) pictures)"
     echo "documents       $results/documents/ ($(find "$results/documents" -name '*.gz' | wc -l) packed, each with its sha256)"

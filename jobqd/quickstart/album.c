@@ -3,8 +3,8 @@
  *
  *     album DATABASE-URI RESULTS-FOLDER "WIDTH …" PHOTO…
  *
- * All in one transaction of its own connection, as an application would do it beside its
- * own statements: either every job of the album exists, or none.
+ * It does so in one transaction of its own connection, as an application would together with
+ * its own statements: either every job of the album exists, or none.
  */
 #include <jobq/job.h>
 
@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define QUEUE "photos"
-#define SHEET_WIDTH 320 /* the sheet is made of the thumbnails of this width */
+#define SHEET_WIDTH 320 /* the sheet consists of the thumbnails of this width */
 #define MAX_WIDTHS 16
 
 struct album {
@@ -101,7 +101,7 @@ fill_jobs(struct album *album)
             jobq_job job = JOBQ_JOB_INIT;
             job.kind = "thumbnail";
             job.queue = QUEUE;
-            job.priority = 1; /* single jobs go before the crowd */
+            job.priority = 1; /* single jobs (priority 0) go first */
             char *args = thumbnail_args(album, album->photos[p], album->widths[w]);
             if (!args)
                 return -1;

@@ -22,7 +22,7 @@
 #define GAP 10
 #define MAX_CELLS 200
 #define NOT_YET_MS                                                                       \
-    200 /* a sheet whose thumbnails are not all there comes again after this */
+    200 /* a sheet without all of its thumbnails is tried again after this */
 
 /* Args of all kinds: {"photo": PATH, "width": N, "out": PATH} or {"folder": PATH,
  * "count": N, "out": PATH}. */
@@ -229,7 +229,7 @@ hang(jobq_work *work, void *data)
     (void)data;
     fprintf(stderr, "waiting for a print that never dries\n");
     while (pause() < 0)
-        ; /* never looks at jobq_work_should_stop, and outlives the TERM, too */
+        ; /* never asks jobq_work_should_stop, and ignores SIGTERM, too */
     return 0;
 }
 

@@ -1,4 +1,4 @@
--- One `pack` job for each path that comes on stdin, in one transaction. psql -v folder=WHERE.
+-- Enqueues one `pack` job for each path on stdin, in one transaction. psql -v folder=WHERE.
 \set QUIET on
 BEGIN;
 CREATE TEMPORARY TABLE documents (path text) ON COMMIT DROP;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The quickstart's exec worker: compresses one document and writes its checksum. A job is one run of this script:
-# its args come as JSON on stdin, and how it ended is the exit code (0 done, 65 the data is bad: never again,
-# anything else: an error, tried again).
+# The quickstart's exec worker: compresses one document and writes its checksum. jobqd runs this script once for
+# each job. The args are JSON on stdin, and the exit code is the result: 0 done, 65 the data is bad (never retried),
+# anything else an error (retried).
 set -eu
 
 fields=$(jq -er '.file, .folder') || {
@@ -19,7 +19,7 @@ END
 name=$(printf '%s' "${file#/}" | tr / _)
 draft="$folder/.$name.$JOBQ_JOB_ID.$JOBQ_ATTEMPT"
 trap 'rm -f "$draft"' EXIT
-# Packed from a copy, so that a log that grows meanwhile cannot come between the two.
+# Work on a copy: a log that grows meanwhile would make checksum and file differ.
 cp -- "$file" "$draft"
 sum=$(sha256sum <"$draft")
 sum=${sum%% *}

@@ -5,8 +5,7 @@
  * (migrations/schema/hooks.sql). */
 #include "jobqd/actors/hooks_private.h"
 
-#include <string.h>
-
+#include "jobqd/base/jsontree.h"
 #include "jobqd/base/log.h"
 
 enum { RETRY_MS = 5000 }; /* after the database has refused, or without memory */
@@ -50,25 +49,24 @@ hooks_tell(struct hooks *hooks)
 }
 
 static void
-put_section(struct jobq__buf *out, const struct config *config,
+add_section(cJSON *sections, const struct config *config,
             const struct queue_config *queue)
 {
-    const char *kind =
-        queue->on_discard_kind ? queue->on_discard_kind : config->on_discard_kind;
-    const char *into =
-        queue->on_discard_queue ? queue->on_discard_queue : config->on_discard_queue;
-    jobq__buf_adds(out, out->len > 1 ? ",{\"queue\":" : "{\"queue\":");
-    jobq__buf_add_json_string(out, queue->name, strlen(queue->name));
-    hooks_put_text(out, "kind", kind);
-    hooks_put_text(out, "to_queue", into);
-    jobq__buf_addc(out, '}');
+    cJSON *section = tree_add_object(sections, NULL);
+    tree_add_text(section, "queue", queue->name);
+    tree_add_text(section, "kind",
+                  queue->on_discard_kind ? queue->on_discard_kind
+                                         : config->on_discard_kind);
+    tree_add_text(section, "to_queue",
+                  queue->on_discard_queue ? queue->on_discard_queue
+                                          : config->on_discard_queue);
 }
 
 void
 hooks_put_sections(struct jobq__buf *out, const struct config *config)
 {
-    jobq__buf_addc(out, '[');
+    cJSON *sections = cJSON_CreateArray();
     for (size_t i = 0; i < config->n_queues; i++)
-        put_section(out, config, &config->queues[i]);
-    jobq__buf_addc(out, ']');
+        add_section(sections, config, &config->queues[i]);
+    tree_put(out, sections);
 }

@@ -94,8 +94,6 @@ struct hooks_story *hooks_story_new(const struct failure *failure, enum hooks_ev
                                     const char *node);
 /* The kind of the story's job; lent. */
 const char *hooks_story_kind(const struct hooks_story *story);
-/* Appends a member of a JSON object: a comma, the name, and the text or null. */
-void hooks_put_text(struct jobq__buf *out, const char *name, const char *text);
 
 /* ---- hooks_declare.c ---- */
 

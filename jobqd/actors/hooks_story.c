@@ -10,44 +10,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/pure/rfc3339.h"
 
 enum { VARIABLE_KIND = 2 }; /* in the order of put_variables */
 
 static const char *const event_names[] = {"failure", "discard"};
-
-void
-hooks_put_text(struct jobq__buf *out, const char *name, const char *text)
-{
-    jobq__buf_addc(out, ',');
-    jobq__buf_add_json_string(out, name, strlen(name));
-    jobq__buf_addc(out, ':');
-    if (text)
-        jobq__buf_add_json_string(out, text, strlen(text));
-    else
-        jobq__buf_adds(out, "null");
-}
-
-static void
-put_number(struct jobq__buf *out, const char *name, int64_t value)
-{
-    jobq__buf_addc(out, ',');
-    jobq__buf_add_json_string(out, name, strlen(name));
-    jobq__buf_addc(out, ':');
-    jobq__buf_add_i64(out, value);
-}
-
-/* json: appended as it is; NULL: nothing is appended. */
-static void
-put_json(struct jobq__buf *out, const char *name, const char *json)
-{
-    if (!json)
-        return;
-    jobq__buf_addc(out, ',');
-    jobq__buf_add_json_string(out, name, strlen(name));
-    jobq__buf_addc(out, ':');
-    jobq__buf_adds(out, json);
-}
 
 static void
 put_story(struct jobq__buf *out, const struct failure *failure, enum hooks_event event,
@@ -59,22 +27,21 @@ put_story(struct jobq__buf *out, const struct failure *failure, enum hooks_event
     rfc3339_print(at, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, 0);
     if (failure->retry_at_ms > 0)
         rfc3339_print(retry_at, failure->retry_at_ms, 0);
-    jobq__buf_adds(out, "{\"event\":\"");
-    jobq__buf_adds(out, event_names[event]);
-    jobq__buf_addc(out, '"');
-    put_number(out, "job", failure->job);
-    hooks_put_text(out, "kind", failure->kind);
-    hooks_put_text(out, "queue", failure->queue);
-    put_number(out, "attempt", failure->attempt);
-    put_number(out, "max_attempts", failure->max_attempts);
-    hooks_put_text(out, "state", failure->state);
-    hooks_put_text(out, "node", node);
-    hooks_put_text(out, "at", at);
-    hooks_put_text(out, "retry_at", *retry_at ? retry_at : NULL);
-    put_json(out, "error", failure->entry);
-    put_json(out, "args", failure->args);
-    put_json(out, "meta", failure->meta);
-    jobq__buf_addc(out, '}');
+    cJSON *story = cJSON_CreateObject();
+    tree_add_text(story, "event", event_names[event]);
+    tree_add_int(story, "job", failure->job);
+    tree_add_text(story, "kind", failure->kind);
+    tree_add_text(story, "queue", failure->queue);
+    tree_add_int(story, "attempt", failure->attempt);
+    tree_add_int(story, "max_attempts", failure->max_attempts);
+    tree_add_text(story, "state", failure->state);
+    tree_add_text(story, "node", node);
+    tree_add_text(story, "at", at);
+    tree_add_text(story, "retry_at", *retry_at ? retry_at : NULL);
+    tree_add_raw(story, "error", failure->entry);
+    tree_add_raw(story, "args", failure->args);
+    tree_add_raw(story, "meta", failure->meta);
+    tree_put(out, story);
 }
 
 /* On one line: a script may put it into a mail's header. The JSON has it unchanged. */

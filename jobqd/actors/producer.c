@@ -307,10 +307,10 @@ producer_pool_status(const struct producer *p, struct pool_status *out)
 }
 
 void
-producer_put_kinds(const struct producer *p, struct jobq__buf *out)
+producer_add_kinds(const struct producer *p, struct cJSON *object)
 {
     if (p->pool)
-        pool_put_kinds(p->pool, out);
+        pool_add_kinds(p->pool, object);
 }
 
 size_t

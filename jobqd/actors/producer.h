@@ -24,6 +24,7 @@
 #include "jobqd/pool/pool.h"
 #include "jobqd/db/store.h"
 
+struct cJSON;
 struct producer;
 
 /* X(enumerator, what we are waiting for) */
@@ -143,7 +144,7 @@ enum producer_state producer_state(const struct producer *producer);
 const char *producer_queue(const struct producer *producer);
 void producer_stats(const struct producer *producer, struct producer_stats *out);
 void producer_pool_status(const struct producer *producer, struct pool_status *out);
-void producer_put_kinds(const struct producer *producer, struct jobq__buf *out);
+void producer_add_kinds(const struct producer *producer, struct cJSON *object);
 
 /* The ids of all jobs that this producer holds, waiting, running or unconfirmed; ids has
  * room for producer_held. */

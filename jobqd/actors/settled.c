@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "jobqd/pure/digits.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/base/log.h"
+#include "jobqd/pure/digits.h"
 #include "libjobq/backoff.h"
 #include "libjobq/buf.h"
 
@@ -59,14 +60,10 @@ delay_of(const struct queue_config *queue, const struct job *job,
 }
 
 static void
-put_text(struct jobq__buf *buf, const char *name, const char *text)
+add_given(cJSON *entry, const char *name, const char *text)
 {
-    if (!text || !*text)
-        return;
-    jobq__buf_adds(buf, ",\"");
-    jobq__buf_adds(buf, name);
-    jobq__buf_adds(buf, "\":");
-    jobq__buf_add_json_string(buf, text, strlen(text));
+    if (text && *text)
+        tree_add_text(entry, name, text);
 }
 
 /* The first byte of a character, at or before `at`. */
@@ -82,13 +79,12 @@ border(const char *text, size_t at)
  * for that is where a trace says what happened. As _cut in migrations/schema/values.sql.
  */
 static void
-put_cut(struct jobq__buf *buf, const char *name, const char *text, size_t most,
-        size_t ending)
+add_cut(cJSON *entry, const char *name, const char *text, size_t most, size_t ending)
 {
     char mark[64];
     size_t len = text ? strlen(text) : 0;
     if (len <= most) {
-        put_text(buf, name, text);
+        add_given(entry, name, text);
         return;
     }
     struct jobq__buf cut = {0};
@@ -100,21 +96,15 @@ put_cut(struct jobq__buf *buf, const char *name, const char *text, size_t most,
         jobq__buf_adds(&cut, mark);
         jobq__buf_add(&cut, text + tail, len - tail);
     }
-    put_text(buf, name, jobq__buf_cstr(&cut));
-    if (cut.failed)
-        buf->failed = true;
+    tree_add_buf(entry, name, &cut);
     jobq__buf_clear(&cut);
 }
 
 static void
-put_number(struct jobq__buf *buf, const char *name, int64_t value)
+add_known(cJSON *entry, const char *name, int64_t value)
 {
-    if (value < 0)
-        return;
-    jobq__buf_adds(buf, ",\"");
-    jobq__buf_adds(buf, name);
-    jobq__buf_adds(buf, "\":");
-    jobq__buf_add_i64(buf, value);
+    if (value >= 0)
+        tree_add_int(entry, name, value);
 }
 
 static const char *
@@ -123,30 +113,27 @@ reason_of(const struct verdict *verdict)
     return verdict->error && *verdict->error ? verdict->error : "no reason was given";
 }
 
-/* The error entry as a JSON object; the database adds attempt and time. */
-static void
-put_entry(struct jobq__buf *buf, const struct verdict *verdict)
+/* The error entry; the database adds attempt and time. */
+static cJSON *
+entry_of(const struct verdict *verdict)
 {
+    cJSON *entry = cJSON_CreateObject();
     const char *kind = verdict_error_kind(verdict->kind);
-    jobq__buf_adds(buf, "{\"kind\":\"");
-    jobq__buf_adds(buf, kind ? kind : "error");
-    jobq__buf_adds(buf, "\"");
-    put_cut(buf, "error", reason_of(verdict), ERROR_MAX, 0);
-    put_cut(buf, "detail", verdict->detail, DETAIL_MAX, DETAIL_MAX / 2);
+    tree_add_text(entry, "kind", kind ? kind : "error");
+    add_cut(entry, "error", reason_of(verdict), ERROR_MAX, 0);
+    add_cut(entry, "detail", verdict->detail, DETAIL_MAX, DETAIL_MAX / 2);
     if (verdict->signal > 0) {
         const char *name = sigabbrev_np(verdict->signal);
-        jobq__buf_adds(buf, ",\"signal\":\"SIG");
-        jobq__buf_adds(buf, name ? name : "?");
-        jobq__buf_adds(buf, "\"");
+        char text[24];
+        snprintf(text, sizeof text, "SIG%s", name ? name : "?");
+        tree_add_text(entry, "signal", text);
     }
-    put_number(buf, "exit_code", verdict->exit_code);
-    put_text(buf, "output", verdict->output);
-    if (verdict->run_us >= 0)
-        put_number(buf, "run_ms", verdict->run_us / 1000);
-    if (verdict->cpu_us >= 0)
-        put_number(buf, "cpu_ms", verdict->cpu_us / 1000);
-    put_number(buf, "max_rss_kb", verdict->max_rss_kb);
-    jobq__buf_adds(buf, "}");
+    add_known(entry, "exit_code", verdict->exit_code);
+    add_given(entry, "output", verdict->output);
+    add_known(entry, "run_ms", verdict->run_us < 0 ? -1 : verdict->run_us / 1000);
+    add_known(entry, "cpu_ms", verdict->cpu_us < 0 ? -1 : verdict->cpu_us / 1000);
+    add_known(entry, "max_rss_kb", verdict->max_rss_kb);
+    return entry;
 }
 
 static bool
@@ -239,15 +226,16 @@ settled_new(const struct queue_config *queue, const struct job *job,
     struct jobq__buf entry = {0};
     const char *result = verdict->result;
     if (leaves_entry(verdict))
-        put_entry(&entry, verdict);
+        tree_put(&entry, entry_of(verdict));
     if (result && digits_too_many(result, verdict->result_len)) {
         static const char why[] = "the result was left out: it holds a number of more "
                                   "than 4000 digits before its point or behind it";
         result = NULL; /* the work is done: it is not done again because of that */
+        cJSON *lost = cJSON_CreateObject();
+        tree_add_text(lost, "kind", "error");
+        tree_add_text(lost, "error", why);
         jobq__buf_reset(&entry);
-        jobq__buf_adds(&entry, "{\"kind\":\"error\",\"error\":\"");
-        jobq__buf_adds(&entry, why);
-        jobq__buf_adds(&entry, "\"}");
+        tree_put(&entry, lost);
         warn_of_result(queue, job, why);
     } else if (verdict->kind == VERDICT_OK && verdict->error) {
         warn_of_result(queue, job, verdict->error);

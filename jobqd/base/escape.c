@@ -180,12 +180,6 @@ escape_print(FILE *out, const char *text)
 }
 
 void
-escape_print_json_string(FILE *out, const char *text)
-{
-    print(out, escape_put_json_string, text);
-}
-
-void
 escape_print_json(FILE *out, const char *json)
 {
     print(out, escape_put_json, json);

@@ -28,9 +28,8 @@ void escape_put_json(struct jobq__buf *out, const char *json, size_t len);
 /* The first byte of what escape_put would change; NULL: nothing. */
 const char *escape_find(const char *text);
 
-/* The three on a stream. */
+/* Text and JSON on a stream. */
 void escape_print(FILE *out, const char *text);
-void escape_print_json_string(FILE *out, const char *text);
 void escape_print_json(FILE *out, const char *json);
 
 #endif

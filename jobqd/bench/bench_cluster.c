@@ -300,8 +300,7 @@ int
 bench_close(struct bench *bench, int code)
 {
     jobq_error err = {0};
-    if (code == EX_OK)
-        report_end(&bench->report);
+    report_end(&bench->report, code == EX_OK);
     if (bench->owns_schema && bench->embedded == NULL && drop_schema(bench, &err) != 0)
         cli_fail(bench->cli, &err);
     PQfinish(bench->conn);

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/base/sqltext.h"
 #include "libjobq/buf.h"
 #include "libjobq/error.h"
@@ -67,16 +68,18 @@ put_argument(struct source *source)
 {
     struct jobq__buf *buf = &source->argument;
     size_t n = ways[source->way].jobs;
-    if (n == 1)
+    if (n == 1) {
         jobq__buf_adds(buf, "{\"n\": 123}");
-    for (size_t i = 0; n > 1 && i < n; i++) {
-        jobq__buf_adds(buf, i == 0 ? "[" : ",");
-        jobq__buf_adds(buf, "{\"kind\":\"noop\",\"queue\":\"bench\",\"args\":{\"n\":");
-        jobq__buf_add_i64(buf, (int64_t)i);
-        jobq__buf_adds(buf, "}}");
+    } else if (n > 1) {
+        cJSON *jobs = cJSON_CreateArray();
+        for (size_t i = 0; i < n; i++) {
+            cJSON *job = tree_add_object(jobs, NULL);
+            tree_add_text(job, "kind", "noop");
+            tree_add_text(job, "queue", "bench");
+            tree_add_int(tree_add_object(job, "args"), "n", (int64_t)i);
+        }
+        tree_put(buf, jobs);
     }
-    if (n > 1)
-        jobq__buf_addc(buf, ']');
     return jobq__buf_cstr(buf) != NULL ? 0 : JOBQ_ENOMEM;
 }
 

@@ -2,62 +2,40 @@
 #include "jobqd/bench/bench_report.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "libjobq/buf.h"
-
 /* ---- Names and brackets ---- */
-
-static void
-put_json_string(const char *text)
-{
-    struct jobq__buf buf = {0};
-    jobq__buf_add_json_string(&buf, text, strlen(text));
-    const char *quoted = jobq__buf_cstr(&buf);
-    fputs(quoted != NULL ? quoted : "null", stdout);
-    jobq__buf_clear(&buf);
-}
 
 enum { NAME_WIDTH = 40 };
 
-/* Everything before the value of the next entry; for people, its name as words, filled up
- * to width. */
+/* For people: a name as words, filled up to width. */
 static void
-put_name(struct report *report, const char *name, int width)
+put_name(const struct report *report, const char *name, int width)
 {
-    size_t inner = report->depth - 1;
-    if (report->json) {
-        if (report->n[inner] > 0)
-            putchar(',');
-        if (name != NULL) {
-            put_json_string(name);
-            putchar(':');
-        }
-    } else if (name != NULL) {
-        char words[64];
-        snprintf(words, sizeof words, "%s", name);
-        for (char *at = words; *at != '\0'; at++) {
-            if (*at == '_')
-                *at = ' ';
-        }
-        printf("%*s%-*s", (int)inner * 2, "", width > 0 ? width - (int)inner * 2 : 0,
-               words);
+    int indent = ((int)report->depth - 1) * 2;
+    char words[64];
+    snprintf(words, sizeof words, "%s", name);
+    for (char *at = words; *at != '\0'; at++) {
+        if (*at == '_')
+            *at = ' ';
     }
-    report->n[inner]++;
+    printf("%*s%-*s", indent, "", width > 0 ? width - indent : 0, words);
+}
+
+/* The innermost of what is open. */
+static cJSON *
+inner(const struct report *report)
+{
+    return report->open[report->depth - 1];
 }
 
 static void
-open_bracket(struct report *report, bool is_list)
+open_bracket(struct report *report, cJSON *item)
 {
     assert(report->depth < REPORT_DEPTH);
-    report->is_list[report->depth] = is_list;
-    report->n[report->depth] = 0;
-    report->depth++;
-    if (report->json)
-        putchar(is_list ? '[' : '{');
+    report->open[report->depth++] = item;
 }
 
 void
@@ -65,8 +43,6 @@ report_close(struct report *report)
 {
     assert(report->depth > 0);
     report->depth--;
-    if (report->json)
-        putchar(report->is_list[report->depth] ? ']' : '}');
 }
 
 void
@@ -74,50 +50,56 @@ report_begin(struct report *report, bool json)
 {
     memset(report, 0, sizeof *report);
     report->json = json;
-    open_bracket(report, false);
+    open_bracket(report, json ? cJSON_CreateObject() : NULL);
 }
 
 void
-report_end(struct report *report)
+report_end(struct report *report, bool complete)
 {
-    while (report->depth > 0)
-        report_close(report);
-    if (report->json)
-        putchar('\n');
+    if (report->json && complete)
+        tree_print(report->open[0]);
+    else
+        cJSON_Delete(report->open[0]);
 }
 
 static void
-end_line(const struct report *report)
+end_line(void)
 {
-    if (!report->json)
-        putchar('\n');
+    putchar('\n');
     fflush(stdout); /* a measurement takes long: what is known is shown */
+}
+
+static void
+put_head(const struct report *report, const char *name)
+{
+    if (report->json)
+        return;
+    put_name(report, name, 0);
+    end_line();
 }
 
 void
 report_group(struct report *report, const char *name)
 {
-    put_name(report, name, 0);
-    end_line(report);
-    open_bracket(report, false);
+    put_head(report, name);
+    open_bracket(report, tree_add_object(inner(report), name));
 }
 
 void
 report_list(struct report *report, const char *name)
 {
-    put_name(report, name, 0);
-    end_line(report);
-    open_bracket(report, true);
+    put_head(report, name);
+    report->items = 0;
+    open_bracket(report, tree_add_list(inner(report), name));
 }
 
 void
 report_item(struct report *report)
 {
-    size_t nth = report->n[report->depth - 1];
-    put_name(report, NULL, 0);
+    report->items++;
     if (!report->json)
-        printf("%*s%zu\n", (int)(report->depth - 1) * 2, "", nth + 1);
-    open_bracket(report, false);
+        printf("%*s%zu\n", (int)(report->depth - 1) * 2, "", report->items);
+    open_bracket(report, tree_add_object(inner(report), NULL));
 }
 
 /* ---- Values ---- */
@@ -141,35 +123,41 @@ put_grouped(double value, int decimals)
     printf("%14s", text);
 }
 
+static void
+put_number(const struct report *report, const char *name, double value, int decimals)
+{
+    put_name(report, name, NAME_WIDTH);
+    put_grouped(value, decimals);
+    end_line();
+}
+
 void
 report_int(struct report *report, const char *name, int64_t value)
 {
-    put_name(report, name, NAME_WIDTH);
     if (report->json)
-        printf("%" PRId64, value);
+        tree_add_int(inner(report), name, value);
     else
-        put_grouped((double)value, 0);
-    end_line(report);
+        put_number(report, name, (double)value, 0);
 }
 
 void
 report_real(struct report *report, const char *name, double value, int decimals)
 {
-    put_name(report, name, NAME_WIDTH);
     if (report->json)
-        printf("%.*f", decimals, value);
+        tree_add_real(inner(report), name, value, decimals);
     else
-        put_grouped(value, decimals);
-    end_line(report);
+        put_number(report, name, value, decimals);
 }
 
 void
 report_text(struct report *report, const char *name, const char *text)
 {
-    put_name(report, name, NAME_WIDTH);
     if (report->json) {
-        put_json_string(text);
-    } else if (strchr(text, '\n') == NULL) {
+        tree_add_text(inner(report), name, text);
+        return;
+    }
+    put_name(report, name, NAME_WIDTH);
+    if (strchr(text, '\n') == NULL) {
         printf("%14s", text);
     } else {
         for (const char *at = text; *at != '\0'; at += *at == '\n' ? 1 : 0) {
@@ -178,7 +166,7 @@ report_text(struct report *report, const char *name, const char *text)
             at += len;
         }
     }
-    end_line(report);
+    end_line();
 }
 
 /* ---- Samples ---- */

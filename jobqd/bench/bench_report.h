@@ -7,18 +7,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "jobqd/base/jsontree.h"
+
 #define REPORT_DEPTH 8
 
-/* One object or list that is open, from the outermost inwards. */
+/* With --json a tree, printed in the end; for people, lines at once. */
 struct report {
     bool json;
     size_t depth;
-    bool is_list[REPORT_DEPTH];
-    size_t n[REPORT_DEPTH]; /* what it holds so far */
+    cJSON *open[REPORT_DEPTH]; /* objects and lists, from the outermost inwards */
+    size_t items;              /* of the innermost list so far */
 };
 
 void report_begin(struct report *report, bool json);
-void report_end(struct report *report);
+/* Prints the tree if it is complete, and deletes it. */
+void report_end(struct report *report, bool complete);
 
 void report_int(struct report *report, const char *name, int64_t value);
 void report_real(struct report *report, const char *name, double value, int decimals);

@@ -1,6 +1,5 @@
 /* cmd_config.c: `config`, and `version`: what jobqd was told, and what it is. Neither
  * needs a database. */
-#include <cjson/cJSON.h>
 #include <libpq-fe.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -15,6 +14,7 @@
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/trust.h"
 #include "jobqd/base/escape.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/config/options.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
@@ -25,18 +25,6 @@ struct warnings {
     cJSON *list; /* their texts; NULL: for people */
 };
 
-/* The text as JSON shows it to a terminal, which is more than cJSON would escape. */
-static void
-add_warning(cJSON *list, const char *text)
-{
-    struct jobq__buf shown = {0};
-    escape_put_json_string(&shown, text, strlen(text));
-    const char *json = jobq__buf_cstr(&shown);
-    if (json != NULL)
-        cJSON_AddItemToArray(list, cJSON_CreateRaw(json));
-    jobq__buf_clear(&shown);
-}
-
 static void
 warn(void *data, const char *what, const char *remedy)
 {
@@ -44,7 +32,7 @@ warn(void *data, const char *what, const char *remedy)
     char text[2 * PATH_MAX];
     snprintf(text, sizeof text, "%s; %s", what, remedy);
     if (warnings->list != NULL) {
-        add_warning(warnings->list, text);
+        tree_add_text(warnings->list, NULL, text);
         return;
     }
     fputs("jobqd config: warning: ", stderr);
@@ -52,51 +40,20 @@ warn(void *data, const char *what, const char *remedy)
     fputc('\n', stderr);
 }
 
-/* Prints the document, and deletes it. */
 static void
-print_document(cJSON *document)
-{
-    char *text = cJSON_PrintUnformatted(document);
-    if (text != NULL)
-        puts(text);
-    cJSON_free(text);
-    cJSON_Delete(document);
-}
-
-/* Takes the list of warnings. starts: the document stays open, and start_check prints the
- * value of its last member when the workers have ended. */
-static void
-print_checked(const struct config *config, cJSON *warnings, bool starts)
-{
-    cJSON *document = cJSON_CreateObject();
-    cJSON_AddTrueToObject(document, "ok");
-    cJSON_AddNumberToObject(document, "queues", (double)config->n_queues);
-    cJSON_AddNumberToObject(document, "crons", (double)config->n_crons);
-    cJSON_AddItemToObject(document, "warnings", warnings);
-    if (!starts) {
-        print_document(document);
-        return;
-    }
-    char *text = cJSON_PrintUnformatted(document);
-    if (text != NULL)
-        printf("%.*s,\"started\":", (int)strlen(text) - 1, text);
-    cJSON_free(text);
-    cJSON_Delete(document);
-}
-
-static void
-say_checked(const struct config *config, bool json, bool starts)
+say_checked(const struct config *config, cJSON *answer)
 {
     const char *file = config->file != NULL ? config->file : "no configuration file";
-    struct warnings warnings = {.list = json ? cJSON_CreateArray() : NULL};
+    tree_add_bool(answer, "ok", true);
+    tree_add_int(answer, "queues", (int64_t)config->n_queues);
+    tree_add_int(answer, "crons", (int64_t)config->n_crons);
+    struct warnings warnings = {.list = tree_add_list(answer, "warnings")};
     trust_look(config, warn, &warnings);
     if (!config->file)
         warn(&warnings, "no configuration file was found: the node runs no jobs",
              "give it with -c FILE or JOBQ_CONFIG");
-    if (json) {
-        print_checked(config, warnings.list, starts);
+    if (answer)
         return;
-    }
     escape_print(stdout, file);
     printf(": ok, %zu queue%s", config->n_queues, config->n_queues == 1 ? "" : "s");
     if (config->n_crons > 0)
@@ -143,16 +100,6 @@ check_found(const struct config *config, jobq_error *err)
 }
 
 static int
-check_start(struct config *config, bool json)
-{
-    fflush(stdout);
-    int code = start_check(config, json);
-    if (json)
-        puts("}");
-    return code;
-}
-
-static int
 run_config(struct cli *cli)
 {
     struct config *config = NULL;
@@ -178,12 +125,16 @@ run_config(struct cli *cli)
         config_free(config);
         return cli_fail_as(cli, EX_CONFIG, &err);
     }
+    cJSON *answer = check && cli->json ? cJSON_CreateObject() : NULL;
     if (check)
-        say_checked(config, cli->json, starts);
+        say_checked(config, answer);
     else
         config_print(config, cli->json, cli_has(cli, "show-secrets"));
+    fflush(stdout); /* before anything is started */
     if (starts)
-        code = check_start(config, cli->json);
+        code = start_check(config, answer);
+    if (check && cli->json)
+        tree_print(answer);
     config_free(config);
     return code;
 }
@@ -227,12 +178,12 @@ run_version(struct cli *cli)
                migrate_latest(), JOBQ__PROTOCOL_VERSION, libpq);
         return EX_OK;
     }
-    cJSON *document = cJSON_CreateObject();
-    cJSON_AddStringToObject(document, "version", JOBQ_VERSION);
-    cJSON_AddNumberToObject(document, "schema", migrate_latest());
-    cJSON_AddNumberToObject(document, "protocol", JOBQ__PROTOCOL_VERSION);
-    cJSON_AddStringToObject(document, "libpq", libpq);
-    print_document(document);
+    cJSON *answer = cJSON_CreateObject();
+    tree_add_text(answer, "version", JOBQ_VERSION);
+    tree_add_int(answer, "schema", migrate_latest());
+    tree_add_int(answer, "protocol", JOBQ__PROTOCOL_VERSION);
+    tree_add_text(answer, "libpq", libpq);
+    tree_print(answer);
     return EX_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "jobqd/base/escape.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/config/timezone.h"
 #include "jobqd/config/unique_by.h"
 #include "jobqd/base/wrap.h"
@@ -70,7 +71,7 @@ print_times(const struct question *question, bool json)
 {
     int64_t at_ms = question->from_ms;
     cron_offset offset = question->utc ? NULL : timezone_offset;
-    fputs(json ? "[" : "", stdout);
+    cJSON *times = json ? cJSON_CreateArray() : NULL;
     for (int64_t i = 0; i < question->n; i++) {
         char text[RFC3339_SIZE];
         if (!cron_next(&question->cron, at_ms, offset, NULL, &at_ms) ||
@@ -82,11 +83,12 @@ print_times(const struct question *question, bool json)
             break;
         rfc3339_print(text, at_ms, offset_s);
         if (json)
-            printf("%s\"%s\"", i == 0 ? "" : ",", text);
+            tree_add_text(times, NULL, text);
         else
             puts(text);
     }
-    fputs(json ? "]\n" : "", stdout);
+    if (json)
+        tree_print(times);
 }
 
 static int
@@ -372,8 +374,8 @@ do_all(struct cli *cli, const struct deed *deed)
     jobq_error err = {0};
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     bool opened = code == EX_OK;
-    int done = 0;
-    fputs(opened && cli->json ? "{\"ids\":[" : "", stdout);
+    cJSON *answer = opened && cli->json ? cJSON_CreateObject() : NULL;
+    cJSON *ids = tree_add_list(answer, "ids");
     for (int i = 0; opened && i < cli->n_args; i++) {
         PGresult *result = NULL;
         const char *name = cli->args[i];
@@ -381,14 +383,15 @@ do_all(struct cli *cli, const struct deed *deed)
         if (rc != 0)
             code = cli_fail(cli, &err);
         else if (cli->json)
-            printf("%s%s", done++ > 0 ? "," : "", PQgetvalue(result, 0, 0));
+            tree_add_raw(ids, NULL, PQgetvalue(result, 0, 0));
         else
             say(deed, name, PQgetvalue(result, 0, 0));
         PQclear(result);
         if (rc == JOBQ_ECONN)
             break;
     }
-    fputs(opened && cli->json ? "]}\n" : "", stdout);
+    if (opened && cli->json)
+        tree_print(answer);
     session_close(&session);
     return code;
 }

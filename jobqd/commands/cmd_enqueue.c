@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/commands/commands.h"
 #include "jobqd/db/query.h"
 #include "jobqd/cli/session.h"
@@ -170,10 +171,15 @@ enqueue_one(struct session *session, const struct cli *cli,
         session_query(session, sql_job_enqueue, N_PARAMS, params->values, &result, &why);
     if (rc == 0) {
         const char *id = PQgetvalue(result, 0, 0), *was = PQgetvalue(result, 0, 1);
-        if (*was == '\0')
-            printf(cli->json ? "{\"id\":%s}\n" : "%s\n", id);
-        else
-            printf(cli->json ? "{\"id\":%s,\"conflict\":\"%s\"}\n" : "%s %s\n", id, was);
+        if (cli->json) {
+            cJSON *answer = cJSON_CreateObject();
+            tree_add_raw(answer, "id", id);
+            if (*was != '\0')
+                tree_add_text(answer, "conflict", was);
+            tree_print(answer);
+        } else {
+            printf("%s%s%s\n", id, *was != '\0' ? " " : "", was);
+        }
         PQclear(result);
         return 0;
     }
@@ -199,7 +205,8 @@ struct many {
     int lines[BATCH_JOBS];      /* the line of each of its jobs */
     size_t n;                   /* jobs in it */
     struct jobq__buf ids;       /* what is printed once all is committed */
-    struct jobq__buf conflicts; /* with --json: as a list, null where a job is new */
+    struct jobq__buf conflicts; /* with --json, as are ids then: the members of a list,
+                                   null where a job is new. No trees: millions may come */
     bool conflicted;            /* some job was there already */
     long long total;
     bool json;
@@ -315,7 +322,9 @@ enqueue_lines(struct many *many, FILE *input, jobq_error *err)
         rc = send_batch(many, err);
     if (rc == 0 && many->begun)
         rc = session_query(many->session, "COMMIT", 0, NULL, NULL, err);
-    if (rc == 0 && (many->ids.failed || many->conflicts.failed))
+    jobq__buf_adds(&many->ids, many->json ? "]" : "");
+    jobq__buf_adds(&many->conflicts, "]");
+    if (rc == 0 && (!jobq__buf_cstr(&many->ids) || !jobq__buf_cstr(&many->conflicts)))
         return jobq__error(err, JOBQ_ENOMEM,
                            "%lld jobs were enqueued, but out of memory for their ids",
                            many->total);
@@ -330,15 +339,16 @@ enqueue_many(struct session *session, const struct cli *cli, jobq_error *err)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     many->session = session;
     many->json = cli->json;
+    jobq__buf_adds(&many->ids, cli->json ? "[" : "");
+    jobq__buf_adds(&many->conflicts, "[");
     int rc = enqueue_lines(many, stdin, err);
-    if (rc == 0) {
-        fputs(cli->json ? "{\"ids\":[" : "", stdout);
-        fwrite(many->ids.data != NULL ? many->ids.data : "", 1, many->ids.len, stdout);
-        if (cli->json && many->conflicted) {
-            fputs("],\"conflicts\":[", stdout);
-            fwrite(many->conflicts.data, 1, many->conflicts.len, stdout);
-        }
-        fputs(cli->json ? "]}\n" : "", stdout);
+    if (rc == 0 && cli->json) {
+        cJSON *answer = cJSON_CreateObject();
+        tree_add_raw(answer, "ids", many->ids.data);
+        tree_add_raw(answer, "conflicts", many->conflicted ? many->conflicts.data : NULL);
+        tree_print(answer);
+    } else if (rc == 0) {
+        fputs(many->ids.data, stdout);
     }
     jobq__buf_clear(&many->ids);
     jobq__buf_clear(&many->conflicts);

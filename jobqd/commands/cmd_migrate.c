@@ -5,7 +5,7 @@
 #include <sysexits.h>
 
 #include "jobqd/commands/commands.h"
-#include "jobqd/base/escape.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/db/migrate.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
@@ -24,38 +24,45 @@ static const char *const action_names[] = {"up", "down", "status", "print", "gra
 
 struct printer {
     bool json;
-    bool first;
+    cJSON *steps; /* with --json */
+    bool any;
 };
+
+static void
+add_step(cJSON *steps, int version, const char *name, bool applied)
+{
+    tree_add_int(steps, "version", version);
+    tree_add_text(steps, "name", name);
+    tree_add_bool(steps, "applied", applied);
+}
 
 static void
 on_step(void *data, int version, const char *name, bool up)
 {
     struct printer *printer = data;
     if (printer->json)
-        printf("%s{\"version\":%d,\"name\":\"%s\",\"applied\":%s}",
-               printer->first ? "" : ",", version, name, up ? "true" : "false");
+        add_step(tree_add_object(printer->steps, NULL), version, name, up);
     else
         printf("%04d %s: %s\n", version, name, up ? "applied" : "taken back");
-    printer->first = false;
+    printer->any = true;
 }
 
 static int
 move(struct session *session, const struct cli *cli, enum action action, int to,
      int64_t lock_wait_ms, jobq_error *err)
 {
-    struct printer printer = {.json = cli->json, .first = true};
+    cJSON *answer = cli->json ? cJSON_CreateObject() : NULL;
+    struct printer printer = {.json = cli->json, .steps = tree_add_list(answer, "steps")};
     const char *schema = session->config->schema;
     int version = 0;
-    if (cli->json)
-        fputs("{\"steps\":[", stdout);
     int rc = action == ACTION_UP
                  ? migrate_apply(session->conn, schema, to, lock_wait_ms, on_step,
                                  &printer, err)
                  : migrate_revert(session->conn, schema, to, cli_has(cli, "force"),
                                   lock_wait_ms, on_step, &printer, err);
     if (cli->json)
-        puts("]}");
-    else if (rc == 0 && printer.first &&
+        tree_print(answer);
+    else if (rc == 0 && !printer.any &&
              (rc = migrate_version(session->conn, schema, &version, err)) == 0)
         printf("schema %s has version %d: nothing to do\n", schema, version);
     return rc;
@@ -64,9 +71,9 @@ move(struct session *session, const struct cli *cli, enum action action, int to,
 /* Known migrations, and when each was applied: schema_version has no row of a step that a
  * dump of the schema alone brought here. Name and time are the database's word. */
 static void
-print_step(const struct cli *cli, int step, int version, const char *name, const char *at)
+print_step(cJSON *steps, int step, int version, const char *name, const char *at)
 {
-    if (!cli->json) {
+    if (!steps) {
         printf("%04d ", step);
         table_print_value(stdout, name, NULL);
         printf("%*s", 20 - (int)strlen(name) > 0 ? 20 - (int)strlen(name) : 0, "");
@@ -79,14 +86,9 @@ print_step(const struct cli *cli, int step, int version, const char *name, const
         putchar('\n');
         return;
     }
-    printf("%s{\"version\":%d,\"name\":", step > 1 ? "," : "", step);
-    escape_print_json_string(stdout, name);
-    printf(",\"applied\":%s,\"applied_at\":", step <= version ? "true" : "false");
-    if (at != NULL)
-        escape_print_json_string(stdout, at);
-    else
-        fputs("null", stdout);
-    putchar('}');
+    cJSON *known = tree_add_object(steps, NULL);
+    add_step(known, step, name, step <= version);
+    tree_add_text(known, "applied_at", at);
 }
 
 static int
@@ -104,20 +106,22 @@ status(struct session *session, const struct cli *cli, jobq_error *err)
         rc = session_query(session, sql_migrate_history, 1, params, &history, err);
     if (rc != 0)
         return rc;
-    if (cli->json)
-        printf("{\"schema\":\"%s\",\"version\":%d,\"needs\":%d,\"migrations\":[", schema,
-               version, migrate_latest());
-    else
+    cJSON *answer = cli->json ? cJSON_CreateObject() : NULL;
+    tree_add_text(answer, "schema", schema);
+    tree_add_int(answer, "version", version);
+    tree_add_int(answer, "needs", migrate_latest());
+    cJSON *listed = tree_add_list(answer, "migrations");
+    if (!cli->json)
         printf("schema %s has version %d, this jobqd needs %d\n", schema, version,
                migrate_latest());
     for (int i = 0; i < steps; i++) {
         bool noted = history != NULL && !PQgetisnull(history, i, 0);
-        print_step(cli, i + 1, version,
+        print_step(listed, i + 1, version,
                    noted ? PQgetvalue(history, i, 0) : migrate_name(i + 1),
                    noted ? PQgetvalue(history, i, 1) : NULL);
     }
     if (cli->json)
-        puts("]}");
+        tree_print(answer);
     PQclear(history);
     return 0;
 }
@@ -142,26 +146,27 @@ count_missing(const PGresult *rows)
 static void
 print_grants_json(const PGresult *before, const PGresult *after)
 {
-    const char *comma = "";
-    fputs("{\"roles\":[", stdout);
+    cJSON *answer = cJSON_CreateObject();
+    cJSON *roles = tree_add_list(answer, "roles");
     for (int i = 0; i < PQntuples(before); i++) {
         if (is_missing(before, i))
             continue;
-        printf("%s{\"role\":\"%s\",\"given\":%s,\"taken\":%s}", comma,
-               PQgetvalue(before, i, 0), PQgetvalue(before, i, 1),
-               PQgetvalue(before, i, 2));
-        comma = ",";
+        cJSON *role = tree_add_object(roles, NULL);
+        tree_add_text(role, "role", PQgetvalue(before, i, 0));
+        tree_add_raw(role, "given", PQgetvalue(before, i, 1));
+        tree_add_raw(role, "taken", PQgetvalue(before, i, 2));
     }
-    fputs("],\"missing\":[", stdout);
-    comma = "";
+    cJSON *missing = tree_add_list(answer, "missing");
     for (int i = 0; i < PQntuples(after); i++) {
+        char sql[128];
         if (!is_missing(after, i))
             continue;
-        printf("%s{\"role\":\"%s\",\"sql\":\"CREATE ROLE %s NOLOGIN\"}", comma,
-               PQgetvalue(after, i, 0), PQgetvalue(after, i, 0));
-        comma = ",";
+        cJSON *role = tree_add_object(missing, NULL);
+        snprintf(sql, sizeof sql, "CREATE ROLE %s NOLOGIN", PQgetvalue(after, i, 0));
+        tree_add_text(role, "role", PQgetvalue(after, i, 0));
+        tree_add_text(role, "sql", sql);
     }
-    puts("]}");
+    tree_print(answer);
 }
 
 /* With a role missing all of it is SQL, for psql. */

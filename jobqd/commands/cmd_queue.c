@@ -6,11 +6,10 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "jobqd/base/escape.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
 #include "jobqd/commands/commands.h"
-#include "libjobq/buf.h"
 #include "libjobq/error.h"
 
 extern const char sql_queue_pause[], sql_queue_resume[], sql_queue_scale[];
@@ -27,17 +26,9 @@ struct setting {
 
 /* The names for --json, as lists. */
 struct told {
-    struct jobq__buf changed;
-    struct jobq__buf unchanged;
+    cJSON *changed;
+    cJSON *unchanged;
 };
-
-static void
-note(struct jobq__buf *names, const char *name)
-{
-    if (names->len > 0)
-        jobq__buf_addc(names, ',');
-    escape_put_json_string(names, name, strlen(name));
-}
 
 /* That nobody serves it is allowed, but may be a slip of the pen. */
 static void
@@ -55,16 +46,6 @@ say(const struct setting *how, const char *queue, const char *node, bool changed
         printf("%s%s\n", how->all, served ? "" : ", none of which serves it now");
 }
 
-/* {"changed":["mail"],"unchanged":[]} */
-static void
-print_told(struct told *told)
-{
-    const char *changed = jobq__buf_cstr(&told->changed);
-    const char *unchanged = jobq__buf_cstr(&told->unchanged);
-    printf("{\"changed\":[%s],\"unchanged\":[%s]}\n", changed ? changed : "",
-           unchanged ? unchanged : "");
-}
-
 static int
 set_one(struct session *session, const struct cli *cli, const struct setting *how,
         const char *queue, struct told *told, jobq_error *err)
@@ -77,7 +58,7 @@ set_one(struct session *session, const struct cli *cli, const struct setting *ho
         return rc;
     bool changed = *PQgetvalue(result, 0, 0) == 't';
     if (cli->json)
-        note(changed ? &told->changed : &told->unchanged, queue);
+        tree_add_text(changed ? told->changed : told->unchanged, NULL, queue);
     else
         say(how, queue, node, changed, *PQgetvalue(result, 0, 1) == 't');
     PQclear(result);
@@ -90,13 +71,15 @@ static int
 set_all(struct cli *cli, const struct setting *how, int n)
 {
     struct session session = {0};
-    struct told told = {{0}, {0}};
     jobq_error err = {0};
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     if (code != EX_OK) {
         session_close(&session);
         return code;
     }
+    cJSON *answer = cli->json ? cJSON_CreateObject() : NULL;
+    struct told told = {.changed = tree_add_list(answer, "changed"),
+                        .unchanged = tree_add_list(answer, "unchanged")};
     for (int i = 0; i < n; i++) {
         int rc = set_one(&session, cli, how, cli->args[i], &told, &err);
         if (rc != 0)
@@ -105,9 +88,7 @@ set_all(struct cli *cli, const struct setting *how, int n)
             break;
     }
     if (cli->json)
-        print_told(&told);
-    jobq__buf_clear(&told.changed);
-    jobq__buf_clear(&told.unchanged);
+        tree_print(answer);
     session_close(&session);
     return code;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <sysexits.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/commands/commands.h"
 #include "jobqd/cli/session.h"
 #include "jobqd/cli/table.h"
@@ -9,6 +10,15 @@
 #define HISTORY_COLUMNS 3 /* of queues_list.sql, before the JSON */
 
 extern const char sql_queues_list[], sql_nodes_list[];
+
+/* The last column of each row is the row as JSON. */
+static void
+add_rows(cJSON *answer, const char *name, const PGresult *rows)
+{
+    cJSON *list = tree_add_list(answer, name);
+    for (int row = 0; row < PQntuples(rows); row++)
+        tree_add_raw(list, NULL, PQgetvalue(rows, row, PQnfields(rows) - 1));
+}
 
 static int
 list(struct session *session, const struct cli *cli, jobq_error *err)
@@ -19,11 +29,10 @@ list(struct session *session, const struct cli *cli, jobq_error *err)
     if (rc == 0)
         rc = session_query(session, sql_nodes_list, 0, NULL, &nodes, err);
     if (rc == 0 && cli->json) {
-        fputs("{\"queues\":", stdout);
-        table_print_json(stdout, queues, PQnfields(queues) - 1);
-        fputs(",\n\"nodes\":", stdout);
-        table_print_json(stdout, nodes, PQnfields(nodes) - 1);
-        puts("}");
+        cJSON *answer = cJSON_CreateObject();
+        add_rows(answer, "queues", queues);
+        add_rows(answer, "nodes", nodes);
+        tree_print(answer);
     } else if (rc == 0) {
         int hidden = 1 + (cli_has(cli, "history") ? 0 : HISTORY_COLUMNS);
         table_print(stdout, queues, PQnfields(queues) - hidden);

@@ -12,6 +12,7 @@
 #include "jobqd/commands/running.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
+#include "jobqd/base/jsontree.h"
 #include "libjobq/error.h"
 
 /* Until it has read it. What comes then takes as long as the workers take to boot. */
@@ -95,17 +96,19 @@ check_file(const struct cli *cli, const char *node, const struct running *seen,
 static void
 print_done(const char *node, const struct running *now, const char *leaving, bool json)
 {
-    void (*print)(FILE *, const char *) = json ? escape_print_json_string : escape_print;
-    fputs(json ? "{\"node\":" : "node ", stdout);
-    print(stdout, node);
-    printf(json ? ",\"pid\":%d" : " (pid %d): ", now->pid);
     if (json) {
-        printf(",\"waited\":%s", leaving ? "true" : "false");
+        cJSON *answer = cJSON_CreateObject();
+        tree_add_text(answer, "node", node);
+        tree_add_int(answer, "pid", now->pid);
+        tree_add_bool(answer, "waited", leaving != NULL);
         if (leaving)
-            printf(",\"leaving\":%lld", strtoll(leaving, NULL, 10));
-        puts("}");
+            tree_add_int(answer, "leaving", strtoll(leaving, NULL, 10));
+        tree_print(answer);
         return;
     }
+    fputs("node ", stdout);
+    escape_print(stdout, node);
+    printf(" (pid %d): ", now->pid);
     if (!leaving)
         puts("was told to read its configuration again; its log says what becomes of it");
     else if (strtoll(leaving, NULL, 10) == 0)

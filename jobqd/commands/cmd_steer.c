@@ -4,11 +4,11 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/jobs_filter.h"
 #include "jobqd/db/query.h"
 #include "jobqd/cli/session.h"
-#include "libjobq/buf.h"
 #include "libjobq/error.h"
 #include "libjobq/json.h"
 
@@ -63,16 +63,18 @@ struct steering {
 
 /* The ids for --json, as lists. */
 struct steered {
-    struct jobq__buf done;
-    struct jobq__buf running;
+    cJSON *answer;
+    cJSON *done;
+    cJSON *running; /* NULL until there is one */
 };
 
 static void
-note(struct jobq__buf *ids, const char *id)
+note(struct steered *steered, bool done, const char *id)
 {
-    if (ids->len > 0)
-        jobq__buf_addc(ids, ',');
-    jobq__buf_adds(ids, id + strspn(id, "0")); /* JSON's numbers do not begin with one */
+    if (!done && !steered->running)
+        steered->running = tree_add_list(steered->answer, "stopping");
+    tree_add_raw(done ? steered->done : steered->running, NULL,
+                 id + strspn(id, "0")); /* JSON's numbers do not begin with one */
 }
 
 /* One job. JOBQ_ESTATE when its state does not allow it. */
@@ -96,23 +98,11 @@ steer(struct session *session, const struct steering *how, const char *id, bool 
         rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id,
                          how->verb, state);
     else if (json)
-        note(done ? &steered->done : &steered->running, id);
+        note(steered, done, id);
     else
         printf("job %s: %s\n", id, done ? how->done : how->running);
     PQclear(result);
     return rc;
-}
-
-/* {"cancelled":[1,2],"stopping":[3]}; the second list only when there is any. */
-static void
-print_steered(const struct steering *how, struct steered *steered)
-{
-    const char *done = jobq__buf_cstr(&steered->done);
-    const char *running = jobq__buf_cstr(&steered->running);
-    printf("{\"%s\":[%s]", how->done, done ? done : "");
-    if (steered->running.len > 0 && running)
-        printf(",\"stopping\":[%s]", running);
-    puts("}");
 }
 
 /* Each id by itself: one that cannot be done does not keep the others from it. The exit
@@ -122,7 +112,7 @@ static int
 steer_all(struct cli *cli, const struct steering *how)
 {
     struct session session = {0};
-    struct steered steered = {{0}, {0}};
+    struct steered steered = {0};
     jobq_error err = {0};
     for (int i = 0; i < cli->n_args; i++) {
         if (cli_job_id(cli->args[i], &err) != 0)
@@ -133,6 +123,8 @@ steer_all(struct cli *cli, const struct steering *how)
         session_close(&session);
         return code;
     }
+    steered.answer = cli->json ? cJSON_CreateObject() : NULL;
+    steered.done = tree_add_list(steered.answer, how->done);
     for (int i = 0; i < cli->n_args; i++) {
         int rc = steer(&session, how, cli->args[i], cli->json, &steered, &err);
         if (rc != 0)
@@ -141,9 +133,7 @@ steer_all(struct cli *cli, const struct steering *how)
             break;
     }
     if (cli->json)
-        print_steered(how, &steered);
-    jobq__buf_clear(&steered.done);
-    jobq__buf_clear(&steered.running);
+        tree_print(steered.answer);
     session_close(&session);
     return code;
 }
@@ -153,10 +143,13 @@ steer_all(struct cli *cli, const struct steering *how)
 static void
 print_count(const struct cli *cli, const char *count, const char *become)
 {
-    if (cli->json)
-        printf("{\"count\":%s}\n", count);
-    else
+    if (!cli->json) {
         printf("%s job%s: %s\n", count, strcmp(count, "1") == 0 ? "" : "s", become);
+        return;
+    }
+    cJSON *answer = cJSON_CreateObject();
+    tree_add_raw(answer, "count", count);
+    tree_print(answer);
 }
 
 static int

@@ -9,6 +9,7 @@
 #include "jobqd/commands/commands.h"
 #include "jobqd/commands/running.h"
 #include "jobqd/base/escape.h"
+#include "jobqd/base/jsontree.h"
 #include "libjobq/error.h"
 
 /* Longer than a rehearsal, a freeze and the new program's way up may take together. */
@@ -39,14 +40,22 @@ await(struct session *session, const char *node, const struct running *before,
 static void
 print_upgraded(const char *node, const struct running *now, bool json)
 {
-    void (*print)(FILE *, const char *) = json ? escape_print_json_string : escape_print;
-    fputs(json ? "{\"node\":" : "node ", stdout);
-    print(stdout, node);
-    printf(json ? ",\"pid\":%d,\"from\":" : " (pid %d): upgraded from ", now->pid);
-    print(stdout, now->upgrade.from);
-    fputs(json ? ",\"to\":" : " to ", stdout);
-    print(stdout, now->version);
-    puts(json ? "}" : "");
+    if (json) {
+        cJSON *answer = cJSON_CreateObject();
+        tree_add_text(answer, "node", node);
+        tree_add_int(answer, "pid", now->pid);
+        tree_add_text(answer, "from", now->upgrade.from);
+        tree_add_text(answer, "to", now->version);
+        tree_print(answer);
+        return;
+    }
+    fputs("node ", stdout);
+    escape_print(stdout, node);
+    printf(" (pid %d): upgraded from ", now->pid);
+    escape_print(stdout, now->upgrade.from);
+    fputs(" to ", stdout);
+    escape_print(stdout, now->version);
+    putchar('\n');
 }
 
 static int

@@ -9,6 +9,7 @@
 
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/base/wrap.h"
 #include "jobqd/daemon/daemon.h"
 #include "jobqd/proc/signals.h"
@@ -271,5 +272,5 @@ commands_main(int argc, char **argv)
         perror("jobqd: standard output");
         code = EX_IOERR;
     }
-    return code;
+    return code == EX_OK && tree_print_failed() ? EX_OSERR : code;
 }

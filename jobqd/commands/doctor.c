@@ -137,8 +137,8 @@ doctor_examine(struct doctor *doctor)
     };
     size_t n = sizeof checks / sizeof checks[0], skipped = 0;
     enum needs missing = NEEDS_NOTHING;
-    if (doctor->cli->json)
-        fputs("{\"findings\":[", stdout);
+    cJSON *answer = doctor->cli->json ? cJSON_CreateObject() : NULL;
+    doctor->findings = tree_add_list(answer, "findings");
     for (size_t i = 0; i < n; i++) {
         doctor->check = &checks[i];
         doctor->said = false;
@@ -153,9 +153,11 @@ doctor_examine(struct doctor *doctor)
         fflush(stdout);
     }
     if (doctor->cli->json) {
-        printf("\n],\"ok\":%zu,\"warn\":%zu,\"fail\":%zu,\"skipped\":%zu}\n",
-               doctor->counts[DOCTOR_OK], doctor->counts[DOCTOR_WARN],
-               doctor->counts[DOCTOR_FAIL], skipped);
+        tree_add_int(answer, "ok", (int64_t)doctor->counts[DOCTOR_OK]);
+        tree_add_int(answer, "warn", (int64_t)doctor->counts[DOCTOR_WARN]);
+        tree_add_int(answer, "fail", (int64_t)doctor->counts[DOCTOR_FAIL]);
+        tree_add_int(answer, "skipped", (int64_t)skipped);
+        tree_print(answer);
         return doctor->exit_code;
     }
     size_t warnings = doctor->counts[DOCTOR_WARN], failures = doctor->counts[DOCTOR_FAIL];

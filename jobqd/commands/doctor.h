@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/cli/session.h"
 #include "libjobq/buf.h"
 
@@ -53,6 +54,7 @@ struct doctor {
     int64_t held_ms;        /* vacuum held back for less is nothing to mention */
     const struct doctor_check *check; /* the one under way */
     bool said;                        /* it has found something */
+    cJSON *findings;                  /* with --json */
     size_t counts[DOCTOR_FAIL + 1];
     int exit_code; /* of the first that failed */
 };
@@ -70,7 +72,8 @@ void doctor_sayf(struct doctor *doctor, enum doctor_level level, const char *rem
 void doctor_say_failure(struct doctor *doctor, enum doctor_level level, int code,
                         const jobq_error *err);
 
-/* All of them, one after the other, printed as they are found. Returns the exit code. */
+/* All of them, one after the other, printed as they are found; with --json, in the end.
+ * Returns the exit code. */
 int doctor_examine(struct doctor *doctor);
 
 /* doctor_host.c: what is asked of this host. */

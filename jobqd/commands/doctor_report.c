@@ -7,33 +7,19 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "jobqd/base/escape.h"
 #include "jobqd/cli/table.h"
 
 static const char *const level_names[] = {
     [DOCTOR_OK] = "ok", [DOCTOR_WARN] = "warn", [DOCTOR_FAIL] = "fail"};
 
 static void
-print_json(const struct doctor *doctor, enum doctor_level level, const char *found,
-           const char *remedy, bool first)
+add_finding(cJSON *finding, const struct doctor *doctor, enum doctor_level level,
+            const char *found, const char *remedy)
 {
-    struct jobq__buf out = {0};
-    const char *const members[][2] = {{"check", doctor->check->name},
-                                      {"level", level_names[level]},
-                                      {"found", found},
-                                      {"remedy", remedy}};
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        jobq__buf_adds(&out, i == 0 ? "{\"" : ",\"");
-        jobq__buf_adds(&out, members[i][0]);
-        jobq__buf_adds(&out, "\":");
-        if (members[i][1])
-            escape_put_json_string(&out, members[i][1], strlen(members[i][1]));
-        else
-            jobq__buf_adds(&out, "null");
-    }
-    const char *text = jobq__buf_cstr(&out);
-    printf("%s%s}", first ? "\n" : ",\n", text ? text : "{");
-    jobq__buf_clear(&out);
+    tree_add_text(finding, "check", doctor->check->name);
+    tree_add_text(finding, "level", level_names[level]);
+    tree_add_text(finding, "found", found);
+    tree_add_text(finding, "remedy", remedy);
 }
 
 static void
@@ -53,11 +39,9 @@ void
 doctor_say(struct doctor *doctor, enum doctor_level level, const char *found,
            const char *remedy)
 {
-    bool first = doctor->counts[DOCTOR_OK] + doctor->counts[DOCTOR_WARN] +
-                     doctor->counts[DOCTOR_FAIL] ==
-                 0;
     if (doctor->cli->json)
-        print_json(doctor, level, found, remedy, first);
+        add_finding(tree_add_object(doctor->findings, NULL), doctor, level, found,
+                    remedy);
     else
         print_text(doctor, level, found, remedy);
     doctor->said = true;

@@ -1,7 +1,6 @@
 /* start_check.c: see start_check.h. */
 #include "jobqd/commands/start_check.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include "jobqd/base/clock.h"
 #include "jobqd/base/escape.h"
 #include "jobqd/base/folder.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/pool/pool.h"
 
 enum { LOOK_EVERY_MS = 20, STOP_MS = 5000 };
@@ -184,41 +184,35 @@ say(const struct start *start)
 }
 
 static void
-say_json(const struct start *start, bool first)
+add_start(cJSON *list, const struct start *start)
 {
-    fputs(first ? "{\"queue\":" : ",{\"queue\":", stdout);
-    escape_print_json_string(stdout, start->queue);
-    printf(",\"start\":\"%s\"", end_names[start->end]);
+    cJSON *o = tree_add_object(list, NULL);
+    tree_add_text(o, "queue", start->queue);
+    tree_add_text(o, "start", end_names[start->end]);
     if (start->end == END_UP)
-        printf(",\"took_ms\":%" PRIu64, start->took_ns / 1000000u);
-    if (start->end == END_FAILED) {
-        fputs(",\"error\":", stdout);
-        escape_print_json_string(stdout, start->why);
-    }
-    putchar('}');
+        tree_add_int(o, "took_ms", (int64_t)(start->took_ns / 1000000u));
+    if (start->end == END_FAILED)
+        tree_add_text(o, "error", start->why);
 }
 
 static int
-report(const struct trial *trial, bool json)
+report(const struct trial *trial, cJSON *answer)
 {
     int code = EX_OK;
-    if (json)
-        putchar('[');
+    cJSON *list = answer ? tree_add_list(answer, "started") : NULL;
     for (size_t i = 0; i < trial->n; i++) {
         if (trial->starts[i].end == END_FAILED)
             code = EX_UNAVAILABLE;
-        if (json)
-            say_json(&trial->starts[i], i == 0);
+        if (answer)
+            add_start(list, &trial->starts[i]);
         else
             say(&trial->starts[i]);
     }
-    if (json)
-        putchar(']');
     return code;
 }
 
 int
-start_check(struct config *config, bool json)
+start_check(struct config *config, cJSON *answer)
 {
     struct trial trial = {.n = config->n_queues, .began_ns = clock_ns()};
     folder_enter();
@@ -237,7 +231,7 @@ start_check(struct config *config, bool json)
     uv_loop_close(&trial.loop);
     if (trial.signal != 0)
         raise(trial.signal); /* libuv has given it back: we end as without us */
-    int code = report(&trial, json);
+    int code = report(&trial, answer);
     free(trial.starts);
     return code;
 }

@@ -3,10 +3,10 @@
  */
 #include "jobqd/config/config.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "jobqd/base/jsontree.h"
 #include "jobqd/config/options.h"
 
 /* Whether the option is set, and one that the queue's mode knows. queue NULL: the option
@@ -80,57 +80,42 @@ print_file(const struct config *config, bool secrets)
 
 /* ---- As JSON ---- */
 
-/* Adds the options as a member called name: each value is the text that the file would
- * have. False: out of memory, as below. */
-static bool
+/* Each value is the text that the file would have. */
+static void
 add_options(cJSON *parent, const char *name, const struct option_row *rows, size_t n,
             const void *base, const struct queue_config *queue, bool secrets)
 {
     struct jobq__buf value = {0};
-    cJSON *object = cJSON_AddObjectToObject(parent, name);
-    bool ok = object != NULL;
-    for (const struct option_row *row = rows; ok && row < rows + n; row++) {
+    cJSON *object = tree_add_object(parent, name);
+    for (const struct option_row *row = rows; row < rows + n; row++) {
         if (!is_shown(row, base, queue))
             continue;
         jobq__buf_reset(&value);
         option_put(row, base, secrets, &value);
-        const char *text = jobq__buf_cstr(&value);
-        ok = text != NULL && cJSON_AddStringToObject(object, row->name, text) != NULL;
+        tree_add_buf(object, row->name, &value);
     }
     jobq__buf_clear(&value);
-    return ok;
-}
-
-static bool
-add_config(cJSON *document, const struct config *config, bool secrets)
-{
-    bool ok = add_options(document, "jobqd", jobqd_options, jobqd_options_count, config,
-                          NULL, secrets);
-    cJSON *queues = cJSON_AddObjectToObject(document, "queues");
-    for (size_t i = 0; ok && i < config->n_queues; i++) {
-        const struct queue_config *queue = &config->queues[i];
-        ok = add_options(queues, queue->name, queue_options, queue_options_count, queue,
-                         queue, secrets);
-    }
-    cJSON *crons = cJSON_AddObjectToObject(document, "crons");
-    for (size_t i = 0; ok && i < config->n_crons; i++) {
-        const struct cron_config *cron = &config->crons[i];
-        ok = add_options(crons, cron->name, cron_options, cron_options_count, cron, NULL,
-                         secrets);
-    }
-    return ok && queues != NULL && crons != NULL;
 }
 
 static void
 print_json(const struct config *config, bool secrets)
 {
     cJSON *document = cJSON_CreateObject();
-    char *text =
-        add_config(document, config, secrets) ? cJSON_PrintUnformatted(document) : NULL;
-    if (text != NULL)
-        puts(text);
-    cJSON_free(text);
-    cJSON_Delete(document);
+    add_options(document, "jobqd", jobqd_options, jobqd_options_count, config, NULL,
+                secrets);
+    cJSON *queues = tree_add_object(document, "queues");
+    for (size_t i = 0; i < config->n_queues; i++) {
+        const struct queue_config *queue = &config->queues[i];
+        add_options(queues, queue->name, queue_options, queue_options_count, queue, queue,
+                    secrets);
+    }
+    cJSON *crons = tree_add_object(document, "crons");
+    for (size_t i = 0; i < config->n_crons; i++) {
+        const struct cron_config *cron = &config->crons[i];
+        add_options(crons, cron->name, cron_options, cron_options_count, cron, NULL,
+                    secrets);
+    }
+    tree_print(document);
 }
 
 void

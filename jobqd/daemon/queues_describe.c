@@ -3,7 +3,8 @@
 #include "jobqd/daemon/queues_private.h"
 
 #include <stdio.h>
-#include <string.h>
+
+#include "jobqd/base/jsontree.h"
 
 int64_t
 queues_cycle_ms(const struct queues *queues)
@@ -57,7 +58,7 @@ queues_rollout(const struct queues *queues, struct queues_rollout *out)
 
 /* For the leader (_queues_retention()); nothing if the queue has no rules of its own. */
 static void
-describe_retention(const struct queue_config *queue, struct jobq__buf *out)
+describe_retention(const struct queue_config *queue, cJSON *state)
 {
     const struct {
         const char *name;
@@ -67,77 +68,57 @@ describe_retention(const struct queue_config *queue, struct jobq__buf *out)
         {"failed_ms", queue->keep_failed_ms},
         {"count", queue->keep_count > 0 ? queue->keep_count : -1},
     };
-    bool any = false;
+    cJSON *keep = NULL;
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         if (fields[i].value < 0)
             continue;
-        jobq__buf_adds(out, any ? ",\"" : ",\"keep\":{\"");
-        jobq__buf_adds(out, fields[i].name);
-        jobq__buf_adds(out, "\":");
-        jobq__buf_add_i64(out, fields[i].value);
-        any = true;
+        keep = keep ? keep : tree_add_object(state, "keep");
+        tree_add_int(keep, fields[i].name, fields[i].value);
     }
-    if (any)
-        jobq__buf_addc(out, '}');
 }
 
 static void
-describe_queue(const struct slot *slot, struct jobq__buf *out)
+describe_queue(const struct slot *slot, cJSON *queues)
 {
     const struct producer *producer = slot->producer;
+    cJSON *state = tree_add_object(queues, producer_queue(producer));
     struct pool_status pool;
     struct producer_stats stats;
     producer_pool_status(producer, &pool);
     producer_stats(producer, &stats);
-    const char *name = producer_queue(producer);
-    jobq__buf_add_json_string(out, name, strlen(name));
     const struct {
         const char *name;
         int64_t value;
     } fields[] = {
-        {":{\"wanted\":", pool.wanted},
-        {",\"ready\":", pool.ready},
-        {",\"busy\":", pool.busy},
-        {",\"booting\":", pool.booting + pool.surge},
-        {",\"failed_boots\":", pool.failed_boots},
-        {",\"outdated\":", pool.outdated},
-        {",\"restarts\":", (int64_t)pool.restarts},
-        {",\"crashes\":", (int64_t)pool.crashes},
-        {",\"backoff_ms\":", pool.backing_off ? pool.backoff_ms_left : 0},
-        {",\"held\":", (int64_t)stats.held},
-        {",\"claimed\":", (int64_t)stats.claimed},
-        {",\"acked\":", (int64_t)stats.acked},
-        {",\"refused\":", (int64_t)stats.refused},
+        {"wanted", pool.wanted},
+        {"ready", pool.ready},
+        {"busy", pool.busy},
+        {"booting", pool.booting + pool.surge},
+        {"failed_boots", pool.failed_boots},
+        {"outdated", pool.outdated},
+        {"restarts", (int64_t)pool.restarts},
+        {"crashes", (int64_t)pool.crashes},
+        {"backoff_ms", pool.backing_off ? pool.backoff_ms_left : 0},
+        {"held", (int64_t)stats.held},
+        {"claimed", (int64_t)stats.claimed},
+        {"acked", (int64_t)stats.acked},
+        {"refused", (int64_t)stats.refused},
     };
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        jobq__buf_adds(out, fields[i].name);
-        jobq__buf_add_i64(out, fields[i].value);
-    }
-    jobq__buf_adds(out, slot->paused ? ",\"paused\":true" : ",\"paused\":false");
-    jobq__buf_adds(out,
-                   pool.backing_off ? ",\"backing_off\":true" : ",\"backing_off\":false");
-    describe_retention(slot->queue, out);
-    if (pool.trouble[0] != '\0') {
-        jobq__buf_adds(out, ",\"trouble\":");
-        jobq__buf_add_json_string(out, pool.trouble, strlen(pool.trouble));
-    }
-    size_t before = out->len;
-    jobq__buf_adds(out, ",\"kinds\":");
-    size_t empty = out->len;
-    producer_put_kinds(producer, out);
-    if (out->len == empty)
-        out->len = before;
-    jobq__buf_addc(out, '}');
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        tree_add_int(state, fields[i].name, fields[i].value);
+    tree_add_bool(state, "paused", slot->paused);
+    tree_add_bool(state, "backing_off", pool.backing_off);
+    describe_retention(slot->queue, state);
+    if (pool.trouble[0] != '\0')
+        tree_add_text(state, "trouble", pool.trouble);
+    producer_add_kinds(producer, state);
 }
 
 void
 queues_describe(const struct queues *queues, struct jobq__buf *out)
 {
-    jobq__buf_addc(out, '{');
-    for (size_t i = 0; i < queues->n_slots; i++) {
-        if (i > 0)
-            jobq__buf_addc(out, ',');
-        describe_queue(queues->slots[i], out);
-    }
-    jobq__buf_addc(out, '}');
+    cJSON *document = cJSON_CreateObject();
+    for (size_t i = 0; i < queues->n_slots; i++)
+        describe_queue(queues->slots[i], document);
+    tree_put(out, document);
 }

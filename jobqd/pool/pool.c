@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "jobqd/base/clock.h"
+#include "jobqd/base/jsontree.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/proc/spawn.h"
@@ -537,21 +538,20 @@ who_knows_kinds(const struct pool *pool)
 }
 
 void
-pool_put_kinds(const struct pool *pool, struct jobq__buf *out)
+pool_add_kinds(const struct pool *pool, struct cJSON *object)
 {
     enum { MAX_BYTES = 16 * 1024 };
-    size_t before = out->len;
     const struct worker *worker = who_knows_kinds(pool);
     if (!worker || !worker->kinds)
         return;
-    jobq__buf_addc(out, '[');
-    for (size_t i = 0; i < worker->n_kinds && out->len - before <= MAX_BYTES; i++) {
-        jobq__buf_adds(out, i > 0 ? "," : "");
-        jobq__buf_add_json_string(out, worker->kinds[i], strlen(worker->kinds[i]));
-    }
-    jobq__buf_addc(out, ']');
-    if (out->len - before > MAX_BYTES)
-        out->len = before;
+    size_t bytes = 1; /* [ and ], without the last comma */
+    for (size_t i = 0; i < worker->n_kinds; i++)
+        bytes += strlen(worker->kinds[i]) + strlen("\"\",");
+    if (bytes > MAX_BYTES)
+        return;
+    cJSON *kinds = tree_add_list(object, "kinds");
+    for (size_t i = 0; i < worker->n_kinds; i++)
+        tree_add_text(kinds, NULL, worker->kinds[i]);
 }
 
 void

@@ -24,6 +24,7 @@
 #include "jobqd/pure/job.h"
 #include "libjobq/buf.h"
 
+struct cJSON;
 struct pool; /* private to the files of pool/ */
 
 struct pool_events {
@@ -129,10 +130,10 @@ void pool_stop(struct pool *pool, int64_t grace_ms);
 void pool_kill(struct pool *pool);
 
 void pool_status(const struct pool *pool, struct pool_status *out);
-/* Appends the kinds that a worker of the last program that came up handles, as a JSON
- * array; nothing where it takes every kind, none has said hello, or that would be more
+/* Adds to the JSON object the kinds that a worker of the last program that came up
+ * handles; nothing where it takes every kind, none has said hello, or that would be more
  * than 16 KiB: it goes with each heartbeat. */
-void pool_put_kinds(const struct pool *pool, struct jobq__buf *out);
+void pool_add_kinds(const struct pool *pool, struct cJSON *object);
 
 /* For an upgrade in place; see worker_handover.h. pool_can_freeze: it is open, and of a
  * queue that a reload has changed between exec and command no process from before is

@@ -1,5 +1,6 @@
 """Rules of the source that a compiler does not check: who may include what, and the house format."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -112,14 +113,58 @@ def test_every_fork_of_the_daemon_is_noted():
     assert wrong == []
 
 
-def test_the_library_and_the_hot_path_know_no_trees_of_json():
-    """A job's args and result are the user's bytes: a double would corrupt them. cJSON is for documents of our own."""
-    allowed = {"jobqd/actors/failures.c", "jobqd/commands/cmd_config.c", "jobqd/config/config_crons.c",
-               "jobqd/config/config_print.c", "jobqd/config/unique_by.c"}
+# Who builds documents as trees: whole rooms, and single files of those that are also the way of each job.
+TREES = ("jobqd/base/jsontree.c", "jobqd/config/", "jobqd/commands/", "jobqd/bench/", "jobqd/daemon/queues_describe.c", "jobqd/pool/pool.c",
+         "jobqd/actors/hooks_declare.c", "jobqd/actors/hooks_story.c", "jobqd/actors/settled.c")
+# cJSON itself: the one writer, and who reads a tree.
+CJSON = {"jobqd/base/jsontree.h", "jobqd/actors/failures.c", "jobqd/config/unique_by.c"}
 
+
+def test_documents_are_trees_and_the_hot_path_knows_none():
+    """A job's args and result are the user's bytes: a double would corrupt them. The library depends on libpq alone."""
     def wrong(file, name):
-        return "cjson" in name.lower() and str(file.relative_to(ROOT)) not in allowed
+        where = str(file.relative_to(ROOT))
+        return ("cjson" in name.lower() and where not in CJSON
+                or name == "jobqd/base/jsontree.h" and not where.startswith(TREES))
     assert violations(sources("libjobq", "include", "jobqd"), wrong) == []
+    assert "cjson" not in (ROOT / "libjobq" / "CMakeLists.txt").read_text().lower()
+
+
+def puts_members(literal):
+    """Whether a literal of C holds a piece of a JSON object. A whole object is a constant or an example."""
+    def shown(match):
+        try:
+            json.loads(match[0])
+        except ValueError:
+            return match[0]
+        return ""
+    text = re.sub(r"\{[^{}]*\}", shown, literal[1:-1].replace('\\"', '"'))
+    return re.search(r'":(?! )|[{,]\s*"\w+":', text) is not None
+
+
+def test_pieces_of_json_are_told_from_words_and_examples():
+    assert all(map(puts_members, [r'"{\"id\":%s}\n"', r'",\"pid\":"', r'"\":"', r'"{\"width\": %u}"', r'",\n\"nodes\":"']))
+    assert not any(map(puts_members, [r'"--%s: \"%s\" is no time"', r'"field \"%s\": must be"', r'"\": "', r'"{\"n\": 123}"', r'"as in: \'{\"a\":7}\'"']))
+
+
+def test_nobody_else_writes_json_by_hand():
+    by_hand = {"jobqd/base/log.c",  # a line of the log
+               "libjobq/wire_put.c", "libjobq/session.c",  # frames of the protocol
+               "libjobq/many.c", "libjobq/unique.c", "libjobq/testing_drain.c"}  # parameters of statements
+    strings = by_hand | {"libjobq/buf.c", "libjobq/worker.c", "libjobq/testing_match.c", "jobqd/base/escape.c",
+                         "jobqd/daemon/daemon_rollout.c",  # a text by itself is a parameter
+                         "jobqd/pure/cron.c"}  # quotes a word in a message
+    pieces, quoting = set(), set()
+    for file in sources("libjobq", "jobqd", suffixes=(".c",)):
+        if APPLICATIONS in file.parents:
+            continue
+        text = re.sub(r"/\*.*?\*/", " ", file.read_text(), flags=re.S)
+        if any(map(puts_members, re.findall(r'"(?:\\.|[^"\\\n])*"', text))):
+            pieces.add(str(file.relative_to(ROOT)))
+        if re.search(r"\b\w+_(?:put|add)_json_string\(", text):
+            quoting.add(str(file.relative_to(ROOT)))
+    assert pieces == by_hand
+    assert quoting <= strings, quoting - strings
 
 
 def test_only_the_client_row_and_connection_layers_include_libpq():

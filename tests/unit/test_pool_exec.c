@@ -1,6 +1,8 @@
 /* test_pool_exec.c: a queue of mode exec starts one process a job, whose exit code is
  * the answer. */
+#include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "tests/unit/poolbench.h"
 
@@ -93,16 +95,55 @@ no_more_programs_than_slots_run_at_once(void **state)
     finish(b);
 }
 
+static bool
+both_are_busy(const struct bench *b)
+{
+    return status_of(b).busy == 2;
+}
+
+static bool
+ignores_sigterm(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long long ignored = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return false;
+    while (fgets(line, sizeof line, file) && sscanf(line, "SigIgn: %llx", &ignored) != 1)
+        ;
+    fclose(file);
+    return ignored >> (SIGTERM - 1) & 1;
+}
+
+/* Waits without running the loop: a busy machine could otherwise reach the deadline of a
+ * program, and terminate it, before the program ignores SIGTERM. */
+static void
+wait_for_a_child_that_ignores_sigterm(void)
+{
+    pid_t pids[8];
+    for (int ms = 0; ms < LIMIT_MS; ms++) {
+        size_t n = children(pids, 8);
+        for (size_t i = 0; i < n; i++)
+            if (ignores_sigterm(pids[i]))
+                return;
+        poll(NULL, 0, 1);
+    }
+    fail_msg("no child ignores SIGTERM");
+}
+
 static void
 a_late_program_is_terminated_then_killed(void **state)
 {
     (void)state;
     struct bench *b =
         shell(2, "read how; test $how = deaf && trap '' TERM; sleep 100; sleep 100");
-    b->queue.timeout_ms = 100;
+    b->queue.timeout_ms = 1000; /* more than two forks take on a busy machine */
     b->queue.stop_grace_ms = 100;
     int64_t polite = give_args(b, "script", "polite");
     int64_t deaf = give_args(b, "script", "deaf");
+    run_until(b, both_are_busy);
+    wait_for_a_child_that_ignores_sigterm();
     run_until(b, all_returned);
     assert_int_equal(b->records[polite].kind, VERDICT_TIMEOUT);
     assert_int_equal(b->records[polite].signal, SIGTERM);

@@ -1,5 +1,5 @@
-/* only.c: linked into each unit test: `test_pool '*crash*'` runs the tests whose names match
- * (* and ? as in a shell). Which tests there are says cmocka itself, by its output. */
+/* only.c: linked into each unit test: `test_pool_crashes '*kill*'` runs the tests whose
+ * names match (* and ? as in a shell). cmocka's output says which tests there are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -335,4 +335,11 @@ start_and_wait(void)
     assert_int_equal(pgconn_state(world.conn), PGCONN_READY);
 }
 
+/* For callbacks. */
+static inline void
+reset(void)
+{
+    pgconn_reset(world.conn);
+}
+
 #endif

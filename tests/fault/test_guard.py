@@ -93,7 +93,7 @@ def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, fam
     wait_for(lambda: all(map(is_gone, pids)))
     node.signal(signal.SIGCONT)
     node.wait_log(r"guard: has killed 1 process groups")
-    node.wait_log(r"was killed by the guard: jobqd had not renewed its lease in time|is lost: ")
+    node.wait_log(r"was killed by the guard: jobqd did not renew its lease in time|is lost: ")
     # It is run again, whoever gave it back: jobqd, or the lifeline with the old lease.
     db.wait_for_states({"completed": 1})
     assert db.query("SELECT attempt, errors -> 0 ->> 'kind', jsonb_array_length(errors) FROM jobq.finished_jobs"

@@ -239,7 +239,7 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
 
 @pytest.mark.parametrize("how, words", [
     ("ok", "is up after"),
-    ("silent", "said no hello within 2 s"),
+    ("silent", "did not say hello within 2 s"),
     ("exits", "exited with status 3 before it said hello"),
     ("early", "said something else before its hello"),
     ("future", "speaks protocol 2"),

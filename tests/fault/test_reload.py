@@ -194,7 +194,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
 
 
 @pytest.mark.parametrize("fault, words", [
-    ("silent", "did not start: said no hello within 200 ms"),
+    ("silent", "did not start: did not say hello within 200 ms"),
     ("future", "broke the protocol: speaks protocol 2"),
     ("cut-off", "did not start: cannot execute"),  # what no check sees
 ])

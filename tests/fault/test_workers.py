@@ -227,7 +227,7 @@ def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
     ("stop_back", "which only jobqd sends"),
     ("hello_again", "said hello twice"),
     ("long_line", r"more than 4194304 bytes \(max_frame\)"),
-    ("half_line", "within a line"),
+    ("half_line", "in the middle of a line"),
     ("close", "closed its socket but did not exit"),
 ])
 def test_broken_protocol_is_charged_to_the_job_at_the_head(db, jobqd, programs, kind, error):
@@ -349,7 +349,7 @@ def test_many_long_answers_at_once_come_a_few_at_a_time(db, jobqd, programs):
 # ---- programs that do not start ----
 
 @pytest.mark.parametrize("fault, words", [
-    ("silent", "said no hello within 200 ms"),
+    ("silent", "did not say hello within 200 ms"),
     ("future", "speaks protocol 2"),
     ("early", "said something else before its hello"),
     ("no-interpreter", "cannot execute"),

@@ -33,14 +33,14 @@ def broken(tmp_path):
     gone = script(tmp_path / "gone", "#!/bin/sh\nexec /nowhere/worker\n")
     return {
         "exits": ({"command": exits}, "exited with status 3 before it said hello; its last line: no database"),
-        "silent": ({"command": silent, "boot_timeout": "300ms"}, "said no hello within 300 ms"),
+        "silent": ({"command": silent, "boot_timeout": "300ms"}, "did not say hello within 300 ms"),
         "babbles": ({"command": babbles}, "broke the protocol: frame: expected an object"),
         "bytes": ({"command": bytes_}, "broke the protocol: frame: "),
         "dies": ({"command": dies}, "was killed by signal 11 (SIGSEGV) before it said hello"),
         "gone": ({"command": gone}, "exited with status 127 before it said hello"),
         "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello; its last line: no database"),
-        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; a program that "
-                    "runs one job and exits belongs in exec ="),
+        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; for a program "
+                    "that runs one job and exits, use exec ="),
     }
 
 

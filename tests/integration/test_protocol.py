@@ -142,7 +142,7 @@ def test_the_table_of_the_readme():
 def test_a_connection_that_ends_within_a_line(db, jobqd, rude):
     jobqd(db, {"default": {"command": rude, "concurrency": 1, "max_restarts": 1000}})
     state, _, (entry,) = ended(db, db.enqueue("wrong", say(b'{"t":"ok",', exit=True), max_attempts=1))
-    assert (state, entry["kind"], entry["error"]) == ("discarded", "protocol", "the connection ended within a line")
+    assert (state, entry["kind"], entry["error"]) == ("discarded", "protocol", "closed the connection in the middle of a line")
 
 
 def test_what_is_wrong_before_the_hello_is_logged_and_charged_to_no_job(db, jobqd, rude):

@@ -18,7 +18,7 @@ tell_count(const struct hooklines *lines, const struct repeats_count *count)
     if (count->entry == REPEATS_KEYS) {
         log_about(LOG_LEVEL_WARNING, "hooks", &(struct log_facts){.count = count->n},
                   "%" PRIu64 " more lines within %" PRIu64
-                  " s, with more different texts than are told one by one",
+                  " s, with too many different texts to log each",
                   count->n, seconds);
         return;
     }
@@ -27,8 +27,8 @@ tell_count(const struct hooklines *lines, const struct repeats_count *count)
     snprintf(subject, sizeof subject, "hook %s", sample->hook);
     log_about(sample->level, subject,
               &(struct log_facts){.job = sample->job, .count = count->n},
-              "%" PRIu64 " more lines alike within %" PRIu64
-              " s, the last one for job %" PRId64 ": %s",
+              "%" PRIu64 " more times within %" PRIu64 " s, the last for job %" PRId64
+              ": %s",
               count->n, seconds, sample->job, sample->text);
 }
 

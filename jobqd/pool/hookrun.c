@@ -77,7 +77,7 @@ static void
 on_dropped(void *owner, uint64_t lines)
 {
     struct hookrun *run = owner;
-    warn(run, "%" PRIu64 " lines of its output are not shown", lines);
+    warn(run, "%" PRIu64 " lines of its output were not logged", lines);
 }
 
 static const struct output_events output_events = {

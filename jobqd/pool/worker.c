@@ -26,7 +26,7 @@ enum { BACKLOG_BYTES = 256 * 1024 };
 /* How often a deadline that has passed after a hold is looked at. */
 enum { LOOK_AGAIN_MS = 200 };
 
-static const char not_needed[] = "not needed any more";
+static const char not_needed[] = "no longer needed";
 
 /* ---- frames to the worker ---- */
 
@@ -228,8 +228,8 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
                   job->kind);
     else
         log_about(LOG_LEVEL_WARNING, worker->subject, &facts,
-                  "job %" PRId64 " (kind %s) has run for its timeout of %.3g s; "
-                  "asking it to stop",
+                  "job %" PRId64
+                  " (kind %s) has reached its timeout of %.3g s; asking it to stop",
                   job->id, job->kind, (double)timeout_of(worker, job) / 1000);
     if (worker_is_exec(worker)) {
         worker_terminate(worker, intent, now_ns);
@@ -314,7 +314,7 @@ patience_ends(struct worker *worker, uint64_t now_ns)
         worker_terminate(worker, INTENT_NONE, now_ns);
         return;
     case WORKER_TERMINATING:
-        log_warning(worker->subject, "did not go after %s: killing it",
+        log_warning(worker->subject, "did not exit after %s; killing it",
                     worker->sent_signal == SIGXCPU ? "SIGXCPU" : "SIGTERM");
         worker_end_for(worker, INTENT_NONE, now_ns);
         return;

@@ -571,11 +571,11 @@ def test_the_kernel_keeps_the_limit_in_a_delegated_group(delegated, db, jobqd, p
                       "script": {"exec": program("exec"), "max_memory_hard": "100MiB"}}, ready=False)
     node.wait_ready()
     if delegated is None:
-        node.wait_log("jobqd keeps max_memory_hard itself, by a look every 100 ms: (there is no cgroup v2|the control group)")
+        node.wait_log("jobqd enforces max_memory_hard itself, measuring every 100 ms: (no cgroup v2 is mounted|the control group)")
         return
     node.stop()
     node.start(preexec=lambda: (delegated / "cgroup.procs").write_text("0"))
-    node.wait_log(f"the kernel keeps max_memory_hard, by control groups in {delegated}$")
+    node.wait_log(f"the kernel enforces max_memory_hard, through control groups in {delegated}$")
     assert str(node.pid) in (delegated / "jobqd/cgroup.procs").read_text().split()
     # A child that has left the process group and the session is counted as well, and ended.
     escape = "os.fork() == 0 and (os.setsid(), hog(150), time.sleep(600))"

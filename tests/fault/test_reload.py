@@ -127,14 +127,14 @@ def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
 
 def test_an_unchanged_file_brings_new_workers_one_by_one(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 3}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 3)
+    wait_for(lambda: len(log_of(node, "ready after")) == 3)
     before = set(node.workers())
     node.reload()
     wait_rolled(node)
     assert not before & set(node.workers()) and len(node.workers()) == 3
     # Each replacement was up before its predecessor was told to go.
-    assert re.findall(r"(is up after|is replaced by pid)", node.log()) == \
-        ["is up after"] * 3 + ["is up after", "is replaced by pid"] * 3
+    assert re.findall(r"(ready after|replaced by pid)", node.log()) == \
+        ["ready after"] * 3 + ["ready after", "replaced by pid"] * 3
 
 
 def test_a_running_job_is_not_interrupted(db, jobqd, programs, tmp_path):
@@ -143,7 +143,7 @@ def test_a_running_job_is_not_interrupted(db, jobqd, programs, tmp_path):
     long = start_one(db, "sleep", tmp_path / "began", ms=1500)
     later = db.enqueue("ok")
     node.reload()
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     assert not is_done(db, long) and not is_done(db, later) and len(node.workers()) == 2
     wait_done(db, long)
     wait_done(db, later)
@@ -157,7 +157,7 @@ def test_the_newest_of_several_reloads_wins(db, jobqd, programs):
     """While a roll is under way, and while its replacement does not come up."""
     noop = programs("noop_worker")
     node = jobqd(db, {"default": {"command": f"{noop} one", "concurrency": 2}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     node.reload({"default": {"command": f"{programs('rude_worker')} silent", "concurrency": 2}})
     wait_for(lambda: len(node.workers()) == 3)
     for word in ("two", "three", "four"):
@@ -171,7 +171,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     """The old workers go on, the log says why, and one that crashes is replaced by the old program."""
     fault = programs("fault_worker")
     node = jobqd(db, {"default": {"command": fault, "concurrency": 2, "backoff": "constant(0s)"}}, lease="1s")
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     old = set(node.workers())
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\nexit 3\n")
@@ -201,7 +201,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
 def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
     queue = {"concurrency": 2, "max_restarts": 0}
     node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     old = set(node.workers())
     command = f"{programs('rude_worker')} {fault}"
     if fault == "cut-off":
@@ -213,7 +213,7 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
     node.wait_log(re.escape(words))
     wait_done(db, db.enqueue("ok"))
     assert old <= set(node.workers())
-    assert "nothing is started" not in node.log(), "only replacements wait"
+    assert "starting none" not in node.log(), "only replacements wait"
 
 
 @pytest.mark.parametrize("how", ["another protocol", "garbage", "memory"])
@@ -222,7 +222,7 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     fault = programs("fault_worker")
     queue = {"concurrency": 2, "backoff": "constant(0s)", "max_memory_hard": "150MiB"}
     node = jobqd(db, {"default": {**queue, "command": fault}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     broken = tmp_path / "broken"
     broken.write_text({"another protocol": f"#!/bin/sh\nexec {programs('rude_worker')} future\n",
                        "garbage": "#!/bin/sh\necho hello >&3\nexec sleep 600\n",
@@ -234,18 +234,18 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     for job in [db.enqueue("segfault", '{"times": 1}') for _ in range(2)]:
         wait_done(db, job)
     wait_for(lambda: list(node.workers().values()).count(fault) == 2, what=node.workers)
-    assert not log_of(node, "nothing is started")
+    assert not log_of(node, "starting none")
 
 
 def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, programs):
     """The last worker that said hello was of the first program; nobody wants that one any more."""
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}})
-    wait_for(lambda: log_of(node, "is up after"))
+    wait_for(lambda: log_of(node, "ready after"))
     node.reload({"default": {"exec": "/bin/true", "concurrency": 1}})
     wait_rolled(node)
     node.reload({"default": {"command": "/bin/false", "concurrency": 1}})
-    wait_for(lambda: log_of(node, "nothing is started") or len(log_of(node, "is up after")) > 1)
-    assert len(log_of(node, "is up after")) == 1
+    wait_for(lambda: log_of(node, "starting none") or len(log_of(node, "ready after")) > 1)
+    assert len(log_of(node, "ready after")) == 1
 
 
 # Handles the kinds of KINDS. With GATES, the n-th process waits for the file openN there before its hello. A job waits for
@@ -295,7 +295,7 @@ def test_while_kinds_come_or_go_a_job_for_a_busy_worker_is_put_off_uncounted(db,
     gates.mkdir()
     queue = {"command": program, "concurrency": 2, "mailbox": 1, "backoff": "constant(1h)"}
     node = jobqd(db, {"default": {**queue, "env": f"KINDS={before}"}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     node.reload({"default": {**queue, "env": f"KINDS={after} GATES={gates}"}})
     wait_for((gates / "taken1").exists)
     early = db.enqueue("b") if "b" in after else None
@@ -330,7 +330,7 @@ def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program.chmod(0o755)
     queue = {"command": program, "concurrency": 1, "max_restarts": 0}
     node = jobqd(db, {"default": queue})
-    wait_for(lambda: len(log_of(node, r"nothing is started for \d{4} ms")) >= 2)
+    wait_for(lambda: len(log_of(node, r"starting none for \d{4} ms")) >= 2)
     job = db.enqueue("noop")
     node.reload({"default": {**queue, "command": programs("noop_worker")}})
     wait_done(db, job)
@@ -351,7 +351,7 @@ def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
 ])
 def test_a_bad_configuration_is_refused_and_the_old_one_stays(db, jobqd, programs, text, error):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     before = set(node.workers())
     good = node.conf.read_text()
     node.conf.unlink() if text is None else node.conf.write_text(text)
@@ -516,13 +516,13 @@ def test_workers_go_after_max_jobs(db, jobqd, programs, ledger):
     print(f"{len(done)} workers, jobs each {sorted(done)}")
     assert len(done) >= 8 and len(set(done)) > 1
     assert min(sorted(done)[3:]) >= 80, "nobody went too soon, but those that the end of the jobs came upon"
-    node.wait_log(r"is replaced by pid \d+: it has done max_jobs")
+    node.wait_log(r"replaced by pid \d+: it has reached max_jobs")
     assert db.value("SELECT queues #>> '{default,restarts}' FROM jobq.nodes") == "0"
 
 
 def test_an_idle_worker_goes_at_max_age(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2, "max_age": "500ms"}})
-    wait_for(lambda: len(log_of(node, r"is replaced by pid \d+: it is as old as max_age")) >= 4)
+    wait_for(lambda: len(log_of(node, r"replaced by pid \d+: it has reached max_age")) >= 4)
     wait_done(db, db.enqueue("noop"))
     assert node.complaints() == []
 
@@ -533,13 +533,13 @@ def test_a_replacement_that_fails_leaves_the_old_worker(db, jobqd, programs, tmp
     program.write_text(f"#!/bin/sh\nexec {programs('noop_worker')}\n")
     program.chmod(0o755)
     node = jobqd(db, {"default": {"command": program, "concurrency": 1, "max_jobs": 2}})
-    wait_for(lambda: log_of(node, "is up after"))
+    wait_for(lambda: log_of(node, "ready after"))
     program.write_text("#!/bin/sh\nexit 3\n")
     for _ in range(10):
         wait_done(db, db.enqueue("noop"))
     node.wait_log("a replacement failed to start; keeping the old workers")
     wait_done(db, db.enqueue("noop"))
-    assert len(log_of(node, "is up after")) == 1 and not log_of(node, "nothing is started")
+    assert len(log_of(node, "ready after")) == 1 and not log_of(node, "starting none")
 
 
 # ---- one worker more, one less ----

@@ -99,7 +99,7 @@ def test_workers_and_running_jobs_stay(db, jobqd, jobqd_program, programs, insta
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 2},
                       "shell": {"exec": f"/bin/sh -c 'cat >/dev/null; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye; exit 65'"}},
                  program=installed)
-    wait_for(lambda: node.log().count("is up after") == 2)
+    wait_for(lambda: node.log().count("ready after") == 2)
     pid, workers = node.pid, set(node.workers())
     row = db.query("SELECT id, name, started_at FROM jobq.nodes")
     running = [db.enqueue("sleep", json.dumps({"ms": 4000, "file": f"{tmp_path}/run{i}"})) for i in range(2)]
@@ -433,7 +433,7 @@ def test_the_number_of_workers_stays_as_it_was_set(db, jobqd, jobqd_program, pro
     for n in (2, 3):
         node.signal(signal.SIGTTIN)
         node.wait_log(f"{n} workers instead of {n - 1}")
-    wait_for(lambda: node.log().count("is up after") == 3, what=node.log)
+    wait_for(lambda: node.log().count("ready after") == 3, what=node.log)
     before = set(node.workers())
     upgrade(node, jobqd_program, installed)
     wait_for(lambda: len(node.workers()) == workers, what=lambda: f"{workers} workers: {node.workers()}")
@@ -462,7 +462,7 @@ def test_workers_share_no_descriptors_after_it_on_an_old_kernel(db, jobqd, jobqd
     wrapper.chmod(0o755)
     script = f"/bin/sh -c 'ls /proc/self/fd > {tmp_path}/open.new; mv {tmp_path}/open.new {tmp_path}/open'"
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2}, "shell": {"exec": script}}, program=wrapper)
-    wait_for(lambda: node.log().count("is up after") == 2)
+    wait_for(lambda: node.log().count("ready after") == 2)
     upgrade(node, jobqd_program, installed)
     finish(db, db.enqueue("anything", queue="shell"))
     assert (tmp_path / "open").read_text().split() == ["0", "1", "2", "3"]  # 1: the shell's file; 3: the folder that ls reads
@@ -489,7 +489,7 @@ def test_a_worker_s_age_counts_from_its_start_through_upgrades(db, jobqd, jobqd_
     def is_replaced():
         finish(db, db.enqueue("noop"))
         upgrade(node, jobqd_program, installed)
-        return "it is as old as max_age" in node.log()
+        return "it has reached max_age" in node.log()
     wait_for(is_replaced, timeout=20)
 
 
@@ -506,9 +506,9 @@ def test_a_file_that_was_changed_without_a_reload_counts_from_then_on(db, jobqd,
     (old,) = node.workers()
     node.configure({"default": {**before, **queue}}, **settings)
     upgrade(node, jobqd_program, installed)
-    node.wait_log("INFO queue default: its configuration has changed since the workers were started: they are replaced one by one")
+    node.wait_log("INFO queue default: its configuration changed after the workers started; replacing them one at a time")
     assert finish(db, job) == ("completed", 1, [])
-    node.wait_log(f"worker default/w1 pid {old}: is replaced by pid [0-9]+: it was started before the configuration was read")
+    node.wait_log(f"worker default/w1 pid {old}: replaced by pid [0-9]+: it runs the old configuration")
     new = wait_for(lambda: old not in node.workers() and set(node.workers()), what=node.log)
     if "env" in queue:
         assert b"COLOUR=blue" in pathlib.Path(f"/proc/{next(iter(new))}/environ").read_bytes()
@@ -522,7 +522,7 @@ def test_workers_that_are_as_the_file_says_are_not_replaced(db, jobqd, jobqd_pro
     """What counts for a running worker at once is no reason, nor is an older release, which does not say how it started them."""
     before = {"command": programs("fault_worker"), "concurrency": 1}
     node = jobqd(db, {"default": before}, program=installed, env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
-    wait_for(lambda: "is up after" in node.log())
+    wait_for(lambda: "ready after" in node.log())
     workers = set(node.workers())
     node.configure({"default": {**before, **queue}})
     upgrade(node, jobqd_program, installed)

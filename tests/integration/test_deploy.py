@@ -76,7 +76,7 @@ def test_each_queue_is_tried_and_each_fault_is_named(cli, programs, broken, tmp_
     done = cli("config", "check", "--start", "-c", conf, code=os.EX_UNAVAILABLE)
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 2 + len(broken)
-    assert any(re.fullmatch(r"queue good: a worker is up after \d+\.\d\d s", line) for line in lines)
+    assert any(re.fullmatch(r"queue good: a worker ready after \d+\.\d\d s", line) for line in lines)
     assert "queue shell: starts a program a job; none was started" in lines
     for name, (_, why) in broken.items():
         assert any(line.startswith(f"queue {name}: no worker comes up: ") and why in line for line in lines), (name, done.stdout)

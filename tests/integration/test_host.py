@@ -186,7 +186,7 @@ def test_without_proc_a_limit_that_needs_it_is_refused(cli, programs, without_pr
     conf = tmp_path / "jobqd.conf"
     conf.write_text(f"[queue default]\ncommand = {programs('noop_worker')}\n{option} = {value}\n")
     done = cli("config", "check", "-c", conf, code=os.EX_CONFIG, program=without_proc)
-    assert f"{conf}:3: [queue default] {option}: /proc is not mounted, by which it is measured: mount it" in done.stderr
+    assert f"{conf}:3: [queue default] {option}: it is measured through /proc, which is not mounted: mount it" in done.stderr
 
 
 # ---- programs that cannot be executed ----
@@ -248,7 +248,7 @@ def test_a_program_that_is_no_good_stops_only_its_queue(db, jobqd, programs, tmp
     node = jobqd(db, {"broken": broken, "sound": sound})
     node.wait_log(r"ERROR jobqd: .*\[queue broken\] " + re.escape(f"{mode}: cannot run {program}: {why}"))
     waiting = db.enqueue("noop", queue="broken")
-    node.wait_log("ERROR queue broken: .*nothing is started for")
+    node.wait_log("ERROR queue broken: .*starting none for")
     wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (waiting,)) == [("available", 0, [])])
     done = db.enqueue("noop", queue="sound")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (done,)) == "completed")

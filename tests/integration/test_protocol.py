@@ -75,11 +75,11 @@ WRONG = [
     (b'{"t":"cancel","reason":"x"}', 'cancel frame: "id" is missing'),
     (b'{"t":"progress","id":1,"done":40}', 'progress frame: "done" must be a number from 0 to 1, got 40 at byte 31'),
     (b'{"t":"progress","id":1{id},"done":1}', "reported progress of job 1{id}, which it does not hold"),
-    (b'{"t":"ok","id":1,"result":"{long}"}', "sent a line of more than 65536 bytes (max_frame)"),
+    (b'{"t":"ok","id":1,"result":"{long}"}', "sent a line longer than 65536 bytes (max_frame)"),
 ]
 WRONG_HELLO = {
     "future": (b'{"t":"hello","protocol":2}\n', "speaks protocol 2, this jobqd speaks 1"),
-    "early": (b'{"t":"ok","id":1}\n', "said something else before its hello"),
+    "early": (b'{"t":"ok","id":1}\n', "sent another message before its hello"),
     "nothing": (b'{"t":"hello"}\n', 'hello frame: "protocol" is missing'),
     "text": (b'{"t":"hello","protocol":"1"}\n',
              'hello frame: "protocol" must be a whole number from 1 to 2147483647, got "1" at byte 25'),
@@ -88,7 +88,7 @@ WRONG_HELLO = {
     "words": (b'{"t":"hello","protocol":1,"kinds":"a b"}\n',
               'hello frame: "kinds" must be an array of one or more texts, got "a b" at byte 35'),
     "banner": (b'worker v3 starting\n', "frame: expected an object at byte 1, found 'w'"),
-    "long": (b"{long}", "sent a line of more than 65536 bytes (max_frame)"),
+    "long": (b"{long}", "sent a line longer than 65536 bytes (max_frame)"),
 }
 
 
@@ -177,7 +177,7 @@ def test_the_bound_of_a_line_holds_at_both_ends(db, jobqd, programs, max_frame):
     state, _, (entry,) = ended(db, db.enqueue("big", json.dumps({"bytes": most + 1000}), max_attempts=1))
     assert (state, entry["kind"]) == ("completed", "error")
     assert re.fullmatch(rf"the result was left out: jobq_work_ok: the answer takes \d+ bytes, at most {most} are allowed", entry["error"])
-    assert len(re.findall(r"is up after", node.log())) == 1
+    assert len(re.findall(r"ready after", node.log())) == 1
 
 
 # One buffered file for both ways: Python drops the lines that it has read ahead when it writes.

@@ -63,11 +63,11 @@ def test_connections_and_the_guard_wait_as_well(db, jobqd, program):
              " AND datname = current_database()")
     go.touch()
     waiting = db.enqueue("work", queue="script")
-    node.wait_log("guard: cannot start the guard: too many open files; it is tried again")
+    node.wait_log("guard: cannot start the guard: too many open files; retrying")
     node.wait_log("database: away still: .*Too many open files")
     give_back()
     db.wait_for_states({"completed": 2})
-    node.wait_log("guard: could be started again")
+    node.wait_log("guard: started again")
     wait_for(lambda: len(node.guards()) == 1)
     assert node.log().count("cannot start the guard") == 1
     assert db.query("SELECT id, attempt, errors FROM jobq.finished_jobs ORDER BY id") == [(running, 1, []), (waiting, 1, [])]

@@ -509,7 +509,7 @@ def test_a_process_that_jobqd_may_not_kill_is_told_of(db, jobqd, jobqd_program, 
     node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "3s", "stop_grace": "100ms"}},
                  program=without_cap_kill(tmp_path, jobqd_program))
     job = job_of(db, tmp_path, do=["os.setuid(65534)", "time.sleep(600)"])
-    says = r"process (\d+) is another user's and cannot be killed: jobqd lacks CAP_KILL"
+    says = r"process (\d+) belongs to another user and cannot be killed: jobqd lacks CAP_KILL"
     pid = int(node.wait_log(says).group(1))
     assert pid in node.workers()
     os.kill(pid, signal.SIGKILL)

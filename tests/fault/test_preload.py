@@ -274,7 +274,7 @@ def test_a_template_that_answers_with_a_worker_that_jobqd_has_is_not_believed(db
     """A second worker of the same pid: the first one's end would be taken from it, and be the second's as well."""
     node = jobqd(db, {"default": {"command": f"{FORKSERVER} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
                                   "boot_timeout": "20s", "backoff": "constant(0s)"}})
-    node.wait_log(r"process \d+ is known to jobqd already: it is not one that was forked for this request")
+    node.wait_log(r"jobqd already knows process \d+: it was not forked for this request")
     pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): is up", node.log()))[-1] for w in (1, 2)]
     assert len(set(pids)) == 2
     assert result_of(db, db.enqueue("any")) == node.pid

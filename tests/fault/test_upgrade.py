@@ -188,8 +188,8 @@ def test_the_embedded_database_stays(home, jobqd, jobqd_program, programs, insta
 
 REFUSED = [
     ("a script that fails", "#!/bin/sh\necho no such luck\nexit 3\n", r"could not take over \(exit code 3\): no such luck"),
-    ("no jobqd", "#!/bin/sh\nexit 0\n", "is no jobqd that can be upgraded to"),
-    ("killed", "#!/bin/sh\nkill -9 $$\n", "was ended by signal 9 when it rehearsed"),
+    ("no jobqd", "#!/bin/sh\nexit 0\n", "is not a jobqd that can take over"),
+    ("killed", "#!/bin/sh\nkill -9 $$\n", "was killed by signal 9 during the rehearsal"),
     ("no program", "nothing that a kernel would execute", "cannot be executed: Exec format error"),
 ]
 
@@ -214,7 +214,7 @@ def test_a_program_that_leaves_a_process_behind_holds_nothing_up(db, jobqd, prog
                        f"read _ < {tmp_path}/gone\nexit 0\n")
     node.signal(signal.SIGUSR2)
     try:
-        node.wait_log("failed, .* keeps running: .* is no jobqd that can be upgraded to")
+        node.wait_log("failed, .* keeps running: .* is not a jobqd that can take over")
         assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     finally:
         os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
@@ -225,13 +225,13 @@ def test_a_configuration_that_lacks_a_queue_is_refused(db, jobqd, jobqd_program,
     node.write_conf(db.uri, {"other": {"command": programs("fault_worker")}}, {})
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log("queue default is served now, but is not in the configuration any more: reload first")
+    node.wait_log("queue default is being served but is no longer in the configuration: reload first")
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     assert not runs_newest(node, installed)
 
 
-@pytest.mark.parametrize("how, why", [("exit", "it ended with exit code 71: told to fail"), ("abort", "it was ended by signal 06"),
-                                      ("segfault", "it was ended by signal 11")])
+@pytest.mark.parametrize("how, why", [("exit", "it exited with code 71: told to fail"), ("abort", "it was killed by signal 06"),
+                                      ("segfault", "it was killed by signal 11")])
 def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, jobqd_program, programs, installed, tmp_path, how, why):
     """It has rehearsed well, was executed, and fails before it serves."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
@@ -255,7 +255,7 @@ def test_the_command_says_why_the_new_program_ended(db, jobqd, jobqd_program, pr
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, env={"JOBQ_TEST_TAKE_OVER": "exit"})
     replace(installed, jobqd_program)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and done.stderr.endswith("of node node1 keeps running: it ended with exit code 71: told to fail\n"), done.stderr
+    assert done.returncode != 0 and done.stderr.endswith("of node node1 keeps running: it exited with code 71: told to fail\n"), done.stderr
     assert node.running
 
 
@@ -331,7 +331,7 @@ def test_told_to_stop_while_a_program_rehearses(db, jobqd, programs, installed):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
     replace(installed, "#!/bin/sh\nexec sleep 1000\n")
     node.signal(signal.SIGUSR2)
-    node.wait_log("upgrade: .* rehearses")
+    node.wait_log("upgrade: rehearsing with ")
     assert node.stop() == 0
 
 
@@ -420,7 +420,7 @@ def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
     node.wait_log('could not start: the handover.s record "worker" has no field "complaint"')
-    node.wait_log("upgrade: failed, .* keeps running: .*it ended with exit code")
+    node.wait_log("upgrade: failed, .* keeps running: .*it exited with code")
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
 
@@ -555,8 +555,8 @@ def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_pr
     assert finish(db, db.enqueue("ok"))[0] == "completed"
 
 
-@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1 min in the configuration, and 15 s for the jobqd that runs"),
-                                           ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration, and ")])
+@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1 min in the configuration but 15 s in the running jobqd"),
+                                           ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration but ")])
 def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, installed, settings, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="15s")
     node.configure(**settings)
@@ -566,8 +566,8 @@ def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, ins
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
-@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is no descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
-                                        ("0", "JOBQ_HANDOVER is no descriptor")])
+@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is not a descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
+                                        ("0", "JOBQ_HANDOVER is not a descriptor")])
 def test_a_handover_that_is_none_is_an_error(db, jobqd, programs, value, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, ready=False,
                  env={"JOBQ_HANDOVER": value, "JOBQ_HANDOVER_FROM": "78"})

@@ -330,7 +330,7 @@ worker_on_timer(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     uint64_t now_ns = clock_ns();
-    loop_is_at("a worker's deadline", worker->program->queue->name);
+    loop_is_at("checking a worker's deadline", worker->program->queue->name);
     worker->armed_ns = 0;
     uint64_t due = due_ns(worker);
     if (due != 0 && now_ns >= due)

@@ -292,7 +292,7 @@ void
 worker_on_end_turn(struct turn *turn)
 {
     struct worker *worker = list_entry(turn, struct worker, end_turn);
-    loop_is_at("taking a worker's end", worker->program->queue->name);
+    loop_is_at("reaping a worker", worker->program->queue->name);
     try_to_end(worker);
 }
 

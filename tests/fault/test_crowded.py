@@ -20,8 +20,8 @@ def enqueue_to_all(db, n):
 def check_kept(db, node):
     """One lease from the first job to the last, and each job was run once."""
     log = node.log()
-    stood = [float(seconds) for seconds in re.findall(r"the loop stood still for ([0-9.]+) s", log)]
-    print(f"the loop stood still for {max(stood, default=0)} s at most")
+    stood = [float(seconds) for seconds in re.findall(r"the event loop was blocked for ([0-9.]+) s", log)]
+    print(f"the event loop was blocked for {max(stood, default=0)} s at most")
     assert "guard: killed" not in log and " is lost: " not in log
     assert db.query("SELECT count(*) FROM public.seen_nodes") == [(1,)]
     assert db.query("SELECT attempt, state::text, errors, count(*) FROM jobq.finished_jobs GROUP BY 1, 2, 3")[0][:3] == \

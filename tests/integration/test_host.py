@@ -194,10 +194,10 @@ def test_without_proc_a_limit_that_needs_it_is_refused(cli, programs, without_pr
 ELF = pathlib.Path("/bin/true").read_bytes()
 FAULTY = {
     "CRLF": (b"#!/bin/sh\r\nexit 0\r\n", "its first line ends in a carriage return"),
-    "no interpreter": (b"exit 0\n", "it is no program, and as a script it has to begin with #! and the interpreter, such as #!/bin/sh"),
+    "no interpreter": (b"exit 0\n", "it is not a program, and a script must begin with #! and its interpreter, such as #!/bin/sh"),
     "a missing interpreter": (b"#!/opt/no/python3\n", "its interpreter /opt/no/python3: No such file or directory"),
     "empty": (b"", "it is empty"),
-    "another processor": (ELF[:18] + (0x16).to_bytes(2, "little") + ELF[20:], "it is a program for another kind of processor"),
+    "another processor": (ELF[:18] + (0x16).to_bytes(2, "little") + ELF[20:], "it is built for another kind of processor"),
 }
 
 
@@ -271,7 +271,7 @@ def test_without_a_path_env_looks_where_the_system_says(cli, jobqd_program, tmp_
 
 @pytest.mark.parametrize("how, why", [
     ("a folder", "it is a folder"), ("a pipe", "it is not a file"), ("not executable", "it is not executable (chmod +x)"),
-    ("env", 'env would look for a program called "python3 -u": write env -S before several words'),
+    ("env", 'env would look for a program called "python3 -u": use env -S to pass several words'),
     ("env's PATH", "its interpreter only-here is not on PATH")])
 def test_other_faults_of_programs_are_named(cli, tmp_path, how, why):
     program, conf = tmp_path / "program", tmp_path / "jobqd.conf"

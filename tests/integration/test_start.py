@@ -41,9 +41,9 @@ def ends(jobqd, uri, code, words):
 
 CASES = {
     "a wrong password": (lambda db: as_runner(db, "wrong"), PERMISSION,
-                         'cannot connect to the database: .*password authentication failed for user "runner": mend the password'),
+                         'cannot connect to the database: .*password authentication failed for user "runner": fix the password'),
     "an unknown role": (lambda db: db.uri.replace("admin@", "nobody-here@"), PERMISSION,
-                        'cannot connect to the database: .*no pg_hba.conf entry for .*"nobody-here".*: mend the role'),
+                        'cannot connect to the database: .*no pg_hba.conf entry for .*"nobody-here".*: fix the role'),
     "no such database": (lambda db: db.uri.replace(db.name, "nowhere"), UNAVAILABLE,
                          'cannot connect to the database: .*database "nowhere" does not exist: create it'),
 }

@@ -47,7 +47,7 @@ forget_removed(struct queues *queues)
             queues->slots[kept++] = slot;
             continue;
         }
-        log_info(slot->subject, "is gone");
+        log_info(slot->subject, "removed");
         free_slot(slot);
     }
     queues->n_slots = kept;
@@ -231,7 +231,8 @@ change_slot(struct slot *slot, const struct queue_config *queue)
     const struct config *config = slot->queues->config;
     if (producer_configure(slot->producer, queue, config->max_frame,
                            config->poll_interval_ms) < 0) {
-        log_error(slot->subject, "no memory for its new configuration: stays as it was");
+        log_error(slot->subject,
+                  "no memory for its new configuration; keeping the old one");
         return;
     }
     log_changes(slot, queue);
@@ -266,7 +267,7 @@ queues_configure(struct queues *queues, const struct config *config)
         if (add_slot(queues, queue) < 0)
             log_error(subject, "no memory to start it");
         else
-            log_info(subject, "is new");
+            log_info(subject, "added");
     }
 }
 

@@ -64,7 +64,7 @@ def test_connections_and_the_guard_wait_as_well(db, jobqd, program):
     go.touch()
     waiting = db.enqueue("work", queue="script")
     node.wait_log("guard: cannot start the guard: too many open files; retrying")
-    node.wait_log("database: away still: .*Too many open files")
+    node.wait_log("database: still unavailable: .*Too many open files")
     give_back()
     db.wait_for_states({"completed": 2})
     node.wait_log("guard: started again")

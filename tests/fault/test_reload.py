@@ -115,7 +115,7 @@ def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
             for queue in queues:
                 wait_rolled(node, queue)
             wait_for(lambda: len(node.workers()) == 3)
-            wait_for(lambda: log_of(node, "is gone")[n - 1:])
+            wait_for(lambda: log_of(node, "queue more.: removed")[n - 1:])
             figures.append((node.rss_kb(), len(os.listdir(f"/proc/{node.pid}/fd"))))
     print(f"memory in KiB and descriptors after 21 and 100 reloads: {figures}")
     (early_kb, early_fds), (late_kb, late_fds) = figures
@@ -356,7 +356,7 @@ def test_a_bad_configuration_is_refused_and_the_old_one_stays(db, jobqd, program
     good = node.conf.read_text()
     node.conf.unlink() if text is None else node.conf.write_text(text)
     log = node.reload()
-    assert re.search(f"ERROR jobqd: configuration not reloaded, the old one stays in force: "
+    assert re.search(f"ERROR jobqd: configuration not reloaded; the old one stays in force: "
                      f".*{re.escape(error)}$", log, re.M), log
     for _ in range(5):
         wait_done(db, db.enqueue("noop"))
@@ -372,7 +372,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     node = jobqd(db, {"one": one})
     waiting = db.enqueue("ok", queue="two")
     log = node.reload({"one": one, "two": two})
-    assert "queue two: is new" in log
+    assert "queue two: added" in log
     wait_done(db, waiting)
     long = start_one(db, "sleep", tmp_path / "began", queue="two", ms=1000)
     wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'one'"))
@@ -380,7 +380,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     assert "queue two: no longer in the configuration: waiting up to 30 s for its running jobs" in log
     left = db.enqueue("ok", queue="two")
     wait_done(db, db.enqueue("ok", queue="one"))
-    node.wait_log("queue two: is gone")
+    node.wait_log("queue two: removed")
     assert is_done(db, long)
     assert db.query("SELECT state::text, attempt FROM jobq.jobs WHERE id = %s", (left,)) == [("available", 0)]
     assert db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'two'") == 0
@@ -398,7 +398,7 @@ def test_a_removed_queue_comes_back_while_it_drains(db, jobqd, programs, tmp_pat
     node.reload({"default": queue, "other": queue})
     wait_done(db, db.enqueue("ok"))
     assert not is_done(db, long)
-    node.wait_log("queue default: is gone")
+    node.wait_log("queue default: removed")
     assert is_done(db, long)
     wait_done(db, db.enqueue("ok"))
 
@@ -408,7 +408,7 @@ def test_what_a_removed_queue_does_not_finish_is_released(db, jobqd, programs, t
     node = jobqd(db, {"default": queue, "brief": {**queue, "shutdown_grace": "200ms"}})
     job = start_one(db, "hang", tmp_path / "began", queue="brief")
     node.reload({"default": queue})
-    node.wait_log("queue brief: is gone")
+    node.wait_log("queue brief: removed")
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,)) == [("available", 0, [])]
 
 
@@ -481,7 +481,7 @@ def test_a_reload_while_jobqd_stops_is_told_so(db, jobqd, programs, tmp_path):
     node.signal(signal.SIGTERM)
     node.wait_log("draining: ")
     node.signal(signal.SIGHUP)
-    node.wait_log("stops: the configuration is not read again")
+    node.wait_log("stopping: the configuration is not reloaded")
     assert node.wait() == 0 and is_done(db, job)
 
 
@@ -550,7 +550,7 @@ def test_ttin_adds_a_worker_and_ttou_takes_one(db, jobqd, programs, tmp_path):
     wait_for(lambda: len(node.workers()) == 3)
     node.signal(signal.SIGTTIN)
     wait_for(lambda: len(node.workers()) == 5)
-    node.wait_log("queue default: 3 workers instead of 2")
+    node.wait_log("queue default: resized from 2 to 3 workers")
     jobs = [start_one(db, "sleep", tmp_path / f"began{n}", ms=500) for n in range(3)]
     for workers in (3, 2, 2):  # at least one is left in each
         node.signal(signal.SIGTTOU)

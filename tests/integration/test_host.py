@@ -116,7 +116,7 @@ def test_quit_stops_at_once_and_releases_what_runs(db, jobqd, programs, tmp_path
     wait_for(began.exists)
     node.signal(signal.SIGQUIT)
     assert node.wait() == 0
-    node.wait_log("jobqd: stops at once: running jobs are killed and released")
+    node.wait_log("jobqd: stopping now: killing the running jobs and releasing them")
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs") == [("available", 0, [])]
 
 
@@ -305,7 +305,7 @@ def test_an_exec_programs_args_are_a_line(db, jobqd, tmp_path):
     assert json.loads(said.read_text()) == {"a": [1, "é", "b\nc"]}
 
 
-# ---- the folder that it was started in ----
+# ---- the folder that jobqd was started in ----
 
 REPORTER = "#!/bin/sh\nread -r args\npwd -P > {said} 2>&1 || echo nowhere > {said}\necho '{name}' >> {said}\n"
 
@@ -390,9 +390,9 @@ def test_the_folder_of_a_start_may_be_deleted(db, releases, started, tmp_path, h
     getattr(node, how)()
     assert report_of(db, said) == ["/", "fixed"]
     assert "refused" not in node.log() and "upgrade: failed" not in node.log()
-    node.wait(f"the folder that it was started in, {first}, is gone: programs without working_directory start in /")
+    node.wait(f"the folder that jobqd was started in, {first}, is gone: programs without working_directory start in /")
     node.reload()
-    assert node.log().count("the folder that it was started in") == 1
+    assert node.log().count("the folder that jobqd was started in") == 1
     first.mkdir()  # back again
     getattr(node, how)()
     assert report_of(db, said) == [str(first), "fixed"]
@@ -422,7 +422,7 @@ def test_a_relative_path_into_a_folder_that_is_gone_is_named(db, releases, start
     node = started(first, "config/jobqd.conf")
     shutil.rmtree(first)
     node.reload()
-    node.wait(f"not reloaded, the old one stays in force: {first}/config/jobqd.conf: No such file or directory")
+    node.wait(f"not reloaded; the old one stays in force: {first}/config/jobqd.conf: No such file or directory")
     assert node.process.poll() is None
 
 

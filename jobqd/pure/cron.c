@@ -218,14 +218,14 @@ parse_item(enum field field, struct piece text, uint64_t *mask, jobq_error *err)
     if (!read_item(field, text, &item))
         return refuse_value(field, text, err);
     if (item.high < item.low)
-        return refuse_item(field, text, "a range must begin with its lower end", err);
+        return refuse_item(field, text, "a range begins with its lower end", err);
     if (item.stepped && !item.ranged) {
-        snprintf(why, sizeof why, "a step must follow * or a range, as in %d-%d/%d",
+        snprintf(why, sizeof why, "a step stands behind * or a range, as in %d-%d/%d",
                  item.low, fields[field].most, item.step);
         return refuse_item(field, text, why, err);
     }
     if (item.step < 1 || item.step > fields[field].steps) {
-        snprintf(why, sizeof why, "a step must be 1 to %d", fields[field].steps);
+        snprintf(why, sizeof why, "a step is 1 to %d", fields[field].steps);
         return refuse_item(field, text, why, err);
     }
     for (int value = item.low; value <= item.high; value += item.step)
@@ -389,7 +389,7 @@ cron_parse(const char *text, struct cron *out, jobq_error *err)
     if (rc != 0)
         return rc;
     if (parsed.kind == CRON_FIELDS && !cron_next(&parsed, 0, NULL, NULL, &next_ms))
-        return refuse("", trimmed, " never occurs: none of its months has such a day",
+        return refuse("", trimmed, " never comes: none of its months has such a day",
                       err);
     *out = parsed;
     return 0;

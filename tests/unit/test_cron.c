@@ -125,7 +125,7 @@ nothing_is_changed_by_what_is_wrong(void **state)
     int64_t ms = 7;
     assert_int_equal(cron_parse("0 0 31 feb *", &cron, &err), JOBQ_EINVAL);
     assert_string_equal(
-        err.message, "\"0 0 31 feb *\" never occurs: none of its months has such a day");
+        err.message, "\"0 0 31 feb *\" never comes: none of its months has such a day");
     assert_int_equal(cron_parse("* * * * mon-", &cron, NULL), JOBQ_EINVAL);
     assert_true(cron.kind == CRON_EVERY && cron.every_ms == 7);
     assert_int_equal(cron_parse("@REBOOT", &cron, &err), 0);
@@ -265,8 +265,8 @@ what_is_wrong_is_told(void **state)
     cron.priority = 10;
     refused(&cron, "priority must be 0 to 9, got 10");
     cron.priority = 0;
-    refused(&cron, "jobq.crons: schedule: \"0 0 31 2 *\" never occurs: none of its "
-                   "months has such a day");
+    refused(&cron, "jobq.crons: schedule: \"0 0 31 2 *\" never comes: none of its months "
+                   "has such a day");
     cron.schedule = "@daily";
     cron.timezone = "Mars/Olympus";
     refused(&cron,

@@ -119,7 +119,7 @@ scripts_are_read(void **state)
          ENOEXEC},
         {"\xef\xbb\xbf#!/bin/sh\n", "it has a byte order mark before its #!", ENOEXEC},
         {"", "it is empty", ENOEXEC},
-        {"x", "it is no program", ENOEXEC},
+        {"x", "it is not a program", ENOEXEC},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         write_program(rows[i].text, strlen(rows[i].text));

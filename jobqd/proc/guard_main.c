@@ -241,8 +241,8 @@ outlive(struct guard *guard)
     bool again = !ended && guard->again;
     if (!ended && can_speak())
         log_error("guard",
-                  "jobqd (pid %d) is gone; killed %u process groups that it left%s",
-                  pid, struck, again ? "; starting it again" : "");
+                  "jobqd (pid %d) is gone; killed %u process groups that it left%s", pid,
+                  struck, again ? "; starting it again" : "");
     if (again)
         return become_jobqd(guard);
     log_flush();

@@ -301,7 +301,7 @@ def test_no_forked_process_has_it_either(db, jobqd, programs, for_anyone, tmp_pa
         command = f"{sys.executable} {copy} ok {tmp_path / 'once'}"
     node = start_on_terminal(jobqd, db, terminal[0], {"command": command, "concurrency": 2, "preload": "on"}, user)
     assert ended(db, db.enqueue("facts"))[0] == "completed"
-    pids = [int(pid) for pid in re.findall(r"worker default/w\d pid (\d+): is up", node.log())]
+    pids = [int(pid) for pid in re.findall(r"worker default/w\d pid (\d+): (?:replacement )?ready", node.log())]
     assert len(pids) == 2
     for pid in pids:
         assert terminal_of(pid) == 0 and os.getpgid(pid) == pid

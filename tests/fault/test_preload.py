@@ -87,7 +87,7 @@ def test_a_forked_worker_is_like_an_executed_one(db, jobqd, programs, tmp_path):
     def seen():
         lines = [line.split() for line in log.read_text().splitlines()]
         return {(what, int(pid)): sum(other == [what, pid] for other in lines) for what, pid in lines}
-    workers = {int(pid) for pid in re.findall(r"worker forked/w\d pid (\d+): is up", node.log())}
+    workers = {int(pid) for pid in re.findall(r"worker forked/w\d pid (\d+): (?:replacement )?ready", node.log())}
     assert len(workers) == 2 and forked["pid"] in workers
     assert seen() == {("preload", forkserver): 1, ("preload", executed["pid"]): 1, ("fork", executed["pid"]): 1,
                       **{("fork", pid): 1 for pid in workers}}
@@ -275,7 +275,7 @@ def test_a_template_that_answers_with_a_worker_that_jobqd_has_is_not_believed(db
     node = jobqd(db, {"default": {"command": f"{FORKSERVER} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
                                   "boot_timeout": "20s", "backoff": "constant(0s)"}})
     node.wait_log(r"jobqd already knows process \d+: it was not forked for this request")
-    pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): is up", node.log()))[-1] for w in (1, 2)]
+    pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): (?:replacement )?ready", node.log()))[-1] for w in (1, 2)]
     assert len(set(pids)) == 2
     assert result_of(db, db.enqueue("any")) == node.pid
 
@@ -416,7 +416,7 @@ def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
     program.unlink()
     program.symlink_to("/bin/false")
     node.reload()
-    assert not re.search("worker .* is up", node.log())
+    assert not re.search("worker .* ready", node.log())
     os.read(pipe, room)
     node.wait_log("worker default/w1 .* ready after")
     node.wait_log("a replacement failed to start")

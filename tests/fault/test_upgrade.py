@@ -514,7 +514,7 @@ def test_a_file_that_was_changed_without_a_reload_counts_from_then_on(db, jobqd,
         assert b"COLOUR=blue" in pathlib.Path(f"/proc/{next(iter(new))}/environ").read_bytes()
     upgrade(node, jobqd_program, installed)
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
-    assert set(node.workers()) == new and node.log().count("its configuration has changed") == 1
+    assert set(node.workers()) == new and node.log().count("its configuration changed") == 1
 
 
 @pytest.mark.parametrize("lacks, queue", [("nothing", {"timeout": "1h", "mailbox": 2}), ("launch", {"env": "COLOUR=blue"})])

@@ -76,7 +76,7 @@ def test_each_queue_is_tried_and_each_fault_is_named(cli, programs, broken, tmp_
     done = cli("config", "check", "--start", "-c", conf, code=os.EX_UNAVAILABLE)
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 2 + len(broken)
-    assert any(re.fullmatch(r"queue good: a worker ready after \d+\.\d\d s", line) for line in lines)
+    assert any(re.fullmatch(r"queue good: a worker is up after \d+\.\d\d s", line) for line in lines)
     assert "queue shell: starts a program a job; none was started" in lines
     for name, (_, why) in broken.items():
         assert any(line.startswith(f"queue {name}: no worker comes up: ") and why in line for line in lines), (name, done.stdout)
@@ -124,10 +124,10 @@ def test_a_reload_is_waited_for(db, jobqd, cli, programs):
     node.write_conf(db.uri, queues, {"node": "node1", "lease": "2s"})
     done = cli("reload", "--wait", "-c", node.conf)
     assert done.stdout == f"node node1 (pid {node.pid}): the configuration is in force, and the new workers are up\n"
-    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): is up", node.log().split("configuration reloaded")[0]))
+    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): (?:replacement )?ready", node.log().split("configuration reloaded")[0]))
     after = node.log().split("configuration reloaded")[1]
-    assert len(re.findall(r"worker default/w\d+ pid \d+: is up", after)) == 4
-    assert len(re.findall(r"worker new/w\d+ pid \d+: is up", after)) == 2
+    assert len(re.findall(r"worker default/w\d+ pid \d+: (?:replacement )?ready", after)) == 4
+    assert len(re.findall(r"worker new/w\d+ pid \d+: (?:replacement )?ready", after)) == 2
     assert pids and "the new workers are up; 0 processes still run a job" in after
     assert json.loads(cli("reload", "--wait", "--json", "-c", node.conf).stdout) == {
         "node": "node1", "pid": node.pid, "waited": True, "leaving": 0}

@@ -207,10 +207,10 @@ def test_a_worker_that_loses_jobs_is_named(db, jobqd, tmp_path):
 
     def warned():
         db.enqueue("k")
-        return re.search(r"WARNING worker default/w1 pid \d+: answered job \d+ while job \d+, which it was given before, has no"
-                         r" answer; if it reads and writes through one buffered file", node.log())
+        return re.search(r"WARNING worker default/w1 pid \d+: answered job \d+ before job \d+, which it got first; if it"
+                         r" reads and writes through one buffered file", node.log())
     wait_for(warned)
-    assert node.log().count("which it was given before") == 1
+    assert node.log().count("which it got first") == 1
 
 
 # Reads while it works: what is cancelled is answered at once, its turn or not.
@@ -237,4 +237,4 @@ def test_a_cancel_that_is_answered_before_its_turn_is_no_fault(db, jobqd, tmp_pa
     for job in reversed(ids):
         db.query("SELECT jobq.cancel(%s)", [job])
         wait_for(lambda job=job: db.value("SELECT count(*) FROM jobq.jobs WHERE id = %s", [job]) == 0)
-    assert "which it was given before" not in node.log()
+    assert "which it got first" not in node.log()

@@ -535,7 +535,7 @@ def test_what_is_lost_after_the_start_is_said_at_the_boot(db, jobqd, programs, t
 @pytest.mark.parametrize("who", ["itself", "a child", "a child that is nobody's"])
 def test_more_than_max_memory_hard_is_killed(db, jobqd, program, tmp_path, mode, who):
     node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "max_memory_hard": "100MiB"}})
-    node.wait_log("keeps? max_memory_hard")  # by what, is chosen at the start
+    node.wait_log("enforces max_memory_hard")  # by what, is chosen at the start
     do = {"itself": "hog(150)", "a child": "child(150)", "a child that is nobody's": "child(150, exits=True)"}[who]
     job = job_of(db, tmp_path, do=["print('about to', flush=True)", do, "time.sleep(600)"])
     state, attempt, (error,), _ = ended(db, job)

@@ -226,7 +226,7 @@ def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
     ("job_back", "which only jobqd sends"),
     ("stop_back", "which only jobqd sends"),
     ("hello_again", "said hello twice"),
-    ("long_line", r"more than 4194304 bytes \(max_frame\)"),
+    ("long_line", r"longer than 4194304 bytes \(max_frame\)"),
     ("half_line", "in the middle of a line"),
     ("close", "closed its socket but did not exit"),
 ])

@@ -128,7 +128,7 @@ def test_a_reload_is_waited_for(db, jobqd, cli, programs):
     after = node.log().split("configuration reloaded")[1]
     assert len(re.findall(r"worker default/w\d+ pid \d+: (?:replacement )?ready", after)) == 4
     assert len(re.findall(r"worker new/w\d+ pid \d+: (?:replacement )?ready", after)) == 2
-    assert pids and "the new workers are up; 0 processes still run a job" in after
+    assert pids and "the new workers are up; 0 old processes still run a job" in after
     assert json.loads(cli("reload", "--wait", "--json", "-c", node.conf).stdout) == {
         "node": "node1", "pid": node.pid, "waited": True, "leaving": 0}
 

@@ -9,6 +9,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/embedded/postgres.h"
+#include "libjobq/duration.h"
 
 static void
 stop_at_once(struct daemon *d)
@@ -32,10 +33,9 @@ on_stop_signal(struct daemon *d, bool at_once)
             stop_at_once(d);
             break;
         }
-        log_info(
-            "jobqd",
-            "draining: waiting up to %.3g s for running jobs; signal again to stop now",
-            (double)d->config->shutdown_grace_ms / 1000);
+        log_info("jobqd",
+                 "draining: waiting up to %s for running jobs; signal again to stop now",
+                 jobq__duration_show(d->config->shutdown_grace_ms).text);
         daemon_drain(d, d->config->shutdown_grace_ms);
         break;
     case DAEMON_DRAINING:

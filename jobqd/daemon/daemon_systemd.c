@@ -8,13 +8,13 @@
  * broken, and a restart mends it. A database that is away, slow or frozen is none of
  * that: its connections are given up in time, and are away then.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "jobqd/base/seams.h"
 #include "jobqd/daemon/daemon_private.h"
 #include "jobqd/db/store.h"
+#include "libjobq/duration.h"
 
 enum {
     OVERDUE_MS = 10000, /* a connection that gives up so much later than it should … */
@@ -39,16 +39,16 @@ daemon_stuck(void *owner, char *why, size_t size)
     int64_t cycle_ms = queues_cycle_ms(&d->queues);
     if (overdue_ms > most_overdue_ms()) {
         snprintf(why, size,
-                 "a request to the database has no answer, %" PRId64
-                 " ms after its connection should have been closed",
-                 overdue_ms);
+                 "a request to the database has no answer, %s after its connection "
+                 "should have been closed",
+                 jobq__duration_show(overdue_ms).text);
         return true;
     }
     if (cycle_ms > LOST_CYCLE_MS && !store_works(d->store)) {
         snprintf(why, size,
-                 "a queue has waited %" PRId64
-                 " ms for the answer to a database request that no connection knows of",
-                 cycle_ms);
+                 "a queue has waited %s for the answer to a database request that no "
+                 "connection knows of",
+                 jobq__duration_show(cycle_ms).text);
         return true;
     }
     return false;

@@ -11,6 +11,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/seams.h"
 #include "jobqd/config/options.h"
+#include "libjobq/duration.h"
 
 static void
 set_state(struct queues *queues, enum queues_state state)
@@ -197,8 +198,8 @@ remove_slot(struct slot *slot)
 {
     int64_t grace_ms = grace_of(slot, slot->queues->config->shutdown_grace_ms);
     log_info(slot->subject,
-             "no longer in the configuration: waiting up to %.3g s for its running jobs",
-             (double)grace_ms / 1000);
+             "no longer in the configuration: waiting up to %s for its running jobs",
+             jobq__duration_show(grace_ms).text);
     slot->removed = true;
     producer_leave(slot->producer, grace_ms);
 }

@@ -131,8 +131,8 @@ take_hello(struct forkserver *forkserver, const struct jobq__frame *frame)
     child_started(&forkserver->child);
     if (forkserver->state != FORKSERVER_BOOTING)
         return true; /* it is on its way out already */
-    log_info(forkserver->subject, "ready after %.1f ms",
-             (double)(clock_ns() - forkserver->entered_ns) / 1e6);
+    log_info(forkserver->subject, "ready after %s",
+             jobq__duration_show_ns(clock_ns() - forkserver->entered_ns).text);
     watch_set_busy(forkserver->program->watch, &forkserver->watched, false);
     forkserver_set_state(forkserver, FORKSERVER_READY);
     ask_for_step(forkserver);

@@ -16,6 +16,7 @@
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/pool/launch.h"
+#include "libjobq/duration.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 
@@ -229,8 +230,8 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
     else
         log_about(LOG_LEVEL_WARNING, worker->subject, &facts,
                   "job %" PRId64
-                  " (kind %s) has reached its timeout of %.3g s; asking it to stop",
-                  job->id, job->kind, (double)timeout_of(worker, job) / 1000);
+                  " (kind %s) has reached its timeout of %s; asking it to stop",
+                  job->id, job->kind, jobq__duration_show(timeout_of(worker, job)).text);
     if (worker_is_exec(worker)) {
         worker_terminate(worker, intent, now_ns);
         return;

@@ -239,11 +239,11 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (worker->state != WORKER_BOOTING)
         return true; /* it is on its way out already */
     if (worker->gap_ns != 0)
-        log_info(worker->subject, "replacement ready, %.1f ms after w%d exited",
-                 (double)(now_ns - worker->gap_ns) / 1e6, worker->slot + 1);
+        log_info(worker->subject, "replacement ready, %s after w%d exited",
+                 jobq__duration_show_ns(now_ns - worker->gap_ns).text, worker->slot + 1);
     else
-        log_info(worker->subject, "ready after %.1f ms",
-                 (double)(now_ns - worker->begun_ns) / 1e6);
+        log_info(worker->subject, "ready after %s",
+                 jobq__duration_show_ns(now_ns - worker->begun_ns).text);
     worker->quiet_ns = now_ns;
     worker_set_state(worker, WORKER_IDLE, now_ns);
     worker_mark(worker);

@@ -17,11 +17,11 @@
 #include "jobqd/proc/signals.h"
 #include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/config/conninfo.h"
+#include "jobqd/config/units.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/self.h"
 #include "jobqd/proc/spawn.h"
 #include "libjobq/error.h"
-#include "libjobq/duration.h"
 
 extern char **environ;
 
@@ -428,19 +428,29 @@ check_place(const char *theirs, const char *ours, jobq_error *err)
     return rc;
 }
 
-/* The lease was given for so long: by another length its end would be misjudged. */
+/* The lease was taken for the running length: with another, its end would be misjudged.
+ * Shown exactly, as the configuration writes it: the two may differ by little. */
 static int
 check_lease(const struct handover_entry *entry, const struct config *config,
             jobq_error *err)
 {
     int64_t lease_ms;
     int rc = handover_get_int(entry, "lease_ms", 1, INT64_MAX, &lease_ms, err);
-    if (rc == 0 && lease_ms != config->lease_ms)
+    if (rc < 0 || lease_ms == config->lease_ms)
+        return rc;
+    struct jobq__buf fresh = {0}, running = {0};
+    units_put_duration(&fresh, config->lease_ms);
+    units_put_duration(&running, lease_ms);
+    const char *after = jobq__buf_cstr(&fresh), *before = jobq__buf_cstr(&running);
+    if (!before || !after)
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory to rehearse");
+    else
         rc = jobq__error(err, JOBQ_EINVAL,
                          "lease is %s in the configuration but %s in the running jobqd: "
                          "restart to change it",
-                         jobq__duration_show(config->lease_ms).text,
-                         jobq__duration_show(lease_ms).text);
+                         after, before);
+    jobq__buf_clear(&fresh);
+    jobq__buf_clear(&running);
     return rc;
 }
 

@@ -555,7 +555,7 @@ def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_pr
     assert finish(db, db.enqueue("ok"))[0] == "completed"
 
 
-@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1 min in the configuration but 15 s in the running jobqd"),
+@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1m in the configuration but 15s in the running jobqd"),
                                            ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration but ")])
 def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, installed, settings, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="15s")

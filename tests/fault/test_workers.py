@@ -179,7 +179,7 @@ def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind
     before, = node.workers()
     job = db.enqueue(kind, timeout_ms=100)
     assert wait_finished(db, job) == ("completed", 1, [])
-    assert f"job {job} (kind {kind}) has reached its timeout of 0.1 s; asking it to stop" in node.log()
+    assert f"job {job} (kind {kind}) has reached its timeout of 100 ms; asking it to stop" in node.log()
     assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
     assert (list(node.workers()) == [before]) is same_worker
 

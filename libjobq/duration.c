@@ -23,10 +23,17 @@ jobq__duration_show(int64_t ms)
             return span;
         }
     }
-    if (ms > 10 * 1000 || (ms > 1000 && ms % 100 == 0))
-        snprintf(span.text, sizeof span.text, "%" PRId64 ".%" PRId64 " s", ms / 1000,
-                 ms % 1000 / 100);
+    int64_t tenths = ms / 100 + (ms % 100 >= 50);
+    if (ms > 1000)
+        snprintf(span.text, sizeof span.text, "%" PRId64 ".%" PRId64 " s", tenths / 10,
+                 tenths % 10);
     else
         snprintf(span.text, sizeof span.text, "%" PRId64 " ms", ms);
     return span;
+}
+
+struct jobq__duration
+jobq__duration_show_ns(uint64_t ns)
+{
+    return jobq__duration_show((int64_t)((ns + 500000) / 1000000));
 }

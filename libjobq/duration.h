@@ -10,9 +10,13 @@ struct jobq__duration {
     char text[JOBQ__DURATION_TEXT];
 };
 
-/* In the largest unit in which it is a whole number; what is more than ten seconds, or a
- * second and tenths of it, as "11.5 s". By value, so that several fit into one message.
+/* In the largest unit in which it is a whole number; else in milliseconds below one second
+ * and in seconds, rounded to a tenth, above: "1.2 s". For messages only: the configuration
+ * prints durations exactly, in its own syntax (units_put_duration). By value, so that
+ * several fit into one message.
  */
 struct jobq__duration jobq__duration_show(int64_t ms);
+/* The same of a measured time, rounded to milliseconds. */
+struct jobq__duration jobq__duration_show_ns(uint64_t ns);
 
 #endif

@@ -90,13 +90,13 @@ tell(uint64_t now_ns)
     char times[80] = "";
     if (self.times > 1)
         snprintf(times, sizeof times,
-                 " (the longest of %u times since the last such line)", self.times);
+                 " (the longest of %u stalls since the last warning)", self.times);
     log_warning("jobqd",
-                "the loop stood still for %.1f s%s: %.1f s of it %s%s%s; it had the "
-                "processor for %.1f s",
+                "the event loop was blocked for %.1f s%s: %.1f s of it %s%s%s%s; it used "
+                "%.1f s of CPU time",
                 (double)self.stood_ns / 1e9, times, (double)at->ns / 1e9,
-                at->what ? at->what : "somewhere else", at->whom[0] ? " of " : "",
-                at->whom, (double)self.stood_cpu_ns / 1e9);
+                at->what ? at->what : "elsewhere", at->whom[0] ? " (" : "", at->whom,
+                at->whom[0] ? ")" : "", (double)self.stood_cpu_ns / 1e9);
     self.told_ns = now_ns;
     self.times = 0;
     self.stood_ns = 0;

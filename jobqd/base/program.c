@@ -105,13 +105,13 @@ elf_fault(int fd, const char *head, size_t len, char why[PROGRAM_WHY])
         return false;
     memcpy(&header, head, sizeof header);
     if (header.e_machine != MACHINE && header.e_machine != OTHER_MACHINE)
-        return fault(why, "it is a program for another kind of processor", "", "");
+        return fault(why, "it is built for another kind of processor", "", "");
     if (header.e_ident[EI_CLASS] != ELFCLASS64)
         return false;
     if (header.e_type != ET_EXEC && header.e_type != ET_DYN)
         return fault(why, "it is an object file, not a program", "", "");
     if (find_loader(fd, &header, loader) && access(loader, X_OK) != 0)
-        return fault(why, "its loader ", loader, " is not there");
+        return fault(why, "its loader ", loader, " is missing");
     return false;
 }
 
@@ -146,7 +146,7 @@ env_fault(const char *word, const char *search, char why[PROGRAM_WHY])
         return false;
     if (strpbrk(word, " \t"))
         return fault(why, "env would look for a program called \"", word,
-                     "\": write env -S before several words");
+                     "\": use env -S to pass several words");
     if (search && !is_on_path(word, search))
         return fault(why, "its interpreter ", word, " is not on PATH");
     return false;
@@ -182,17 +182,16 @@ script_fault(char *head, bool cut, const char *search, int depth, char why[PROGR
     const char *first = head + strspn(head, " \t");
     if (!whole && *first && first[strcspn(first, " \t")] == '\0')
         return fault(why,
-                     "its interpreter's path is longer than the kernel reads of a first "
-                     "line",
+                     "its interpreter's path is longer than the part of the first line "
+                     "that the kernel reads",
                      "", "");
     end = end ? end : head + strlen(head);
     *end = '\0';
     if (whole && end > head && end[-1] == '\r')
-        return fault(
-            why,
-            "its first line ends in a carriage return, which the kernel takes for "
-            "a part of the interpreter's name: save it with Unix line ends",
-            "", "");
+        return fault(why,
+                     "its first line ends in a carriage return, which the kernel takes "
+                     "as part of the interpreter's name: save it with Unix line endings",
+                     "", "");
     while (end > head && isblank((unsigned char)end[-1]))
         *--end = '\0';
     char *interpreter = head + strspn(head, " \t");
@@ -222,10 +221,10 @@ content_fault(int fd, const char *search, int depth, char why[PROGRAM_WHY])
     if (n >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0)
         return elf_fault(fd, head, (size_t)n, why);
     if (strncmp(head, "\xef\xbb\xbf#!", 5) == 0)
-        return fault(why, "a byte order mark stands before its #!: save it without one",
+        return fault(why, "it has a byte order mark before its #!: save it without one",
                      "", "");
     return fault(why,
-                 "it is no program, and as a script it has to begin with #! and the "
+                 "it is not a program, and a script must begin with #! and its "
                  "interpreter, such as #!/bin/sh",
                  "", "");
 }

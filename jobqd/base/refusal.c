@@ -47,8 +47,8 @@ refusal_read(const char *message, jobq_error *why)
 }
 
 static const struct remedy remedies[] = {
-    {"28P01", EX_NOPERM, "mend the password, in database = or a ~/.pgpass"},
-    {"28000", EX_NOPERM, "mend the role in database =, or the server's pg_hba.conf"},
+    {"28P01", EX_NOPERM, "fix the password, in database = or in ~/.pgpass"},
+    {"28000", EX_NOPERM, "fix the role in database = or the server's pg_hba.conf"},
     {"3D000", EX_UNAVAILABLE, "create it (createdb NAME), then: jobqd migrate up"},
     {"42501", EX_NOPERM, "as its owner: GRANT CONNECT ON DATABASE … TO the role"},
 };

@@ -22,8 +22,8 @@ daemon_is_starting(const struct daemon *d)
 static const char *
 goes_on(const struct daemon *d)
 {
-    return node_state(d->node) == NODE_LIVE ? "running jobs go on"
-                                            : "no job is run, trying again";
+    return node_state(d->node) == NODE_LIVE ? "running jobs continue"
+                                            : "running no jobs, retrying";
 }
 
 /* A connection is lost, or could not be made again. The second reason is often the one to
@@ -36,11 +36,11 @@ absence_tell(struct daemon *d, struct absence *absence, const char *what,
     uint64_t now = uv_now(&d->loop);
     absence->newest = *why;
     if (!absence->told) {
-        log_warning("database", "%s, %s: %s", what, goes_on(d), why->message);
+        log_warning("database", "%s; %s: %s", what, goes_on(d), why->message);
         absence->since_ms = now;
     } else if (now - absence->told_at_ms >= SAME_ABSENCE_MS &&
                strcmp(absence->why.message, why->message) != 0) {
-        log_warning("database", "%s still: %s", what, why->message);
+        log_warning("database", "still %s: %s", what, why->message);
     } else {
         return;
     }
@@ -92,9 +92,10 @@ on_still_away(uv_timer_t *timer)
     int64_t shown_ms = (int64_t)lasted_ms;
     if (shown_ms > 1000)
         shown_ms -= shown_ms % (shown_ms > 60 * 1000 ? 60 * 1000 : 1000);
-    log_error(
-        "database", "%s for %s, %s: %s", daemon_is_starting(d) ? "not reached" : "away",
-        jobq__duration_show(shown_ms).text, goes_on(d), d->database_down.newest.message);
+    log_error("database", "%s for %s; %s: %s",
+              daemon_is_starting(d) ? "not reachable" : "unavailable",
+              jobq__duration_show(shown_ms).text, goes_on(d),
+              d->database_down.newest.message);
     uv_timer_start(timer, on_still_away, next_tell_ms(d), 0);
 }
 

@@ -146,7 +146,7 @@ static void
 on_embedded_down(void *owner, const char *why)
 {
     (void)owner;
-    log_warning("postgres", "went down and is started again: %s", why);
+    log_warning("postgres", "exited unexpectedly; restarting it: %s", why);
 }
 
 static void
@@ -223,18 +223,18 @@ warn_of_surroundings(void)
 {
     if (seam_is_set(SEAM_UNFENCED) || seam_is_set(SEAM_UNSAFE_BASE))
         log_error("jobqd",
-                  "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: what keeps "
-                  "jobs from being lost or run twice is off, which is for tests");
+                  "JOBQ_TEST_UNFENCED or JOBQ_TEST_UNSAFE_BASE is set: the protection "
+                  "against losing jobs and running them twice is off; for tests only");
     if (seam_is_set(SEAM_LEADS))
-        log_error("jobqd", "JOBQ_TEST_LEADS is set: this node believes that it leads, "
-                           "which is for tests");
+        log_error("jobqd", "JOBQ_TEST_LEADS is set: this node believes that it is the "
+                           "leader; for tests only");
     struct guard_process self;
     if (!guard_read_process(getpid(), &self))
-        log_warning("jobqd",
-                    "/proc is not mounted: a process that has left its worker's group is "
-                    "not killed with it, no limit of memory or processor time can be "
-                    "kept, and jobqd upgrade is refused; mount it (mount -t proc proc "
-                    "/proc)");
+        log_warning(
+            "jobqd",
+            "/proc is not mounted: a process that leaves its worker's group is not "
+            "killed with it, limits on memory and CPU time cannot be enforced, and jobqd "
+            "upgrade is refused; mount it (mount -t proc proc /proc)");
 }
 
 static void
@@ -265,7 +265,7 @@ cmd_run(struct config *config, const struct cli *cli)
     d.queues.on_all_frozen = daemon_on_all_frozen;
     d.queues.on_progress = on_progress;
     if (uv_loop_init(&d.loop) < 0 || new_handles(&d) < 0) {
-        log_error("jobqd", "no memory or descriptors to start with");
+        log_error("jobqd", "could not start: out of memory or file descriptors");
         return EX_OSERR;
     }
     log_info("jobqd", "%s starts, node %s, %zu %s", JOBQ_VERSION, config->node,

@@ -109,7 +109,7 @@ on_session(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->code < 0) {
-        log_warning("database", "could not open a work session, again in %s: %s",
+        log_warning("database", "could not open a work session; retrying in %s: %s",
                     jobq__duration_show(SESSION_RETRY_MS).text, answer->error->message);
         uv_timer_start(&d->session, on_session_timer, SESSION_RETRY_MS, 0);
         return;
@@ -117,7 +117,7 @@ on_session(void *data, const struct store_answer *answer)
     if (answer->session == 0)
         return; /* declared dead: the next renewal tells */
     if (answer->released > 0)
-        log_warning("node", "%lld claims whose answer was lost were given back",
+        log_warning("node", "gave back %lld claims whose answer was lost",
                     (long long)answer->released);
     releaser_take(d->releaser, node_id(d->node), answer->claims, answer->remaining);
     queues_attach(&d->queues, node_id(d->node), answer->session);
@@ -157,7 +157,7 @@ daemon_on_work_lost(void *owner, const jobq_error *why)
 {
     struct daemon *d = owner;
     if (!d->work_up)
-        absence_tell_alone(d, &d->work_down, "the work connection is away", why);
+        absence_tell_alone(d, &d->work_down, "without the work connection", why);
     d->work_up = false;
     queues_detach(&d->queues);
 }
@@ -179,7 +179,7 @@ daemon_on_maintenance_lost(void *owner, const jobq_error *why)
     struct daemon *d = owner;
     if (!d->maintenance_up)
         absence_tell_alone(d, &d->maintenance_down,
-                           "the maintenance connection is away, due jobs may wait", why);
+                           "without the maintenance connection, due jobs may wait", why);
     d->maintenance_up = false;
     leader_set_able(d->leader, false);
 }
@@ -203,12 +203,12 @@ void
 daemon_on_control_ready(void *owner)
 {
     struct daemon *d = owner;
-    absence_end(&d->database_down, daemon_is_starting(d) ? "reached" : "back again");
+    absence_end(&d->database_down, daemon_is_starting(d) ? "reached" : "available again");
     uv_timer_stop(&d->still_away);
     systemd_update(d->systemd);
     /* Ahead of all that the node asks: until its first answer it reads only catalogs. */
     if (store_foreign(d->store, on_foreign, d) < 0) {
-        daemon_refuse(d, EX_OSERR, "no memory to ask whose the schema is");
+        daemon_refuse(d, EX_OSERR, "no memory to check who owns the schema");
         return;
     }
     node_control_ready(d->node);
@@ -240,7 +240,7 @@ daemon_on_control_lost(void *owner, const jobq_error *why)
     if (ends_start(d, why))
         return;
     absence_tell(d, &d->database_down,
-                 daemon_is_starting(d) ? "cannot be reached yet" : "away", why);
+                 daemon_is_starting(d) ? "not reachable" : "unavailable", why);
     absence_arm(d);
     systemd_update(d->systemd);
     node_control_lost(d->node);
@@ -263,7 +263,7 @@ static void
 come_back(struct daemon *d)
 {
     if (queues_come_back(&d->queues) < 0) /* let it crash: nothing is held */
-        log_fatal("jobqd", "no memory to start the queues again");
+        log_fatal("jobqd", "no memory to restart the queues");
     node_clean(d->node);
     if (d->reload_owed)
         daemon_reload(d);

@@ -25,10 +25,10 @@
 
 /* X(enumerator, what we are waiting for) */
 #define DAEMON_STATES(X)                                                                 \
-    X(DAEMON_DATABASE, "the embedded database to come up")                               \
+    X(DAEMON_DATABASE, "the embedded database to start")                                 \
     X(DAEMON_RUNNING, "events")                                                          \
     X(DAEMON_DRAINING, "running jobs to end")                                            \
-    X(DAEMON_LEAVING, "the node's goodbye")                                              \
+    X(DAEMON_LEAVING, "the node to deregister")                                          \
     X(DAEMON_CLOSING, "connections to close")                                            \
     X(DAEMON_STOPPING, "the embedded database to stop")                                  \
     X(DAEMON_DONE, "nothing")

@@ -23,7 +23,7 @@ take_config(struct daemon *d, struct config *fresh)
     if (hooks_configure(d->hooks, fresh) < 0)
         log_error("hooks", "no memory for the configuration's hooks");
     if (cron_declarer_configure(d->cron_declarer, fresh) < 0)
-        log_error("cron", "no memory to tell of the configuration's crons");
+        log_error("cron", "no memory to declare the configuration's crons");
     config_free(old); /* it lives on while a worker works by it */
 }
 
@@ -34,8 +34,8 @@ daemon_enter_folder(void)
 {
     if (!folder_enter())
         log_warning("jobqd",
-                    "the folder that it was started in%s%s%s is gone: programs without "
-                    "working_directory start in /",
+                    "the folder that jobqd was started in%s%s%s is gone: programs "
+                    "without working_directory start in /",
                     *folder_name() ? ", " : "", folder_name(), *folder_name() ? "," : "");
 }
 
@@ -45,17 +45,17 @@ daemon_reload(struct daemon *d)
     struct config *fresh = NULL;
     jobq_error err = {0};
     if (daemon_is_ending(d)) {
-        log_info("jobqd", "stops: the configuration is not read again");
+        log_info("jobqd", "stopping: the configuration is not reloaded");
         return;
     }
     if (upgrade_state(d->upgrade) == UPGRADE_FREEZING)
-        upgrade_abort(d->upgrade, "told to reload meanwhile");
+        upgrade_abort(d->upgrade, "a reload was requested meanwhile");
     d->reload_owed = d->state == DAEMON_DATABASE || d->queues.state != QUEUES_SERVING;
     systemd_reloading(d->systemd);
     if (d->reload_owed)
         return;
     if (reload_read(&fresh, d->cli, &err) < 0) {
-        log_error("jobqd", "configuration not reloaded, the old one stays in force: %s",
+        log_error("jobqd", "configuration not reloaded; the old one stays in force: %s",
                   err.message);
         daemon_rollout_refused(d, err.message);
         systemd_ready(d->systemd);

@@ -40,7 +40,7 @@ on_told(void *data, const struct store_answer *answer)
     if (answer->code == JOBQ_ECONN)
         return;
     d->rollout.tell_again_ms = uv_now(&d->loop) + TELL_AGAIN_MS;
-    log_warning("jobqd", "how the reload goes could not be written, again in %d s: %s",
+    log_warning("jobqd", "could not record how the reload is going; retrying in %d s: %s",
                 TELL_AGAIN_MS / 1000, answer->error->message);
 }
 
@@ -93,9 +93,9 @@ hears_of_crons(const struct daemon *d)
         return true;
     if (uv_now(&d->loop) - d->rollout.begun_ms < CRONS_WITHIN_MS)
         return false;
-    log_warning("cron",
-                "whether the database takes the configuration's crons is not known "
-                "yet");
+    log_warning(
+        "cron",
+        "it is not known yet whether the database accepts the configuration's crons");
     return true;
 }
 
@@ -118,14 +118,13 @@ on_look(uv_timer_t *timer)
             return;
         rollout->leaving = now.leaving;
         rollout->error[0] = '\0';
-        log_info("jobqd",
-                 "the new workers are up; %zu process%s from before still run%s a job",
+        log_info("jobqd", "the new workers are up; %zu old process%s still run%s a job",
                  now.leaving, now.leaving == 1 ? "" : "es", now.leaving == 1 ? "s" : "");
         set_state(d, ROLLOUT_DONE);
     } else if (now.failed && rollout->state != ROLLOUT_FAILED) {
         snprintf(rollout->error, sizeof rollout->error,
-                 "the workers of queue %s do not come up: %s", now.failed, now.trouble);
-        log_error("jobqd", "the reload fails: %s", rollout->error);
+                 "the workers of queue %s fail to start: %s", now.failed, now.trouble);
+        log_error("jobqd", "the reload is failing: %s", rollout->error);
         uv_timer_set_repeat(timer, FAILED_LOOK_MS);
         set_state(d, ROLLOUT_FAILED);
     }

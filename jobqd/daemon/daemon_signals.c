@@ -9,11 +9,12 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/embedded/postgres.h"
+#include "libjobq/duration.h"
 
 static void
 stop_at_once(struct daemon *d)
 {
-    log_info("jobqd", "stops at once: running jobs are killed and released");
+    log_info("jobqd", "stopping now: killing the running jobs and releasing them");
     d->at_once = true;
     daemon_drain(d, 0);
 }
@@ -23,7 +24,7 @@ on_stop_signal(struct daemon *d, bool at_once)
 {
     switch (d->state) {
     case DAEMON_DATABASE:
-        log_info("jobqd", "stops");
+        log_info("jobqd", "stopping");
         d->at_once = at_once;
         daemon_stop_embedded(d);
         break;
@@ -32,10 +33,9 @@ on_stop_signal(struct daemon *d, bool at_once)
             stop_at_once(d);
             break;
         }
-        log_info(
-            "jobqd",
-            "draining: waiting up to %.3g s for running jobs; signal again to stop now",
-            (double)d->config->shutdown_grace_ms / 1000);
+        log_info("jobqd",
+                 "draining: waiting up to %s for running jobs; signal again to stop now",
+                 jobq__duration_show(d->config->shutdown_grace_ms).text);
         daemon_drain(d, d->config->shutdown_grace_ms);
         break;
     case DAEMON_DRAINING:
@@ -47,7 +47,7 @@ on_stop_signal(struct daemon *d, bool at_once)
         break;
     case DAEMON_STOPPING:
         if (d->embedded) {
-            log_info("jobqd", "stops the embedded database at once: its next start "
+            log_info("jobqd", "stopping the embedded database now: its next start "
                               "recovers it from its log");
             embedded_stop(d->embedded, true);
         }
@@ -83,12 +83,12 @@ void
 daemon_on_signal(void *owner, int number)
 {
     struct daemon *d = owner;
-    loop_is_at("heeding signal", sigabbrev_np(number));
+    loop_is_at("handling a signal", sigabbrev_np(number));
     switch (number) {
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
-        upgrade_abort(d->upgrade, "told to stop meanwhile");
+        upgrade_abort(d->upgrade, "a stop was requested meanwhile");
         on_stop_signal(d, number == SIGQUIT);
         break;
     case SIGTSTP:

@@ -106,7 +106,8 @@ void
 daemon_drain(struct daemon *d, int64_t grace_ms)
 {
     int64_t more_ms = grace_ms > 0 ? PATIENCE_MS : LITTLE_PATIENCE_MS;
-    upgrade_abort(d->upgrade, "this jobqd stops"); /* what stands still would not end */
+    /* What stands still for an upgrade would not end. */
+    upgrade_abort(d->upgrade, "this jobqd is stopping");
     if (more_ms > d->booted->lease_ms)
         more_ms = d->booted->lease_ms;
     if (d->state == DAEMON_RUNNING)
@@ -134,8 +135,8 @@ daemon_on_denied(void *owner, const char *why)
     if (d->lived || d->state != DAEMON_RUNNING)
         return;
     snprintf(text, sizeof text,
-             "%.500s: its role lacks rights; as the schema's owner: jobqd migrate grant, "
-             "then GRANT jobq_daemon TO the role",
+             "%.500s: its role lacks privileges; as the schema's owner run jobqd migrate "
+             "grant, then GRANT jobq_daemon TO the role",
              why);
     daemon_refuse(d, EX_NOPERM, text);
 }

@@ -8,13 +8,13 @@
  * broken, and a restart mends it. A database that is away, slow or frozen is none of
  * that: its connections are given up in time, and are away then.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "jobqd/base/seams.h"
 #include "jobqd/daemon/daemon_private.h"
 #include "jobqd/db/store.h"
+#include "libjobq/duration.h"
 
 enum {
     OVERDUE_MS = 10000, /* a connection that gives up so much later than it should … */
@@ -39,16 +39,16 @@ daemon_stuck(void *owner, char *why, size_t size)
     int64_t cycle_ms = queues_cycle_ms(&d->queues);
     if (overdue_ms > most_overdue_ms()) {
         snprintf(why, size,
-                 "a request to the database has no answer, %" PRId64
-                 " ms after its connection should have been given up",
-                 overdue_ms);
+                 "a request to the database has no answer, %s after its connection "
+                 "should have been closed",
+                 jobq__duration_show(overdue_ms).text);
         return true;
     }
     if (cycle_ms > LOST_CYCLE_MS && !store_works(d->store)) {
         snprintf(why, size,
-                 "a queue has waited %" PRId64
-                 " ms for the database's answer to a request that no connection knows of",
-                 cycle_ms);
+                 "a queue has waited %s for the answer to a database request that no "
+                 "connection knows of",
+                 jobq__duration_show(cycle_ms).text);
         return true;
     }
     return false;
@@ -68,8 +68,8 @@ put_work(const struct daemon *d, struct jobq__buf *out)
                  sum.backing_off == 1 ? "" : "s");
         jobq__buf_adds(out, text);
     }
-    jobq__buf_adds(out, d->database_down.told ? "; database away"
-                        : d->work_down.told   ? "; work connection away"
+    jobq__buf_adds(out, d->database_down.told ? "; database unavailable"
+                        : d->work_down.told   ? "; work connection down"
                                               : "; database up");
 }
 
@@ -81,18 +81,20 @@ daemon_describe_to_systemd(void *owner, struct jobq__buf *out)
     switch (d->state) {
     case DAEMON_RUNNING:
         if (!d->announced) {
-            jobq__buf_adds(out, d->database_down.told ? "starts: the database is away"
-                                                      : "starts: waits for the database");
+            jobq__buf_adds(out, d->database_down.told
+                                    ? "starting: the database is unavailable"
+                                    : "starting: waiting for the database");
             break;
         }
         snprintf(text, sizeof text, "%s %zu queue%s: ",
-                 d->queues.held_back ? "claims nothing until SIGCONT, serves" : "serves",
+                 d->queues.held_back ? "claiming nothing until SIGCONT, serving"
+                                     : "serving",
                  d->queues.n_slots, d->queues.n_slots == 1 ? "" : "s");
         jobq__buf_adds(out, text);
         put_work(d, out);
         break;
     case DAEMON_DRAINING:
-        jobq__buf_adds(out, "drains: ");
+        jobq__buf_adds(out, "draining: ");
         put_work(d, out);
         break;
     case DAEMON_DATABASE:
@@ -100,8 +102,8 @@ daemon_describe_to_systemd(void *owner, struct jobq__buf *out)
     case DAEMON_CLOSING:
     case DAEMON_STOPPING:
     case DAEMON_DONE:
-        snprintf(text, sizeof text, "%s: waits for %s",
-                 d->state == DAEMON_DATABASE ? "starts" : "stops",
+        snprintf(text, sizeof text, "%s: waiting for %s",
+                 d->state == DAEMON_DATABASE ? "starting" : "stopping",
                  daemon_state_meaning(d->state));
         jobq__buf_adds(out, text);
         break;

@@ -122,7 +122,7 @@ can_begin(const struct daemon *d, char *why, size_t size)
 {
     if (d->state == DAEMON_RUNNING && node_state(d->node) == NODE_LIVE)
         return queues_can_freeze(&d->queues, why, size);
-    snprintf(why, size, "this jobqd waits for %s",
+    snprintf(why, size, "this jobqd is waiting for %s",
              d->state == DAEMON_RUNNING ? "its node to be registered"
                                         : daemon_state_meaning(d->state));
     return false;
@@ -158,7 +158,8 @@ daemon_open_past(struct daemon *d, jobq_error *err)
         return rc;
     const struct handover_entry *past = handover_next(d->past, NULL);
     if (!past || !handover_is(past, "jobqd"))
-        return jobq__error(err, JOBQ_EINVAL, "the handover does not begin with a jobqd");
+        return jobq__error(err, JOBQ_EINVAL,
+                           "the handover does not begin with jobqd's record");
     rc = handover_get_int(past, "files_before", -1, INT64_MAX, &files, err);
     if (rc == 0)
         spawn_inherit(files); /* before the first worker */

@@ -11,6 +11,7 @@
 #include "jobqd/base/log.h"
 #include "jobqd/base/seams.h"
 #include "jobqd/config/options.h"
+#include "libjobq/duration.h"
 
 static void
 set_state(struct queues *queues, enum queues_state state)
@@ -47,7 +48,7 @@ forget_removed(struct queues *queues)
             queues->slots[kept++] = slot;
             continue;
         }
-        log_info(slot->subject, "is gone");
+        log_info(slot->subject, "removed");
         free_slot(slot);
     }
     queues->n_slots = kept;
@@ -197,8 +198,8 @@ remove_slot(struct slot *slot)
 {
     int64_t grace_ms = grace_of(slot, slot->queues->config->shutdown_grace_ms);
     log_info(slot->subject,
-             "no longer in the configuration: waiting up to %.3g s for its running jobs",
-             (double)grace_ms / 1000);
+             "no longer in the configuration: waiting up to %s for its running jobs",
+             jobq__duration_show(grace_ms).text);
     slot->removed = true;
     producer_leave(slot->producer, grace_ms);
 }
@@ -231,7 +232,8 @@ change_slot(struct slot *slot, const struct queue_config *queue)
     const struct config *config = slot->queues->config;
     if (producer_configure(slot->producer, queue, config->max_frame,
                            config->poll_interval_ms) < 0) {
-        log_error(slot->subject, "no memory for its new configuration: stays as it was");
+        log_error(slot->subject,
+                  "no memory for its new configuration; keeping the old one");
         return;
     }
     log_changes(slot, queue);
@@ -266,7 +268,7 @@ queues_configure(struct queues *queues, const struct config *config)
         if (add_slot(queues, queue) < 0)
             log_error(subject, "no memory to start it");
         else
-            log_info(subject, "is new");
+            log_info(subject, "added");
     }
 }
 

@@ -23,7 +23,7 @@ struct slot;
 /* X(enumerator, what we are waiting for) */
 #define QUEUES_STATES(X)                                                                 \
     X(QUEUES_SERVING, "events")                                                          \
-    X(QUEUES_ABANDONED, "killed workers to be gone, and queues_come_back")               \
+    X(QUEUES_ABANDONED, "the killed workers to exit, and queues_come_back")              \
     X(QUEUES_DRAINING, "running jobs to end")
 
 enum queues_state {

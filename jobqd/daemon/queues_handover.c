@@ -10,18 +10,18 @@ bool
 queues_can_freeze(const struct queues *queues, char *why, size_t size)
 {
     if (queues->state != QUEUES_SERVING) {
-        snprintf(why, size, "the queues are given up");
+        snprintf(why, size, "the queues are shutting down");
         return false;
     }
     for (size_t i = 0; i < queues->n_slots; i++) {
         const struct slot *slot = queues->slots[i];
         const char *name = slot->queue->name;
         if (slot->removed)
-            snprintf(why, size, "queue %s was removed, and its last jobs still run",
-                     name);
+            snprintf(why, size,
+                     "queue %s was removed, but its last jobs are still running", name);
         else if (!producer_can_freeze(slot->producer))
             snprintf(why, size,
-                     "the last processes of queue %s from before the reload still run",
+                     "processes of queue %s from before the reload are still running",
                      name);
         else
             continue;
@@ -70,7 +70,7 @@ queues_adopt(struct queues *queues, const struct handover_reader *reader, jobq_e
         struct slot *slot = queues_slot_find(queues, name);
         if (!slot)
             return jobq__error(err, JOBQ_EINVAL,
-                               "queue %s is not in the configuration any more", name);
+                               "queue %s is no longer in the configuration", name);
         int64_t scaled = -1, resized = 0;
         if (handover_has(entry, "scaled"))
             rc = handover_get_int(entry, "scaled", 0, QUEUES_MAX_WORKERS, &scaled, err);

@@ -22,7 +22,7 @@ sdnotify_open(struct sdnotify *notify, const char *name)
         len >= sizeof notify->address.sun_path) {
         log_warning(SUBJECT,
                     "NOTIFY_SOCKET=%s is neither a path nor @ with an abstract name, of "
-                    "at most %zu bytes: the service manager hears nothing",
+                    "at most %zu bytes: jobqd cannot notify the service manager",
                     name, sizeof notify->address.sun_path - 1);
         return;
     }
@@ -33,7 +33,8 @@ sdnotify_open(struct sdnotify *notify, const char *name)
     notify->address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (notify->fd < 0)
-        log_warning(SUBJECT, "no socket to the service manager: %s", strerror(errno));
+        log_warning(SUBJECT, "cannot open a socket to the service manager: %s",
+                    strerror(errno));
 }
 
 void
@@ -62,10 +63,9 @@ sdnotify_send(struct sdnotify *notify, const char *assignments)
                    (const struct sockaddr *)&notify->address, notify->address_len);
     while (n < 0 && errno == EINTR);
     if (n < 0 && !notify->failing)
-        log_warning(SUBJECT, "the service manager cannot be told anything: %s",
-                    strerror(errno));
+        log_warning(SUBJECT, "cannot notify the service manager: %s", strerror(errno));
     if (n >= 0 && notify->failing)
-        log_info(SUBJECT, "the service manager hears us again");
+        log_info(SUBJECT, "the service manager can be notified again");
     notify->failing = n < 0;
     return n >= 0;
 }
@@ -87,8 +87,10 @@ sdnotify_watchdog_ms(const char *usec, const char *pid)
         return 0;
     int64_t interval_us = number(usec);
     if (interval_us == 0) {
-        log_warning(SUBJECT, "WATCHDOG_USEC=%s is no number of microseconds: not fed",
-                    usec);
+        log_warning(
+            SUBJECT,
+            "WATCHDOG_USEC=%s is not a number of microseconds: not feeding the watchdog",
+            usec);
         return 0;
     }
     return interval_us < 1000 ? 1 : interval_us / 1000;

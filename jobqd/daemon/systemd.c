@@ -104,9 +104,9 @@ look_for_trouble(struct systemd *systemd, char *why, size_t size)
 {
     bool stuck = systemd->options.stuck(systemd->options.owner, why, size);
     if (stuck && !systemd->starved)
-        log_error("systemd", "the watchdog is not fed: %s", why);
+        log_error("systemd", "not feeding the watchdog: %s", why);
     if (!stuck && systemd->starved)
-        log_info("systemd", "the watchdog is fed again");
+        log_info("systemd", "feeding the watchdog again");
     systemd->starved = stuck;
     return stuck;
 }

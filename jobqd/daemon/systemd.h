@@ -17,10 +17,10 @@
 
 /* X(enumerator, what we are waiting for) */
 #define SYSTEMD_STATES(X)                                                                \
-    X(SYSTEMD_STARTING, "the daemon to serve")                                           \
+    X(SYSTEMD_STARTING, "the daemon to be ready")                                        \
     X(SYSTEMD_READY, "events")                                                           \
-    X(SYSTEMD_RELOADING, "the new configuration to be in force, or refused")             \
-    X(SYSTEMD_STOPPING, "the daemon's end")
+    X(SYSTEMD_RELOADING, "the new configuration to be applied or refused")               \
+    X(SYSTEMD_STOPPING, "the daemon to exit")
 
 enum systemd_state {
 #define X(name, meaning) name,

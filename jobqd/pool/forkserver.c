@@ -130,7 +130,7 @@ end_life(struct forkserver *forkserver)
                     outcome.text);
     else
         log_debug(forkserver->subject, "%s", outcome.text);
-    snprintf(why, sizeof why, "its forkserver has ended: %s", outcome.text);
+    snprintf(why, sizeof why, "its forkserver ended: %s", outcome.text);
     forkserver_disappoint(forkserver, why, missed);
     if (forkserver->channel.fd >= 0)
         channel_close(&forkserver->channel);
@@ -155,7 +155,7 @@ on_timer(uv_timer_t *timer)
     struct forkserver *forkserver = timer->data;
     switch (forkserver->state) {
     case FORKSERVER_AWAY:
-        forkserver_disappoint(forkserver, "its forkserver is not needed any more", false);
+        forkserver_disappoint(forkserver, "its forkserver is no longer needed", false);
         close_for_ever(forkserver);
         return;
     case FORKSERVER_FAILED:
@@ -178,7 +178,7 @@ on_timer(uv_timer_t *timer)
         forkserver_complain(forkserver, "closed its socket but did not exit");
         return;
     case FORKSERVER_STOPPING:
-        log_warning(forkserver->subject, "did not go when told to: killing it");
+        log_warning(forkserver->subject, "did not exit when asked to; killing it");
         forkserver_kill_process(forkserver, INTENT_NONE);
         return;
     case FORKSERVER_KILLING:
@@ -225,8 +225,8 @@ static void
 start_failed(struct forkserver *forkserver, const jobq_error *err)
 {
     snprintf(forkserver->complaint, sizeof forkserver->complaint,
-             "its forkserver cannot be started: %.200s", err->message);
-    log_error(forkserver->subject, "cannot be started: %s", err->message);
+             "its forkserver could not be started: %.200s", err->message);
+    log_error(forkserver->subject, "could not be started: %s", err->message);
     forkserver_set_state(forkserver, FORKSERVER_FAILED);
     uv_timer_start(&forkserver->timer, on_timer, 0, 0);
 }

@@ -23,13 +23,13 @@
 #define FORKSERVER_STATES(X)                                                             \
     X(FORKSERVER_AWAY, "forkserver_start")                                               \
     X(FORKSERVER_BOOTING, "its hello")                                                   \
-    X(FORKSERVER_READY, "a worker to be wanted")                                         \
-    X(FORKSERVER_FORKING, "its answer")                                                  \
-    X(FORKSERVER_LEAVING, "its exit, since it has closed its socket")                    \
-    X(FORKSERVER_STOPPING, "its exit, as asked")                                         \
+    X(FORKSERVER_READY, "a request for a worker")                                        \
+    X(FORKSERVER_FORKING, "its answer to a request")                                     \
+    X(FORKSERVER_LEAVING, "its exit: it closed its socket")                              \
+    X(FORKSERVER_STOPPING, "its exit: it was asked to stop")                             \
     X(FORKSERVER_KILLING, "its exit after SIGKILL")                                      \
     X(FORKSERVER_ENDED, "its handles to close")                                          \
-    X(FORKSERVER_FAILED, "the loop, to tell that it could not be started")               \
+    X(FORKSERVER_FAILED, "the next turn of the loop, to report that it could not start") \
     X(FORKSERVER_CLOSED, "forkserver_free")
 
 enum forkserver_state {

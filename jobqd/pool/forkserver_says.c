@@ -122,17 +122,16 @@ take_hello(struct forkserver *forkserver, const struct jobq__frame *frame)
         return forkserver_complain(forkserver, "speaks protocol %d, this jobqd speaks %d",
                                    (int)frame->protocol, JOBQ__PROTOCOL_VERSION);
     if (!frame->forkserver)
-        return forkserver_complain(
-            forkserver,
-            "said hello as a worker, not as a forkserver: %s does not know "
-            "how to preload; set preload = off",
-            forkserver->program->queue->argv[0]);
+        return forkserver_complain(forkserver,
+                                   "said hello as a worker, not as a forkserver: %s does "
+                                   "not support preload; set preload = off",
+                                   forkserver->program->queue->argv[0]);
     forkserver->said_hello = true;
     child_started(&forkserver->child);
     if (forkserver->state != FORKSERVER_BOOTING)
         return true; /* it is on its way out already */
-    log_info(forkserver->subject, "is up after %.1f ms",
-             (double)(clock_ns() - forkserver->entered_ns) / 1e6);
+    log_info(forkserver->subject, "ready after %s",
+             jobq__duration_show_ns(clock_ns() - forkserver->entered_ns).text);
     watch_set_busy(forkserver->program->watch, &forkserver->watched, false);
     forkserver_set_state(forkserver, FORKSERVER_READY);
     ask_for_step(forkserver);
@@ -152,7 +151,8 @@ take_forked(struct forkserver *forkserver, const struct jobq__frame *frame)
     jobq_error err;
     if (!is_answer(forkserver, frame))
         return forkserver_complain(
-            forkserver, "answered request %" PRId64 ", which was not made", frame->id);
+            forkserver, "answered request %" PRId64 ", which jobqd did not make",
+            frame->id);
     if (fork_handoff_take(&forkserver->handoff, frame->pid, &child, &err) < 0)
         return forkserver_complain(forkserver, "%s", err.message);
     struct forkserver_request *request = end_asking(forkserver);
@@ -171,7 +171,8 @@ take_refusal(struct forkserver *forkserver, const struct jobq__frame *frame)
     char why[512];
     if (!is_answer(forkserver, frame))
         return forkserver_complain(
-            forkserver, "refused request %" PRId64 ", which was not made", frame->id);
+            forkserver, "refused request %" PRId64 ", which jobqd did not make",
+            frame->id);
     snprintf(why, sizeof why, "its forkserver could not fork it: %.*s",
              frame->error.len > 400 ? 400 : (int)frame->error.len, frame->error.at);
     struct forkserver_request *request = end_asking(forkserver);
@@ -191,7 +192,7 @@ forkserver_on_line(void *owner, char *line, size_t len)
     if (jobq__frame_parse(line, len, &frame, &err) < 0)
         return forkserver_complain(forkserver, "%s", err.message);
     if (!forkserver->said_hello && frame.type != JOBQ__FRAME_HELLO)
-        return forkserver_complain(forkserver, "said something else before its hello");
+        return forkserver_complain(forkserver, "sent another message before its hello");
     if (frame.type == JOBQ__FRAME_HELLO)
         return take_hello(forkserver, &frame);
     if (frame.type == JOBQ__FRAME_FORKED)
@@ -219,7 +220,7 @@ forkserver_on_channel_end(void *owner)
             forkserver_set_state(forkserver, FORKSERVER_LEAVING);
         return;
     case CHANNEL_TOO_LONG:
-        forkserver_complain(forkserver, "sent a line of more than %zu bytes (max_frame)",
+        forkserver_complain(forkserver, "sent a line longer than %zu bytes (max_frame)",
                             forkserver->program->max_frame);
         return;
     case CHANNEL_FAILED:
@@ -244,8 +245,9 @@ void
 forkserver_on_output_dropped(void *owner, uint64_t lines)
 {
     const struct forkserver *forkserver = owner;
-    log_warning(forkserver->subject,
-                "%" PRIu64 " lines of its output are not shown: more than %d lines or %d "
-                "KiB a second",
-                lines, OUTPUT_LINES_A_SECOND, OUTPUT_BYTES_A_SECOND / 1024);
+    log_warning(
+        forkserver->subject,
+        "%" PRIu64
+        " lines of its output were not logged: more than %d lines or %d KiB per second",
+        lines, OUTPUT_LINES_A_SECOND, OUTPUT_BYTES_A_SECOND / 1024);
 }

@@ -66,7 +66,7 @@ add(struct pool *pool, struct worker_program *program)
 {
     jobq_error err;
     if (forkserver_new(&program->forkserver, program, &events, pool, &err) < 0) {
-        log_error(pool->subject, "cannot have a forkserver: %s", err.message);
+        log_error(pool->subject, "cannot create a forkserver: %s", err.message);
         return;
     }
     list_push(&pool->nursed, &program->nursed);

@@ -8,18 +8,20 @@
 #include <string.h>
 
 #include "jobqd/pure/list.h"
+#include "libjobq/duration.h"
 
 static void on_timer(uv_timer_t *timer);
 
 static void
 tell_count(const struct hooklines *lines, const struct repeats_count *count)
 {
-    uint64_t seconds = (count->within_ms + 999) / 1000;
+    int64_t seconds = (int64_t)((count->within_ms + 999) / 1000);
+    struct jobq__duration within = jobq__duration_show(seconds * 1000);
     if (count->entry == REPEATS_KEYS) {
         log_about(LOG_LEVEL_WARNING, "hooks", &(struct log_facts){.count = count->n},
-                  "%" PRIu64 " more lines within %" PRIu64
-                  " s, with more different texts than are told one by one",
-                  count->n, seconds);
+                  "%" PRIu64
+                  " more lines within %s, with too many different texts to log each",
+                  count->n, within.text);
         return;
     }
     const struct hook_sample *sample = &lines->samples[count->entry];
@@ -27,9 +29,8 @@ tell_count(const struct hooklines *lines, const struct repeats_count *count)
     snprintf(subject, sizeof subject, "hook %s", sample->hook);
     log_about(sample->level, subject,
               &(struct log_facts){.job = sample->job, .count = count->n},
-              "%" PRIu64 " more lines alike within %" PRIu64
-              " s, the last one for job %" PRId64 ": %s",
-              count->n, seconds, sample->job, sample->text);
+              "%" PRIu64 " more times within %s, the last for job %" PRId64 ": %s",
+              count->n, within.text, sample->job, sample->text);
 }
 
 static void

@@ -11,6 +11,7 @@
 
 #include "jobqd/base/log.h"
 #include "jobqd/proc/output.h"
+#include "libjobq/duration.h"
 #include "libjobq/error.h"
 
 enum { HOOKRUN_NAME = 132 };
@@ -77,7 +78,7 @@ static void
 on_dropped(void *owner, uint64_t lines)
 {
     struct hookrun *run = owner;
-    warn(run, "%" PRIu64 " lines of its output are not shown", lines);
+    warn(run, "%" PRIu64 " lines of its output were not logged", lines);
 }
 
 static const struct output_events output_events = {
@@ -96,8 +97,8 @@ log_end(struct hookrun *run, const struct child_end *end)
     else if (failure.step != LIMITS_DONE)
         warn(run, "cannot run %s: %s", program, strerror(failure.why));
     else if (run->late)
-        warn(run, "%s ran for more than %.3g s and was killed", program,
-             (double)run->options.timeout_ms / 1000);
+        warn(run, "%s ran for more than %s and was killed", program,
+             jobq__duration_show(run->options.timeout_ms).text);
     else if (end->signal != 0)
         warn(run, "%s was killed by signal %d", program, end->signal);
     else if (end->exit_code != 0)

@@ -246,17 +246,18 @@ check_queue(const struct config *config, const struct queue_config *queue,
     enum limits_step step;
     jobq_error why;
     if (queue->argv[0][0] != '/') {
-        jobq__error(&why, JOBQ_EINVAL,
-                    "no program \"%s\" on PATH (a program beside this file is ./%s)",
-                    queue->argv[0], queue->argv[0]);
+        jobq__error(
+            &why, JOBQ_EINVAL,
+            "no program \"%s\" on PATH (for a program beside this file write ./%s)",
+            queue->argv[0], queue->argv[0]);
         return refuse_queue(config, queue, queue->mode == QUEUE_EXEC ? "exec" : "command",
                             &why, err);
     }
     const char *option = unmeasurable(queue);
     if (option) {
         jobq__error(&why, JOBQ_EINVAL,
-                    "/proc is not mounted, by which it is measured: mount it (mount -t "
-                    "proc proc /proc)");
+                    "it is measured through /proc, which is not mounted: mount it (mount "
+                    "-t proc proc /proc)");
         return refuse_queue(config, queue, option, &why, err);
     }
     int rc = limits_resolve(&limits, queue, &step, &why);
@@ -297,7 +298,7 @@ check_hook(const struct config *config, const struct queue_config *queue,
         return 0;
     if (use == LAUNCH_STARTS) {
         log_error("jobqd",
-                  "%s: cannot run %s: %s: this hook is not run until that is fixed",
+                  "%s: cannot run %s: %s: this hook is not run until this is fixed",
                   where, argv[0], why);
         return 0;
     }
@@ -400,7 +401,7 @@ launch_exec(struct child *out, const struct launch_plan *plan, const int *entran
     fd = open_input(job->args, job->args_len);
     if (fd < 0) {
         rc = jobq__error(err, JOBQ_EIO,
-                         "cannot put the args of job %" PRId64 " into a file: %s",
+                         "cannot write the args of job %" PRId64 " to a file: %s",
                          job->id, strerror(errno));
         goto out;
     }
@@ -430,7 +431,7 @@ launch_hook(struct child *out, const struct launch_plan *plan,
     int rc;
     int fd = open_input(story, len);
     if (fd < 0)
-        rc = jobq__error(err, JOBQ_EIO, "cannot put its input into a file: %s",
+        rc = jobq__error(err, JOBQ_EIO, "cannot write its input to a file: %s",
                          strerror(errno));
     else
         rc = spawn_child(out,

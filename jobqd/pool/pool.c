@@ -471,8 +471,8 @@ pool_hold_answers(struct pool *pool, bool on)
     if (pool->holds == on)
         return;
     pool->holds = on;
-    log_debug(pool->subject,
-              on ? "answers wait in the workers' sockets" : "answers are read again");
+    log_debug(pool->subject, on ? "not reading answers: they wait in the workers' sockets"
+                                : "reading answers again");
     for (int i = 0; i < pool->n_slots; i++) {
         if (pool->slots[i]->worker)
             worker_hold(pool->slots[i]->worker, on);

@@ -160,8 +160,8 @@ pool_adopt(struct pool *pool, const struct handover_reader *reader,
     if (rc < 0)
         return rc;
     if (!is_current)
-        log_info(pool->subject, "its configuration has changed since the workers were "
-                                "started: they are replaced one by one");
+        log_info(pool->subject, "its configuration changed after the workers started; "
+                                "replacing them one at a time");
     pool->restarts = (uint64_t)restarts;
     pool->crashes = (uint64_t)crashes;
     pool->frozen = true;

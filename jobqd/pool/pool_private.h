@@ -18,8 +18,8 @@
 /* X(enumerator, what we are waiting for) */
 #define POOL_STATES(X)                                                                   \
     X(POOL_OPEN, "jobs")                                                                 \
-    X(POOL_DRAINING, "the workers to finish what they hold")                             \
-    X(POOL_KILLING, "the killed workers' exits")                                         \
+    X(POOL_DRAINING, "the workers to finish their jobs")                                 \
+    X(POOL_KILLING, "the killed workers to exit")                                        \
     X(POOL_CLOSING, "its handles to close")                                              \
     X(POOL_STOPPED, "pool_free")
 

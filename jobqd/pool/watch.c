@@ -234,7 +234,7 @@ watch_add(struct watch *watch, struct watched *watched, pid_t group, bool entere
     }
     watched->memory_kb = watched->peak_kb = watched->shared_kb = -1;
     if (!make_room(watch)) {
-        log_warning(subject, "no memory to watch it with");
+        log_warning(subject, "no memory to measure what it uses");
         return;
     }
     watched->group = group;
@@ -278,10 +278,12 @@ watch_choose(struct watch *watch)
         return;
     watch->looked_for_groups = true;
     if (cgroup_open(&watch->cgroup, &err) == 0)
-        log_info("jobqd", "the kernel keeps max_memory_hard, by control groups in %s",
+        log_info("jobqd",
+                 "the kernel enforces max_memory_hard, through control groups in %s",
                  cgroup_folder(watch->cgroup));
     else
-        log_info("jobqd", "jobqd keeps max_memory_hard itself, by a look every %d ms: %s",
+        log_info("jobqd",
+                 "jobqd enforces max_memory_hard itself, measuring every %d ms: %s",
                  WATCH_BUSY_MS, err.message);
 }
 

@@ -16,6 +16,7 @@
 #include "jobqd/proc/guard_table.h"
 #include "jobqd/base/loopwatch.h"
 #include "jobqd/pool/launch.h"
+#include "libjobq/duration.h"
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 
@@ -26,7 +27,7 @@ enum { BACKLOG_BYTES = 256 * 1024 };
 /* How often a deadline that has passed after a hold is looked at. */
 enum { LOOK_AGAIN_MS = 200 };
 
-static const char not_needed[] = "not needed any more";
+static const char not_needed[] = "no longer needed";
 
 /* ---- frames to the worker ---- */
 
@@ -228,9 +229,9 @@ job_is_late(struct worker *worker, struct job *job, uint64_t now_ns)
                   job->kind);
     else
         log_about(LOG_LEVEL_WARNING, worker->subject, &facts,
-                  "job %" PRId64 " (kind %s) has run for its timeout of %.3g s; "
-                  "asking it to stop",
-                  job->id, job->kind, (double)timeout_of(worker, job) / 1000);
+                  "job %" PRId64
+                  " (kind %s) has reached its timeout of %s; asking it to stop",
+                  job->id, job->kind, jobq__duration_show(timeout_of(worker, job)).text);
     if (worker_is_exec(worker)) {
         worker_terminate(worker, intent, now_ns);
         return;
@@ -314,7 +315,7 @@ patience_ends(struct worker *worker, uint64_t now_ns)
         worker_terminate(worker, INTENT_NONE, now_ns);
         return;
     case WORKER_TERMINATING:
-        log_warning(worker->subject, "did not go after %s: killing it",
+        log_warning(worker->subject, "did not exit after %s; killing it",
                     worker->sent_signal == SIGXCPU ? "SIGXCPU" : "SIGTERM");
         worker_end_for(worker, INTENT_NONE, now_ns);
         return;
@@ -330,7 +331,7 @@ worker_on_timer(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     uint64_t now_ns = clock_ns();
-    loop_is_at("a worker's deadline", worker->program->queue->name);
+    loop_is_at("checking a worker's deadline", worker->program->queue->name);
     worker->armed_ns = 0;
     uint64_t due = due_ns(worker);
     if (due != 0 && now_ns >= due)

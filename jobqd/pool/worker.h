@@ -39,9 +39,9 @@
     X(WORKER_BOOTING, "its hello")                                                       \
     X(WORKER_IDLE, "a job")                                                              \
     X(WORKER_BUSY, "an answer")                                                          \
-    X(WORKER_STOPPING, "the last answers, and its exit")                                 \
-    X(WORKER_CANCELLING, "an answer for each job that it was told to stop")              \
-    X(WORKER_LEAVING, "its exit, since it has closed its socket")                        \
+    X(WORKER_STOPPING, "its last answers and its exit")                                  \
+    X(WORKER_CANCELLING, "its answers for the jobs that it was asked to stop")           \
+    X(WORKER_LEAVING, "its exit: it closed its socket")                                  \
     X(WORKER_TERMINATING, "its exit after SIGTERM")                                      \
     X(WORKER_KILLING, "its exit after SIGKILL")                                          \
     X(WORKER_ENDED, "its handles to close")
@@ -64,10 +64,10 @@ enum worker_wanted {
 /* X(enumerator, why the worker is to be replaced, for the log) */
 #define WORKER_DUE(X)                                                                    \
     X(DUE_NOT, "")                                                                       \
-    X(DUE_JOBS, "it has done max_jobs")                                                  \
-    X(DUE_AGE, "it is as old as max_age")                                                \
+    X(DUE_JOBS, "it has reached max_jobs")                                               \
+    X(DUE_AGE, "it has reached max_age")                                                 \
     X(DUE_MEMORY, "it has grown beyond max_memory")                                      \
-    X(DUE_CONFIG, "it was started before the configuration was read")
+    X(DUE_CONFIG, "it runs the old configuration")
 
 enum worker_due {
 #define X(name, reason) name,

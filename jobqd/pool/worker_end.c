@@ -42,7 +42,7 @@ on_output_dropped(void *owner, uint64_t lines)
     log_warning(
         worker->subject,
         "%" PRIu64
-        " lines of its output are not shown: more than %d lines or %d KiB a second",
+        " lines of its output were not logged: more than %d lines or %d KiB per second",
         lines, OUTPUT_LINES_A_SECOND, OUTPUT_BYTES_A_SECOND / 1024);
 }
 
@@ -292,7 +292,7 @@ void
 worker_on_end_turn(struct turn *turn)
 {
     struct worker *worker = list_entry(turn, struct worker, end_turn);
-    loop_is_at("taking a worker's end", worker->program->queue->name);
+    loop_is_at("reaping a worker", worker->program->queue->name);
     try_to_end(worker);
 }
 

@@ -43,10 +43,10 @@ warn_of_order(struct worker *worker, const struct job *answered)
         return;
     worker->told_of_order = true;
     log_warning(worker->subject,
-                "answered job %" PRId64 " while job %" PRId64
-                ", which it was given before, has no answer; if it reads and writes "
-                "through one buffered file, lines that it has read ahead are lost and "
-                "their jobs wait for their timeout: read and write through two",
+                "answered job %" PRId64 " before job %" PRId64
+                ", which it got first; if it reads and writes through one buffered file, "
+                "it loses the lines that it has read ahead and their jobs time out: use "
+                "one file to read and another to write",
                 answered->id, worker_head(worker)->id);
 }
 
@@ -222,8 +222,7 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
         return complain(
             worker, "said hello as a forkserver, but was not started as one (preload)");
     if (frame->concurrency > 1 && worker->program->queue->cpu_limit_ms > 0)
-        return complain(worker,
-                        "runs %d jobs at a time, and cpu_limit is for one at a time",
+        return complain(worker, "runs %d jobs at a time, but cpu_limit allows only one",
                         (int)frame->concurrency);
     uint64_t now_ns = clock_ns();
     if (take_kinds(worker, frame->kinds) < 0) {
@@ -240,11 +239,11 @@ take_hello(struct worker *worker, const struct jobq__frame *frame)
     if (worker->state != WORKER_BOOTING)
         return true; /* it is on its way out already */
     if (worker->gap_ns != 0)
-        log_info(worker->subject, "is up %.1f ms after w%d exited",
-                 (double)(now_ns - worker->gap_ns) / 1e6, worker->slot + 1);
+        log_info(worker->subject, "replacement ready, %s after w%d exited",
+                 jobq__duration_show_ns(now_ns - worker->gap_ns).text, worker->slot + 1);
     else
-        log_info(worker->subject, "is up after %.1f ms",
-                 (double)(now_ns - worker->begun_ns) / 1e6);
+        log_info(worker->subject, "ready after %s",
+                 jobq__duration_show_ns(now_ns - worker->begun_ns).text);
     worker->quiet_ns = now_ns;
     worker_set_state(worker, WORKER_IDLE, now_ns);
     worker_mark(worker);
@@ -276,7 +275,7 @@ on_line(void *owner, char *line, size_t len)
     if (jobq__frame_parse(line, len, &frame, &err) < 0)
         return complain(worker, "%s", err.message);
     if (!worker->said_hello && frame.type != JOBQ__FRAME_HELLO)
-        return complain(worker, "said something else before its hello");
+        return complain(worker, "sent another message before its hello");
     if (!jobq__frame_is(frame.type, JOBQ__BY_WORKER))
         return complain(worker, "sent a \"%s\" message, which only %s",
                         jobq__frame_name(frame.type),
@@ -325,7 +324,7 @@ on_channel_end(void *owner)
     enum channel_state why = worker->channel.state;
     uint64_t now_ns = clock_ns();
     if (why == CHANNEL_TOO_LONG) {
-        complain(worker, "sent a line of more than %zu bytes (max_frame)",
+        complain(worker, "sent a line longer than %zu bytes (max_frame)",
                  worker->program->max_frame);
         return;
     }

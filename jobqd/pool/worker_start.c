@@ -11,7 +11,7 @@
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 
-static const char not_needed[] = "not needed any more";
+static const char not_needed[] = "no longer needed";
 
 static void
 open_timer(struct worker *worker)
@@ -99,7 +99,7 @@ begin(struct worker *worker, struct job *job, jobq_error *err)
 {
     struct worker_program *program = worker->program;
     if (program->queue->preload && !program->forkserver)
-        return jobq__error(err, JOBQ_ENOMEM, "there is no forkserver to fork it");
+        return jobq__error(err, JOBQ_ENOMEM, "no forkserver to fork it from");
     if (program->forkserver) {
         open_timer(worker);
         worker->fork_handoff.on_done = on_fork_done;

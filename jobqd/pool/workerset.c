@@ -356,8 +356,8 @@ static void
 let_go(struct pool *pool, struct worker *worker)
 {
     if (surge_is_up(pool) && is_due(pool, worker))
-        log_info(worker->subject, "is replaced by pid %ld: %s",
-                 (long)pool->surge->child.pid, why_due(pool, worker));
+        log_info(worker->subject, "replaced by pid %ld: %s", (long)pool->surge->child.pid,
+                 why_due(pool, worker));
     if (worker->cordoned)
         pool->n_cordoned--;
     worker->cordoned = false;

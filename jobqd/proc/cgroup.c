@@ -208,11 +208,11 @@ why_not(const char *folder, bool systemd)
         return "has no memory controller";
     if (!path_of(path, sizeof path, folder, "cgroup.subtree_control") ||
         access(path, W_OK) < 0)
-        return "is not ours to write to";
+        return "is not writable for jobqd";
     if (systemd && !is_marked(folder))
-        return "is systemd's (the unit needs Delegate=memory)";
+        return "belongs to systemd (the unit needs Delegate=memory)";
     if (!each_member(folder, belongs_to_us))
-        return "has other processes than ours";
+        return "also has processes that are not ours";
     return NULL;
 }
 
@@ -257,7 +257,7 @@ cgroup_open_at(struct cgroup **out, const char *folder, bool systemd, jobq_error
     if (why)
         return jobq__error(err, JOBQ_ESTATE, "the control group %s %s", folder, why);
     if (!take_over(folder))
-        return jobq__error(err, JOBQ_ESTATE, "the control group %s cannot be divided: %s",
+        return jobq__error(err, JOBQ_ESTATE, "cannot divide the control group %s: %s",
                            folder, strerror(errno));
     struct cgroup *cgroup = calloc(1, sizeof *cgroup);
     if (!cgroup)
@@ -273,7 +273,7 @@ cgroup_open(struct cgroup **out, jobq_error *err)
 {
     char folder[PATH_MAX / 2];
     if (!find_folder(folder, sizeof folder))
-        return jobq__error(err, JOBQ_ESTATE, "there is no cgroup v2 here");
+        return jobq__error(err, JOBQ_ESTATE, "no cgroup v2 is mounted");
     return cgroup_open_at(out, folder, access("/run/systemd/system", F_OK) == 0, err);
 }
 
@@ -370,7 +370,7 @@ cgroup_place(struct cgroup *cgroup, struct cgroup_group group, pid_t pid, jobq_e
     snprintf(text, sizeof text, "%ld\n", (long)pid);
     if (write_file(folder, "cgroup.procs", text))
         return 0;
-    return jobq__error(err, JOBQ_EIO, "cannot put process %ld into %s: %s", (long)pid,
+    return jobq__error(err, JOBQ_EIO, "cannot move process %ld into %s: %s", (long)pid,
                        folder, strerror(errno));
 }
 

@@ -108,22 +108,22 @@ fork_handoff_take(struct fork_handoff *handoff, pid_t pid, struct child *out,
 {
     siginfo_t info;
     if (reaper_is_noted(pid))
-        return jobq__error(err, JOBQ_EINVAL,
-                           "process %ld is known to jobqd already: it is not one that "
-                           "was forked for this request",
-                           (long)pid);
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "jobqd already knows process %ld: it was not forked for this request",
+            (long)pid);
     if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
         return jobq__error(err, JOBQ_EINVAL,
                            "process %ld is not jobqd's child: fork twice, and answer "
-                           "after the process in between has ended",
+                           "after the intermediate process has exited",
                            (long)pid);
     /* Where the forkserver leads a session, only the worker itself can leave its group.
      * Else it cannot have executed another program, so that this could fail; it is still
      * told to start, and until then in the forkserver's group. */
     if (getsid(pid) != getsid(0) && getsid(pid) != pid)
         return jobq__error(err, JOBQ_EINVAL,
-                           "process %ld is in the forkserver's session: its queue has a "
-                           "user, so call setsid() in it before you answer",
+                           "process %ld is in the forkserver's session: the queue sets "
+                           "user, so call setsid() in the process before answering",
                            (long)pid);
     if (getsid(pid) != pid && setpgid(pid, pid) < 0)
         return jobq__error(err, JOBQ_EIO, "cannot give process %ld a group: %s",
@@ -135,7 +135,8 @@ fork_handoff_take(struct fork_handoff *handoff, pid_t pid, struct child *out,
     int guarded = guard_add(pid);
     if (guarded == GUARD_FULL) {
         close(pidfd);
-        return jobq__error(err, JOBQ_EIO, "the guard's table is full: %u processes run",
+        return jobq__error(err, JOBQ_EIO,
+                           "the guard's table is full: %u processes are running",
                            guard_table()->capacity);
     }
     reaper_note(pid);

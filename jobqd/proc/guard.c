@@ -37,9 +37,9 @@ enum {
 
 /* X(enumerator, what we are waiting for) */
 #define GUARD_STATES(X)                                                                  \
-    X(GUARD_DOWN, "the end of a pause, to start it")                                     \
-    X(GUARD_BOOTING, "its first beat")                                                   \
-    X(GUARD_UP, "its end")                                                               \
+    X(GUARD_DOWN, "the pause before its next start to end")                              \
+    X(GUARD_BOOTING, "its first heartbeat")                                              \
+    X(GUARD_UP, "its exit")                                                              \
     X(GUARD_CLOSING, "its handles to close")
 
 enum guard_state {
@@ -156,11 +156,11 @@ reap(struct guard *guard)
         continue;
     reaper_forget(life->pid);
     if (guard->state != GUARD_CLOSING && WIFEXITED(how))
-        log_error("guard", "pid %d exited with code %d, another is started",
-                  (int)life->pid, WEXITSTATUS(how));
+        log_error("guard", "pid %d exited with code %d; starting another", (int)life->pid,
+                  WEXITSTATUS(how));
     else if (guard->state != GUARD_CLOSING)
-        log_error("guard", "pid %d was killed by SIG%s, another is started",
-                  (int)life->pid, sigabbrev_np(WTERMSIG(how)));
+        log_error("guard", "pid %d was killed by SIG%s; starting another", (int)life->pid,
+                  sigabbrev_np(WTERMSIG(how)));
     guard->life = NULL;
     uv_close((uv_handle_t *)&life->poll, on_life_closed); /* the loop's from here on */
 }
@@ -208,10 +208,9 @@ try_to_start(struct guard *guard)
     jobq_error err;
     bool failed = start(guard, &err) < 0;
     if (failed && !guard->failing)
-        log_error("guard", "%s; it is tried again; until then the workers have no guard",
-                  err.message);
+        log_error("guard", "%s; retrying. Until then no guard is running", err.message);
     if (!failed && guard->failing)
-        log_warning("guard", "could be started again");
+        log_warning("guard", "started again");
     guard->failing = failed;
 }
 
@@ -237,8 +236,8 @@ on_end(uv_poll_t *poll, int status, int events)
         intensity_bad_end(&guard->intensity, now_ms(), (uint32_t)clock_ns());
     if (pause_ms > 0)
         log_error("guard",
-                  "more than %d have died within %s: the next one is started "
-                  "in %s; until then the workers have no guard",
+                  "more than %d guards died within %s; starting the next in %s. Until "
+                  "then no guard is running",
                   MAX_DEATHS, jobq__duration_show(DEATHS_MS).text,
                   jobq__duration_show(pause_ms).text);
     start_again(guard);
@@ -254,8 +253,8 @@ tell_of_strikes(struct guard *guard)
         return;
     log_error(
         "guard",
-        "has killed %llu process groups: jobqd was stopped, hung or starved for too "
-        "long to renew its lease",
+        "has killed %llu process groups: jobqd was stopped, hung or starved and did "
+        "not renew its lease in time",
         (unsigned long long)(strikes - guard->strikes));
     guard->strikes = strikes;
 }
@@ -277,7 +276,8 @@ look_at_beats(struct guard *guard)
     }
     if (++guard->still < HUNG_LOOKS || guard->still * tick_ms < patience_ms)
         return;
-    log_error("guard", "pid %d has not moved for %s: killed", (int)guard->life->pid,
+    log_error("guard", "pid %d has not responded for %s; killing it",
+              (int)guard->life->pid,
               jobq__duration_show((int64_t)guard->still * tick_ms).text);
     guard->still = 0;
     end_process(guard->life);
@@ -356,7 +356,7 @@ make_table(struct guard *guard, jobq_error *err)
     guard->table_fd = guard_table_open(capacity());
     guard->self_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (guard->table_fd < 0 || guard->self_fd < 0)
-        return jobq__error(err, JOBQ_EIO, "cannot make the table of the guard: %s",
+        return jobq__error(err, JOBQ_EIO, "cannot create the guard's table: %s",
                            strerror(errno));
     struct guard_table *table = guard_table();
     table->tick_ms = tick_ms < TICK_MIN_MS   ? TICK_MIN_MS

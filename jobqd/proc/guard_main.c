@@ -158,8 +158,8 @@ strike_for_lease(struct guard *guard)
     atomic_fetch_add(&table->strikes, struck);
     if (can_speak())
         log_error("guard",
-                  "killed %u process groups of jobqd (pid %d): it had not renewed its "
-                  "lease in time, and has not moved for %s",
+                  "killed %u process groups of jobqd (pid %d): it did not renew its "
+                  "lease in time and has not responded for %s",
                   struck, (int)table->jobqd, jobq__duration_show(silent_ms).text);
 }
 
@@ -227,7 +227,7 @@ become_jobqd(struct guard *guard)
     execv(path, guard->again);
     execv("/proc/self/exe", guard->again);
     execv(self_path(), guard->again); /* there is no /proc */
-    log_error("guard", "could not start jobqd again: %s", strerror(errno));
+    log_error("guard", "could not restart jobqd: %s", strerror(errno));
     log_flush();
     return EX_OSERR;
 }
@@ -241,8 +241,8 @@ outlive(struct guard *guard)
     bool again = !ended && guard->again;
     if (!ended && can_speak())
         log_error("guard",
-                  "jobqd (pid %d) is gone: %u process groups were left, killed%s", pid,
-                  struck, again ? "; starts it again" : "");
+                  "jobqd (pid %d) is gone; killed %u process groups that it left%s", pid,
+                  struck, again ? "; starting it again" : "");
     if (again)
         return become_jobqd(guard);
     log_flush();
@@ -299,8 +299,7 @@ guard_main(int argc, char **argv)
 {
     struct guard guard = {0};
     if (guard_table_adopt(GUARD_TABLE_FD) != 0 || fcntl(GUARD_JOBQD_FD, F_GETFD) < 0) {
-        fprintf(stderr, "jobqd guard: is started by jobqd itself, and has nothing to do "
-                        "without it\n");
+        fprintf(stderr, "jobqd guard: only jobqd itself starts this command\n");
         return EX_USAGE;
     }
     block_signals();
@@ -314,7 +313,7 @@ guard_main(int argc, char **argv)
     setpriority(PRIO_PROCESS, 0, URGENT); /* if we may */
     guard.timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
     if (guard.timer < 0) {
-        log_error("guard", "cannot make a timer: %s", strerror(errno));
+        log_error("guard", "cannot create a timer: %s", strerror(errno));
         return EX_OSERR;
     }
     return watch(&guard);

@@ -148,7 +148,8 @@ resolve_user(struct limits *limits, const char *user, bool has_group, jobq_error
     }
     if (!found && !has_group) {
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "user %s has no name, and so no group: set group too", user);
+                         "user %s has no name and therefore no group: set group too",
+                         user);
         goto out;
     }
     limits->uid = found ? found->pw_uid : (uid_t)id;
@@ -369,7 +370,7 @@ limits_describe(const struct limits *limits, enum limits_step step, char *out,
                  queue->working_directory);
         return;
     case LIMITS_PRIVILEGES:
-        snprintf(out, size, "giving up new privileges");
+        snprintf(out, size, "setting no_new_privs");
         return;
     case LIMITS_EXEC:
         snprintf(out, size, "executing %s", queue->argv[0]);
@@ -475,11 +476,11 @@ judge_probe(const struct limits *limits, pid_t pid, int fd, int64_t until_ms,
         const char *folder = limits->queue->working_directory;
         *step = folder ? LIMITS_DIRECTORY : LIMITS_EXEC;
         return jobq__error(err, JOBQ_EIO,
-                           "%s does not answer in time: does its file system hang?",
+                           "%s did not answer in time; is its file system hanging?",
                            folder ? folder : limits->queue->argv[0]);
     }
     if (read(fd, &report, sizeof report) != (ssize_t)sizeof report)
-        return jobq__error(err, JOBQ_EIO, "cannot try the limits out in a process");
+        return jobq__error(err, JOBQ_EIO, "cannot try out the limits in a process");
     *step = report.step;
     if (report.step == LIMITS_EXEC &&
         program_is_registered(PROGRAM_FORMATS, limits->queue->argv[0]))

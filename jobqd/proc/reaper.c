@@ -151,7 +151,7 @@ on_child(uv_signal_t *signal, int number)
     (void)number;
     size_t n = reaper_reap_orphans();
     if (n > 0)
-        log_debug("jobqd", "%zu processes that workers had left behind ended", n);
+        log_debug("jobqd", "reaped %zu processes that workers had left behind", n);
 }
 
 int

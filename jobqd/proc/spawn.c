@@ -323,7 +323,8 @@ spawn_child(struct child *out, const struct spawn_options *options, jobq_error *
     int rc = JOBQ_EIO;
 
     if (guarded == GUARD_FULL)
-        return jobq__error(err, JOBQ_EIO, "the guard's table is full: %u processes run",
+        return jobq__error(err, JOBQ_EIO,
+                           "the guard's table is full: %u processes are running",
                            guard_table()->capacity);
 
     if (options->stdin_fd < 0 && (nothing = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
@@ -432,9 +433,10 @@ tell_what_may_not_be_signalled(pid_t pid)
     if (told || kill(pid, 0) == 0 || errno != EPERM)
         return;
     told = true;
-    log_error("jobqd",
-              "process %ld is another user's and cannot be killed: jobqd lacks CAP_KILL",
-              (long)pid);
+    log_error(
+        "jobqd",
+        "process %ld belongs to another user and cannot be killed: jobqd lacks CAP_KILL",
+        (long)pid);
 }
 
 void
@@ -484,7 +486,7 @@ child_reap(struct child *child, struct child_end *out, jobq_error *err)
     while ((pid = wait4(child->pid, &status, WNOHANG, &usage)) < 0 && errno == EINTR)
         continue;
     if (pid < 0)
-        return jobq__error(err, JOBQ_EIO, "cannot take the end of process %ld: %s",
+        return jobq__error(err, JOBQ_EIO, "cannot wait for process %ld: %s",
                            (long)child->pid, strerror(errno));
     if (pid == 0)
         return jobq__error(err, JOBQ_EIO, "process %ld has not ended", (long)child->pid);

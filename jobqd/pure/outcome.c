@@ -81,7 +81,7 @@ static void
 judge_boot_failure(const struct ending *ending, struct outcome *out)
 {
     static const char one_job_hint[] =
-        "; a program that runs one job and exits belongs in exec =";
+        "; for a program that runs one job and exits, use exec =";
     char how[64], last[OUTCOME_LINE + 32];
     bool ran_to_its_end = ending->signal == 0 && ending->exit_code == 0;
     put_last_line(ending, "; its last line: ", last, sizeof last);
@@ -94,8 +94,8 @@ judge_boot_failure(const struct ending *ending, struct outcome *out)
         say(out, "cannot execute %s: %s", ending->path,
             ending->exec_fault ? ending->exec_fault : strerror(ending->exec_errno));
     else if (ending->intent == INTENT_BOOT_TIMEOUT)
-        say(out, "said no hello within %s%s", jobq__duration_show(ending->limit_ms).text,
-            last);
+        say(out, "did not say hello within %s%s",
+            jobq__duration_show(ending->limit_ms).text, last);
     else
         say(out, "%s before it said hello%s%s", describe_end(ending, how, sizeof how),
             last, ran_to_its_end ? one_job_hint : "");
@@ -135,7 +135,7 @@ judge_memory(const struct ending *ending, struct outcome *out)
     else if (ending->oom == OOM_LIMIT)
         say(out, "was killed by the kernel at its max_memory_hard of %s", limit);
     else
-        say(out, "was killed by signal 9 (SIGKILL) as the kernel ran out of memory");
+        say(out, "was killed by signal 9 (SIGKILL) when the kernel ran out of memory");
     if (ending->intent == INTENT_MEMORY && !ending->exceeded)
         out->verdict = VERDICT_RELEASED;
 }
@@ -153,7 +153,7 @@ judge_cpu(const struct ending *ending, struct outcome *out)
             jobq__duration_show(ending->cpu_limit_ms).text,
             describe_end(ending, how, sizeof how));
     else
-        say(out, "ended for a job that had used up its cpu_limit");
+        say(out, "was stopped because of a job that used up its cpu_limit");
 }
 
 /* By the kernel's own hand, at RLIMIT_CPU. */
@@ -181,7 +181,7 @@ judge_bad_protocol(const struct ending *ending, struct outcome *out)
     if (ending->complaint)
         say(out, "%s", ending->complaint);
     else
-        say(out, "the connection ended within a line");
+        say(out, "closed the connection in the middle of a line");
 }
 
 static void
@@ -193,7 +193,7 @@ judge_crash(const struct ending *ending, struct outcome *out)
     conclude(ending, out, OUTCOME_CRASHED, bad, VERDICT_CRASH);
     describe_end(ending, how, sizeof how);
     if (ending->unread_deaths > 0)
-        say(out, "%s before it had read the job, as the %d before it", how,
+        say(out, "%s before it had read the job, like the %d before it", how,
             ending->unread_deaths - 1);
     else if (ending->holds_job && ending->beside > 0)
         say(out, "%s while it held the job and %zu %s", how, ending->beside,
@@ -264,7 +264,7 @@ judge_worker_exit(const struct ending *ending, struct outcome *out)
     /* It may go by itself when it has done some work; one that only comes and goes must
      * not spin. */
     conclude(ending, out, OUTCOME_FINISHED, ending->answered == 0, VERDICT_RELEASED);
-    say(out, "%s by itself", describe_end(ending, how, sizeof how));
+    say(out, "%s on its own", describe_end(ending, how, sizeof how));
 }
 
 void
@@ -279,10 +279,10 @@ outcome_judge(const struct ending *ending, struct outcome *out)
         say(out, "killed with its pool");
     } else if (ending->intent == INTENT_GUARD && !answered_by_exit(ending)) {
         conclude(ending, out, OUTCOME_ORPHANED, false, VERDICT_ORPHANED);
-        say(out, "jobqd had not renewed its lease in time");
+        say(out, "jobqd did not renew its lease in time");
     } else if (ending->intent == INTENT_GIVE_UP) {
         conclude(ending, out, OUTCOME_STOPPED, true, VERDICT_RELEASED);
-        say(out, "killed, since it could not be served");
+        say(out, "killed because jobqd could not serve it");
     } else if (ending->intent == INTENT_MEMORY) {
         judge_memory(ending, out);
     } else if (ending->intent == INTENT_CANCEL) {
@@ -293,7 +293,7 @@ outcome_judge(const struct ending *ending, struct outcome *out)
         /* The late job was answered at the last moment; what came behind it is not to
          * blame. */
         conclude(ending, out, OUTCOME_TIMED_OUT, false, VERDICT_RELEASED);
-        say(out, "ended for a job that had run past its timeout");
+        say(out, "was stopped because of a job that ran past its timeout");
     } else if (ending->intent == INTENT_CPU) {
         judge_cpu(ending, out);
     } else if (died_by_itself(ending) && ending->signal == SIGKILL && ending->oom) {

@@ -21,7 +21,7 @@
     X(OUTCOME_CRASHED, "crashed")                                                        \
     X(OUTCOME_TIMED_OUT, "timed out")                                                    \
     X(OUTCOME_MEMORY, "out of memory")                                                   \
-    X(OUTCOME_CANCELLED, "was ended for a cancelled job")                                \
+    X(OUTCOME_CANCELLED, "ended to cancel a job")                                        \
     X(OUTCOME_BAD_PROTOCOL, "broke the protocol")                                        \
     X(OUTCOME_BOOT_FAILED, "did not start")                                              \
     X(OUTCOME_ORPHANED, "was killed by the guard")

@@ -67,8 +67,8 @@ go_back(void)
 static void
 on_fatal(int number)
 {
-    static const char late[] = "it was not up in time";
-    static const char died[] = "it was ended by signal ";
+    static const char late[] = "it was not ready in time";
+    static const char died[] = "it was killed by signal ";
     char *at = self.reason + sizeof FAILURE; /* behind the = */
     if (number == SIGALRM) {
         memcpy(at, late, sizeof late);
@@ -125,7 +125,7 @@ make_environment(const char *document)
     self.environment = calloc(n + 4, sizeof *self.environment);
     if (!self.environment)
         return false;
-    snprintf(self.reason, sizeof self.reason, "%s=it ended", FAILURE);
+    snprintf(self.reason, sizeof self.reason, "%s=it exited", FAILURE);
     self.environment[0] = self.reason;
     self.environment[1] = make_variable(DOCUMENT, document);
     self.environment[2] = make_variable(PROGRAM, self_path());
@@ -181,12 +181,14 @@ exec_handoff_document(int *out, jobq_error *err)
 {
     if (self.document == GARBLED)
         return jobq__error(err, JOBQ_EINVAL,
-                           "the environment's " DOCUMENT " is no descriptor: only a "
-                           "jobqd sets it, for the program that takes its place");
+                           "the environment's " DOCUMENT
+                           " is not a descriptor: only jobqd sets it, for the program "
+                           "that takes its place");
     if (self.document >= 0 && fcntl(self.document, F_GETFD) < 0)
         return jobq__error(err, JOBQ_EINVAL,
-                           "the environment's " DOCUMENT " is %d, which is not open: "
-                           "only a jobqd sets it, for the program that takes its place",
+                           "the environment's " DOCUMENT
+                           " is %d, which is not open: only jobqd sets it, for the "
+                           "program that takes its place",
                            self.document);
     *out = self.document;
     return 0;
@@ -242,8 +244,8 @@ exec_handoff_give_up(int code)
 {
     if (self.predecessor < 0)
         return;
-    snprintf(self.reason, sizeof self.reason, "%s=it ended with exit code %d%s%s",
-             FAILURE, code, self.why[0] ? ": " : "", self.why);
+    snprintf(self.reason, sizeof self.reason, "%s=it exited with code %d%s%s", FAILURE,
+             code, self.why[0] ? ": " : "", self.why);
     go_back();
 }
 

@@ -82,7 +82,7 @@ int
 handover_seal(const struct handover *handover, int *fd, jobq_error *err)
 {
     if (handover->text.failed || handover->fds.failed)
-        return jobq__error(err, JOBQ_ENOMEM, "no memory to write the workers down");
+        return jobq__error(err, JOBQ_ENOMEM, "no memory to write the handover");
     char head[HEAD_LEN];
     int len = snprintf(head, sizeof head, "jobqd-handover %d %zu\n", FORMAT,
                        handover->text.len);
@@ -91,8 +91,8 @@ handover_seal(const struct handover *handover, int *fd, jobq_error *err)
         return jobq__error(err, JOBQ_EIO, "memfd_create: %s", strerror(errno));
     if (write_all(file, head, (size_t)len) < 0 ||
         write_all(file, handover->text.data, handover->text.len) < 0) {
-        int rc = jobq__error(err, JOBQ_EIO, "cannot write the workers down: %s",
-                             strerror(errno));
+        int rc =
+            jobq__error(err, JOBQ_EIO, "cannot write the handover: %s", strerror(errno));
         close(file);
         return rc;
     }
@@ -154,7 +154,7 @@ read_whole(char **out, size_t *len, int fd, jobq_error *err)
     if (fstat(fd, &st) < 0)
         return jobq__error(err, JOBQ_EIO, "the handover: %s", strerror(errno));
     if (st.st_size < 0 || st.st_size > MAX_BYTES)
-        return broken(err, "its size is not possible");
+        return broken(err, "its size is impossible");
     char *text = malloc((size_t)st.st_size + 1);
     if (!text)
         return jobq__error(err, JOBQ_ENOMEM, "no memory to read the handover");
@@ -254,7 +254,7 @@ check_head(const char *text, size_t len, size_t *head, jobq_error *err)
     size_t body = 0;
     if (sscanf(text, "jobqd-handover %d %zu%n", &format, &body, &at) != 2 ||
         text[at] != '\n')
-        return broken(err, "it does not begin as one");
+        return broken(err, "it does not begin with a handover's first line");
     if (format != FORMAT)
         return jobq__error(err, JOBQ_EINVAL,
                            "the handover has format %d; this jobqd reads format %d",
@@ -349,7 +349,7 @@ handover_get_int(const struct handover_entry *entry, const char *name, int64_t m
     intmax_t value = strtoimax(field->value, &end, 10);
     if (field->len == 0 || *end != '\0' || errno != 0 || value < min || value > max)
         return jobq__error(err, JOBQ_EINVAL,
-                           "the handover's field \"%s.%s\" is \"%.40s\": allowed is a "
+                           "the handover's field \"%s.%s\" is \"%.40s\": it must be a "
                            "number from %" PRId64 " to %" PRId64,
                            entry->name, name, field->value, min, max);
     *out = value;

@@ -17,11 +17,11 @@
 #include "jobqd/proc/signals.h"
 #include "jobqd/upgrade/exec_handoff.h"
 #include "jobqd/config/conninfo.h"
+#include "jobqd/config/units.h"
 #include "jobqd/base/log.h"
 #include "jobqd/base/self.h"
 #include "jobqd/proc/spawn.h"
 #include "libjobq/error.h"
-#include "libjobq/duration.h"
 
 extern char **environ;
 
@@ -136,16 +136,16 @@ rehearsed(struct upgrade *upgrade, const struct child_end *end)
     const size_t promise = sizeof PROMISE - 1;
     char why[600];
     if (end->exit_code == 0 && strncmp(line, PROMISE, promise) == 0) {
-        log_info(SUBJECT, "jobqd %s could take over: the queues stand still for it",
+        log_info(SUBJECT, "jobqd %s can take over; freezing the queues for it",
                  line + promise);
         freeze(upgrade);
         return;
     }
     if (end->signal != 0)
-        snprintf(why, sizeof why, "%s was ended by signal %d when it rehearsed: %s",
+        snprintf(why, sizeof why, "%s was killed by signal %d during the rehearsal: %s",
                  self_path(), end->signal, line);
     else if (end->exit_code == 0)
-        snprintf(why, sizeof why, "%s is no jobqd that can be upgraded to", self_path());
+        snprintf(why, sizeof why, "%s is not a jobqd that can take over", self_path());
     else
         snprintf(why, sizeof why, "%s could not take over (exit code %d): %s",
                  self_path(), end->exit_code, line);
@@ -206,7 +206,7 @@ on_limit(uv_timer_t *timer)
     }
     child_signal(&upgrade->child, SIGKILL);
     char why[200];
-    snprintf(why, sizeof why, "the new program rehearsed for more than %d s",
+    snprintf(why, sizeof why, "the new program's rehearsal took longer than %d s",
              REHEARSAL_LIMIT_MS / 1000);
     fail(upgrade, why);
 }
@@ -250,14 +250,14 @@ upgrade_begin(struct upgrade *upgrade)
 {
     jobq_error err;
     if (upgrade->state != UPGRADE_IDLE) {
-        log_info(SUBJECT, "is under way already");
+        log_info(SUBJECT, "already in progress");
         return;
     }
     if (upgrade->has_child) {
-        fail(upgrade, "the rehearsal before this one has not ended yet: try again");
+        fail(upgrade, "the previous rehearsal has not ended yet: try again");
         return;
     }
-    log_info(SUBJECT, "%s rehearses", self_path());
+    log_info(SUBJECT, "rehearsing with %s", self_path());
     set_state(upgrade, UPGRADE_REHEARSING);
     if (start_rehearsal(upgrade, &err) < 0) {
         fail(upgrade, err.message);
@@ -380,12 +380,12 @@ check_queue(const struct config *config, const struct handover_entry *entry,
     const struct queue_config *queue = find_queue(config, name);
     if (!queue)
         return jobq__error(err, JOBQ_EINVAL,
-                           "queue %s is served now, but is not in the configuration any "
-                           "more: reload first (SIGHUP)",
+                           "queue %s is being served but is no longer in the "
+                           "configuration: reload first (SIGHUP)",
                            name);
     if (strcmp(mode, queue->mode == QUEUE_EXEC ? "exec" : "command") != 0)
         return jobq__error(err, JOBQ_EINVAL,
-                           "queue %s is served with `%s` now, and has another mode in "
+                           "queue %s is being served with `%s` but has another mode in "
                            "the configuration: reload first (SIGHUP)",
                            name, mode);
     return 0;
@@ -399,8 +399,8 @@ check_same(const struct handover_entry *entry, const char *field, const char *ou
     int rc = handover_get_bytes(entry, field, &theirs, NULL, err);
     if (rc == 0 && strcmp(theirs, ours) != 0)
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "%s is \"%s\" in the configuration, and \"%s\" for the jobqd "
-                         "that runs: that takes a restart",
+                         "%s is \"%s\" in the configuration but \"%s\" in the running "
+                         "jobqd: restart to change it",
                          field, ours, theirs);
     return rc;
 }
@@ -420,27 +420,37 @@ check_place(const char *theirs, const char *ours, jobq_error *err)
         rc = jobq__error(err, JOBQ_ENOMEM, "no memory to rehearse");
     else if (strcmp(before, after) != 0)
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "database is \"%s\" in the configuration, and \"%s\" for the "
-                         "jobqd that runs: that takes a restart",
+                         "database is \"%s\" in the configuration but \"%s\" in the "
+                         "running jobqd: restart to change it",
                          after, before);
     jobq__buf_clear(&shown[0]);
     jobq__buf_clear(&shown[1]);
     return rc;
 }
 
-/* The lease was given for so long: by another length its end would be misjudged. */
+/* The lease was taken for the running length: with another, its end would be misjudged.
+ * Shown exactly, as the configuration writes it: the two may differ by little. */
 static int
 check_lease(const struct handover_entry *entry, const struct config *config,
             jobq_error *err)
 {
     int64_t lease_ms;
     int rc = handover_get_int(entry, "lease_ms", 1, INT64_MAX, &lease_ms, err);
-    if (rc == 0 && lease_ms != config->lease_ms)
+    if (rc < 0 || lease_ms == config->lease_ms)
+        return rc;
+    struct jobq__buf fresh = {0}, running = {0};
+    units_put_duration(&fresh, config->lease_ms);
+    units_put_duration(&running, lease_ms);
+    const char *after = jobq__buf_cstr(&fresh), *before = jobq__buf_cstr(&running);
+    if (!before || !after)
+        rc = jobq__error(err, JOBQ_ENOMEM, "no memory to rehearse");
+    else
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "lease is %s in the configuration, and %s for the jobqd that "
-                         "runs: that takes a restart",
-                         jobq__duration_show(config->lease_ms).text,
-                         jobq__duration_show(lease_ms).text);
+                         "lease is %s in the configuration but %s in the running jobqd: "
+                         "restart to change it",
+                         after, before);
+    jobq__buf_clear(&fresh);
+    jobq__buf_clear(&running);
     return rc;
 }
 

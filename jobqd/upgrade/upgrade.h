@@ -20,8 +20,8 @@
 
 /* X(enumerator, what we are waiting for) */
 #define UPGRADE_STATES(X)                                                                \
-    X(UPGRADE_IDLE, "to be asked for")                                                   \
-    X(UPGRADE_REHEARSING, "the new program to say that it could take over")              \
+    X(UPGRADE_IDLE, "a request")                                                         \
+    X(UPGRADE_REHEARSING, "the new program to confirm that it can take over")            \
     X(UPGRADE_FREEZING, "the last answers to be confirmed")
 
 enum upgrade_state {

@@ -198,7 +198,7 @@ def test_preload(client, many, preload):
 
 def test_cpu_limit_is_for_one_at_a_time(client, many):
     node = many(cpu_limit="1s")
-    wait_for(lambda: "runs 20 jobs at a time, and cpu_limit is for one at a time" in node.log())
+    wait_for(lambda: "runs 20 jobs at a time, but cpu_limit allows only one" in node.log())
 
 
 @pytest.mark.parametrize("given", ["0", "1001", "-1", "x"])

@@ -320,7 +320,7 @@ def test_a_drain_is_heard(client, db, node, tmp_path):
 def test_sigterm_is_heard(client, db, node, tmp_path):
     job = client.enqueue("until_stopped", {"file": str(tmp_path / "f")}, max_attempts=1)
     wait_for((tmp_path / "f").exists)
-    pid = int(node.wait_log(r"worker default/w1 pid (\d+): is up").group(1))
+    pid = int(node.wait_log(r"worker default/w1 pid (\d+): (?:replacement )?ready").group(1))
     os.kill(pid, signal.SIGTERM)
     assert client.wait(job, 60).errors[-1].error == "stopped by NOW"
 

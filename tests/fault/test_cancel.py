@@ -350,7 +350,7 @@ def test_a_worker_that_always_dies_before_it_reads_its_job(db, jobqd, tmp_path, 
     wait_for(lambda: db.value("SELECT state = 'retryable' FROM jobq.jobs WHERE id = %s", (job,)), what=node.log)
     (errors,), = db.query("SELECT errors FROM jobq.jobs WHERE id = %s", (job,))
     assert [(entry["kind"], entry["error"]) for entry in errors] == [
-        ("crash", f"was killed by signal 11 (SIGSEGV) before it had read the job, as the {deaths - 1} before it")]
+        ("crash", f"was killed by signal 11 (SIGSEGV) before it had read the job, like the {deaths - 1} before it")]
 
 
 # ---- the story ----

@@ -20,8 +20,8 @@ def enqueue_to_all(db, n):
 def check_kept(db, node):
     """One lease from the first job to the last, and each job was run once."""
     log = node.log()
-    stood = [float(seconds) for seconds in re.findall(r"the loop stood still for ([0-9.]+) s", log)]
-    print(f"the loop stood still for {max(stood, default=0)} s at most")
+    stood = [float(seconds) for seconds in re.findall(r"the event loop was blocked for ([0-9.]+) s", log)]
+    print(f"the event loop was blocked for {max(stood, default=0)} s at most")
     assert "guard: killed" not in log and " is lost: " not in log
     assert db.query("SELECT count(*) FROM public.seen_nodes") == [(1,)]
     assert db.query("SELECT attempt, state::text, errors, count(*) FROM jobq.finished_jobs GROUP BY 1, 2, 3")[0][:3] == \
@@ -83,8 +83,8 @@ def test_workers_of_a_hundred_queues_do_not_boot_all_at_once(db, jobqd, programs
     program.chmod(0o755)
     queues = {f"q{i}": {"command": program, "concurrency": 4, "boot_timeout": "10s"} for i in range(QUEUES)}
     node = jobqd(db, queues, lease="15s")
-    wait_for(lambda: node.log().count("is up after") == 4 * QUEUES, 120,
-             what=lambda: f"all workers to be up, {node.log().count('is up after')} are")
+    wait_for(lambda: node.log().count("ready after") == 4 * QUEUES, 120,
+             what=lambda: f"all workers to be up, {node.log().count('ready after')} are")
     assert "did not start" not in node.log()
 
 
@@ -99,7 +99,7 @@ def test_a_hundred_queues_are_reloaded_and_killed_in_turns(db, jobqd, programs, 
     watch_nodes(db)
     queues = {f"q{i}": {"command": programs("noop_worker"), "concurrency": 2} for i in range(QUEUES)}
     node = jobqd(db, queues, env=slow_forks, lease="3s")
-    wait_for(lambda: node.log().count("is up after") == 2 * QUEUES, 120)
+    wait_for(lambda: node.log().count("ready after") == 2 * QUEUES, 120)
     before = set(node.workers())
     node.reload()
     wait_for(lambda: not before & set(node.workers()) and len(node.workers()) == 2 * QUEUES, 120, what="each worker to be replaced")

@@ -157,7 +157,7 @@ def test_drained_while_the_work_connection_cannot_come_back(limited, jobqd, work
     wait_for(started.exists)
     limited.query(f"ALTER ROLE {limited.role} CONNECTION LIMIT 3")
     terminate(limited, "work")
-    node.wait_log("work connection is away")
+    node.wait_log("without the work connection")
     assert node.stop(timeout=20) == 0
     limited.query(f"ALTER ROLE {limited.role} CONNECTION LIMIT -1")
     jobqd(limited.limited_uri, worker)
@@ -185,7 +185,7 @@ def test_stopped_while_the_database_is_away(db, proxy, jobqd, worker, tmp_path):
     wait_for(started.exists)
     proxy.refuse()
     proxy.cut()
-    node.wait_log("database: away")
+    node.wait_log("database: unavailable")
     assert node.stop(timeout=30) == 0
 
 
@@ -326,7 +326,7 @@ def test_a_mark_that_cannot_be_taken_back_costs_nothing(limited, jobqd, programs
     wait_for(lambda: limited.value("SELECT count(*) FROM jobq._idle"))
     limited.query(f"ALTER ROLE {limited.role} CONNECTION LIMIT 3")
     terminate(limited, "control")
-    node.wait_log("database: away")
+    node.wait_log("database: unavailable")
     before = cpu_s(node.pid)
     for _ in range(2):
         limited.enqueue("sleep", '{"ms": 1500}')

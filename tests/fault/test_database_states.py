@@ -29,7 +29,7 @@ def test_jobqd_may_be_started_before_the_database(cluster, jobqd, programs):
     cluster.db.close()
     cluster.stop()
     node = jobqd(cluster.db, {"default": {"command": programs("noop_worker")}}, ready=False)
-    node.wait_log("database: cannot be reached yet")
+    node.wait_log("database: not reachable")
     cluster.start()
     node.wait_ready()
     cluster.db.wait_for_states({"completed": 1})
@@ -194,7 +194,7 @@ def test_a_hang_shorter_than_the_lease_is_not_noticed_by_the_jobs(db, proxy, job
     wait_ended(ledger, 500)
     proxy.stall()
     # The control connection is found dead after a third of the lease: then the hang is over.
-    node.wait_log("database: away")
+    node.wait_log("database: unavailable")
     proxy.resume()
     wait_all_finished(db, 4000)
     assert not check_completed(db, ledger, ids)

@@ -56,7 +56,7 @@ def test_a_server_turns_read_only_and_takes_writes_again(cluster, jobqd, program
     ids = enqueue_crowd(db, JOBS)
     wait_ended(ledger, 200)
     set_read_only(db, "on")
-    node.wait_log("away, running jobs go on: .*session is read-only")
+    node.wait_log("running jobs continue: .*session is read-only")
     set_read_only(db, "off")
     check_unharmed(db, ledger, ids, node)
 
@@ -77,11 +77,11 @@ def test_a_server_is_read_only_for_longer_than_the_lease(cluster, jobqd, program
         return cluster.log(start).count("application_name=jobqd control")
     wait_for(lambda: tries() >= 5)
     assert node.log().count("database: ") - said <= 1, "a line a try"
-    node.wait_log("database: away.*read-only")
+    node.wait_log("database: unavailable.*read-only")
     set_read_only(db, "off")
     wait_all_finished(db, JOBS)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
-    assert node.log().count("back again") == node.log().count("database: away, ")
+    assert node.log().count("available again") == node.log().count("database: unavailable; ")
     assert node.running
 
 
@@ -99,12 +99,12 @@ def test_a_standby_takes_over_when_the_primary_s_host_dies(cluster, jobqd, progr
         ids = enqueue_crowd(db, JOBS)
         wait_ended(ledger, 300)
         cluster.kill_all()
-        node.wait_log("database: away, running jobs go on")
+        node.wait_log("database: unavailable; running jobs continue")
         node.wait_log("database: .*session is read-only")
         assert ledger.read().ended < JOBS
         standby.promote()
         check_unharmed(Database(standby, db.name), ledger, ids, node)
-        node.wait_log("database: back again")
+        node.wait_log("database: available again")
     finally:
         standby.remove()
 
@@ -138,7 +138,7 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     ids = enqueue_crowd(db, JOBS)
     others = take_all_connections(db, role)
     node = jobqd(address(db, role), work(programs, ledger), lease="60s", ready=False)
-    node.wait_log(f"database: cannot be reached yet.*({NO_ROOM})")
+    node.wait_log(f"database: not reachable.*({NO_ROOM})")
     for other in others:
         other.close()
     node.wait_ready()
@@ -150,8 +150,8 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     others = take_all_connections(db, role)
     node.signal(signal.SIGCONT)
     # Which of the two it is depends on whether it read or wrote first.
-    node.wait_log("database: away, running jobs go on: (terminating connection|server closed the connection)")
-    node.wait_log(f"database: away still: .*({NO_ROOM})")
+    node.wait_log("database: unavailable; running jobs continue: (terminating connection|server closed the connection)")
+    node.wait_log(f"database: still unavailable: .*({NO_ROOM})")
     for other in others:
         other.close()
     check_unharmed(db, ledger, ids, node)
@@ -169,11 +169,11 @@ def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, le
     wait_for(lambda: db.value(f"SELECT count(*) {backends}", (role,)) == 4)
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
     db.query(f"SELECT pg_terminate_backend(pid) {backends} AND application_name = %s", (role, f"jobqd {name}"))
-    node.wait_log(f"database: the {name} connection is away.*running jobs go on: .*too many connections for role")
+    node.wait_log(f"database: without the {name} connection.*running jobs continue: .*too many connections for role")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
     node.wait_log(f"database: the {name} connection is back")
     check_unharmed(db, ledger, ids, node)
-    assert "database: away" not in node.log()
+    assert "database: unavailable" not in node.log()
 
 
 def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, programs, ledger):
@@ -233,11 +233,11 @@ def test_the_password_is_changed(cluster, role, secret, jobqd, programs, ledger,
     wait_ended(ledger, 200)
     secret("second-secret")
     end_connections(db)
-    node.wait_log(f'database: away still: .*password authentication failed for user "{role}"')
+    node.wait_log(f'database: still unavailable: .*password authentication failed for user "{role}"')
     if by_file:
         write_passfile("second-secret")
     else:
         secret("first-secret")
     check_unharmed(db, ledger, ids, node)
-    node.wait_log("database: back again")
+    node.wait_log("database: available again")
     assert "-secret" not in node.log()

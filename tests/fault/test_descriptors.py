@@ -63,11 +63,11 @@ def test_connections_and_the_guard_wait_as_well(db, jobqd, program):
              " AND datname = current_database()")
     go.touch()
     waiting = db.enqueue("work", queue="script")
-    node.wait_log("guard: cannot start the guard: too many open files; it is tried again")
-    node.wait_log("database: away still: .*Too many open files")
+    node.wait_log("guard: cannot start the guard: too many open files; retrying")
+    node.wait_log("database: still unavailable: .*Too many open files")
     give_back()
     db.wait_for_states({"completed": 2})
-    node.wait_log("guard: could be started again")
+    node.wait_log("guard: started again")
     wait_for(lambda: len(node.guards()) == 1)
     assert node.log().count("cannot start the guard") == 1
     assert db.query("SELECT id, attempt, errors FROM jobq.finished_jobs ORDER BY id") == [(running, 1, []), (waiting, 1, [])]
@@ -81,7 +81,7 @@ def test_a_limit_too_small_for_its_workers_costs_workers_alone(db, jobqd, jobqd_
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 40},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}}, program=program)
     node.wait_log("queue default: cannot start a process: .*Too many open files")
-    node.wait_log("queue default: more than 5 processes ended badly")
+    node.wait_log("queue default: more than 5 processes failed")
     jobs = [db.enqueue("ok", queue=queue) for queue in ("default", "other") for _ in range(20)]
     db.wait_for_states({"completed": len(jobs)})
     assert db.query("SELECT DISTINCT attempt, errors FROM jobq.finished_jobs") == [(1, [])]

@@ -70,7 +70,7 @@ def test_no_room_for_a_table_to_grow(cluster, disk, jobqd, programs, ledger):
     disk.free()
     db.query("DELETE FROM jobq.jobs WHERE queue = 'other'")
     check_unharmed(db, ledger, ids + later, node)
-    assert "away" not in node.log()
+    assert "database: unavailable" not in node.log()
 
 
 @pytest.mark.parametrize("disk", ["pg_wal"], indirect=True)
@@ -87,7 +87,7 @@ def test_no_room_for_the_log(cluster, disk, jobqd, programs, ledger):
         while True:
             db.query("SELECT pg_logical_emit_message(true, 'test', 'test')")
             db.query("SELECT pg_switch_wal()")
-    node.wait_log("database: away, running jobs go on: ")
+    node.wait_log("database: unavailable; running jobs continue: ")
     wait_for(lambda: cluster.process.poll() is not None, what=cluster.log)
     assert ledger.read().ended < JOBS
     assert "PANIC:  could not write to file" in cluster.log()
@@ -95,4 +95,4 @@ def test_no_room_for_the_log(cluster, disk, jobqd, programs, ledger):
     cluster.start()
     db.close()
     check_unharmed(db, ledger, ids, node)
-    node.wait_log("database: back again")
+    node.wait_log("database: available again")

@@ -93,7 +93,7 @@ def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, fam
     wait_for(lambda: all(map(is_gone, pids)))
     node.signal(signal.SIGCONT)
     node.wait_log(r"guard: has killed 1 process groups")
-    node.wait_log(r"was killed by the guard: jobqd had not renewed its lease in time|is lost: ")
+    node.wait_log(r"was killed by the guard: jobqd did not renew its lease in time|is lost: ")
     # It is run again, whoever gave it back: jobqd, or the lifeline with the old lease.
     db.wait_for_states({"completed": 1})
     assert db.query("SELECT attempt, errors -> 0 ->> 'kind', jsonb_array_length(errors) FROM jobq.finished_jobs"
@@ -109,7 +109,7 @@ def test_kill_9_of_jobqd_takes_a_script_s_own_children_along(db, jobqd, family):
     node.kill()
     wait_for(lambda: all(map(is_gone, pids)))
     wait_for(lambda: is_gone(guard))
-    node.wait_log(r"guard: jobqd \(pid \d+\) is gone: 1 process groups were left, killed$")
+    node.wait_log(r"guard: jobqd \(pid \d+\) is gone; killed 1 process groups that it left$")
     node.start()
     node.expected_exit = 0
     db.wait_for_states({"completed": 1})
@@ -169,7 +169,7 @@ def test_a_guard_that_is_lost_is_replaced_and_the_workers_notice_nothing(db, job
     first = the_guard(node)
     os.kill(first, how)
     wait_for(lambda: is_gone(first) and set(node.guards()) - {first})
-    node.wait_log(r"guard: pid \d+ was killed by SIGKILL, another is started")
+    node.wait_log(r"guard: pid \d+ was killed by SIGKILL; starting another")
     wait_all_finished(db, 200)
     assert not check_completed(db, ledger, ids)
     assert len(ledger.workers) == 2
@@ -189,7 +189,7 @@ def test_a_guard_that_dies_again_and_again_is_not_started_in_a_loop(db, jobqd, p
         guard, = wait_for(lambda: set(node.guards()) - killed)
         os.kill(guard, signal.SIGKILL)
         killed.add(guard)
-    node.wait_log("guard: more than 5 have died within 10 s: the next one is started in")
+    node.wait_log("guard: more than 5 guards died within 10 s; starting the next in")
     db.enqueue("noop")
     db.wait_for_states({"completed": 1})
     wait_for(lambda: set(node.guards()) - killed)
@@ -304,11 +304,11 @@ def test_with_respawn_a_jobqd_that_was_killed_is_started_again_by_its_guard(db, 
         seen.add(guard)
     wait_all_finished(db, 400)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
-    assert len(seen) == 4 and node.log().count("starts it again") == 3
+    assert len(seen) == 4 and node.log().count("starting it again") == 3
     # An end in order is an end.
     os.kill(jobqds(node)[0], signal.SIGTERM)
     wait_for(lambda: not processes_with(node.token), what=lambda: node.log())
-    assert node.log().count("starts it again") == 3
+    assert node.log().count("starting it again") == 3
     node.expected_exit = -signal.SIGKILL
 
 
@@ -343,7 +343,7 @@ def test_respawn_does_not_bring_back_a_jobqd_that_refuses_to_start(empty_db, job
     node.wait()
     node.expected_exit = 69
     wait_for(lambda: not processes_with(node.token))
-    assert "starts it again" not in node.log()
+    assert "starting it again" not in node.log()
 
 
 # --- its table ---
@@ -351,7 +351,7 @@ def test_respawn_does_not_bring_back_a_jobqd_that_refuses_to_start(empty_db, job
 
 def test_no_process_is_started_that_the_guard_cannot_know(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 4}}, env={"JOBQ_TEST_GUARD_SLOTS": "2"})
-    node.wait_log("queue default: cannot start a process: the guard's table is full: 2 processes run")
+    node.wait_log("queue default: cannot start a process: the guard's table is full: 2 processes are running")
     enqueue_crowd(db, 50, kind="noop")
     wait_all_finished(db, 50)
     assert len(node.workers()) == 2
@@ -359,5 +359,5 @@ def test_no_process_is_started_that_the_guard_cannot_know(db, jobqd, programs):
 
 def test_the_command_says_that_it_is_not_for_people(cli):
     done = cli("guard", code=64)
-    assert "is started by jobqd itself" in done.stderr
+    assert "only jobqd itself starts this command" in done.stderr
     assert "guard" not in cli("--help").stdout

@@ -301,7 +301,7 @@ def test_no_forked_process_has_it_either(db, jobqd, programs, for_anyone, tmp_pa
         command = f"{sys.executable} {copy} ok {tmp_path / 'once'}"
     node = start_on_terminal(jobqd, db, terminal[0], {"command": command, "concurrency": 2, "preload": "on"}, user)
     assert ended(db, db.enqueue("facts"))[0] == "completed"
-    pids = [int(pid) for pid in re.findall(r"worker default/w\d pid (\d+): is up", node.log())]
+    pids = [int(pid) for pid in re.findall(r"worker default/w\d pid (\d+): (?:replacement )?ready", node.log())]
     assert len(pids) == 2
     for pid in pids:
         assert terminal_of(pid) == 0 and os.getpgid(pid) == pid
@@ -509,7 +509,7 @@ def test_a_process_that_jobqd_may_not_kill_is_told_of(db, jobqd, jobqd_program, 
     node = jobqd(db, {"default": {"exec": program("exec"), "concurrency": 1, "timeout": "3s", "stop_grace": "100ms"}},
                  program=without_cap_kill(tmp_path, jobqd_program))
     job = job_of(db, tmp_path, do=["os.setuid(65534)", "time.sleep(600)"])
-    says = r"process (\d+) is another user's and cannot be killed: jobqd lacks CAP_KILL"
+    says = r"process (\d+) belongs to another user and cannot be killed: jobqd lacks CAP_KILL"
     pid = int(node.wait_log(says).group(1))
     assert pid in node.workers()
     os.kill(pid, signal.SIGKILL)
@@ -535,7 +535,7 @@ def test_what_is_lost_after_the_start_is_said_at_the_boot(db, jobqd, programs, t
 @pytest.mark.parametrize("who", ["itself", "a child", "a child that is nobody's"])
 def test_more_than_max_memory_hard_is_killed(db, jobqd, program, tmp_path, mode, who):
     node = jobqd(db, {"default": {mode: program(mode), "concurrency": 1, "max_memory_hard": "100MiB"}})
-    node.wait_log("keeps? max_memory_hard")  # by what, is chosen at the start
+    node.wait_log("enforces max_memory_hard")  # by what, is chosen at the start
     do = {"itself": "hog(150)", "a child": "child(150)", "a child that is nobody's": "child(150, exits=True)"}[who]
     job = job_of(db, tmp_path, do=["print('about to', flush=True)", do, "time.sleep(600)"])
     state, attempt, (error,), _ = ended(db, job)
@@ -571,11 +571,11 @@ def test_the_kernel_keeps_the_limit_in_a_delegated_group(delegated, db, jobqd, p
                       "script": {"exec": program("exec"), "max_memory_hard": "100MiB"}}, ready=False)
     node.wait_ready()
     if delegated is None:
-        node.wait_log("jobqd keeps max_memory_hard itself, by a look every 100 ms: (there is no cgroup v2|the control group)")
+        node.wait_log("jobqd enforces max_memory_hard itself, measuring every 100 ms: (no cgroup v2 is mounted|the control group)")
         return
     node.stop()
     node.start(preexec=lambda: (delegated / "cgroup.procs").write_text("0"))
-    node.wait_log(f"the kernel keeps max_memory_hard, by control groups in {delegated}$")
+    node.wait_log(f"the kernel enforces max_memory_hard, through control groups in {delegated}$")
     assert str(node.pid) in (delegated / "jobqd/cgroup.procs").read_text().split()
     # A child that has left the process group and the session is counted as well, and ended.
     escape = "os.fork() == 0 and (os.setsid(), hog(150), time.sleep(600))"

@@ -25,7 +25,7 @@ def result_of(db, job):
 
 def forkserver_pids(node):
     """Of each forkserver that has said hello, oldest first."""
-    return [int(pid) for pid in re.findall(r"forkserver \S+ pid (\d+): is up after", node.log())]
+    return [int(pid) for pid in re.findall(r"forkserver \S+ pid (\d+): ready after", node.log())]
 
 
 def first_forkserver(node):
@@ -87,7 +87,7 @@ def test_a_forked_worker_is_like_an_executed_one(db, jobqd, programs, tmp_path):
     def seen():
         lines = [line.split() for line in log.read_text().splitlines()]
         return {(what, int(pid)): sum(other == [what, pid] for other in lines) for what, pid in lines}
-    workers = {int(pid) for pid in re.findall(r"worker forked/w\d pid (\d+): is up", node.log())}
+    workers = {int(pid) for pid in re.findall(r"worker forked/w\d pid (\d+): (?:replacement )?ready", node.log())}
     assert len(workers) == 2 and forked["pid"] in workers
     assert seen() == {("preload", forkserver): 1, ("preload", executed["pid"]): 1, ("fork", executed["pid"]): 1,
                       **{("fork", pid): 1 for pid in workers}}
@@ -116,7 +116,8 @@ def test_a_crashed_worker_is_back_in_milliseconds(db, jobqd, programs, tmp_path)
         db.enqueue("fail", max_attempts=1)
         db.wait_for_states({"discarded": n})
     def seen():
-        return [float(ms) for ms in re.findall(r"is up (\S+) ms after w1 exited", node.log())]
+        found = re.findall(r"replacement ready, (\S+) (m?s) after w1 exited", node.log())
+        return [float(time) * (1 if unit == "ms" else 1000) for time, unit in found]
     times = wait_for(lambda: len(seen()) == 40 and seen())
     print(f"crash to hello: {min(times)} ms at best, {statistics.median(times)} ms in the middle, {max(times)} ms at worst")
     assert statistics.median(times) < 100
@@ -136,14 +137,14 @@ def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, program
     node.wait_log("reload complete: all workers run the new configuration")
     wait_for(lambda: not any(name.startswith("fault_worker") for name in children_of(node.pid).values()),
              what=lambda: f"the forkserver to go: {children_of(node.pid)}")
-    assert forkserver_pids(node) == [first] and "nothing is started" not in node.log()
+    assert forkserver_pids(node) == [first] and "starting none" not in node.log()
 
 
 def test_a_template_goes_when_its_queue_becomes_an_exec_queue(db, jobqd, programs):
     queue = {"concurrency": 1}
     node = jobqd(db, {"default": {**queue, "command": programs("fault_worker"), "preload": "on"}})
     first = first_forkserver(node)
-    wait_for(lambda: re.search(r"worker \S+ pid \d+: is up after", node.log()))
+    wait_for(lambda: re.search(r"worker \S+ pid \d+: ready after", node.log()))
     node.reload({"default": {**queue, "exec": "/bin/true"}})
     wait_for(lambda: is_gone(first))
 
@@ -238,10 +239,10 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
 
 
 @pytest.mark.parametrize("how, words", [
-    ("ok", "is up after"),
-    ("silent", "said no hello within 2 s"),
+    ("ok", "ready after"),
+    ("silent", "did not say hello within 2 s"),
     ("exits", "exited with status 3 before it said hello"),
-    ("early", "said something else before its hello"),
+    ("early", "sent another message before its hello"),
     ("future", "speaks protocol 2"),
     ("worker", "said hello as a worker, not as a forkserver: .* set preload = off"),
     ("twice", "said hello twice"),
@@ -251,11 +252,11 @@ def test_a_template_that_hangs_is_killed_and_replaced(db, jobqd, programs):
     ("half", "broke the protocol"),
     ("liar", "process 1 is not jobqd's child"),
     ("single", r"process \d+ is not jobqd's child: fork twice"),
-    ("other", r"answered request \d+, which was not made"),
+    ("other", r"answered request \d+, which jobqd did not make"),
     ("refuses", "its forkserver could not fork it: not today"),
     ("closes", "closed its socket but did not exit"),
     ("dies", r"was killed by signal 9 \(SIGKILL\)"),
-    ("forked", r"answered request \d+, which was not made"),
+    ("forked", r"answered request \d+, which jobqd did not make"),
 ])
 def test_whatever_a_template_does_the_queue_recovers(db, jobqd, tmp_path, how, words):
     """Once wrong, then right: the job is done by a child of jobqd, nothing is left over, not even a zombie."""
@@ -274,23 +275,23 @@ def test_a_template_that_answers_with_a_worker_that_jobqd_has_is_not_believed(db
     """A second worker of the same pid: the first one's end would be taken from it, and be the second's as well."""
     node = jobqd(db, {"default": {"command": f"{FORKSERVER} same {tmp_path / 'once'}", "concurrency": 2, "preload": "true",
                                   "boot_timeout": "20s", "backoff": "constant(0s)"}})
-    node.wait_log(r"process \d+ is known to jobqd already: it is not one that was forked for this request")
-    pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): is up", node.log()))[-1] for w in (1, 2)]
+    node.wait_log(r"jobqd already knows process \d+: it was not forked for this request")
+    pids = [wait_for(lambda w=w: re.findall(rf"worker default/w{w} pid (\d+): (?:replacement )?ready", node.log()))[-1] for w in (1, 2)]
     assert len(set(pids)) == 2
     assert result_of(db, db.enqueue("any")) == node.pid
 
 
 def test_sixteen_descriptors_are_enough_for_a_template(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "preload": "true", "nofile": 16}})
-    wait_for(lambda: node.log().count("is up after") == 3, what=node.log)
+    wait_for(lambda: node.log().count("ready after") == 3, what=node.log)
     assert result_of(db, db.enqueue("ok")) is None
 
 
 def test_a_program_that_cannot_preload_stops_its_queue_alone(db, jobqd, programs, cli):
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 4, "preload": "true", "max_restarts": 2},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}})
-    node.wait_log("does not know how to preload; set preload = off")
-    node.wait_log("queue default: more than 2 processes ended badly")
+    node.wait_log("does not support preload; set preload = off")
+    node.wait_log("queue default: more than 2 processes failed")
     assert result_of(db, db.enqueue("ok", queue="other")) is None
 
 
@@ -416,9 +417,9 @@ def test_a_reload_while_the_first_worker_boots(db, jobqd, programs, tmp_path):
     program.unlink()
     program.symlink_to("/bin/false")
     node.reload()
-    assert not re.search("worker .* is up", node.log())
+    assert not re.search("worker .* ready", node.log())
     os.read(pipe, room)
-    node.wait_log("worker default/w1 .* is up after")
+    node.wait_log("worker default/w1 .* ready after")
     node.wait_log("a replacement failed to start")
     db.enqueue("fail", max_attempts=1)
     assert result_of(db, db.enqueue("facts"))["parent"] == node.pid

@@ -115,7 +115,7 @@ def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
             for queue in queues:
                 wait_rolled(node, queue)
             wait_for(lambda: len(node.workers()) == 3)
-            wait_for(lambda: log_of(node, "is gone")[n - 1:])
+            wait_for(lambda: log_of(node, "queue more.: removed")[n - 1:])
             figures.append((node.rss_kb(), len(os.listdir(f"/proc/{node.pid}/fd"))))
     print(f"memory in KiB and descriptors after 21 and 100 reloads: {figures}")
     (early_kb, early_fds), (late_kb, late_fds) = figures
@@ -127,14 +127,14 @@ def test_a_hundred_reloads_leave_nothing_behind(db, jobqd, programs):
 
 def test_an_unchanged_file_brings_new_workers_one_by_one(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 3}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 3)
+    wait_for(lambda: len(log_of(node, "ready after")) == 3)
     before = set(node.workers())
     node.reload()
     wait_rolled(node)
     assert not before & set(node.workers()) and len(node.workers()) == 3
     # Each replacement was up before its predecessor was told to go.
-    assert re.findall(r"(is up after|is replaced by pid)", node.log()) == \
-        ["is up after"] * 3 + ["is up after", "is replaced by pid"] * 3
+    assert re.findall(r"(ready after|replaced by pid)", node.log()) == \
+        ["ready after"] * 3 + ["ready after", "replaced by pid"] * 3
 
 
 def test_a_running_job_is_not_interrupted(db, jobqd, programs, tmp_path):
@@ -143,7 +143,7 @@ def test_a_running_job_is_not_interrupted(db, jobqd, programs, tmp_path):
     long = start_one(db, "sleep", tmp_path / "began", ms=1500)
     later = db.enqueue("ok")
     node.reload()
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     assert not is_done(db, long) and not is_done(db, later) and len(node.workers()) == 2
     wait_done(db, long)
     wait_done(db, later)
@@ -157,7 +157,7 @@ def test_the_newest_of_several_reloads_wins(db, jobqd, programs):
     """While a roll is under way, and while its replacement does not come up."""
     noop = programs("noop_worker")
     node = jobqd(db, {"default": {"command": f"{noop} one", "concurrency": 2}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     node.reload({"default": {"command": f"{programs('rude_worker')} silent", "concurrency": 2}})
     wait_for(lambda: len(node.workers()) == 3)
     for word in ("two", "three", "four"):
@@ -171,7 +171,7 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
     """The old workers go on, the log says why, and one that crashes is replaced by the old program."""
     fault = programs("fault_worker")
     node = jobqd(db, {"default": {"command": fault, "concurrency": 2, "backoff": "constant(0s)"}}, lease="1s")
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     old = set(node.workers())
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\nexit 3\n")
@@ -194,14 +194,14 @@ def test_a_broken_new_program_stops_nothing(db, jobqd, programs, tmp_path):
 
 
 @pytest.mark.parametrize("fault, words", [
-    ("silent", "did not start: said no hello within 200 ms"),
+    ("silent", "did not start: did not say hello within 200 ms"),
     ("future", "broke the protocol: speaks protocol 2"),
     ("cut-off", "did not start: cannot execute"),  # what no check sees
 ])
 def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, tmp_path, fault, words):
     queue = {"concurrency": 2, "max_restarts": 0}
     node = jobqd(db, {"default": {**queue, "command": programs("fault_worker")}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     old = set(node.workers())
     command = f"{programs('rude_worker')} {fault}"
     if fault == "cut-off":
@@ -213,7 +213,7 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
     node.wait_log(re.escape(words))
     wait_done(db, db.enqueue("ok"))
     assert old <= set(node.workers())
-    assert "nothing is started" not in node.log(), "only replacements wait"
+    assert "starting none" not in node.log(), "only replacements wait"
 
 
 @pytest.mark.parametrize("how", ["another protocol", "garbage", "memory"])
@@ -222,7 +222,7 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     fault = programs("fault_worker")
     queue = {"concurrency": 2, "backoff": "constant(0s)", "max_memory_hard": "150MiB"}
     node = jobqd(db, {"default": {**queue, "command": fault}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     broken = tmp_path / "broken"
     broken.write_text({"another protocol": f"#!/bin/sh\nexec {programs('rude_worker')} future\n",
                        "garbage": "#!/bin/sh\necho hello >&3\nexec sleep 600\n",
@@ -234,18 +234,18 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     for job in [db.enqueue("segfault", '{"times": 1}') for _ in range(2)]:
         wait_done(db, job)
     wait_for(lambda: list(node.workers().values()).count(fault) == 2, what=node.workers)
-    assert not log_of(node, "nothing is started")
+    assert not log_of(node, "starting none")
 
 
 def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, programs):
     """The last worker that said hello was of the first program; nobody wants that one any more."""
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}})
-    wait_for(lambda: log_of(node, "is up after"))
+    wait_for(lambda: log_of(node, "ready after"))
     node.reload({"default": {"exec": "/bin/true", "concurrency": 1}})
     wait_rolled(node)
     node.reload({"default": {"command": "/bin/false", "concurrency": 1}})
-    wait_for(lambda: log_of(node, "nothing is started") or len(log_of(node, "is up after")) > 1)
-    assert len(log_of(node, "is up after")) == 1
+    wait_for(lambda: log_of(node, "starting none") or len(log_of(node, "ready after")) > 1)
+    assert len(log_of(node, "ready after")) == 1
 
 
 # Handles the kinds of KINDS. With GATES, the n-th process waits for the file openN there before its hello. A job waits for
@@ -295,7 +295,7 @@ def test_while_kinds_come_or_go_a_job_for_a_busy_worker_is_put_off_uncounted(db,
     gates.mkdir()
     queue = {"command": program, "concurrency": 2, "mailbox": 1, "backoff": "constant(1h)"}
     node = jobqd(db, {"default": {**queue, "env": f"KINDS={before}"}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     node.reload({"default": {**queue, "env": f"KINDS={after} GATES={gates}"}})
     wait_for((gates / "taken1").exists)
     early = db.enqueue("b") if "b" in after else None
@@ -330,7 +330,7 @@ def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program.chmod(0o755)
     queue = {"command": program, "concurrency": 1, "max_restarts": 0}
     node = jobqd(db, {"default": queue})
-    wait_for(lambda: len(log_of(node, r"nothing is started for \d{4} ms")) >= 2)
+    wait_for(lambda: len(log_of(node, r"starting none for [\d.]+ s")) >= 2)
     job = db.enqueue("noop")
     node.reload({"default": {**queue, "command": programs("noop_worker")}})
     wait_done(db, job)
@@ -351,12 +351,12 @@ def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
 ])
 def test_a_bad_configuration_is_refused_and_the_old_one_stays(db, jobqd, programs, text, error):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2}})
-    wait_for(lambda: len(log_of(node, "is up after")) == 2)
+    wait_for(lambda: len(log_of(node, "ready after")) == 2)
     before = set(node.workers())
     good = node.conf.read_text()
     node.conf.unlink() if text is None else node.conf.write_text(text)
     log = node.reload()
-    assert re.search(f"ERROR jobqd: configuration not reloaded, the old one stays in force: "
+    assert re.search(f"ERROR jobqd: configuration not reloaded; the old one stays in force: "
                      f".*{re.escape(error)}$", log, re.M), log
     for _ in range(5):
         wait_done(db, db.enqueue("noop"))
@@ -372,7 +372,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     node = jobqd(db, {"one": one})
     waiting = db.enqueue("ok", queue="two")
     log = node.reload({"one": one, "two": two})
-    assert "queue two: is new" in log
+    assert "queue two: added" in log
     wait_done(db, waiting)
     long = start_one(db, "sleep", tmp_path / "began", queue="two", ms=1000)
     wait_for(lambda: db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'one'"))
@@ -380,7 +380,7 @@ def test_queues_are_added_and_removed(db, jobqd, programs, tmp_path):
     assert "queue two: no longer in the configuration: waiting up to 30 s for its running jobs" in log
     left = db.enqueue("ok", queue="two")
     wait_done(db, db.enqueue("ok", queue="one"))
-    node.wait_log("queue two: is gone")
+    node.wait_log("queue two: removed")
     assert is_done(db, long)
     assert db.query("SELECT state::text, attempt FROM jobq.jobs WHERE id = %s", (left,)) == [("available", 0)]
     assert db.value("SELECT count(*) FROM jobq._idle WHERE queue = 'two'") == 0
@@ -398,7 +398,7 @@ def test_a_removed_queue_comes_back_while_it_drains(db, jobqd, programs, tmp_pat
     node.reload({"default": queue, "other": queue})
     wait_done(db, db.enqueue("ok"))
     assert not is_done(db, long)
-    node.wait_log("queue default: is gone")
+    node.wait_log("queue default: removed")
     assert is_done(db, long)
     wait_done(db, db.enqueue("ok"))
 
@@ -408,7 +408,7 @@ def test_what_a_removed_queue_does_not_finish_is_released(db, jobqd, programs, t
     node = jobqd(db, {"default": queue, "brief": {**queue, "shutdown_grace": "200ms"}})
     job = start_one(db, "hang", tmp_path / "began", queue="brief")
     node.reload({"default": queue})
-    node.wait_log("queue brief: is gone")
+    node.wait_log("queue brief: removed")
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,)) == [("available", 0, [])]
 
 
@@ -471,7 +471,7 @@ def test_what_counts_at_once_and_what_after_a_restart(db, jobqd, programs):
     wait_rolled(node)
     assert "changed:" not in node.reload()
     node.signal(signal.SIGTERM)
-    node.wait_log("waiting up to 60 s for")
+    node.wait_log("waiting up to 1 min for")
     node.wait()
 
 
@@ -481,7 +481,7 @@ def test_a_reload_while_jobqd_stops_is_told_so(db, jobqd, programs, tmp_path):
     node.signal(signal.SIGTERM)
     node.wait_log("draining: ")
     node.signal(signal.SIGHUP)
-    node.wait_log("stops: the configuration is not read again")
+    node.wait_log("stopping: the configuration is not reloaded")
     assert node.wait() == 0 and is_done(db, job)
 
 
@@ -516,13 +516,13 @@ def test_workers_go_after_max_jobs(db, jobqd, programs, ledger):
     print(f"{len(done)} workers, jobs each {sorted(done)}")
     assert len(done) >= 8 and len(set(done)) > 1
     assert min(sorted(done)[3:]) >= 80, "nobody went too soon, but those that the end of the jobs came upon"
-    node.wait_log(r"is replaced by pid \d+: it has done max_jobs")
+    node.wait_log(r"replaced by pid \d+: it has reached max_jobs")
     assert db.value("SELECT queues #>> '{default,restarts}' FROM jobq.nodes") == "0"
 
 
 def test_an_idle_worker_goes_at_max_age(db, jobqd, programs):
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2, "max_age": "500ms"}})
-    wait_for(lambda: len(log_of(node, r"is replaced by pid \d+: it is as old as max_age")) >= 4)
+    wait_for(lambda: len(log_of(node, r"replaced by pid \d+: it has reached max_age")) >= 4)
     wait_done(db, db.enqueue("noop"))
     assert node.complaints() == []
 
@@ -533,13 +533,13 @@ def test_a_replacement_that_fails_leaves_the_old_worker(db, jobqd, programs, tmp
     program.write_text(f"#!/bin/sh\nexec {programs('noop_worker')}\n")
     program.chmod(0o755)
     node = jobqd(db, {"default": {"command": program, "concurrency": 1, "max_jobs": 2}})
-    wait_for(lambda: log_of(node, "is up after"))
+    wait_for(lambda: log_of(node, "ready after"))
     program.write_text("#!/bin/sh\nexit 3\n")
     for _ in range(10):
         wait_done(db, db.enqueue("noop"))
     node.wait_log("a replacement failed to start; keeping the old workers")
     wait_done(db, db.enqueue("noop"))
-    assert len(log_of(node, "is up after")) == 1 and not log_of(node, "nothing is started")
+    assert len(log_of(node, "ready after")) == 1 and not log_of(node, "starting none")
 
 
 # ---- one worker more, one less ----
@@ -550,7 +550,7 @@ def test_ttin_adds_a_worker_and_ttou_takes_one(db, jobqd, programs, tmp_path):
     wait_for(lambda: len(node.workers()) == 3)
     node.signal(signal.SIGTTIN)
     wait_for(lambda: len(node.workers()) == 5)
-    node.wait_log("queue default: 3 workers instead of 2")
+    node.wait_log("queue default: resized from 2 to 3 workers")
     jobs = [start_one(db, "sleep", tmp_path / f"began{n}", ms=500) for n in range(3)]
     for workers in (3, 2, 2):  # at least one is left in each
         node.signal(signal.SIGTTOU)

@@ -99,7 +99,7 @@ def test_workers_and_running_jobs_stay(db, jobqd, jobqd_program, programs, insta
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2, "mailbox": 2},
                       "shell": {"exec": f"/bin/sh -c 'cat >/dev/null; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye; exit 65'"}},
                  program=installed)
-    wait_for(lambda: node.log().count("is up after") == 2)
+    wait_for(lambda: node.log().count("ready after") == 2)
     pid, workers = node.pid, set(node.workers())
     row = db.query("SELECT id, name, started_at FROM jobq.nodes")
     running = [db.enqueue("sleep", json.dumps({"ms": 4000, "file": f"{tmp_path}/run{i}"})) for i in range(2)]
@@ -188,8 +188,8 @@ def test_the_embedded_database_stays(home, jobqd, jobqd_program, programs, insta
 
 REFUSED = [
     ("a script that fails", "#!/bin/sh\necho no such luck\nexit 3\n", r"could not take over \(exit code 3\): no such luck"),
-    ("no jobqd", "#!/bin/sh\nexit 0\n", "is no jobqd that can be upgraded to"),
-    ("killed", "#!/bin/sh\nkill -9 $$\n", "was ended by signal 9 when it rehearsed"),
+    ("no jobqd", "#!/bin/sh\nexit 0\n", "is not a jobqd that can take over"),
+    ("killed", "#!/bin/sh\nkill -9 $$\n", "was killed by signal 9 during the rehearsal"),
     ("no program", "nothing that a kernel would execute", "cannot be executed: Exec format error"),
 ]
 
@@ -214,7 +214,7 @@ def test_a_program_that_leaves_a_process_behind_holds_nothing_up(db, jobqd, prog
                        f"read _ < {tmp_path}/gone\nexit 0\n")
     node.signal(signal.SIGUSR2)
     try:
-        node.wait_log("failed, .* keeps running: .* is no jobqd that can be upgraded to")
+        node.wait_log("failed, .* keeps running: .* is not a jobqd that can take over")
         assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     finally:
         os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
@@ -225,13 +225,13 @@ def test_a_configuration_that_lacks_a_queue_is_refused(db, jobqd, jobqd_program,
     node.write_conf(db.uri, {"other": {"command": programs("fault_worker")}}, {})
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log("queue default is served now, but is not in the configuration any more: reload first")
+    node.wait_log("queue default is being served but is no longer in the configuration: reload first")
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
     assert not runs_newest(node, installed)
 
 
-@pytest.mark.parametrize("how, why", [("exit", "it ended with exit code 71: told to fail"), ("abort", "it was ended by signal 06"),
-                                      ("segfault", "it was ended by signal 11")])
+@pytest.mark.parametrize("how, why", [("exit", "it exited with code 71: told to fail"), ("abort", "it was killed by signal 06"),
+                                      ("segfault", "it was killed by signal 11")])
 def test_a_program_that_does_not_come_up_gives_way_to_the_old_one(db, jobqd, jobqd_program, programs, installed, tmp_path, how, why):
     """It has rehearsed well, was executed, and fails before it serves."""
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, program=installed,
@@ -255,7 +255,7 @@ def test_the_command_says_why_the_new_program_ended(db, jobqd, jobqd_program, pr
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, env={"JOBQ_TEST_TAKE_OVER": "exit"})
     replace(installed, jobqd_program)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and done.stderr.endswith("of node node1 keeps running: it ended with exit code 71: told to fail\n"), done.stderr
+    assert done.returncode != 0 and done.stderr.endswith("of node node1 keeps running: it exited with code 71: told to fail\n"), done.stderr
     assert node.running
 
 
@@ -331,7 +331,7 @@ def test_told_to_stop_while_a_program_rehearses(db, jobqd, programs, installed):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed)
     replace(installed, "#!/bin/sh\nexec sleep 1000\n")
     node.signal(signal.SIGUSR2)
-    node.wait_log("upgrade: .* rehearses")
+    node.wait_log("upgrade: rehearsing with ")
     assert node.stop() == 0
 
 
@@ -420,7 +420,7 @@ def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
     node.wait_log('could not start: the handover.s record "worker" has no field "complaint"')
-    node.wait_log("upgrade: failed, .* keeps running: .*it ended with exit code")
+    node.wait_log("upgrade: failed, .* keeps running: .*it exited with code")
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
 
@@ -432,8 +432,8 @@ def test_the_number_of_workers_stays_as_it_was_set(db, jobqd, jobqd_program, pro
                  env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
     for n in (2, 3):
         node.signal(signal.SIGTTIN)
-        node.wait_log(f"{n} workers instead of {n - 1}")
-    wait_for(lambda: node.log().count("is up after") == 3, what=node.log)
+        node.wait_log(f"resized from {n - 1} to {n} workers")
+    wait_for(lambda: node.log().count("ready after") == 3, what=node.log)
     before = set(node.workers())
     upgrade(node, jobqd_program, installed)
     wait_for(lambda: len(node.workers()) == workers, what=lambda: f"{workers} workers: {node.workers()}")
@@ -462,7 +462,7 @@ def test_workers_share_no_descriptors_after_it_on_an_old_kernel(db, jobqd, jobqd
     wrapper.chmod(0o755)
     script = f"/bin/sh -c 'ls /proc/self/fd > {tmp_path}/open.new; mv {tmp_path}/open.new {tmp_path}/open'"
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 2}, "shell": {"exec": script}}, program=wrapper)
-    wait_for(lambda: node.log().count("is up after") == 2)
+    wait_for(lambda: node.log().count("ready after") == 2)
     upgrade(node, jobqd_program, installed)
     finish(db, db.enqueue("anything", queue="shell"))
     assert (tmp_path / "open").read_text().split() == ["0", "1", "2", "3"]  # 1: the shell's file; 3: the folder that ls reads
@@ -489,7 +489,7 @@ def test_a_worker_s_age_counts_from_its_start_through_upgrades(db, jobqd, jobqd_
     def is_replaced():
         finish(db, db.enqueue("noop"))
         upgrade(node, jobqd_program, installed)
-        return "it is as old as max_age" in node.log()
+        return "it has reached max_age" in node.log()
     wait_for(is_replaced, timeout=20)
 
 
@@ -506,15 +506,15 @@ def test_a_file_that_was_changed_without_a_reload_counts_from_then_on(db, jobqd,
     (old,) = node.workers()
     node.configure({"default": {**before, **queue}}, **settings)
     upgrade(node, jobqd_program, installed)
-    node.wait_log("INFO queue default: its configuration has changed since the workers were started: they are replaced one by one")
+    node.wait_log("INFO queue default: its configuration changed after the workers started; replacing them one at a time")
     assert finish(db, job) == ("completed", 1, [])
-    node.wait_log(f"worker default/w1 pid {old}: is replaced by pid [0-9]+: it was started before the configuration was read")
+    node.wait_log(f"worker default/w1 pid {old}: replaced by pid [0-9]+: it runs the old configuration")
     new = wait_for(lambda: old not in node.workers() and set(node.workers()), what=node.log)
     if "env" in queue:
         assert b"COLOUR=blue" in pathlib.Path(f"/proc/{next(iter(new))}/environ").read_bytes()
     upgrade(node, jobqd_program, installed)
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
-    assert set(node.workers()) == new and node.log().count("its configuration has changed") == 1
+    assert set(node.workers()) == new and node.log().count("its configuration changed") == 1
 
 
 @pytest.mark.parametrize("lacks, queue", [("nothing", {"timeout": "1h", "mailbox": 2}), ("launch", {"env": "COLOUR=blue"})])
@@ -522,7 +522,7 @@ def test_workers_that_are_as_the_file_says_are_not_replaced(db, jobqd, jobqd_pro
     """What counts for a running worker at once is no reason, nor is an older release, which does not say how it started them."""
     before = {"command": programs("fault_worker"), "concurrency": 1}
     node = jobqd(db, {"default": before}, program=installed, env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
-    wait_for(lambda: "is up after" in node.log())
+    wait_for(lambda: "ready after" in node.log())
     workers = set(node.workers())
     node.configure({"default": {**before, **queue}})
     upgrade(node, jobqd_program, installed)
@@ -555,8 +555,8 @@ def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_pr
     assert finish(db, db.enqueue("ok"))[0] == "completed"
 
 
-@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1 min in the configuration, and 15 s for the jobqd that runs"),
-                                           ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration, and ")])
+@pytest.mark.parametrize("settings, why", [({"lease": "60s"}, "lease is 1m in the configuration but 15s in the running jobqd"),
+                                           ({"database": "postgresql:///elsewhere"}, "database is .*elsewhere.* in the configuration but ")])
 def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, installed, settings, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, program=installed, lease="15s")
     node.configure(**settings)
@@ -566,8 +566,8 @@ def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, ins
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
-@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is no descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
-                                        ("0", "JOBQ_HANDOVER is no descriptor")])
+@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is not a descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
+                                        ("0", "JOBQ_HANDOVER is not a descriptor")])
 def test_a_handover_that_is_none_is_an_error(db, jobqd, programs, value, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, ready=False,
                  env={"JOBQ_HANDOVER": value, "JOBQ_HANDOVER_FROM": "78"})
@@ -599,7 +599,7 @@ def test_not_while_programs_of_what_is_a_command_queue_now_run(db, jobqd, jobqd_
     job = db.enqueue("ok")
     wait_for((tmp_path / "run").exists)
     node.reload({"default": {"command": programs("fault_worker")}})
-    refuse(node, db, cli, jobqd_program, installed, "the last processes of queue default from before the reload still run")
+    refuse(node, db, cli, jobqd_program, installed, "processes of queue default from before the reload are still running")
     (tmp_path / "go").touch()
     assert finish(db, job)[:2] == ("discarded", 1)
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
@@ -611,7 +611,7 @@ def test_not_while_workers_of_what_is_an_exec_queue_now_run(db, jobqd, jobqd_pro
     job = db.enqueue("sleep", json.dumps({"ms": 60000, "file": f"{tmp_path}/run"}))
     wait_for((tmp_path / "run").exists)
     node.reload({"default": {"exec": "/bin/true"}})
-    refuse(node, db, cli, jobqd_program, installed, "the last processes of queue default from before the reload still run")
+    refuse(node, db, cli, jobqd_program, installed, "processes of queue default from before the reload are still running")
     db.query("SELECT jobq.cancel(%s)", (job,))
     assert finish(db, job)[:2] == ("cancelled", 1)
     wait_for(lambda: not node.workers(), what=lambda: f"the old worker to go: {node.workers()}")
@@ -625,9 +625,9 @@ def test_not_while_a_queue_is_being_removed(db, jobqd, jobqd_program, programs, 
     db.enqueue("ok", queue="old")
     wait_for((tmp_path / "run").exists)
     node.reload(queues)
-    refuse(node, db, cli, jobqd_program, installed, "queue old was removed, and its last jobs still run")
+    refuse(node, db, cli, jobqd_program, installed, "queue old was removed, but its last jobs are still running")
     (tmp_path / "go").touch()
-    node.wait_log("queue old: is gone")
+    node.wait_log("queue old: removed")
     upgrade(node, jobqd_program, installed)
 
 
@@ -637,7 +637,7 @@ def test_not_while_it_stops(db, jobqd, jobqd_program, installed, cli, waiting, t
     wait_for((tmp_path / "run").exists)
     node.signal(signal.SIGTERM)
     node.wait_log("draining: ")
-    refuse(node, db, cli, jobqd_program, installed, "this jobqd waits for running jobs to end")
+    refuse(node, db, cli, jobqd_program, installed, "this jobqd is waiting for running jobs to end")
     (tmp_path / "go").touch()
     assert finish(db, job)[:2] == ("discarded", 1)
     assert node.wait() == 0
@@ -656,6 +656,6 @@ def test_a_reload_while_the_new_program_rehearses(db, jobqd, jobqd_program, prog
     wait_for((tmp_path / "rehearses").exists)
     node.reload({"default": {"command": programs("fault_worker")}})
     (tmp_path / "reloaded").touch()
-    node.wait_log("upgrade: failed, .*: the last processes of queue default from before the reload still run")
+    node.wait_log("upgrade: failed, .*: processes of queue default from before the reload are still running")
     (tmp_path / "go").touch()
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])

@@ -179,7 +179,7 @@ def test_a_job_that_is_done_after_its_deadline_is_done(db, jobqd, programs, kind
     before, = node.workers()
     job = db.enqueue(kind, timeout_ms=100)
     assert wait_finished(db, job) == ("completed", 1, [])
-    assert f"job {job} (kind {kind}) has run for its timeout of 0.1 s; asking it to stop" in node.log()
+    assert f"job {job} (kind {kind}) has reached its timeout of 100 ms; asking it to stop" in node.log()
     assert wait_finished(db, db.enqueue("ok")) == ("completed", 1, [])
     assert (list(node.workers()) == [before]) is same_worker
 
@@ -226,8 +226,8 @@ def test_an_exec_program_past_its_deadline(db, jobqd, tmp_path):
     ("job_back", "which only jobqd sends"),
     ("stop_back", "which only jobqd sends"),
     ("hello_again", "said hello twice"),
-    ("long_line", r"more than 4194304 bytes \(max_frame\)"),
-    ("half_line", "within a line"),
+    ("long_line", r"longer than 4194304 bytes \(max_frame\)"),
+    ("half_line", "in the middle of a line"),
     ("close", "closed its socket but did not exit"),
 ])
 def test_broken_protocol_is_charged_to_the_job_at_the_head(db, jobqd, programs, kind, error):
@@ -327,7 +327,7 @@ def test_a_flood_on_stderr_leaves_the_daemon_as_it_was(db, jobqd, programs):
     assert most_kb < 40_000
     assert node.logfile.stat().st_size < 10_000_000
     node.stop()  # how much was dropped is said with the next line that is shown, or at the worker's end
-    assert "lines of its output are not shown" in node.log()
+    assert "lines of its output were not logged" in node.log()
 
 
 def test_many_long_answers_at_once_come_a_few_at_a_time(db, jobqd, programs):
@@ -349,9 +349,9 @@ def test_many_long_answers_at_once_come_a_few_at_a_time(db, jobqd, programs):
 # ---- programs that do not start ----
 
 @pytest.mark.parametrize("fault, words", [
-    ("silent", "said no hello within 200 ms"),
+    ("silent", "did not say hello within 200 ms"),
     ("future", "speaks protocol 2"),
-    ("early", "said something else before its hello"),
+    ("early", "sent another message before its hello"),
     ("no-interpreter", "cannot execute"),
     ("exit", "exited with status 3 before it said hello"),
 ])
@@ -366,7 +366,7 @@ def test_a_queue_that_cannot_start_backs_off_alone(db, jobqd, cli, programs, tmp
         "sound": {"command": programs("fault_worker"), "concurrency": 2},
     }, lease="1s")
     waiting = db.enqueue("ok", queue="broken")
-    node.wait_log(r"ERROR queue broken: more than 2 processes ended badly within 10 s: nothing is started for [\d.]+ m?s")
+    node.wait_log(r"ERROR queue broken: more than 2 processes failed within 10 s; starting none for [\d.]+ m?s")
     node.wait_log(re.escape(words))
     for _ in range(20):
         assert wait_finished(db, db.enqueue("ok", queue="sound")) == ("completed", 1, [])
@@ -383,7 +383,7 @@ def test_a_queue_that_cannot_start_holds_no_jobs_behind_a_long_one(db, jobqd, pr
     program.symlink_to(programs("fault_worker"))
     queue = {"concurrency": 2, "mailbox": 1, "max_restarts": 0, "backoff": "constant(0s)"}
     node = jobqd(db, {"default": {**queue, "command": program}}, shutdown_grace="100ms")
-    wait_for(lambda: node.log().count("is up after") == 2)
+    wait_for(lambda: node.log().count("ready after") == 2)
     db.enqueue("sleep", f'{{"ms": 600000, "file": "{long}"}}')
     busy = int(wait_for(lambda: long.exists() and long.read_text().split())[-1])
     (other,) = set(node.workers()) - {busy}
@@ -393,7 +393,7 @@ def test_a_queue_that_cannot_start_holds_no_jobs_behind_a_long_one(db, jobqd, pr
         connection.execute("INSERT INTO jobq.jobs (kind) SELECT 'ok' FROM generate_series(1, 6000)")
     wait_for(lambda: db.value("SELECT count(*) > 50 FROM jobq.finished_jobs"))
     os.kill(other, signal.SIGKILL)
-    node.wait_log("nothing is started for")
+    node.wait_log("starting none for")
     jobqd(db, {"default": {**queue, "command": programs("fault_worker")}}, shutdown_grace="100ms")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 1, timeout=30,
              what=lambda: db.query("SELECT state::text, attempted_by, count(*) FROM jobq.jobs GROUP BY 1, 2"))
@@ -406,7 +406,7 @@ def test_a_queue_comes_back_when_its_program_is_mended(db, jobqd, programs, tmp_
     program.chmod(0o755)
     node = jobqd(db, {"default": {"command": program, "concurrency": 1, "max_restarts": 1}})
     job = db.enqueue("ok")
-    node.wait_log("nothing is started for")
+    node.wait_log("starting none for")
     program.write_text(f"#!/bin/sh\nexec {programs('fault_worker')}\n")
     assert wait_finished(db, job) == ("completed", 1, [])
 
@@ -424,7 +424,7 @@ def test_an_exec_program_that_cannot_start_charges_no_job(db, jobqd, tmp_path):
     program.chmod(0o755)
     node = jobqd(db, {"default": {"exec": program, "concurrency": 1, "max_restarts": 1}})
     job = db.enqueue("work")
-    node.wait_log("nothing is started for")
+    node.wait_log("starting none for")
     wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,))
              == [("available", 0, [])])
     program.write_text("#!/bin/sh\nexit 0\n")

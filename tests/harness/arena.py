@@ -128,7 +128,7 @@ class Arena:
         self.nodes += [self._node("second", second)]
         for node, queues in zip(self.nodes, (first, second)):
             for queue in queues.keys() - {"exec", "brief"}:
-                node.wait_log(f"worker {queue}/w1 .* is up")
+                node.wait_log(f"worker {queue}/w1 .* ready")
         return self
 
     def _node(self, name, queues):

@@ -165,7 +165,7 @@ class Daemon:
         """SIGTERM twice: the second when the first was heard, for two that are pending are one."""
         start = len(self.log())
         self.signal(signal.SIGTERM)
-        wait_for(lambda: " drains" in self.log()[start:] or not self.running, timeout, what=lambda: f"it to drain:\n{self.log()}")
+        wait_for(lambda: " draining: " in self.log()[start:] or not self.running, timeout, what=lambda: f"it to drain:\n{self.log()}")
         if self.running:
             self.signal(signal.SIGTERM)
         return self.wait(timeout)

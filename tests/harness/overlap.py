@@ -137,6 +137,6 @@ def story(ledger, nodes, troubles, ids, kinds, refused, lasted, lease_s):
         f"{cut_short} cut short; {moved} jobs ran under more than one jobqd",
         f"errors: {dict(kinds)}; answers refused since the nodes registered last: {refused}",
         f"leases lost: {log.count('is lost: ')}; strikes of the guards: {log.count('guard: killed ')}, "
-        f"jobqd gone: {log.count(') is gone: ')}",
+        f"jobqd gone: {log.count(') is gone; ')}",
         f"no two runs of a job overlapped: {len(ledger.conflicts)} times one waited for a killed process to be gone",
     ])

@@ -38,10 +38,10 @@ class paused:
         wait_for(lambda: re.search(f"queue {self.queue}: {words}", log.log()[start:]), what=log.log)
 
     def __enter__(self):
-        self._says("is paused", "pause")
+        self._says("paused", "pause")
 
     def __exit__(self, *fault):
-        self._says("is resumed", "resume")
+        self._says("resumed", "resume")
 
 
 # ---- attempts that end ----

@@ -286,7 +286,7 @@ def life(db, uri, app, jobqd, programs, cli, tmp_path, lease="3s", clean_log=Tru
     # What the operator does, what the clock does.
     app.execute("SELECT jobq.pause('mail')")
     for one in nodes:
-        one.wait_log("queue mail: is paused")
+        one.wait_log("queue mail: paused")
     soon = db.value("SELECT to_json(clock_timestamp() + %s::interval)", ("300 ms",))
     late = value(app, f"SELECT jobq.enqueue('ok', queue => 'mail', expires_at => '{soon}')")
     ended(late, "cancelled")

@@ -33,14 +33,14 @@ def broken(tmp_path):
     gone = script(tmp_path / "gone", "#!/bin/sh\nexec /nowhere/worker\n")
     return {
         "exits": ({"command": exits}, "exited with status 3 before it said hello; its last line: no database"),
-        "silent": ({"command": silent, "boot_timeout": "300ms"}, "said no hello within 300 ms"),
+        "silent": ({"command": silent, "boot_timeout": "300ms"}, "did not say hello within 300 ms"),
         "babbles": ({"command": babbles}, "broke the protocol: frame: expected an object"),
         "bytes": ({"command": bytes_}, "broke the protocol: frame: "),
         "dies": ({"command": dies}, "was killed by signal 11 (SIGSEGV) before it said hello"),
         "gone": ({"command": gone}, "exited with status 127 before it said hello"),
         "preloaded": ({"command": exits, "preload": "on"}, "exited with status 3 before it said hello; its last line: no database"),
-        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; a program that "
-                    "runs one job and exits belongs in exec ="),
+        "one job": ({"command": "/bin/echo done"}, "exited with status 0 before it said hello; its last line: done; for a program "
+                    "that runs one job and exits, use exec ="),
     }
 
 
@@ -124,11 +124,11 @@ def test_a_reload_is_waited_for(db, jobqd, cli, programs):
     node.write_conf(db.uri, queues, {"node": "node1", "lease": "2s"})
     done = cli("reload", "--wait", "-c", node.conf)
     assert done.stdout == f"node node1 (pid {node.pid}): the configuration is in force, and the new workers are up\n"
-    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): is up", node.log().split("configuration reloaded")[0]))
+    pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): (?:replacement )?ready", node.log().split("configuration reloaded")[0]))
     after = node.log().split("configuration reloaded")[1]
-    assert len(re.findall(r"worker default/w\d+ pid \d+: is up", after)) == 4
-    assert len(re.findall(r"worker new/w\d+ pid \d+: is up", after)) == 2
-    assert pids and "the new workers are up; 0 processes from before still run a job" in after
+    assert len(re.findall(r"worker default/w\d+ pid \d+: (?:replacement )?ready", after)) == 4
+    assert len(re.findall(r"worker new/w\d+ pid \d+: (?:replacement )?ready", after)) == 2
+    assert pids and "the new workers are up; 0 old processes still run a job" in after
     assert json.loads(cli("reload", "--wait", "--json", "-c", node.conf).stdout) == {
         "node": "node1", "pid": node.pid, "waited": True, "leaving": 0}
 
@@ -152,7 +152,7 @@ def test_replacements_that_fail(db, jobqd, cli, programs, broken, fault):
     keys, why = broken[fault]
     node.write_conf(db.uri, {"mail": keys | {"concurrency": 2}}, {"node": "node1", "lease": "1s"})
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_UNAVAILABLE)
-    assert "the workers of queue mail do not come up: " in done.stderr and why in done.stderr
+    assert "the workers of queue mail fail to start: " in done.stderr and why in done.stderr
     assert "workers from before go on" in done.stderr
     job = db.enqueue("ok", queue="mail")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [job]) == "completed")
@@ -169,7 +169,7 @@ def test_a_new_queue_that_does_not_come_up(db, jobqd, cli, programs, broken):
     keys, why = broken["exits"]
     node.write_conf(db.uri, {"mail": good, "other": keys}, {"node": "node1", "lease": "1s"})
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_UNAVAILABLE)
-    assert f"node node1: the workers of queue other do not come up: {why}" in done.stderr
+    assert f"node node1: the workers of queue other fail to start: {why}" in done.stderr
     remedy = wait_finding(cli, db, "workers", "queue other on node node1 end badly again and again, none is started for now: "
                           + re.escape(why))
     assert remedy.startswith("mend the program")
@@ -263,7 +263,7 @@ def test_an_outcome_that_the_database_refuses_is_told_later(db, jobqd, cli, prog
     node = jobqd(db, {"mail": {"command": programs("fault_worker")}})
     db.query("ALTER TABLE jobq.nodes ADD CONSTRAINT no CHECK (reload ->> 'state' IS NULL)")
     cli("reload", "-c", node.conf)
-    node.wait_log("how the reload goes could not be written, again in 5 s: ")
+    node.wait_log("could not record how the reload is going; retrying in 5 s: ")
     db.query("ALTER TABLE jobq.nodes DROP CONSTRAINT no")
     wait_for(lambda: db.value("SELECT reload ->> 'state' FROM jobq.nodes") == "done")
 

@@ -161,7 +161,7 @@ def test_a_second_signal_hurries_the_server(embedded, home):
 
         def hurried():
             daemon.signal(signal.SIGTERM)
-            return "stops the embedded database at once" in daemon.log()
+            return "stopping the embedded database now" in daemon.log()
         wait_for(hurried)
     finally:
         os.kill(server, signal.SIGCONT)

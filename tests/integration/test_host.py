@@ -116,7 +116,7 @@ def test_quit_stops_at_once_and_releases_what_runs(db, jobqd, programs, tmp_path
     wait_for(began.exists)
     node.signal(signal.SIGQUIT)
     assert node.wait() == 0
-    node.wait_log("jobqd: stops at once: running jobs are killed and released")
+    node.wait_log("jobqd: stopping now: killing the running jobs and releasing them")
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs") == [("available", 0, [])]
 
 
@@ -186,7 +186,7 @@ def test_without_proc_a_limit_that_needs_it_is_refused(cli, programs, without_pr
     conf = tmp_path / "jobqd.conf"
     conf.write_text(f"[queue default]\ncommand = {programs('noop_worker')}\n{option} = {value}\n")
     done = cli("config", "check", "-c", conf, code=os.EX_CONFIG, program=without_proc)
-    assert f"{conf}:3: [queue default] {option}: /proc is not mounted, by which it is measured: mount it" in done.stderr
+    assert f"{conf}:3: [queue default] {option}: it is measured through /proc, which is not mounted: mount it" in done.stderr
 
 
 # ---- programs that cannot be executed ----
@@ -194,10 +194,10 @@ def test_without_proc_a_limit_that_needs_it_is_refused(cli, programs, without_pr
 ELF = pathlib.Path("/bin/true").read_bytes()
 FAULTY = {
     "CRLF": (b"#!/bin/sh\r\nexit 0\r\n", "its first line ends in a carriage return"),
-    "no interpreter": (b"exit 0\n", "it is no program, and as a script it has to begin with #! and the interpreter, such as #!/bin/sh"),
+    "no interpreter": (b"exit 0\n", "it is not a program, and a script must begin with #! and its interpreter, such as #!/bin/sh"),
     "a missing interpreter": (b"#!/opt/no/python3\n", "its interpreter /opt/no/python3: No such file or directory"),
     "empty": (b"", "it is empty"),
-    "another processor": (ELF[:18] + (0x16).to_bytes(2, "little") + ELF[20:], "it is a program for another kind of processor"),
+    "another processor": (ELF[:18] + (0x16).to_bytes(2, "little") + ELF[20:], "it is built for another kind of processor"),
 }
 
 
@@ -248,7 +248,7 @@ def test_a_program_that_is_no_good_stops_only_its_queue(db, jobqd, programs, tmp
     node = jobqd(db, {"broken": broken, "sound": sound})
     node.wait_log(r"ERROR jobqd: .*\[queue broken\] " + re.escape(f"{mode}: cannot run {program}: {why}"))
     waiting = db.enqueue("noop", queue="broken")
-    node.wait_log("ERROR queue broken: .*nothing is started for")
+    node.wait_log("ERROR queue broken: .*starting none for")
     wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (waiting,)) == [("available", 0, [])])
     done = db.enqueue("noop", queue="sound")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (done,)) == "completed")
@@ -271,7 +271,7 @@ def test_without_a_path_env_looks_where_the_system_says(cli, jobqd_program, tmp_
 
 @pytest.mark.parametrize("how, why", [
     ("a folder", "it is a folder"), ("a pipe", "it is not a file"), ("not executable", "it is not executable (chmod +x)"),
-    ("env", 'env would look for a program called "python3 -u": write env -S before several words'),
+    ("env", 'env would look for a program called "python3 -u": use env -S to pass several words'),
     ("env's PATH", "its interpreter only-here is not on PATH")])
 def test_other_faults_of_programs_are_named(cli, tmp_path, how, why):
     program, conf = tmp_path / "program", tmp_path / "jobqd.conf"
@@ -305,7 +305,7 @@ def test_an_exec_programs_args_are_a_line(db, jobqd, tmp_path):
     assert json.loads(said.read_text()) == {"a": [1, "é", "b\nc"]}
 
 
-# ---- the folder that it was started in ----
+# ---- the folder that jobqd was started in ----
 
 REPORTER = "#!/bin/sh\nread -r args\npwd -P > {said} 2>&1 || echo nowhere > {said}\necho '{name}' >> {said}\n"
 
@@ -390,9 +390,9 @@ def test_the_folder_of_a_start_may_be_deleted(db, releases, started, tmp_path, h
     getattr(node, how)()
     assert report_of(db, said) == ["/", "fixed"]
     assert "refused" not in node.log() and "upgrade: failed" not in node.log()
-    node.wait(f"the folder that it was started in, {first}, is gone: programs without working_directory start in /")
+    node.wait(f"the folder that jobqd was started in, {first}, is gone: programs without working_directory start in /")
     node.reload()
-    assert node.log().count("the folder that it was started in") == 1
+    assert node.log().count("the folder that jobqd was started in") == 1
     first.mkdir()  # back again
     getattr(node, how)()
     assert report_of(db, said) == [str(first), "fixed"]
@@ -422,7 +422,7 @@ def test_a_relative_path_into_a_folder_that_is_gone_is_named(db, releases, start
     node = started(first, "config/jobqd.conf")
     shutil.rmtree(first)
     node.reload()
-    node.wait(f"not reloaded, the old one stays in force: {first}/config/jobqd.conf: No such file or directory")
+    node.wait(f"not reloaded; the old one stays in force: {first}/config/jobqd.conf: No such file or directory")
     assert node.process.poll() is None
 
 

@@ -192,7 +192,7 @@ def test_a_workers_line(db, jobqd, worker):
     db.wait_for_states({"completed": 1, "discarded": 1})
     assert db.value("SELECT length(result #>> '{}') FROM jobq.finished_jobs WHERE id = %s", [fine]) > FRAME - 100
     [error] = db.value("SELECT errors FROM jobq.finished_jobs WHERE id = %s", [much])
-    assert error["kind"] == "protocol" and f"sent a line of more than {FRAME} bytes (max_frame)" in error["error"]
+    assert error["kind"] == "protocol" and f"sent a line longer than {FRAME} bytes (max_frame)" in error["error"]
     node.wait_log("max_frame")
 
 
@@ -235,7 +235,7 @@ def test_a_workers_output_in_the_log(db, jobqd, tmp_path):
     node = jobqd(db, {"default": {"exec": script, "concurrency": 1}})
     db.enqueue("talk")
     db.wait_for_states({"completed": 1})
-    hidden = r"(\d+) lines of its output are not shown: more than 500 lines or 128 KiB a second"
+    hidden = r"(\d+) lines of its output were not logged: more than 500 lines or 128 KiB per second"
     wait_for(lambda: len(re.findall(r"says: line \d+$", node.log(), re.M)) + sum(map(int, re.findall(hidden, node.log()))) == 20000)
     seconds = {}
     for second in re.findall(r"^(\S+)\.\d+Z INFO .*says: line \d+$", node.log(), re.M):

@@ -258,7 +258,7 @@ def test_a_life_behind_a_pooler(db, app, pooled, jobqd, programs, tmp_path):
 
     app.execute("SELECT jobq.pause('mail')")
     for node in nodes:
-        node.wait_log("queue mail: is paused")
+        node.wait_log("queue mail: paused")
     waits = value(app, "SELECT jobq.enqueue('ok', queue => 'mail')")
     after = value(app, "SELECT jobq.enqueue('ok')")
     assert app.execute("CALL jobq.wait(%s, '60 s')", (after,)).fetchone()[0] == "completed"

@@ -75,11 +75,11 @@ WRONG = [
     (b'{"t":"cancel","reason":"x"}', 'cancel frame: "id" is missing'),
     (b'{"t":"progress","id":1,"done":40}', 'progress frame: "done" must be a number from 0 to 1, got 40 at byte 31'),
     (b'{"t":"progress","id":1{id},"done":1}', "reported progress of job 1{id}, which it does not hold"),
-    (b'{"t":"ok","id":1,"result":"{long}"}', "sent a line of more than 65536 bytes (max_frame)"),
+    (b'{"t":"ok","id":1,"result":"{long}"}', "sent a line longer than 65536 bytes (max_frame)"),
 ]
 WRONG_HELLO = {
     "future": (b'{"t":"hello","protocol":2}\n', "speaks protocol 2, this jobqd speaks 1"),
-    "early": (b'{"t":"ok","id":1}\n', "said something else before its hello"),
+    "early": (b'{"t":"ok","id":1}\n', "sent another message before its hello"),
     "nothing": (b'{"t":"hello"}\n', 'hello frame: "protocol" is missing'),
     "text": (b'{"t":"hello","protocol":"1"}\n',
              'hello frame: "protocol" must be a whole number from 1 to 2147483647, got "1" at byte 25'),
@@ -88,7 +88,7 @@ WRONG_HELLO = {
     "words": (b'{"t":"hello","protocol":1,"kinds":"a b"}\n',
               'hello frame: "kinds" must be an array of one or more texts, got "a b" at byte 35'),
     "banner": (b'worker v3 starting\n', "frame: expected an object at byte 1, found 'w'"),
-    "long": (b"{long}", "sent a line of more than 65536 bytes (max_frame)"),
+    "long": (b"{long}", "sent a line longer than 65536 bytes (max_frame)"),
 }
 
 
@@ -142,7 +142,7 @@ def test_the_table_of_the_readme():
 def test_a_connection_that_ends_within_a_line(db, jobqd, rude):
     jobqd(db, {"default": {"command": rude, "concurrency": 1, "max_restarts": 1000}})
     state, _, (entry,) = ended(db, db.enqueue("wrong", say(b'{"t":"ok",', exit=True), max_attempts=1))
-    assert (state, entry["kind"], entry["error"]) == ("discarded", "protocol", "the connection ended within a line")
+    assert (state, entry["kind"], entry["error"]) == ("discarded", "protocol", "closed the connection in the middle of a line")
 
 
 def test_what_is_wrong_before_the_hello_is_logged_and_charged_to_no_job(db, jobqd, rude):
@@ -177,7 +177,7 @@ def test_the_bound_of_a_line_holds_at_both_ends(db, jobqd, programs, max_frame):
     state, _, (entry,) = ended(db, db.enqueue("big", json.dumps({"bytes": most + 1000}), max_attempts=1))
     assert (state, entry["kind"]) == ("completed", "error")
     assert re.fullmatch(rf"the result was left out: jobq_work_ok: the answer takes \d+ bytes, at most {most} are allowed", entry["error"])
-    assert len(re.findall(r"is up after", node.log())) == 1
+    assert len(re.findall(r"ready after", node.log())) == 1
 
 
 # One buffered file for both ways: Python drops the lines that it has read ahead when it writes.
@@ -207,10 +207,10 @@ def test_a_worker_that_loses_jobs_is_named(db, jobqd, tmp_path):
 
     def warned():
         db.enqueue("k")
-        return re.search(r"WARNING worker default/w1 pid \d+: answered job \d+ while job \d+, which it was given before, has no"
-                         r" answer; if it reads and writes through one buffered file", node.log())
+        return re.search(r"WARNING worker default/w1 pid \d+: answered job \d+ before job \d+, which it got first; if it"
+                         r" reads and writes through one buffered file", node.log())
     wait_for(warned)
-    assert node.log().count("which it was given before") == 1
+    assert node.log().count("which it got first") == 1
 
 
 # Reads while it works: what is cancelled is answered at once, its turn or not.
@@ -237,4 +237,4 @@ def test_a_cancel_that_is_answered_before_its_turn_is_no_fault(db, jobqd, tmp_pa
     for job in reversed(ids):
         db.query("SELECT jobq.cancel(%s)", [job])
         wait_for(lambda job=job: db.value("SELECT count(*) FROM jobq.jobs WHERE id = %s", [job]) == 0)
-    assert "which it was given before" not in node.log()
+    assert "which it got first" not in node.log()

@@ -116,7 +116,7 @@ def reload(node, db, worker):
 
 def reload_that_brings_the_queue(node, db, worker):
     node.reload({"other": worker["other"]})
-    node.wait_log("queue mail: is gone")
+    node.wait_log("queue mail: removed")
     node.reload(worker)
 
 
@@ -130,7 +130,7 @@ def connections_lost(node, db, worker):
     assert since > 0
     db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'jobqd%%' AND datname = %s",
              (db.name,))
-    node.wait_log("database: back again")
+    node.wait_log("database: available again")
 
 
 @pytest.mark.parametrize("how", [restart, kill, reload, reload_that_brings_the_queue, upgrade, connections_lost],
@@ -138,7 +138,7 @@ def connections_lost(node, db, worker):
 def test_a_pause_outlives(db, jobqd, worker, how):
     node = jobqd(db, worker, lease="1s")
     db.value("SELECT jobq.pause('mail')")
-    node.wait_log("queue mail: is paused")
+    node.wait_log("queue mail: paused")
     job = db.enqueue("ok", queue="mail")
     how(node, db, worker)
     waits_untouched(db, job)
@@ -156,7 +156,7 @@ def test_a_pause_that_was_set_while_the_node_was_away(db, jobqd, worker):
         assert gone > 0
         conn.execute("SELECT jobq.pause('mail')")
         job = conn.execute("SELECT jobq.enqueue('ok', queue => 'mail')").fetchone()[0]
-    node.wait_log("queue mail: is paused")
+    node.wait_log("queue mail: paused")
     waits_untouched(db, job)
 
 
@@ -165,11 +165,11 @@ def test_a_pause_outlives_the_database(cluster, jobqd, worker, how):
     db = cluster.db
     node = jobqd(db, worker, lease="5s")
     db.value("SELECT jobq.pause('mail')")
-    node.wait_log("queue mail: is paused: claims no more jobs until jobq.resume")
+    node.wait_log("queue mail: paused: claims no more jobs until jobq.resume")
     job = db.enqueue("ok", queue="mail")
     getattr(cluster, how)()
     cluster.start()
-    node.wait_log("database: back again")
+    node.wait_log("database: available again")
     the_node_claims(db)
     assert db.value("SELECT attempt FROM jobq.jobs WHERE id = %s", (job,)) == 0
     db.value("SELECT jobq.resume('mail')")
@@ -187,7 +187,7 @@ def test_a_pause_from_before_the_first_start(db, jobqd, worker):
 def test_one_of_two_nodes(db, jobqd, worker):
     first, second = jobqd(db, worker, lease="1s"), jobqd(db, worker, lease="1s")
     assert db.value("SELECT jobq.pause('mail', 'node1')") is True
-    first.wait_log("queue mail: is paused")
+    first.wait_log("queue mail: paused")
     ids = [db.enqueue("ok", queue="mail") for _ in range(50)]
     for job in ids:
         completed(db, job)
@@ -227,7 +227,7 @@ def test_a_pause_and_tstp_are_two_things(db, jobqd, worker):
     node.signal(signal.SIGTSTP)
     node.wait_log("claims no more jobs until SIGCONT")
     db.value("SELECT jobq.pause('mail')")
-    node.wait_log("queue mail: is paused")
+    node.wait_log("queue mail: paused")
     node.signal(signal.SIGCONT)
     node.wait_log("jobqd: claims jobs again")
     job = db.enqueue("ok", queue="mail")
@@ -236,7 +236,7 @@ def test_a_pause_and_tstp_are_two_things(db, jobqd, worker):
     node.signal(signal.SIGTSTP)
     wait_for(lambda: "claims no more jobs until SIGCONT" in node.log()[start:])
     db.value("SELECT jobq.resume('mail')")
-    node.wait_log("queue mail: is resumed")
+    node.wait_log("queue mail: resumed")
     looks_of_the_steward(db)
     assert db.value("SELECT attempt FROM jobq.jobs WHERE id = %s", (job,)) == 0
     node.signal(signal.SIGCONT)
@@ -284,7 +284,7 @@ def test_scaled_up_and_down_while_jobs_run(db, jobqd, programs, tmp_path):
     running = [db.enqueue("sleep", json.dumps({"ms": 3000, "file": f"{tmp_path}/{i}"}), queue="mail") for i in range(5)]
     wait_for(lambda: all((tmp_path / str(i)).exists() for i in range(5)))
     assert db.value("SELECT jobq.scale('mail', 1)") is True
-    node.wait_log("queue mail: is scaled to 1 workers, instead of 5")
+    node.wait_log("queue mail: scaled from 5 to 1 workers")
     behind = db.enqueue("ok", queue="mail")
     for job in [*running, behind]:
         completed(db, job)
@@ -307,7 +307,7 @@ def test_scaled_to_nothing_and_back(db, jobqd, programs, tmp_path, kind):
     running = [db.enqueue("sleep", '{"ms": 1500}', queue="mail") for _ in range(2)] if kind != "preload" else []
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs WHERE state = 'executing'") == len(running))
     db.value("SELECT jobq.scale('mail', 0)")
-    node.wait_log("queue mail: is scaled to 0 workers")
+    node.wait_log("queue mail: scaled from 2 to 0 workers")
     for job in running:
         completed(db, job)
     waiting = [db.enqueue("ok" if kind != "preload" else "facts", queue="mail") for _ in range(20)]
@@ -369,7 +369,7 @@ def test_what_wins_of_file_signal_cluster_and_node(db, jobqd, worker):
     node.signal(signal.SIGUSR2)
     node.wait_log("took over from jobqd")
     looks_of_the_steward(db)
-    assert wanted(db) == 6 and "is scaled to" not in node.log().split("took over from jobqd")[1]
+    assert wanted(db) == 6 and "scaled from" not in node.log().split("took over from jobqd")[1]
     db.value("SELECT jobq.scale('mail', 1, 'node1')")
     wait_wanted(db, 1)
     db.value("SELECT jobq.scale('mail', NULL, 'node1')")

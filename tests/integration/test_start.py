@@ -41,9 +41,9 @@ def ends(jobqd, uri, code, words):
 
 CASES = {
     "a wrong password": (lambda db: as_runner(db, "wrong"), PERMISSION,
-                         'cannot connect to the database: .*password authentication failed for user "runner": mend the password'),
+                         'cannot connect to the database: .*password authentication failed for user "runner": fix the password'),
     "an unknown role": (lambda db: db.uri.replace("admin@", "nobody-here@"), PERMISSION,
-                        'cannot connect to the database: .*no pg_hba.conf entry for .*"nobody-here".*: mend the role'),
+                        'cannot connect to the database: .*no pg_hba.conf entry for .*"nobody-here".*: fix the role'),
     "no such database": (lambda db: db.uri.replace(db.name, "nowhere"), UNAVAILABLE,
                          'cannot connect to the database: .*database "nowhere" does not exist: create it'),
 }
@@ -71,7 +71,7 @@ def test_a_role_without_connect_ends_it(db, role, jobqd):
 
 def test_a_role_without_rights_ends_it(db, role, jobqd):
     db.query("REVOKE jobq_daemon FROM runner")
-    ends(jobqd, as_runner(db), PERMISSION, ".*permission denied for .*: its role lacks rights; .*jobqd migrate grant")
+    ends(jobqd, as_runner(db), PERMISSION, ".*permission denied for .*: its role lacks privileges; .*jobqd migrate grant")
 
 
 def test_a_schema_that_is_not_there_ends_it(empty_db, jobqd):
@@ -83,7 +83,7 @@ def test_while_it_runs_it_is_a_state(db, role, jobqd):
     node = jobqd(as_runner(db), {"default": {"exec": "/bin/true"}})
     db.query("ALTER ROLE runner PASSWORD 'another'")
     db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'runner'")
-    node.wait_log('database: away.*password authentication failed for user "runner"')
+    node.wait_log('database: unavailable.*password authentication failed for user "runner"')
     job = db.enqueue("a")
     db.query("ALTER ROLE runner PASSWORD 'right'")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE id = %s", (job,)) == 1)
@@ -96,7 +96,7 @@ def test_what_passes_is_waited_for(cluster, jobqd):
     db.query(f'ALTER DATABASE "{db.name}" SET default_transaction_read_only = on')
     cluster.stop()
     node = jobqd(db, {"default": {"exec": "/bin/true"}}, ready=False)
-    node.wait_log("WARNING database: cannot be reached yet, no job is run, trying again: ")
+    node.wait_log("WARNING database: not reachable; running no jobs, retrying: ")
     cluster.start()
     node.wait_log("read-only")
     with db.connect() as conn:
@@ -110,17 +110,17 @@ def test_a_database_that_stays_away_is_said_again(cluster, jobqd):
     minute = {"JOBQ_TEST_AWAY_MS": "100"}
     cluster.stop()
     node = jobqd(cluster.db, {"default": {"exec": "/bin/true"}}, ready=False, env=minute)
-    node.wait_log("WARNING database: cannot be reached yet, no job is run, trying again: ")
-    node.wait_log(r"(?s)(ERROR database: not reached for \d\S* m?s, no job is run, trying again: .*){3}")
-    assert "running jobs go on" not in node.log()
+    node.wait_log("WARNING database: not reachable; running no jobs, retrying: ")
+    node.wait_log(r"(?s)(ERROR database: not reachable for \d\S* m?s; running no jobs, retrying: .*){3}")
+    assert "running jobs continue" not in node.log()
     cluster.start()
     node.wait_log("INFO database: reached")
     node.wait_log("ready database=")
     cluster.stop("immediate")
-    node.wait_log("WARNING database: away, running jobs go on: ")
-    node.wait_log(r"ERROR database: away for \d\S* m?s, running jobs go on: ")
+    node.wait_log("WARNING database: unavailable; running jobs continue: ")
+    node.wait_log(r"ERROR database: unavailable for \d\S* m?s; running jobs continue: ")
     cluster.start()
-    node.wait_log("database: back again")
+    node.wait_log("database: available again")
 
 
 def test_a_predecessor_without_jobs_is_no_warning(db, jobqd):

@@ -94,7 +94,7 @@ def memory(at, options):
     points = []
     queue = {"command": worker(at), "concurrency": 2, "mailbox": 64}
     with jobq.Client(db.uri) as client, at.jobqd(db, {"default": queue}) as node:
-        wait_for(lambda: node.log().count("is up after") == 2)
+        wait_for(lambda: node.log().count("ready after") == 2)
         workers = [pid for pid, command in node.workers().items() if "noop_jobs" in command]
         for tenth in range(1, 11):
             for _ in range(options.jobs // 10 // BATCH):

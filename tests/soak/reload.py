@@ -25,7 +25,7 @@ def run(at, options, reloads):
     ledger = Ledger(at.folder / f"ledger-{db.name}")
     queue = {"command": ledger.command(program("ledger_worker"), 0, 2 * options.work_us), "concurrency": options.workers}
     with at.jobqd(db, {"default": queue}, lease="5s") as node:
-        wait_for(lambda: node.log().count("is up after") == options.workers)
+        wait_for(lambda: node.log().count("ready after") == options.workers)
         ids = enqueue_crowd(db, options.jobs)
         began = time.monotonic()
         sent = 0

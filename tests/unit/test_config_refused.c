@@ -164,9 +164,7 @@ a_missing_program_is_told_to_who_would_start_it(void **state)
     } rows[] = {
         {"[queue a]\ncommand = no-such-program-anywhere\n",
          "t.conf:2: [queue a] command: no program \"no-such-program-anywhere\" on PATH "
-         "(a "
-         "program beside "
-         "this file is ./no-such-program-anywhere)",
+         "(for a program beside this file write ./no-such-program-anywhere)",
          false},
         {"[queue a]\ncommand = /no/such/program -x\n",
          "t.conf:2: [queue a] command: cannot run /no/such/program: No such file or "

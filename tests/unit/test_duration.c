@@ -19,11 +19,17 @@ in_the_largest_unit(void **state)
     } rows[] = {{0, "0 ms"},
                 {1, "1 ms"},
                 {300, "300 ms"},
+                {999, "999 ms"},
                 {1000, "1 s"},
+                {1049, "1.0 s"},
+                {1050, "1.1 s"},
                 {1200, "1.2 s"},
-                {1234, "1234 ms"},
+                {1234, "1.2 s"},
+                {1982, "2.0 s"},
                 {10437, "10.4 s"},
                 {15000, "15 s"},
+                {30000, "30 s"},
+                {59999, "60.0 s"},
                 {60000, "1 min"},
                 {90000, "90 s"},
                 {7200000, "2 h"},
@@ -33,9 +39,21 @@ in_the_largest_unit(void **state)
         assert_string_equal(jobq__duration_show(rows[i].ms).text, rows[i].text);
 }
 
+static void
+a_measured_time_is_rounded(void **state)
+{
+    (void)state;
+    assert_string_equal(jobq__duration_show_ns(0).text, "0 ms");
+    assert_string_equal(jobq__duration_show_ns(499999).text, "0 ms");
+    assert_string_equal(jobq__duration_show_ns(500000).text, "1 ms");
+    assert_string_equal(jobq__duration_show_ns(26841000).text, "27 ms");
+    assert_string_equal(jobq__duration_show_ns(1234567890).text, "1.2 s");
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(in_the_largest_unit)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(in_the_largest_unit),
+                                       cmocka_unit_test(a_measured_time_is_rounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -417,9 +417,8 @@ what_is_no_child_of_ours_is_refused(void **state)
     struct child child;
     jobq_error err;
     assert_int_equal(fork_handoff_take(&fork_handoff, 1, &child, &err), JOBQ_EINVAL);
-    assert_string_equal(err.message,
-                        "process 1 is not jobqd's child: fork twice, and answer after "
-                        "the process in between has ended");
+    assert_string_equal(err.message, "process 1 is not jobqd's child: fork twice, and "
+                                     "answer after the intermediate process has exited");
     assert_int_equal(fork_handoff_take(&fork_handoff, getpid(), &child, &err),
                      JOBQ_EINVAL);
 }

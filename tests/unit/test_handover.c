@@ -80,8 +80,8 @@ a_field_that_is_missing_or_wrong_is_named(void **state)
     int64_t value = 5;
     const char *bytes;
     assert_int_equal(handover_get_int(e, "pid", 0, 9, &value, &err), JOBQ_EINVAL);
-    assert_string_equal(err.message, "the handover's field \"worker.pid\" is \"12x\": "
-                                     "allowed is a number from 0 to 9");
+    assert_string_equal(err.message, "the handover's field \"worker.pid\" is \"12x\": it "
+                                     "must be a number from 0 to 9");
     assert_int_equal(handover_get_int(e, "slot", 0, 7, &value, &err), JOBQ_EINVAL);
     assert_int_equal(handover_get_int(e, "fd", 0, 7, &value, &err), JOBQ_EINVAL);
     assert_string_equal(err.message,
@@ -100,9 +100,11 @@ what_is_no_handover_is_refused(void **state)
     static const struct {
         const char *text, *error;
     } rows[] = {
-        {"", "the handover is broken: it does not begin as one"},
-        {"jobqd-handover", "the handover is broken: it does not begin as one"},
-        {"jobqd-handover 1", "the handover is broken: it does not begin as one"},
+        {"", "the handover is broken: it does not begin with a handover's first line"},
+        {"jobqd-handover",
+         "the handover is broken: it does not begin with a handover's first line"},
+        {"jobqd-handover 1",
+         "the handover is broken: it does not begin with a handover's first line"},
         {"jobqd-handover 2 0\n", "the handover has format 2; this jobqd reads format 1"},
         {"jobqd-handover 1 9\n[a]\n", "the handover is broken: it is cut off"},
     };

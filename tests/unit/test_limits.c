@@ -124,8 +124,9 @@ what_there_is_not_is_said(void **state)
     queue = (struct queue_config){.argv = program, .group = S("no-such-group")};
     assert_string_equal(said_of(&queue), "group: there is no group \"no-such-group\"");
     queue = (struct queue_config){.argv = program, .user = S("54321")};
-    assert_string_equal(said_of(&queue),
-                        "user: user 54321 has no name, and so no group: set group too");
+    assert_string_equal(
+        said_of(&queue),
+        "user: user 54321 has no name and therefore no group: set group too");
     queue =
         (struct queue_config){.argv = program, .working_directory = S("/nonexistent")};
     assert_string_equal(said_of(&queue),
@@ -238,7 +239,7 @@ a_folder_that_does_not_answer_is_not_waited_for(void **state)
     patience_ms = 50;
     assert_string_equal(said_of(&queue),
                         "working_directory: " DEAD_FOLDER
-                        " does not answer in time: does its file system hang?");
+                        " did not answer in time; is its file system hanging?");
     patience_ms = 60000;
     /* The process is not left: it is dead, and for whoever takes the ends of strays. */
     while (waitpid(-1, NULL, 0) > 0)

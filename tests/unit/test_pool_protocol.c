@@ -21,8 +21,8 @@ each_breach_of_the_protocol_is_named(void **state)
         {"job_back", "sent a \"job\" message, which only jobqd sends"},
         {"stop_back", "sent a \"stop\" message, which only jobqd sends"},
         {"hello_again", "said hello twice"},
-        {"long_line", "sent a line of more than 1048576 bytes (max_frame)"},
-        {"half_line", "the connection ended within a line"},
+        {"long_line", "sent a line longer than 1048576 bytes (max_frame)"},
+        {"half_line", "closed the connection in the middle of a line"},
     };
     struct bench *b = bench_new(1, NULL);
     b->queue.mailbox = 8;

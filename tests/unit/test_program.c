@@ -112,14 +112,14 @@ scripts_are_read(void **state)
         {"#!/usr/bin/env nosuchprogram\n", "its interpreter nosuchprogram is not on PATH",
          0},
         {"#!/usr/bin/env sh -e\n",
-         "env would look for a program called \"sh -e\": write env -S", 0},
+         "env would look for a program called \"sh -e\": use env -S", 0},
         {"#!\necho\n", "its #! names no interpreter", ENOEXEC},
         {"#!   \necho\n", "its #! names no interpreter", ENOEXEC},
-        {"echo no interpreter\n", "it is no program, and as a script it has to begin",
+        {"echo no interpreter\n", "it is not a program, and a script must begin",
          ENOEXEC},
-        {"\xef\xbb\xbf#!/bin/sh\n", "a byte order mark stands before its #!", ENOEXEC},
+        {"\xef\xbb\xbf#!/bin/sh\n", "it has a byte order mark before its #!", ENOEXEC},
         {"", "it is empty", ENOEXEC},
-        {"x", "it is no program", ENOEXEC},
+        {"x", "it is not a program", ENOEXEC},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         write_program(rows[i].text, strlen(rows[i].text));
@@ -141,8 +141,8 @@ a_long_first_line_is_at_fault_only_when_its_path_is_cut(void **state)
     assert_fault("");
     assert_int_equal(try_to_execute(), 0);
 
-    static const char cut[] =
-        "its interpreter's path is longer than the kernel reads of a first line";
+    static const char cut[] = "its interpreter's path is longer than the part of the "
+                              "first line that the kernel reads";
     for (size_t len = 250; len <= 260; len++) { /* of the line, without its newline */
         memset(text, '/', sizeof text);
         memcpy(text, "#!", 2);
@@ -239,7 +239,7 @@ programs_are_read(void **state)
     header.e_machine = EM_S390;
     memcpy(data, &header, sizeof header);
     write_program(data, len);
-    assert_fault("it is a program for another kind of processor");
+    assert_fault("it is built for another kind of processor");
     header.e_machine = real;
     header.e_type = ET_REL;
     memcpy(data, &header, sizeof header);

@@ -156,13 +156,13 @@ a_group_that_is_not_ours_is_left_alone(void **state)
     put("cgroup.controllers", "cpu io memory_recursiveprot pids\n");
     refused(false, "has no memory controller");
     put("cgroup.controllers", "cpu io memory pids\n");
-    refused(false, "is not ours to write to");
+    refused(false, "is not writable for jobqd");
     put("cgroup.subtree_control", "");
-    refused(true, "is systemd's (the unit needs Delegate=memory)");
-    refused(false, "has other processes than ours");
+    refused(true, "belongs to systemd (the unit needs Delegate=memory)");
+    refused(false, "also has processes that are not ours");
     snprintf(text, sizeof text, "%d\n1\n", (int)getpid());
     put("cgroup.procs", text);
-    refused(false, "has other processes than ours");
+    refused(false, "also has processes that are not ours");
     /* Nothing was made in it. */
     snprintf(path, sizeof path, "%s/jobqd", folder);
     assert_int_equal(rmdir(path), -1);

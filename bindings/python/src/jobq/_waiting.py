@@ -33,6 +33,14 @@ class _Here(threading.local):
 here = _Here()
 
 
+def _shown(ms: int) -> str:
+    """A duration as libjobq shows it in a message."""
+    for unit_ms, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if ms > 0 and ms % unit_ms == 0:
+            return f"{ms // unit_ms} {unit}"
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
+
+
 def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
     """jobq_client_wait. Signals are heard between calls of C, by the main thread alone: it waits a second at a time, so that
     Ctrl-C and a soft limit end it."""
@@ -49,7 +57,7 @@ def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
         except TimedOutError as error:
             seen = True
             if is_last:
-                raise TimedOutError(re.sub(r"after \d+ ms$", f"after {timeout_ms} ms", str(error))) from None
+                raise TimedOutError(re.sub(r"after \S+ \S+$", f"after {_shown(timeout_ms)}", str(error))) from None
         except NotFoundError:
             if not seen:
                 raise

@@ -413,8 +413,8 @@ WRONG = [
     (["jobs", "--state", "done"], 65, 'jobqd jobs: --state: "done" is not allowed: scheduled, available, executing, '
                                       'retryable, suspended, completed, cancelled, discarded'),
     (["jobs", "--schema", "My Jobs"], 64,
-     'jobqd jobs: --schema: "My Jobs" is not allowed: lower-case letters, digits and _, not beginning with a digit or '
-     'pg_, at most 63'),
+     'jobqd jobs: --schema: "My Jobs" is not allowed: 1 to 63 lower-case letters, digits and _, not beginning with a digit or '
+     'pg_'),
     (["jobs", "-c", "/nowhere/jobqd.conf"], 78, "jobqd jobs: /nowhere/jobqd.conf: No such file or directory"),
     (["enqueue"], 64, "jobqd enqueue: an argument is missing; " + USAGE["enqueue"]),
     (["enqueue", ""], 65, 'jobqd enqueue: kind must be text of 1 to 128 bytes, got ""'),

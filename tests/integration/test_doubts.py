@@ -97,11 +97,11 @@ def test_the_environment_replaces_no_database_in_silence(cli, tmp_path, key, val
     [name] = variable
     for command in (["run"], ["config", "check"]):
         done = cli(*command, "-c", path, env=variable, code=78, timeout=30)
-        assert (f"{name} is set in the environment and replaces {key} of {path}: unset {name}, take {key} out of the file, or say "
-                "on the command line which one is meant") in done.stderr
+        assert (f"{name} is set in the environment and overrides {key} in {path}: unset {name}, remove {key} from the file, or give "
+                "the one that you mean on the command line") in done.stderr
     meant = ["--database", "postgresql:///other"] if key == "embedded" else ["--embedded", str(tmp_path / "other")]
     cli("config", "check", "-c", path, *meant, env=variable)
-    assert "replaces" not in cli("config", "print", "-c", path, env=variable).stderr
+    assert "overrides" not in cli("config", "print", "-c", path, env=variable).stderr
 
 
 @pytest.mark.parametrize("kind", ['{"a":1}', '  {"a": 1}', '[1]', '"k"'])

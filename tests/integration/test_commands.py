@@ -28,7 +28,7 @@ def test_migrate_up_status_down(cli, empty_db):
     status = json.loads(cli("migrate", "status", "--json", db=empty_db).stdout)
     assert status["version"] == status["needs"] == latest
     assert all(m["applied_at"] for m in status["migrations"])
-    assert cli("migrate", "down", db=empty_db).stdout.endswith(": taken back\n")
+    assert cli("migrate", "down", db=empty_db).stdout.endswith(": reverted\n")
     assert json.loads(cli("migrate", "status", "--json", db=empty_db).stdout)["version"] == latest - 1
     cli("migrate", "down", "0", db=empty_db)
     assert empty_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
@@ -285,7 +285,7 @@ def test_cancel_of_a_job_that_runs(cli, db):
     for _ in range(2):
         cli("enqueue", "k", db=db)
     db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_at = now() WHERE id = 1")
-    assert cli("cancel", 1, 2, db=db).stdout == "job 1: runs, its node is asked to stop it\njob 2: cancelled\n"
+    assert cli("cancel", 1, 2, db=db).stdout == "job 1: running; its node was asked to stop it\njob 2: cancelled\n"
     assert json.loads(cli("cancel", 1, "--json", db=db).stdout) == {"cancelled": [], "stopping": [1]}
     assert re.search(r"^  cancel +asked for at \d{4}-", cli("job", 1, db=db).stdout, re.M)
 
@@ -424,7 +424,7 @@ WRONG = [
     (["enqueue", "k", "--in", "soon"], 64, 'jobqd enqueue: --in: "soon" ' + DURATION),
     (["enqueue", "k", "--timeout", "0"], 64, 'jobqd enqueue: --timeout: "0" is not allowed: 1ms to 24d'),
     (["enqueue", "k", "--at", "yesterday-ish"], 65,
-     'jobqd enqueue: --at: "yesterday-ish" is no time: write it as 2026-11-22T10:11:12Z'),
+     'jobqd enqueue: --at: "yesterday-ish" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["enqueue", "k", "--at", "2026-13-40T00:00:00Z"], 65,
      'jobqd enqueue: --at: "2026-13-40T00:00:00Z" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["enqueue", "k", "--at", "now", "--in", "1s"], 64, "jobqd enqueue: --at and --in exclude each other: give only one"),

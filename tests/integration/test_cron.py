@@ -317,9 +317,9 @@ def test_next_prints_local_times_without_a_database(cli):
 
 
 @pytest.mark.parametrize("args, message", [
-    (("--from", "tomorrow"), '--from: "tomorrow" is no time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
+    (("--from", "tomorrow"), '--from: "tomorrow" is not a time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
     (("--from", "2026-02-30T00:00:00Z"),
-     '--from: "2026-02-30T00:00:00Z" is no time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
+     '--from: "2026-02-30T00:00:00Z" is not a time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
     (("-n", "0"), '-n: "0" is not allowed: 1 to 1000'),
     (("-n", "1001"), '-n: "1001" is not allowed: 1 to 1000'),
     (("-n",), "-n needs an argument; usage: jobqd cron next [OPTION]... EXPR (see --help)"),
@@ -348,9 +348,9 @@ def test_next_on_a_host_without_time_zones(cli, tmp_path):
 
 def test_next_of_what_has_no_time(cli):
     assert cli("cron", "next", "@reboot", code=64).stderr == \
-        "jobqd cron next: schedule: @reboot comes at no time: when the first node comes up\n"
+        "jobqd cron next: schedule: @reboot has no times: it comes when the first node starts\n"
     assert cli("cron", "sometimes", code=64).stderr == \
-        'jobqd cron: "sometimes" is not allowed: list, next, set, pause, resume, delete or run (jobqd cron --help)\n'
+        'jobqd cron: "sometimes" is not allowed: list, next, set, pause, resume, delete or run (see jobqd cron --help)\n'
 
 
 # ---- slots, by SQL alone ----
@@ -1163,7 +1163,7 @@ def test_the_commands(db, cli):
                     "FROM jobq.crons") == \
         [("0 3 * * *", "report", {"a": 1}, "Europe/Stockholm", "mail", 2, 3, "all", {"m": 1}, ["x", "y"], 90000)]
     assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: paused\n"
-    assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: was paused already\n"
+    assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: already paused\n"
     assert cli("cron", "resume", "nightly", db=db).stdout == "cron nightly: resumed\n"
     assert cli("cron", "resume", "nightly", db=db).stdout == "cron nightly: was not paused\n"
     assert cli("cron", "run", "nightly", db=db).stdout == "cron nightly: job 1\n"

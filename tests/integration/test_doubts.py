@@ -52,15 +52,15 @@ def test_a_hook_for_a_shell_is_told(cli, tmp_path, option):
 def test_a_line_for_a_shell_is_told(cli, tmp_path, option, value, found):
     path = conf(tmp_path, f"{option} = {value}")
     done = cli("config", "check", "-c", path)
-    assert (f"jobqd config: warning: {path}:4: [queue q] {option}: no shell reads this line, so the program gets {found} as it "
-            "stands there; put the line into a script") in done.stderr
+    assert (f"jobqd config: warning: {path}:4: [queue q] {option}: no shell reads this line, so the program gets {found} "
+            "literally; put the line into a script") in done.stderr
     assert len(json.loads(cli("config", "check", "--json", "-c", path).stdout)["warnings"]) >= 1
 
 
 def test_a_comment_behind_a_value_is_told(cli, tmp_path):
     path = conf(tmp_path, "exec = /bin/true # the nightly one")
-    assert (f"{path}:4: [queue q] exec: # begins no comment behind a value: the program gets it and what follows as arguments; "
-            "write the comment in a line of its own, or begin it with ;") in cli("config", "check", "-c", path).stderr
+    assert (f"{path}:4: [queue q] exec: # does not begin a comment after a value: the program gets it and what follows as arguments; "
+            "put the comment on a line of its own, or begin it with ;") in cli("config", "check", "-c", path).stderr
 
 
 @pytest.mark.parametrize("value", FINE)

@@ -384,7 +384,7 @@ def test_who_is_no_jobqd_gets_no_signal(db, jobqd, programs, cli, pretender):
     pretender.terminate()
     assert pretender.stdout.read() == ""
     db.query("UPDATE jobq.nodes SET pid_start = pid_start - 1")
-    assert "node node1 does not run (its pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
+    assert "node node1 is not running (its pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
     for pid in (0, -1, -pretender.pid):
         db.query("UPDATE jobq.nodes SET pid = %s", (pid,))
         assert "cannot tell whether pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr

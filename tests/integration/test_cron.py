@@ -617,7 +617,7 @@ BAD_FILES = [
     ("[cron a]\nkind = k\n", "1: [cron a]: needs schedule = SCHEDULE"),
     ("[cron a]\nschedule = @daily\n", "1: [cron a]: needs kind = KIND"),
     ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a] is defined twice, first on line 1"),
-    ("[cron]\nkind = k\n", "1: [cron ]: a cron's name has 1 to 128 bytes"),
+    ("[cron]\nkind = k\n", "1: [cron ]: the name of a cron must have 1 to 128 bytes"),
     ("[cron a]\nkind = k\nevery = 5s\n", "3: [cron a] every: no such option; allowed are schedule, timezone, kind, args, queue, "
      "priority, max_attempts, timeout, missed, overlap, expires, unique_by and meta"),
     ("[cron a]\nargs = [1]\n", "2: [cron a] args: the value must be a JSON object, got [1]; it must be a JSON object"),
@@ -1181,8 +1181,8 @@ def test_the_commands(db, cli):
 @pytest.mark.parametrize("args, code, message", [
     (("pause", "x", "y"), 66, 'jobqd cron pause: no cron has the name "x"\njobqd cron pause: no cron has the name "y"\n'),
     (("run", "x"), 66, 'jobqd cron run: no cron has the name "x"\n'),
-    (("set", "a", "--kind", "k"), 64, "jobqd cron set: --schedule is needed\n"),
-    (("set", "a", "--schedule", "@daily"), 64, "jobqd cron set: --kind is needed\n"),
+    (("set", "a", "--kind", "k"), 64, "jobqd cron set: --schedule is required\n"),
+    (("set", "a", "--schedule", "@daily"), 64, "jobqd cron set: --kind is required\n"),
     (("set", "a", "--schedule", "@daily", "--kind", "k", "--priority", "10"), 64,
      'jobqd cron set: --priority: "10" is not allowed: 0 to 9\n'),
     (("set", "a", "--schedule", "@daily", "--kind", "k", "--missed", "no"), 65,

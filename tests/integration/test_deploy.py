@@ -76,7 +76,7 @@ def test_each_queue_is_tried_and_each_fault_is_named(cli, programs, broken, tmp_
     done = cli("config", "check", "--start", "-c", conf, code=os.EX_UNAVAILABLE)
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 2 + len(broken)
-    assert any(re.fullmatch(r"queue good: a worker is up after \d+\.\d\d s", line) for line in lines)
+    assert any(re.fullmatch(r"queue good: a worker came up in \d+\.\d\d s", line) for line in lines)
     assert "queue shell: starts a program for each job; there is no worker to start" in lines
     for name, (_, why) in broken.items():
         assert any(line.startswith(f"queue {name}: its worker did not come up: ") and why in line for line in lines), (name, done.stdout)
@@ -225,7 +225,7 @@ def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_pa
     wait_for(lambda: db.value("SELECT reload ->> 'file' FROM jobq.nodes") == str(node.conf))
     for wait in [["--wait"], []]:
         done = cli("reload", *wait, "-c", other, code=os.EX_CONFIG)
-        assert f"node node1 was started with another file, {node.conf}, and does not read {other}" in done.stderr
+        assert f"node node1 was started with another file, {node.conf}, and would not read {other}" in done.stderr
     assert "reloaded" not in node.log()
     cli("reload", "--wait", "-c", link)
     cli("reload", "--wait", "-c", os.path.relpath(node.conf))
@@ -234,8 +234,8 @@ def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_pa
 def test_reload_without_a_wait_says_so(db, jobqd, cli, programs):
     node = jobqd(db, {"mail": {"command": programs("fault_worker")}})
     done = cli("reload", "-c", node.conf)
-    assert done.stdout == (f"node node1 (pid {node.pid}): was told to read its configuration again; its log says what becomes of "
-                           "it\n")
+    assert done.stdout == (f"node node1 (pid {node.pid}): asked to reload its configuration; see its log for the "
+                           "result\n")
     node.wait_log("configuration reloaded")
     node.wait_log("the new workers are up")
 
@@ -273,7 +273,7 @@ def test_a_node_that_does_not_run(db, jobqd, cli, programs):
     conf = node.conf
     node.kill()
     done = cli("reload", "--wait", "-c", conf, code=os.EX_DATAERR)
-    assert "node node1 does not run" in done.stderr
+    assert "node node1 is not running" in done.stderr
 
 
 # ---- doctor ----

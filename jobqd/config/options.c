@@ -295,7 +295,7 @@ options_print_man(FILE *out, const struct option_row *rows, size_t n)
         jobq__buf_adds(&buf, "_\n\t");
         put_scdoc(&buf, row->help);
         put_scdoc(&buf, scope_of(row));
-        jobq__buf_adds(&buf, "++\n\t"); /* scdoc's line break */
+        jobq__buf_adds(&buf, "++\n"); /* scdoc's line break */
         if (text != NULL)
             put_scdoc(&buf, text);
         else

@@ -49,20 +49,27 @@ static int
 refuse(const char *name)
 {
     struct nearest nearest;
-    fputs(name != NULL ? "jobqd bench: unknown measurement \"" : "", stderr);
-    escape_print(stderr, name != NULL ? name : "jobqd bench: no measurement given: ");
-    fputs(name != NULL ? "\": " : "", stderr);
     nearest_begin(&nearest, name != NULL ? name : "");
-    for (size_t i = 0; i < N_PARTS; i++) {
+    for (size_t i = 0; i < N_PARTS; i++)
         nearest_offer(&nearest, short_name(parts[i]));
+    fputs("jobqd bench: ", stderr);
+    if (name != NULL) {
+        fputs("unknown measurement \"", stderr);
+        escape_print(stderr, name);
+        fputc('"', stderr);
+    } else {
+        fputs("no measurement given", stderr);
+    }
+    if (nearest.best != NULL)
+        fprintf(stderr, "; did you mean %s? The measurements are ", nearest.best);
+    else
+        fputs("; the measurements are ", stderr);
+    for (size_t i = 0; i < N_PARTS; i++)
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
-                                  : " or ",
+                                  : " and ",
                 short_name(parts[i]));
-    }
-    if (nearest.best != NULL)
-        fprintf(stderr, "; did you mean %s?", nearest.best);
     fputs(" (see jobqd bench --help)\n", stderr);
     return EX_USAGE;
 }

@@ -135,9 +135,11 @@ static int
 refuse_usage(const struct command *command, jobq_error *err, const char *what,
              const char *which)
 {
-    return jobq__error(err, JOBQ_EINVAL,
-                       "%s%s; usage: jobqd %s [OPTION]...%s%s (see --help)", what, which,
-                       command->name, *command->args != '\0' ? " " : "", command->args);
+    size_t len = strlen(which);
+    bool asks = len > 0 && which[len - 1] == '?';
+    return jobq__error(err, JOBQ_EINVAL, "%s%s%s: jobqd %s [OPTION]...%s%s (see --help)",
+                       what, which, asks ? " Usage" : "; usage", command->name,
+                       *command->args != '\0' ? " " : "", command->args);
 }
 
 /* The option that is most like word (--NAME or --NAME=VALUE), or several that begin with

@@ -499,19 +499,20 @@ refuse(const char *name)
 {
     struct nearest nearest;
     nearest_begin(&nearest, name);
-    fputs("jobqd cron: \"", stderr);
-    escape_print(stderr, name);
-    fputs("\" is not allowed: ", stderr);
-    for (size_t i = 0; i < N_PARTS; i++) {
+    for (size_t i = 0; i < N_PARTS; i++)
         nearest_offer(&nearest, short_name(parts[i]));
+    fputs("jobqd cron: unknown command \"", stderr);
+    escape_print(stderr, name);
+    if (nearest.best != NULL)
+        fprintf(stderr, "\"; did you mean %s? The commands are ", nearest.best);
+    else
+        fputs("\"; the commands are ", stderr);
+    for (size_t i = 0; i < N_PARTS; i++)
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
-                                  : " or ",
+                                  : " and ",
                 short_name(parts[i]));
-    }
-    if (nearest.best != NULL)
-        fprintf(stderr, "; did you mean %s?", nearest.best);
     fputs(" (see jobqd cron --help)\n", stderr);
     return EX_USAGE;
 }

@@ -248,8 +248,9 @@ parse_action(const struct cli *cli, enum action *action, int *to, jobq_error *er
     if (*action == ACTION_STATUS || *action == ACTION_GRANT)
         return jobq__error(err, JOBQ_EINVAL, "unexpected argument %s", cli->args[1]);
     if (end == cli->args[1] || *end != '\0' || number < min || number > migrate_latest())
-        return jobq__error(err, JOBQ_EINVAL, "\"%s\" is not a known version: %d to %d",
-                           cli->args[1], min, migrate_latest());
+        return jobq__error(err, JOBQ_EINVAL,
+                           "\"%s\" is not a known version: give %d to %d", cli->args[1],
+                           min, migrate_latest());
     *to = (int)number;
     return 0;
 }

@@ -106,9 +106,9 @@ def test_a_schema_that_is_there_is_refused_unless_forced(cli, empty_db):
 
 
 @pytest.mark.parametrize("args, message", [
-    ((), "jobqd bench: no measurement given: drain, limit, latency, enqueue, wakeup, memory or explain "
+    ((), "jobqd bench: no measurement given; the measurements are drain, limit, latency, enqueue, wakeup, memory and explain "
          "(see jobqd bench --help)"),
-    (("speed",), 'jobqd bench: unknown measurement "speed": drain, limit, latency, enqueue, wakeup, memory or '
+    (("speed",), 'jobqd bench: unknown measurement "speed"; the measurements are drain, limit, latency, enqueue, wakeup, memory and '
                  "explain (see jobqd bench --help)"),
     (("drain", "--jobs", "0"), 'jobqd bench drain: --jobs: "0" is not allowed: 1 to 100000000'),
     (("drain", "--keep", "some"), 'jobqd bench drain: --keep: "some" is not allowed: all or none'),

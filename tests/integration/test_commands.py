@@ -451,7 +451,7 @@ def test_a_wrong_command_line_is_told(cli, db, args, code, message):
     assert done.stdout == ""
     if message is None:
         latest = json.loads(cli("version", "--json").stdout)["schema"]
-        message = f'jobqd migrate: "999" is not a known version: 1 to {latest}'
+        message = f'jobqd migrate: "999" is not a known version: give 1 to {latest}'
     assert done.stderr == message + "\n"
     assert db.states() == {}
 

@@ -350,7 +350,7 @@ def test_next_of_what_has_no_time(cli):
     assert cli("cron", "next", "@reboot", code=64).stderr == \
         "jobqd cron next: schedule: @reboot has no times: it comes when the first node starts\n"
     assert cli("cron", "sometimes", code=64).stderr == \
-        'jobqd cron: "sometimes" is not allowed: list, next, set, pause, resume, delete or run (see jobqd cron --help)\n'
+        'jobqd cron: unknown command "sometimes"; the commands are list, next, set, pause, resume, delete and run (see jobqd cron --help)\n'
 
 
 # ---- slots, by SQL alone ----

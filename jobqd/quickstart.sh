@@ -3,8 +3,9 @@
 #
 #   sh jobqd/quickstart.sh [--no-install]
 #
-# Installs what is missing (apt, with sudo where not root), builds into build/quickstart, starts jobqd on a database
-# of its own, enqueues a few hundred jobs, shows how they get on and what became of them, and stops everything.
+# Installs missing packages (with apt, and sudo if not root), builds into build/quickstart, starts jobqd with its own
+# database, enqueues a few hundred jobs, shows their progress and results, and stops everything.
+# --no-install: install no packages.
 set -eu
 
 here=$(cd "$(dirname "$0")/quickstart" && pwd)
@@ -27,7 +28,7 @@ case ${1-} in
     exit 0
     ;;
 *)
-    echo "quickstart.sh: unknown argument '$1'; --no-install is the only one" >&2
+    echo "quickstart.sh: unknown argument '$1'; the only option is --no-install" >&2
     exit 64
     ;;
 esac
@@ -81,7 +82,7 @@ install_missing() {
     sudo=
     if [ "$(id -u)" -ne 0 ]; then
         sudo=sudo
-        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo: apt-get install$missing"
+        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo; run as root: apt-get install$missing"
     fi
     # Debian's postgresql package makes a cluster and starts it. We need the programs alone, so where they are new
     # it is asked not to, for this one time.
@@ -99,7 +100,7 @@ install_missing() {
     [ $new = no ] || $sudo rm -f $asked
     if [ $installed = no ]; then
         tail -n 20 "$work/apt.log" >&2
-        give_up "could not install$missing; the whole log is $work/apt.log"
+        give_up "could not install$missing; the full log is $work/apt.log"
     fi
 }
 
@@ -138,7 +139,7 @@ start_jobqd() {
     # In /tmp, because the user that postgres runs as must be able to enter the folders above it.
     database=$(mktemp -d /tmp/jobq-quickstart.XXXXXX)
     chmod 755 "$database"
-    step "starting jobqd with a database of its own (its log: $work/jobqd.log)"
+    step "starting jobqd with its own database (log: $work/jobqd.log)"
     : >"$work/jobqd.log" # the last run's must not be taken for this one's
     "$jobqd" run -c "$work/jobqd.conf" --embedded "$database/db" >"$work/jobqd.log" 2>&1 &
     daemon=$!
@@ -173,7 +174,7 @@ enqueue_all() {
     printf 'with SQL:                             '
     find -L /usr/share/doc -name copyright -type f | sort | head -n 120 |
         sql -At -v folder="$results/documents" -f "$here/enqueue.sql"
-    printf 'with jobqd enqueue -, a line a job:   '
+    printf 'with jobqd enqueue -, one job a line: '
     {
         find /usr/share/common-licenses -type f
         find /var/log -type f -name '*.log' -size +0 -size -4096k -readable
@@ -181,7 +182,7 @@ enqueue_all() {
         '{kind: "pack", queue: "documents", args: {file: ., folder: $folder}}' >"$work/jobs.jsonl"
     enqueue - <"$work/jobs.jsonl" >"$work/ids"
     echo "$(wc -l <"$work/ids") jobs: licences and logs to pack"
-    echo 'with jobqd enqueue, what goes wrong:  5 jobs'
+    echo 'with jobqd enqueue, meant to fail:    5 jobs'
     enqueue pack "$(jq -nc --arg f "$results/documents" '{file: "/no/such/document", folder: $f}')" \
         --queue documents >/dev/null
     enqueue unsteady "$(jq -nc --arg p "$photo" --arg o "$results/unsteady.jpg" \
@@ -203,7 +204,7 @@ watch() {
         else
             echo "$line"
         fi
-        kill -0 "$daemon" 2>/dev/null || give_up "jobqd ended; its log is $work/jobqd.log"
+        kill -0 "$daemon" 2>/dev/null || give_up "jobqd has exited; see $work/jobqd.log"
         [ $waited -lt $((limit_s * 2)) ] || give_up "the jobs are not done after $limit_s s; see $work/jobqd.log"
         waited=$((waited + 1))
         [ "$last" = "0 left" ] || sleep 0.5
@@ -212,9 +213,9 @@ watch() {
 }
 
 report() {
-    step "what became of each kind"
+    step "results of each kind"
     sql -P border=2 -P footer=off -f "$here/report.sql"
-    step "where the results lie"
+    step "files"
     echo "contact sheet   $results/contact-sheet.jpg"
     echo "thumbnails      $results/thumbnails/ ($(find "$results/thumbnails" -name '*.jpg' | wc -l) pictures)"
     echo "documents       $results/documents/ ($(find "$results/documents" -name '*.gz' | wc -l) packed, each with its sha256)"

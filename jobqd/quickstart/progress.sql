@@ -1,5 +1,5 @@
 -- One line for now. It ends in `N left`: quickstart.sh waits for `0 left`.
-SELECT format('%s  %s photos, %s documents done; %s running, %s to be tried again, %s given up, %s left',
+SELECT format('%s  %s photos, %s documents done; %s running, %s to retry, %s failed, %s left',
               to_char(clock_timestamp(), 'HH24:MI:SS'),
               count(*) FILTER (WHERE state = 'completed' AND queue = 'photos'),
               count(*) FILTER (WHERE state = 'completed' AND queue = 'documents'),

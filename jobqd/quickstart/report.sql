@@ -1,4 +1,4 @@
--- What became of each kind, from the tables alone.
+-- The results of each kind, from the tables only.
 WITH job AS (
     SELECT * FROM jobq.all_jobs
 ), mishap AS (
@@ -17,7 +17,7 @@ SELECT job.kind, job.queue, count(*) AS jobs,
        count(*) FILTER (WHERE state = 'discarded') AS discarded,
        sum(attempt) AS attempts,
        round((percentile_cont(0.5) WITHIN GROUP (ORDER BY run_us) / 1000.0)::numeric, 1) AS "median ms",
-       coalesce(max(mishaps.all_of_them), '') AS "what went wrong on the way"
+       coalesce(max(mishaps.all_of_them), '') AS "errors on the way"
   FROM job LEFT JOIN mishaps USING (kind)
  GROUP BY job.kind, job.queue
  ORDER BY jobs DESC, job.kind;

@@ -203,8 +203,9 @@ steer_jobs(struct cli *cli, const struct steering *how)
     if (cli->n_args > 0)
         return steer_all(cli, how);
     if (!many)
-        return usage(cli, "which jobs? Give their ids, or options such as --queue, or "
-                          "--all for every job");
+        return usage(
+            cli,
+            "which jobs? Give ids, or options such as --queue, or --all for every job");
     if (how->careful && !cli_has(cli, "yes"))
         return usage(
             cli,

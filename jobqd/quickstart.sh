@@ -5,6 +5,7 @@
 #
 # Installs what is missing (apt, with sudo where not root), builds into build/quickstart, starts jobqd with a private
 # database, enqueues a few hundred jobs, shows their progress and how they ended, and stops everything.
+# --no-install: install no packages.
 set -eu
 
 here=$(cd "$(dirname "$0")/quickstart" && pwd)
@@ -81,7 +82,7 @@ install_missing() {
     sudo=
     if [ "$(id -u)" -ne 0 ]; then
         sudo=sudo
-        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo: apt-get install$missing"
+        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo; run as root: apt-get install$missing"
     fi
     # Debian's postgresql package creates a cluster and starts it. We need only the programs, so if the package is
     # new, this tells it not to, just once.

@@ -25,11 +25,10 @@ sqltext_expand(const char *text, const char *schema, char **out, jobq_error *err
     static const char schema_word[] = "@schema@";
     static const char channel_word[] = "@channel@";
     if (!sqltext_is_schema(schema))
-        return jobq__error(
-            err, JOBQ_EINVAL,
-            "schema: \"%s\" is not allowed: lower-case letters, digits and "
-            "_, not beginning with a digit or pg_, at most 63",
-            schema);
+        return jobq__error(err, JOBQ_EINVAL,
+                           "schema: \"%s\" is not allowed: 1 to 63 lower-case letters, "
+                           "digits and _, not beginning with a digit or pg_",
+                           schema);
     struct jobq__buf buf = {0};
     while (*text != '\0') {
         size_t plain = strcspn(text, "@");

@@ -34,13 +34,14 @@ print_help(void)
     for (size_t i = 0; i < N_PARTS; i++)
         cli_print_summary(stdout, short_name(parts[i]), 8, parts[i]);
     putchar('\n');
-    wrap_print(stdout,
-               "Each starts a private Postgres in a temporary directory (TMPDIR, else "
-               "/tmp), with Postgres' defaults but shared_buffers = 1GB and max_wal_size "
-               "= 4GB; or it works in the database that --database, --embedded or -c "
-               "names, in a schema jobq_bench of its own. Both are gone afterwards. "
-               "`jobqd bench MEASUREMENT --help` shows what a measurement takes.",
-               0, 0);
+    wrap_print(
+        stdout,
+        "Each starts a private Postgres in a temporary directory (under TMPDIR, else "
+        "/tmp), with Postgres' defaults except for shared_buffers = 1GB and max_wal_size "
+        "= 4GB. Or it uses the database that --database, --embedded or -c names, with a "
+        "schema of its own, jobq_bench. Both are removed afterwards. `jobqd bench "
+        "MEASUREMENT --help` shows the options of a measurement.",
+        0, 0);
     return EX_OK;
 }
 
@@ -48,22 +49,28 @@ static int
 refuse(const char *name)
 {
     struct nearest nearest;
-    fputs(name != NULL ? "jobqd bench: there is no measurement \"" : "", stderr);
-    escape_print(stderr, name != NULL ? name : "jobqd bench: which measurement? ");
-    fputs(name != NULL ? "\": " : "", stderr);
     nearest_begin(&nearest, name != NULL ? name : "");
-    for (size_t i = 0; i < N_PARTS; i++) {
+    for (size_t i = 0; i < N_PARTS; i++)
         nearest_offer(&nearest, short_name(parts[i]));
+    fputs("jobqd bench: ", stderr);
+    if (name != NULL) {
+        fputs("unknown measurement \"", stderr);
+        escape_print(stderr, name);
+        fputc('"', stderr);
+    } else {
+        fputs("no measurement given", stderr);
+    }
+    if (nearest.best != NULL)
+        fprintf(stderr, "; did you mean %s? The measurements are ", nearest.best);
+    else
+        fputs("; the measurements are ", stderr);
+    for (size_t i = 0; i < N_PARTS; i++)
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
                                   : " and ",
                 short_name(parts[i]));
-    }
-    fputs(" are known", stderr);
-    if (nearest.best != NULL)
-        fprintf(stderr, "; did you mean %s?", nearest.best);
-    fputs(" (jobqd bench --help)\n", stderr);
+    fputs(" (see jobqd bench --help)\n", stderr);
     return EX_USAGE;
 }
 

@@ -51,7 +51,7 @@ bench_pause_us(int64_t us, jobq_error *err)
                                    .tv_nsec = (us % 1000000) * 1000};
     if (!told_to_stop && us > 0)
         nanosleep(&pause, NULL);
-    return told_to_stop ? jobq__error(err, JOBQ_ESTATE, "told to stop") : 0;
+    return told_to_stop ? jobq__error(err, JOBQ_ESTATE, "stopped by a signal") : 0;
 }
 
 /* ---- The temporary directory ---- */
@@ -199,8 +199,8 @@ make_schema(struct bench *bench, jobq_error *err)
     bench->schema = name != NULL ? name : SCHEMA;
     if (strncmp(bench->schema, SCHEMA, strlen(SCHEMA)) != 0)
         return jobq__error(err, JOBQ_EINVAL,
-                           "--schema: \"%s\" is not allowed: a name that begins with "
-                           "%s, since bench drops it",
+                           "--schema: \"%s\" is not allowed: it must begin with %s, "
+                           "since bench drops it",
                            bench->schema, SCHEMA);
     int64_t exists = 0;
     int rc = bench_value(
@@ -210,8 +210,8 @@ make_schema(struct bench *bench, jobq_error *err)
         return rc;
     if (exists > 0 && !cli_has(bench->cli, "force"))
         return jobq__error(err, JOBQ_ESTATE,
-                           "the schema %s is there already: another bench runs, or one "
-                           "was killed. --force drops it",
+                           "the schema %s exists: another bench is running, or one was "
+                           "killed; --force drops it",
                            bench->schema);
     return bench_fresh_schema(bench, err);
 }

@@ -108,7 +108,7 @@ wait_until_ready(struct bench_daemon *daemon, jobq_error *err)
     while (rc == 0 && !says_ready(daemon)) {
         rc = bench_daemon_check(daemon, err);
         if (rc == 0 && bench_now_ns() > until)
-            rc = jobq__error(err, JOBQ_ESTATE, "jobqd is not ready after %d s",
+            rc = jobq__error(err, JOBQ_ESTATE, "jobqd did not become ready within %d s",
                              START_MS / 1000);
         if (rc == 0)
             rc = bench_pause_us(POLL_US, err);
@@ -165,7 +165,7 @@ ended(struct bench_daemon *daemon, int status, jobq_error *err)
 {
     daemon->pid = 0;
     if (WIFSIGNALED(status))
-        return jobq__error(err, JOBQ_ESTATE, "jobqd was ended by signal %d",
+        return jobq__error(err, JOBQ_ESTATE, "jobqd was killed by signal %d",
                            WTERMSIG(status));
     return jobq__error(err, JOBQ_ESTATE, "jobqd exited with %d", WEXITSTATUS(status));
 }

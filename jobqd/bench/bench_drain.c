@@ -70,7 +70,7 @@ wait_started(struct bench *bench, struct bench_daemon *daemon, int64_t jobs,
         rc = bench_daemon_check(daemon, err);
         if (rc == 0 && now_ns - changed_ns > STUCK_MS * INT64_C(1000000))
             rc = jobq__error(err, JOBQ_ESTATE,
-                             "%lld of %lld jobs have started, and no more for %d s",
+                             "%lld of %lld jobs have started, and no other for %d s",
                              (long long)started, (long long)jobs, STUCK_MS / 1000);
         if (rc == 0)
             rc = bench_pause_us(POLL_US, err);
@@ -117,7 +117,8 @@ wait_foreign(struct bench *bench, struct bench_daemon *daemon, double *seconds,
         if (rc == 0)
             rc = bench_daemon_check(daemon, err);
         if (rc == 0 && bench_now_ns() > until)
-            rc = jobq__error(err, JOBQ_ESTATE, "jobs are left after %d s", FOREIGN_S);
+            rc = jobq__error(err, JOBQ_ESTATE, "jobs are still unfinished after %d s",
+                             FOREIGN_S);
         if (rc == 0 && left != 0)
             rc = bench_pause_us(POLL_US * 5, err);
     }
@@ -416,29 +417,30 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"jobs", "N", "how many jobs (200000)"},
-    {"workers", "N", "worker processes (as many as processors)"},
+    {"jobs", "N", "how many jobs (default: 200000)"},
+    {"workers", "N", "how many worker processes (default: one per processor)"},
     {"command", "COMMAND",
-     "a worker of yours, as `command =` has it, instead of one in C; the jobs' kind is "
-     "noop, their args are {\"n\": 1} and so on"},
-    {"keep", "WORD", "whether completed jobs go to the history: all or none (all)"},
-    {"rounds", "N", "measure so often, each time on a fresh schema (1)"},
-    {"with-limit", NULL, "before each round, what `bench limit` measures, and the ratio"},
+     "your own worker, as in `command =`, instead of one in C; the jobs have kind noop "
+     "and args {\"n\": 1} and so on"},
+    {"keep", "WORD",
+     "whether completed jobs go to the history: all or none (default: all)"},
+    {"rounds", "N", "how many rounds to measure, each on a fresh schema (default: 1)"},
+    {"with-limit", NULL,
+     "before each round, also measure `bench limit`, and show the ratio"},
     {"vacuum-held", NULL,
-     "keep a snapshot open, so that nothing can be vacuumed; shows how long each tenth "
-     "of the claims took"},
-    {"explain", NULL, "before, the plans of `bench explain`"},
+     "keep a snapshot open, so that nothing can be vacuumed; show how long each tenth of "
+     "the claims took"},
+    {"explain", NULL, "first show the plans of `bench explain`"},
     BENCH_OPTIONS};
 
 const struct command bench_drain = {
     .name = "bench drain",
     .args = "",
-    .summary = "Jobs a second of a whole jobqd with worker processes, from a backlog",
-    .details =
-        "The backlog is inserted by one statement and analyzed, not vacuumed. The clock "
-        "runs from the first\nhandler's start to the last ack's commit; with --command "
-        "from the first claim. The write-ahead log counts all that the server wrote "
-        "meanwhile.\n",
+    .summary = "Jobs per second of a whole jobqd with worker processes, from a backlog",
+    .details = "The backlog is inserted by one statement and analyzed, not vacuumed. The "
+               "clock runs from the start of the first handler to the commit of the last "
+               "ack; with --command it runs from the first claim. The write-ahead log "
+               "counts everything that the server wrote meanwhile.",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

@@ -56,14 +56,14 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"connections", "N", "measure with one connection, and with so many (8)"},
-    {"seconds", "N", "how long each (3)"},
+    {"connections", "N", "measure with one connection, and with this many (default: 8)"},
+    {"seconds", "N", "how many seconds to measure each way (default: 3)"},
     BENCH_OPTIONS};
 
 const struct command bench_enqueue = {
     .name = "bench enqueue",
     .args = "",
-    .summary = "Jobs a second that come in, by each of the ways to add them",
+    .summary = "Jobs enqueued per second, by each way to enqueue them",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

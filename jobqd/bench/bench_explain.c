@@ -108,7 +108,7 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"jobs", "N", "the largest backlog (1000000)"}, BENCH_OPTIONS};
+    {"jobs", "N", "the largest backlog (default: 1000000)"}, BENCH_OPTIONS};
 
 const struct command bench_explain = {
     .name = "bench explain",

@@ -262,18 +262,18 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"jobs", "N", "how many jobs, one after the other (20000)"},
+    {"jobs", "N", "how many jobs, one after the other (default: 20000)"},
     {"pause-ms", "N",
-     "before each, and before each bare commit, a random pause of 1 to N ms, so that "
-     "jobqd is idle; 0: none (10)"},
-    {"workers", "N", "worker processes (as many as processors)"},
+     "pause for a random time of 1 to N ms before each job and each bare commit, so that "
+     "jobqd is idle; 0: no pause (default: 10)"},
+    {"workers", "N", "how many worker processes (default: one per processor)"},
     BENCH_OPTIONS};
 
 const struct command bench_latency = {
     .name = "bench latency",
     .args = "",
-    .summary = "From an insert's commit to the handler's start, on an idle system; "
-               "beside it what one bare commit takes",
+    .summary = "Time from an insert's commit to the handler's start on an idle system, "
+               "and of one bare commit to compare",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

@@ -299,16 +299,17 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"jobs", "N", "how many jobs (200000)"},
-    {"batch", "N", "jobs a round trip, a power of two up to 1024 (512)"},
-    {"keep", "WORD", "whether completed jobs go to the history: all or none (all)"},
-    {"rounds", "N", "measure so often, each time on a fresh schema (1)"},
+    {"jobs", "N", "how many jobs (default: 200000)"},
+    {"batch", "N", "jobs per round trip, a power of two up to 1024 (default: 512)"},
+    {"keep", "WORD",
+     "whether completed jobs go to the history: all or none (default: all)"},
+    {"rounds", "N", "how many rounds to measure, each on a fresh schema (default: 1)"},
     BENCH_OPTIONS};
 
 const struct command bench_limit = {
     .name = "bench limit",
     .args = "",
-    .summary = "Jobs a second of the claim and ack statements alone, on one connection",
+    .summary = "Jobs per second of only the claim and ack statements, on one connection",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

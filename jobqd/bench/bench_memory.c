@@ -80,16 +80,16 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"jobs", "N", "how many jobs in all (1000000)"},
+    {"jobs", "N", "how many jobs in all (default: 1000000)"},
     {"step", "N",
-     "jobs that are inserted at once, and after which memory is read (200000)"},
-    {"workers", "N", "worker processes (as many as processors)"},
+     "how many jobs to insert at once, before memory is read again (default: 200000)"},
+    {"workers", "N", "how many worker processes (default: one per processor)"},
     BENCH_OPTIONS};
 
 const struct command bench_memory = {
     .name = "bench memory",
     .args = "",
-    .summary = "jobqd's resident memory while a million jobs pass",
+    .summary = "jobqd's resident memory while it runs a million jobs",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

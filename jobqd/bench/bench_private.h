@@ -21,7 +21,7 @@ extern const struct command bench_worker;
 
 /* The last rows of every sub-command's table of options. */
 #define BENCH_OPTIONS                                                                    \
-    {"force", NULL, "drop the schema if it is there already"},                           \
+    {"force", NULL, "drop the schema if it exists"},                                     \
     {                                                                                    \
         0                                                                                \
     }

@@ -58,7 +58,7 @@ bench_shared_join(struct bench_shared **out, jobq_error *err)
     const char *path = getenv(BENCH_SHARED_VARIABLE);
     if (!path)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%s is not set: bench's own workers alone run this",
+                           "%s is not set: only bench's own workers run this",
                            BENCH_SHARED_VARIABLE);
     return map(path, 0, out, err);
 }

@@ -107,16 +107,16 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options_table[] = {
-    {"connections", "N", "how many connections insert (8)"},
-    {"seconds", "N", "how long each measurement takes (3)"},
-    {"rounds", "N", "so often, with notify on and off (5)"},
-    {"workers", "N", "worker processes (as many as processors)"},
+    {"connections", "N", "how many connections insert (default: 8)"},
+    {"seconds", "N", "how many seconds each measurement takes (default: 3)"},
+    {"rounds", "N", "how many rounds, each with notify on and off (default: 5)"},
+    {"workers", "N", "how many worker processes (default: one per processor)"},
     BENCH_OPTIONS};
 
 const struct command bench_wakeup = {
     .name = "bench wakeup",
     .args = "",
-    .summary = "Single inserts a second into a busy queue, with notify on and off",
+    .summary = "Single inserts per second into a busy queue, with notify on and off",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

@@ -135,14 +135,16 @@ static int
 refuse_usage(const struct command *command, jobq_error *err, const char *what,
              const char *which)
 {
-    return jobq__error(
-        err, JOBQ_EINVAL, "%s%s; usage: jobqd %s [OPTION]...%s%s (--help says more)",
-        what, which, command->name, *command->args != '\0' ? " " : "", command->args);
+    size_t len = strlen(which);
+    bool asks = len > 0 && which[len - 1] == '?';
+    return jobq__error(err, JOBQ_EINVAL, "%s%s%s: jobqd %s [OPTION]...%s%s (see --help)",
+                       what, which, asks ? " Usage" : "; usage", command->name,
+                       *command->args != '\0' ? " " : "", command->args);
 }
 
 /* The option that is most like word (--NAME or --NAME=VALUE), or several that begin with
- * it. Empty: none is. */
-static void
+ * it. Empty: none is. Returns whether there are several. */
+static bool
 put_meant(char out[120], const struct slots *slots, const char *word)
 {
     char name[NEAREST_MAX];
@@ -151,7 +153,7 @@ put_meant(char out[120], const struct slots *slots, const char *word)
     size_t used = 0;
     out[0] = '\0';
     if (strncmp(word, "--", 2) != 0)
-        return;
+        return false;
     snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
     nearest_begin(&nearest, name);
     for (size_t i = 0; i < slots->n; i++) {
@@ -165,6 +167,7 @@ put_meant(char out[120], const struct slots *slots, const char *word)
     if (begun < 2)
         snprintf(out, 120, "%s%s%s", nearest.best ? "; did you mean --" : "",
                  nearest.best ? nearest.best : "", nearest.best ? "?" : "");
+    return begun > 1;
 }
 
 /* What getopt_long's '?' and ':' mean. */
@@ -184,9 +187,10 @@ refuse_option(const struct slots *slots, const struct command *command, int resu
     if (optopt >= FIRST_SLOT)
         return refuse_usage(command, err, which, " takes no argument");
     char meant[120];
-    put_meant(meant, slots, which);
+    bool ambiguous = put_meant(meant, slots, which);
     strncat(which, meant, sizeof which - strlen(which) - 1);
-    return refuse_usage(command, err, "unknown or ambiguous option ", which);
+    return refuse_usage(command, err, ambiguous ? "ambiguous option " : "unknown option ",
+                        which);
 }
 
 static int
@@ -205,7 +209,7 @@ take(struct cli *cli, const struct slots *slots, size_t slot, const char *value,
         return 0;
     case SLOT_FLAG:
         if (cli->n_flags == CLI_MAX_FLAGS)
-            return jobq__error(err, JOBQ_EINVAL, "more than %d flags", CLI_MAX_FLAGS);
+            return jobq__error(err, JOBQ_EINVAL, "more than %d options", CLI_MAX_FLAGS);
         cli->flags[cli->n_flags++] = (struct config_flag){
             .name = jobqd_options[slots->indexes[slot]].name, .value = value};
         return 0;
@@ -382,14 +386,15 @@ cli_check_time(const char *option, const char *text, jobq_error *err)
     bool date = strlen(text) == 10;
     snprintf(in_utc, sizeof in_utc, "%.60s%s", text, date ? "T00:00Z" : "Z");
     bool no_zone = strlen(text) <= 60 && rfc3339_parse(in_utc, &at_ms);
-    int rc = no_zone ? jobq__error(err, JOBQ_EINVAL,
-                                   "--%s: \"%s\" names no time zone: write it as "
-                                   "2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00",
-                                   option, text)
-                     : jobq__error(err, JOBQ_EINVAL,
-                                   "--%s: \"%s\" is no time: write it as "
-                                   "2026-11-22T10:11:12Z",
-                                   option, text);
+    int rc =
+        no_zone
+            ? jobq__error(err, JOBQ_EINVAL,
+                          "--%s: \"%s\" has no time zone: write it as "
+                          "2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00",
+                          option, text)
+            : jobq__error(err, JOBQ_EINVAL,
+                          "--%s: \"%s\" is not a time: write it as 2026-11-22T10:11:12Z",
+                          option, text);
     snprintf(err->sqlstate, sizeof err->sqlstate, "22007"); /* as the database has it */
     return rc;
 }
@@ -399,7 +404,8 @@ cli_job_id(const char *text, jobq_error *err)
 {
     int64_t id = 0;
     if (!parse_number(text, &id) || id < 1)
-        return jobq__error(err, JOBQ_EINVAL, "\"%s\" is no job's id: a number, 1 or more",
+        return jobq__error(err, JOBQ_EINVAL,
+                           "\"%s\" is not a job id: it must be a number, 1 or more",
                            text);
     return 0;
 }
@@ -456,18 +462,19 @@ cli_print_help(const struct command *command)
         printf("      --json\n          print JSON\n");
     if (command->flags != CLI_NO_FLAGS) {
         printf("  -c, --config FILE\n%*s", HELP_INDENT, "");
-        wrap_print(stdout,
-                   command->named_file_only
-                       ? "the configuration file (default: none)"
-                       : "the configuration file (default: JOBQ_CONFIG, "
-                         "else " CLI_DEFAULT_FILE " where it is)",
-                   HELP_INDENT, HELP_INDENT);
+        wrap_print(
+            stdout,
+            command->named_file_only
+                ? "the configuration file (default: none)"
+                : "the configuration file (default: JOBQ_CONFIG, else " CLI_DEFAULT_FILE
+                  " if it exists)",
+            HELP_INDENT, HELP_INDENT);
     }
     for (size_t i = 0; i < jobqd_options_count; i++) {
         if (takes_flag(command, &jobqd_options[i]))
             options_print_flags(stdout, &jobqd_options[i], 1);
     }
-    printf("  -h, --help\n          print this\n");
+    printf("  -h, --help\n          print this help\n");
 }
 
 /* ---- Errors ---- */

@@ -119,19 +119,18 @@ doubt(const struct config *config, const struct queue_config *queue, const char 
     if (found != NULL && *found == '#') {
         config_where(config, queue, option, where, sizeof where);
         snprintf(what, sizeof what,
-                 "%s: # begins no comment behind a value: the program gets it and what "
-                 "follows as arguments",
+                 "%s: # does not begin a comment after a value: the program gets it and "
+                 "what follows as arguments",
                  where);
-        say(data, what, "write the comment in a line of its own, or begin it with ;");
+        say(data, what, "put the comment on a line of its own, or begin it with ;");
     } else if (found != NULL) {
         config_where(config, queue, option, where, sizeof where);
         snprintf(what, sizeof what,
-                 "%s: no shell reads this line, so the program gets %s as it stands "
-                 "there",
-                 where, found);
+                 "%s: no shell reads this line, so the program gets %s literally", where,
+                 found);
         say(data, what,
-            "put the line into a script, or write /bin/sh -c '...'; where it is meant as "
-            "an argument, quote it");
+            "put the line into a script, or use /bin/sh -c '...'; if it is meant as an "
+            "argument, quote it");
     }
     free(value);
 }

@@ -293,8 +293,8 @@ look_at_config(const struct config *config, trust_say say, void *data)
         .why = geteuid() == 0 ? "it decides what jobqd runs as root"
                               : "it decides what jobqd runs",
         .elsewhere = geteuid() == 0
-                         ? "move it into a folder that is root's, such as /etc/jobq"
-                         : "move it into a folder that is yours or root's",
+                         ? "move it into a folder owned by root, such as /etc/jobq"
+                         : "move it into a folder owned by you or by root",
     };
     if (!config->file)
         return;
@@ -340,7 +340,7 @@ look_at_program(const char *whose, char *const *argv, trust_say say, void *data)
     struct look look = {.say = say,
                         .data = data,
                         .why = why,
-                        .elsewhere = "move it into a folder that is root's, or give the "
+                        .elsewhere = "move it into a folder owned by root, or give the "
                                      "queue a user of its own: user = NAME"};
     snprintf(why, sizeof why, "%.140s runs it as root", whose);
     for (char *const *word = argv; word && *word; word++)

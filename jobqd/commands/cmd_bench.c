@@ -47,8 +47,9 @@ run_bench(int argc, char **argv)
     }
     int why = errno;
     fprintf(stderr, "jobqd bench: cannot execute %s: %s%s\n", path, strerror(why),
-            why == ENOENT ? "; it is installed with jobqd, in the package jobq-bench"
-                          : "");
+            why == ENOENT
+                ? "; it is in the package jobq-bench, which is installed with jobqd"
+                : "");
     return EX_UNAVAILABLE;
 }
 

@@ -51,7 +51,7 @@ say_checked(const struct config *config, cJSON *answer)
     trust_look(config, warn, &warnings);
     if (!config->file)
         warn(&warnings, "no configuration file was found: the node runs no jobs",
-             "give it with -c FILE or JOBQ_CONFIG");
+             "give one with -c FILE or JOBQ_CONFIG");
     if (answer)
         return;
     escape_print(stdout, file);
@@ -95,7 +95,7 @@ check_found(const struct config *config, jobq_error *err)
         return 0;
     return jobq__error(err, JOBQ_EINVAL,
                        "no configuration file: -c is not given, JOBQ_CONFIG is not set, "
-                       "%s does not exist",
+                       "and %s does not exist",
                        CLI_DEFAULT_FILE);
 }
 
@@ -114,7 +114,7 @@ run_config(struct cli *cli)
     }
     bool check = strcmp(what, "check") == 0, starts = check && cli_has(cli, "start");
     if (!check && cli_has(cli, "start")) {
-        jobq__error(&err, JOBQ_EINVAL, "--start goes with check alone");
+        jobq__error(&err, JOBQ_EINVAL, "--start is only for check");
         return cli_fail_as(cli, EX_USAGE, &err);
     }
     int code = check ? session_load_queues(&config, cli, LAUNCH_JUDGES)
@@ -140,24 +140,24 @@ run_config(struct cli *cli)
 }
 
 static const struct cli_option config_options[] = {
-    {"start", NULL, "check: start a worker of each queue, too, and end it"},
-    {"show-secrets", NULL, "print: show the values that are hidden otherwise"},
+    {"start", NULL, "with check: also start one worker of each queue, and stop it"},
+    {"show-secrets", NULL, "with print: show passwords and the values of env"},
     {0}};
 
 const struct command command_config = {
     .name = "config",
     .args = "[check|print|man]",
-    .summary = "Check the configuration, or print what file, environment and flags add "
-               "up to",
+    .summary = "Check the configuration, or print it with all sources merged",
     .details =
-        "check (the default) says what is wrong, or ok; 78 is the exit code where it "
-        "finds no configuration at all. It also tries whether each "
-        "queue's user, limits and folder can be had by whoever runs it, and warns of "
-        "what is allowed but is seldom meant. With --start it starts one worker of each "
-        "queue, as jobqd run would, waits for its hello, and ends it; the exit code is "
-        "69 if one does not come up. print shows every option as an INI file, "
-        "with **** for passwords and the values of env. man prints the options as the "
-        "man page has them.",
+        "The configuration is merged from the file, the environment and the flags.\n\n"
+        "check (the default) says what is wrong, or ok. If it finds no configuration at "
+        "all, the exit code is 78. It also checks that the user who runs it can have "
+        "each queue's user, limits and folder, and warns about settings that are allowed "
+        "but rarely intended. With --start it starts one worker of each queue, as jobqd "
+        "run would, waits for its hello, and stops it; the exit code is 69 if one does "
+        "not come up.\n\nprint shows every option as an INI file, with **** for "
+        "passwords and the values of env. man prints the options as they are in the man "
+        "page.",
     .examples = "jobqd config check -c jobqd.conf\n"
                 "jobqd config check --start -c jobqd.conf\n"
                 "jobqd config print --json",
@@ -190,6 +190,6 @@ run_version(struct cli *cli)
 const struct command command_version = {
     .name = "version",
     .args = "",
-    .summary = "Print the versions of program, schema and worker protocol",
+    .summary = "Print the versions of jobqd, its schema and its worker protocol",
     .json = true,
     .run = run_version};

@@ -47,14 +47,13 @@ read_question(struct question *question, const struct cli *cli, jobq_error *err)
     int rc = cron_parse(cli->args[0], &question->cron, &why);
     if (rc == 0 && question->cron.kind == CRON_REBOOT)
         rc = jobq__error(&why, JOBQ_EINVAL,
-                         "@reboot comes at no time: when the first "
-                         "node comes up");
+                         "@reboot has no times: it comes when the first node starts");
     if (rc != 0)
         return jobq__error(err, rc, "schedule: %s", why.message);
     if (from != NULL && !rfc3339_parse(from, &question->from_ms))
         return jobq__error(err, JOBQ_EINVAL,
-                           "--from: \"%s\" is no time: write it as 2026-11-22T10:11:12Z "
-                           "or 2026-11-22T10:11:12+01:00",
+                           "--from: \"%s\" is not a time: write it as "
+                           "2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00",
                            from);
     rc = cli_get_int(cli, "n", 1, MAX_TIMES, &question->n, err);
     if (rc != 0)
@@ -103,21 +102,20 @@ run_next(struct cli *cli)
 }
 
 static const struct cli_option next_options[] = {
-    {"from", "TIME", "the times after this one: 2026-11-22T10:11:12Z (default: now)"},
+    {"from", "TIME",
+     "print the times after this one: 2026-11-22T10:11:12Z (default: now)"},
     {"timezone", "NAME",
-     "the zone whose clocks count, such as Europe/Stockholm "
-     "(default: UTC)"},
-    {"n", "N", "how many (1 to 1000; default: 5)"},
+     "the time zone of the schedule, such as Europe/Stockholm (default: UTC)"},
+    {"n", "N", "how many times to print (1 to 1000; default: 5)"},
     {0}};
 
 static const struct command cron_next_command = {
     .name = "cron next",
     .args = "EXPR",
-    .summary = "Print the next times of a schedule, one a line",
-    .details =
-        "EXPR is five fields (minute, hour, day of month, month, day of week), a "
-        "nickname such as @hourly, or @every TIME. No database is needed: time zones "
-        "are this host's.",
+    .summary = "Print the next times of a schedule, one per line",
+    .details = "EXPR is five fields (minute, hour, day of month, month, day of week), a "
+               "nickname such as @hourly, or @every TIME. No database is needed: the "
+               "time zones are those of this host.",
     .examples = "jobqd cron next '30 2 * * mon-fri' --timezone Europe/Stockholm\n"
                 "jobqd cron next @hourly --from 2026-11-22T10:11:12Z -n 3",
     .options = next_options,
@@ -161,8 +159,7 @@ static const struct command cron_list_command = {
     .name = "cron list",
     .role = "jobq_viewer",
     .args = "",
-    .summary = "List the crons: when each comes next, came last, and what is wrong "
-               "with it",
+    .summary = "List the crons: their next and last runs, and what is wrong with them",
     .details = "NEXT is in the cron's own time zone, LAST in UTC.",
     .examples = "jobqd cron list\n"
                 "jobqd cron list --json",
@@ -250,7 +247,7 @@ read_set(struct set_params *params, const struct cli *cli, jobq_error *err)
             params->values[i] = cli_get(cli, set_names[i]);
     }
     if (!params->values[P_SCHEDULE] || !params->values[P_KIND])
-        return jobq__error(err, JOBQ_EINVAL, "--%s is needed",
+        return jobq__error(err, JOBQ_EINVAL, "--%s is required",
                            params->values[P_SCHEDULE] ? "kind" : "schedule");
     int rc = cron_parse(params->values[P_SCHEDULE], &cron, &why);
     if (rc != 0)
@@ -300,41 +297,40 @@ run_set(struct cli *cli)
 }
 
 static const struct cli_option set_options[] = {
-    {"schedule", "EXPR", "when it comes (needed): see jobqd cron next --help"},
-    {"kind", "KIND", "its jobs' kind (needed)"},
-    {"args", "JSON", "an object, their args (default: {})"},
+    {"schedule", "EXPR", "when to enqueue a job: see jobqd cron next --help (required)"},
+    {"kind", "KIND", "the kind of its jobs (required)"},
+    {"args", "JSON", "the args of its jobs, an object (default: {})"},
     {"timezone", "NAME",
-     "the zone whose clocks count, such as Europe/Stockholm "
-     "(default: UTC)"},
-    {"queue", "QUEUE", "their queue (default: default)"},
-    {"priority", "N", "0 first ... 9 last (default: 0)"},
+     "the time zone of the schedule, such as Europe/Stockholm (default: UTC)"},
+    {"queue", "QUEUE", "the queue of its jobs (default: default)"},
+    {"priority", "N", "their priority, 0 to 9; 0 runs first (default: 0)"},
     {"max-attempts", "N",
-     "attempts until one is discarded (1 to 1000; default: the queue's, else 20)"},
+     "how many attempts each job gets (1 to 1000; default: the queue's, else 20)"},
     {"overlap", "WORD",
-     "while a job of this cron is live: allow another, skip the slot, or wait: at most "
-     "one waits until the running one has ended (default: allow)"},
+     "if a job of this cron is still live: allow another, skip the slot, or wait: at "
+     "most one job waits until the running one has ended (default: allow)"},
     {"expires", "TIME",
-     "cancel a job that has not started this long after it was enqueued"},
+     "cancel a job that has not started this long after it was enqueued (1ms to 3650d; "
+     "default: never)"},
     {"unique-by", "JSON",
-     "enqueue no job while another is in its way by these rules ({}: same kind, queue "
-     "and "
+     "enqueue no job while an equal one exists by these rules ({}: same kind, queue and "
      "args)"},
     {"missed", "WORD",
-     "runs missed while no node was up: skip, once (the latest) or all "
-     "(default: once)"},
-    {"meta", "JSON", "an object that is kept with each job"},
+     "runs missed while no node was up: skip, once (only the latest) or all (default: "
+     "once)"},
+    {"meta", "JSON", "a JSON object to store with each job"},
     {"tags", "A,B,C", "tags, separated by commas"},
-    {"timeout", "TIME", "their deadline (default: the queue's)"},
+    {"timeout", "TIME",
+     "how long an attempt may run (1ms to 24d; default: the queue's timeout)"},
     {0}};
 
 static const struct command cron_set_command = {
     .name = "cron set",
     .role = "jobq_operator",
     .args = "NAME",
-    .summary = "Add a cron to the database, or change the one of that name",
-    .details =
-        "An option that is not given gets its default, also where a cron of that name "
-        "exists; but a paused one stays paused.",
+    .summary = "Add a cron to the database, or change the one with this name",
+    .details = "An option that is not given gets its default, even if the cron exists. A "
+               "paused cron stays paused.",
     .examples = "jobqd cron set nightly --schedule '0 3 * * *' --kind report\n"
                 "jobqd cron set sync --schedule '@every 1m' --kind sync --overlap skip",
     .options = set_options,
@@ -399,8 +395,7 @@ do_all(struct cli *cli, const struct deed *deed)
 static int
 run_pause(struct cli *cli)
 {
-    static const struct deed deed = {sql_cron_pause, "paused", "was paused already",
-                                     false};
+    static const struct deed deed = {sql_cron_pause, "paused", "already paused", false};
     return do_all(cli, &deed);
 }
 
@@ -440,8 +435,8 @@ static const struct command cron_resume_command = {
     .name = "cron resume",
     .role = "jobq_operator",
     .args = "NAME...",
-    .summary = "Let paused crons go on, with their next slot from now",
-    .details = "Slots that came while they were paused do not count as missed.",
+    .summary = "Resume paused crons, from their next slot on",
+    .details = "Slots that passed while they were paused do not count as missed.",
     .examples = "jobqd cron resume nightly",
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
@@ -453,10 +448,9 @@ static const struct command cron_delete_command = {
     .role = "jobq_operator",
     .args = "NAME...",
     .summary = "Delete crons; the jobs that they have enqueued stay",
-    .details =
-        "A cron that stands in a [cron NAME] section of a node's configuration comes "
-        "back when that node starts, reads its configuration or connects again: pause "
-        "it, or take the section away.",
+    .details = "A cron that has a [cron NAME] section in a node's configuration comes "
+               "back when that node starts, reloads or reconnects: pause it instead, or "
+               "remove the section.",
     .examples = "jobqd cron delete nightly",
     .flags = CLI_DATABASE_FLAGS,
     .min_args = 1,
@@ -467,10 +461,9 @@ static const struct command cron_run_command = {
     .name = "cron run",
     .role = "jobq_operator",
     .args = "NAME...",
-    .summary = "Enqueue the jobs of crons now, beside their schedules",
-    .details =
-        "A paused cron does it, too. Where overlap or unique_by of the cron does not "
-        "allow another job, this is an error that names the job in the way.",
+    .summary = "Enqueue the jobs of crons now, whatever their schedules",
+    .details = "This works for paused crons, too. If the cron's overlap or unique_by "
+               "does not allow another job, the error names the job in the way.",
     .examples = "jobqd cron run nightly",
     .flags = CLI_DATABASE_FLAGS,
     .json = true,
@@ -500,8 +493,7 @@ print_help(void)
     putchar('\n');
     for (size_t i = 0; i < N_PARTS; i++)
         cli_print_summary(stdout, short_name(parts[i]), 6, parts[i]);
-    printf("\nWithout one of these: list. `jobqd help cron next` says what next takes."
-           "\n");
+    printf("\nThe default is list. `jobqd help cron next` shows the options of next.\n");
     return EX_OK;
 }
 
@@ -510,20 +502,21 @@ refuse(const char *name)
 {
     struct nearest nearest;
     nearest_begin(&nearest, name);
-    fputs("jobqd cron: \"", stderr);
-    escape_print(stderr, name);
-    fputs("\" is not allowed: ", stderr);
-    for (size_t i = 0; i < N_PARTS; i++) {
+    for (size_t i = 0; i < N_PARTS; i++)
         nearest_offer(&nearest, short_name(parts[i]));
+    fputs("jobqd cron: unknown command \"", stderr);
+    escape_print(stderr, name);
+    if (nearest.best != NULL)
+        fprintf(stderr, "\"; did you mean %s? The commands are ", nearest.best);
+    else
+        fputs("\"; the commands are ", stderr);
+    for (size_t i = 0; i < N_PARTS; i++)
         fprintf(stderr, "%s%s",
                 i == 0            ? ""
                 : i + 1 < N_PARTS ? ", "
-                                  : " or ",
+                                  : " and ",
                 short_name(parts[i]));
-    }
-    if (nearest.best != NULL)
-        fprintf(stderr, "; did you mean %s?", nearest.best);
-    fputs(" (jobqd cron --help)\n", stderr);
+    fputs(" (see jobqd cron --help)\n", stderr);
     return EX_USAGE;
 }
 
@@ -545,5 +538,5 @@ cmd_cron(int argc, char **argv)
 const struct command command_cron = {
     .name = "cron",
     .args = "[list|next|set|pause|resume|delete|run]",
-    .summary = "List and change periodic jobs; print when a schedule comes next",
+    .summary = "List and change periodic jobs; print the next times of a schedule",
     .parts = cmd_cron};

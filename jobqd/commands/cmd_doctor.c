@@ -32,13 +32,13 @@ const struct command command_doctor = {
     .name = "doctor",
     .role = "jobq_viewer",
     .args = "",
-    .summary = "Find what is wrong, and say how to mend it",
+    .summary = "Find what is wrong, and say how to fix it",
     .details =
-        "A line a finding: ok, warn (jobs run, but worse) or fail (they do not run, or "
-        "may be lost), then the check, what was found, and after -> the remedy. With "
-        "-c it also tries the queues' programs. It changes nothing. The exit code is 0 "
-        "unless something fails. A role without pg_monitor learns what it could not "
-        "see.",
+        "It prints one line per finding: ok, warn (jobs run, but not as well as they "
+        "could) or fail (jobs do not run, or may be lost), then the check, what was "
+        "found, and after -> what to do. With -c it also tries the programs of the "
+        "queues. It changes nothing. The exit code is 0 unless a check fails. If the "
+        "role lacks pg_monitor, it says what it could not see.",
     .examples = "jobqd doctor -c jobqd.conf\n"
                 "jobqd doctor --json",
     .options = options,

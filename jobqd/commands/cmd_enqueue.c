@@ -129,11 +129,11 @@ fill_params(struct job_params *params, const struct cli *cli, jobq_error *err)
     params->values[P_EXPIRES_AT] = cli_get(cli, "expires-at");
     if (cli_has(cli, "at") && cli_has(cli, "in"))
         return jobq__error(err, JOBQ_EINVAL,
-                           "--at and --in say the same thing: give one of them");
+                           "--at and --in exclude each other: give only one");
     if (cli_has(cli, "expires-at") && cli_has(cli, "expires-in"))
         return jobq__error(
             err, JOBQ_EINVAL,
-            "--expires-at and --expires-in say the same thing: give one of them");
+            "--expires-at and --expires-in exclude each other: give only one");
     int rc = check_kind(cli->args[0], err);
     if (rc == 0)
         rc = cli_check_time("at", params->values[P_AT], err);
@@ -188,9 +188,10 @@ enqueue_one(struct session *session, const struct cli *cli,
     if (strcmp(why.sqlstate, "22007") == 0 || strcmp(why.sqlstate, "22008") == 0) {
         const char *at = params->values[P_AT];
         bool is_at = at != NULL && strstr(why.message, at) != NULL;
-        return jobq__error(
-            err, JOBQ_EINVAL, "--%s: \"%s\" is no time: write it as 2026-11-22T10:11:12Z",
-            is_at ? "at" : "expires-at", is_at ? at : params->values[P_EXPIRES_AT]);
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--%s: \"%s\" is not a time: write it as 2026-11-22T10:11:12Z",
+                           is_at ? "at" : "expires-at",
+                           is_at ? at : params->values[P_EXPIRES_AT]);
     }
     if (err != NULL)
         *err = why;
@@ -326,7 +327,7 @@ enqueue_lines(struct many *many, FILE *input, jobq_error *err)
     jobq__buf_adds(&many->conflicts, "]");
     if (rc == 0 && (!jobq__buf_cstr(&many->ids) || !jobq__buf_cstr(&many->conflicts)))
         return jobq__error(err, JOBQ_ENOMEM,
-                           "%lld jobs were enqueued, but out of memory for their ids",
+                           "%lld jobs were enqueued, but there is no memory for their ids",
                            many->total);
     return rc;
 }
@@ -371,11 +372,11 @@ run(struct cli *cli)
          i++) {
         if (cli->values[i] != NULL)
             rc = jobq__error(&err, JOBQ_EINVAL,
-                             "--%s does not go with -: each line says its own",
+                             "--%s cannot be used with -: each line has its own",
                              cli->command->options[i].name);
     }
     if (rc == 0 && from_stdin && cli->n_args > 1)
-        rc = jobq__error(&err, JOBQ_EINVAL, "unexpected argument %s behind -",
+        rc = jobq__error(&err, JOBQ_EINVAL, "unexpected argument %s after -",
                          cli->args[1]);
     if (rc == 0 && !from_stdin)
         rc = fill_params(&params, cli, &err);
@@ -394,46 +395,47 @@ run(struct cli *cli)
 
 static const struct cli_option options[] = {
     {"queue", "QUEUE", "the queue (default: default)"},
-    {"priority", "N", "0 first ... 9 last (default: 0)"},
-    {"in", "TIME", "run it this long from now, not earlier: 90s, 5m, 1h30m"},
+    {"priority", "N", "0 to 9; 0 runs first (default: 0)"},
+    {"in", "TIME", "run it after this delay: 90s, 5m, 1h30m"},
     {"at", "TIME",
-     "run it at this time, not earlier: 2026-11-22T10:11:12Z, or with "
-     "an offset, 2026-11-22T11:11:12+01:00"},
+     "run it at this time or later: 2026-11-22T10:11:12Z, or with an offset, "
+     "2026-11-22T11:11:12+01:00"},
     {"max-attempts", "N",
-     "attempts until it is discarded (1 to 1000; default: the queue's, "
-     "else 20)"},
-    {"key", "KEY", "the job's key"},
+     "how many attempts it gets (1 to 1000; default: the queue's, else 20)"},
+    {"key", "KEY", "a key to find the job by; it need not be unique"},
     {"unique", "KEY",
-     "add no job while one with this key is live: print that one's id and `existing`"},
+     "if a live job has this key, enqueue nothing and print its id and `existing`"},
     {"unique-by", "JSON",
-     "add no job that equals another one: an object with fields, keys, period and "
-     "states, each of which may be missing"},
-    {"on-conflict", "WORD", "what to do then: ignore (the default), replace or raise"},
+     "if an equal job exists, enqueue nothing and print its id and `existing`: an object "
+     "with fields, keys, period and states, all optional, says what is equal"},
+    {"on-conflict", "WORD",
+     "what to do with an existing job: ignore (leave it as it is, the default), replace "
+     "(see --replace) or raise (fail)"},
     {"replace", "JSON",
-     "what the other job gets from this one: a list such as [\"args\",\"priority\"], or "
-     "lists by state; `replaced` is printed behind the id"},
+     "what the existing job gets from this one: a list such as [\"args\",\"priority\"], "
+     "or lists by state; prints its id and `replaced`"},
     {"expires-at", "TIME",
      "cancel it if it has not started by this time: 2026-11-22T10:11:12Z"},
-    {"expires-in", "TIME", "cancel it if it has not started this long from now: 10m"},
+    {"expires-in", "TIME", "cancel it if it has not started within this time: 10m"},
     {"tags", "A,B,C", "tags, separated by commas"},
-    {"meta", "JSON", "an object that is kept with the job"},
+    {"meta", "JSON", "a JSON object to store with the job"},
     {"timeout", "TIME",
-     "its deadline, counted from each attempt's start (default: the queue's)"},
+     "how long each attempt may run (1ms to 24d; default: the queue's timeout)"},
     {0}};
 
 const struct command command_enqueue = {
     .name = "enqueue",
     .role = "jobq_enqueuer",
     .args = "KIND [JSON] | -",
-    .summary = "Enqueue a job, or with - one a line of standard input; print the ids",
+    .summary = "Enqueue a job, or with - one per line of standard input; print ids",
     .details =
-        "JSON is an object, the job's args (default: {}). With - each line is an "
-        "object with the keys kind, args, queue, priority, scheduled_at, max_attempts, "
-        "key, unique_key, tags, meta, timeout_ms, unique_by, on_conflict, replace and "
-        "expires_at, of which only kind is needed; empty lines are skipped. It is all "
-        "or nothing: the lines are enqueued in one transaction when the input has "
-        "ended, and one wrong line, which the error names, leaves nothing enqueued. A "
-        "time names its zone: 2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00.",
+        "JSON is an object, the job's args (default: {}). With - each line is an object "
+        "with the keys kind, args, queue, priority, scheduled_at, max_attempts, key, "
+        "unique_key, tags, meta, timeout_ms, unique_by, on_conflict, replace and "
+        "expires_at, of which only kind is required; empty lines are skipped. It is all "
+        "or nothing: all lines are enqueued in one transaction at the end of the input. "
+        "If one is wrong, the error names it and nothing is enqueued. A time needs its "
+        "time zone: 2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00.",
     .examples = "jobqd enqueue resize '{\"photo\": 7}'\n"
                 "jobqd enqueue mail '{\"to\": \"a@example.org\"}' --queue mail --in 5m\n"
                 "jobqd enqueue report --unique-by '{\"period\": 3600}'\n"

@@ -60,17 +60,16 @@ run_jobs(struct cli *cli)
 
 static const struct cli_option jobs_options[] = {
     JOBS_FILTER_OPTIONS,
-    {"limit", "N", "how many, the newest first (1 to 100000; default: 20)"},
+    {"limit", "N", "how many to list, newest first (1 to 100000; default: 20)"},
     {0}};
 
 const struct command command_jobs = {
     .name = "jobs",
     .role = "jobq_viewer",
     .args = "",
-    .summary = "List jobs: waiting, running and ended, the newest first",
-    .details =
-        "AT is when the job ended, or when its attempt began, or when it was or is due, "
-        "in UTC.",
+    .summary = "List waiting, running and ended jobs, newest first",
+    .details = "AT is a time in UTC: when the job ended, else when its attempt began, "
+               "else when the job was or is due.",
     .examples = "jobqd jobs --queue mail --state retryable\n"
                 "jobqd jobs --older-than 1h --state available,executing\n"
                 "jobqd jobs --limit 100 --json",
@@ -200,16 +199,15 @@ run_job(struct cli *cli)
 }
 
 static const struct cli_option job_options[] = {
-    {"wait", "TIME", "wait for its end first, so long at most: 90s, 5m"}, {0}};
+    {"wait", "TIME", "first wait for the job to end, at most this long: 90s, 5m"}, {0}};
 
 const struct command command_job = {
     .name = "job",
     .role = "jobq_viewer",
     .args = "ID",
-    .summary = "Show one job: what it is, where it stands, and each attempt's error",
-    .details =
-        "With --wait the exit code is 75 when the time is over first; the job is shown "
-        "as it is by then.",
+    .summary = "Show one job: its details, its state, and the error of each attempt",
+    .details = "If the job has not ended when the time of --wait is over, it is shown as "
+               "it is, and the exit code is 75.",
     .examples = "jobqd job 42\n"
                 "jobqd job 42 --wait 5m",
     .options = job_options,

@@ -43,7 +43,7 @@ on_step(void *data, int version, const char *name, bool up)
     if (printer->json)
         add_step(tree_add_object(printer->steps, NULL), version, name, up);
     else
-        printf("%04d %s: %s\n", version, name, up ? "applied" : "taken back");
+        printf("%04d %s: %s\n", version, name, up ? "applied" : "reverted");
     printer->any = true;
 }
 
@@ -81,7 +81,7 @@ print_step(cJSON *steps, int step, int version, const char *name, const char *at
         table_print_value(stdout,
                           step > version ? "not applied"
                           : at != NULL   ? at
-                                         : "applied, at a time that was not kept",
+                                         : "applied, at an unknown time",
                           NULL);
         putchar('\n');
         return;
@@ -199,16 +199,16 @@ check_grants(const PGresult *after, jobq_error *err)
     for (int i = 0; i < PQntuples(after); i++) {
         if (!is_missing(after, i))
             return jobq__error(err, JOBQ_ESTATE,
-                               "%s still has %s, which another role than the schema's "
-                               "owner has granted: have that role revoke it",
+                               "%s still has %s, granted by a role other than the "
+                               "schema's owner: have that role revoke it",
                                PQgetvalue(after, i, 0), PQgetvalue(after, i, 3));
     }
     if (missing == 0)
         return 0;
     return jobq__error(
         err, JOBQ_ESTATE,
-        "%d role%s missing, which this one may not create: have one that "
-        "may run the CREATE ROLE above, then run `jobqd migrate grant` again",
+        "%d role%s missing, and the current role may not create roles: have one that may "
+        "run the CREATE ROLE above, then run `jobqd migrate grant` again",
         missing, missing == 1 ? " is" : "s are");
 }
 
@@ -253,8 +253,9 @@ parse_action(const struct cli *cli, enum action *action, int *to, jobq_error *er
     if (*action == ACTION_STATUS || *action == ACTION_GRANT)
         return jobq__error(err, JOBQ_EINVAL, "unexpected argument %s", cli->args[1]);
     if (end == cli->args[1] || *end != '\0' || number < min || number > migrate_latest())
-        return jobq__error(err, JOBQ_EINVAL, "\"%s\" is no version: %d to %d are known",
-                           cli->args[1], min, migrate_latest());
+        return jobq__error(err, JOBQ_EINVAL,
+                           "\"%s\" is not a known version: give %d to %d", cli->args[1],
+                           min, migrate_latest());
     *to = (int)number;
     return 0;
 }
@@ -268,7 +269,8 @@ parse_lock_wait(const struct cli *cli, enum action action, int64_t *ms, jobq_err
     if (!text)
         return 0;
     if (action != ACTION_UP && action != ACTION_DOWN && action != ACTION_GRANT)
-        return jobq__error(err, JOBQ_EINVAL, "--lock-wait belongs to up, down and grant");
+        return jobq__error(err, JOBQ_EINVAL,
+                           "--lock-wait is only for up, down and grant");
     int rc = jobq__duration_parse(text, ms, &why);
     if (rc != 0)
         return jobq__error(err, rc, "--lock-wait: %s", why.message);
@@ -303,9 +305,9 @@ run(struct cli *cli)
     if (rc == 0)
         rc = parse_lock_wait(cli, action, &lock_wait_ms, &err);
     if (rc == 0 && cli_has(cli, "force") && action != ACTION_DOWN)
-        rc = jobq__error(&err, JOBQ_EINVAL, "--force belongs to down");
+        rc = jobq__error(&err, JOBQ_EINVAL, "--force is only for down");
     if (rc == 0 && cli->json && action == ACTION_PRINT)
-        rc = jobq__error(&err, JOBQ_EINVAL, "print prints SQL: it has no --json");
+        rc = jobq__error(&err, JOBQ_EINVAL, "print writes SQL: it has no --json");
     if (rc != 0)
         return cli_fail_as(cli, EX_USAGE, &err);
     if (action == ACTION_PRINT)
@@ -328,8 +330,9 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"force", NULL, "down: even while nodes run, and though live jobs are lost"},
-    {"lock-wait", "TIME", "how long to wait for locks that others hold (60s)"},
+    {"force", NULL, "with down: even while nodes run or live jobs would be lost"},
+    {"lock-wait", "TIME",
+     "how long to wait for locks that other sessions hold (0 to 7d; default: 60s)"},
     {0}};
 
 const struct command command_migrate = {
@@ -337,16 +340,16 @@ const struct command command_migrate = {
     .args = "[up|down|print [TO] | status | grant]",
     .summary = "Bring the schema to the version that this jobqd needs, or back",
     .details =
-        "up (the default) applies what is missing, each step in one transaction. down "
-        "takes back one step, or all above TO; below version 1 all jobs and the "
-        "history are gone. It asks nothing, but refuses while nodes run or live jobs "
-        "would be lost, unless --force is given. Jobs can be enqueued all the while: a "
-        "step that needs a table for itself waits for it 0.3 s at a time, and says "
-        "whom it waits for. print writes the SQL of up for psql, for those who may not "
-        "connect: it begins with an empty database. grant gives jobq's roles their "
-        "rights, takes all others on jobq's own things from them and from PUBLIC, and "
-        "leaves every other role's rights as they are; up does so, too. Roles that "
-        "this one may not create are printed as SQL, with exit code 77.",
+        "up (the default) applies the missing steps, each in a transaction of its own. "
+        "down reverts one step, or all above TO; below version 1 all jobs and the "
+        "history are lost. It does not ask, but refuses while nodes run or if live jobs "
+        "would be lost, unless --force is given. Jobs can be enqueued meanwhile: a step "
+        "that needs a table for itself waits for it 0.3 s at a time, and names the "
+        "session that holds it.\n\nprint writes the SQL of up for psql, for an empty "
+        "database that jobqd may not connect to. grant gives jobq's roles their rights, "
+        "revokes all others on jobq's own objects from them and from PUBLIC, and leaves "
+        "the rights of every other role alone; up does so, too. Roles that the current "
+        "role may not create are printed as SQL, and the exit code is 77.",
     .examples = "jobqd migrate --database postgresql:///app\n"
                 "jobqd migrate status\n"
                 "jobqd migrate print > jobq.sql",

@@ -18,7 +18,7 @@ extern const char sql_queue_pause[], sql_queue_resume[], sql_queue_scale[];
 struct setting {
     const char *sql;
     char done[40];       /* "paused" */
-    char unchanged[40];  /* "was paused already" */
+    char unchanged[40];  /* "already paused" */
     const char *all;     /* "on all nodes" */
     const char *workers; /* scale's $3; NULL: as many as are configured */
     int n_params;
@@ -43,7 +43,7 @@ say(const struct setting *how, const char *queue, const char *node, bool changed
         table_print_value(stdout, node, NULL);
         puts(served ? "" : ", which does not serve it now");
     } else
-        printf("%s%s\n", how->all, served ? "" : ", none of which serves it now");
+        printf("%s%s\n", how->all, served ? "" : "; none of them serves it now");
 }
 
 static int
@@ -98,7 +98,7 @@ run_pause(struct cli *cli)
 {
     static const struct setting how = {.sql = sql_queue_pause,
                                        .done = "paused",
-                                       .unchanged = "was paused already",
+                                       .unchanged = "already paused",
                                        .all = "on all nodes",
                                        .n_params = 2};
     return set_all(cli, &how, cli->n_args);
@@ -125,7 +125,8 @@ run_scale(struct cli *cli)
     jobq_error err = {0};
     if (strcmp(n, "default") == 0) {
         snprintf(how.done, sizeof how.done, "as many workers as configured");
-        snprintf(how.unchanged, sizeof how.unchanged, "as configured already");
+        snprintf(how.unchanged, sizeof how.unchanged,
+                 "already as many workers as configured");
         return set_all(cli, &how, 1);
     }
     if (end == n || *end != '\0' || *n < '0' || *n > '9' || workers > 1000) {
@@ -135,19 +136,20 @@ run_scale(struct cli *cli)
     how.workers = n;
     const char *noun = workers == 1 ? "worker" : "workers";
     snprintf(how.done, sizeof how.done, "%ld %s", workers, noun);
-    snprintf(how.unchanged, sizeof how.unchanged, "%ld %s already", workers, noun);
+    snprintf(how.unchanged, sizeof how.unchanged, "already %ld %s", workers, noun);
     return set_all(cli, &how, 1);
 }
 
 static const struct cli_option options[] = {
-    {"node", "NAME", "on that node alone, which need not run now"}, {0}};
+    {"node", "NAME", "on this node only; it need not be running"}, {0}};
 
 const struct command command_pause = {
     .name = "pause",
     .role = "jobq_operator",
     .args = "QUEUE...",
     .summary = "Stop claiming jobs from queues; running jobs continue",
-    .details = "It counts within a second, and holds until resume, also over restarts.",
+    .details =
+        "It takes effect within a second and lasts until resume, also across restarts.",
     .examples = "jobqd pause mail\n"
                 "jobqd pause mail --node web-1",
     .options = options,
@@ -163,7 +165,7 @@ const struct command command_resume = {
     .args = "QUEUE...",
     .summary = "Claim jobs from paused queues again",
     .details =
-        "This lifts the pauses of single nodes, too. With --node it lifts only that "
+        "This also lifts the pauses of single nodes. With --node it lifts only that "
         "node's own pause, and is refused while the queue is paused on all nodes.",
     .examples = "jobqd resume mail",
     .options = options,
@@ -177,9 +179,9 @@ const struct command command_scale = {
     .name = "scale",
     .role = "jobq_operator",
     .args = "QUEUE N|default",
-    .summary = "Set how many workers a queue has on each node; 0: its jobs wait",
-    .details = "It overrides concurrency of the configuration until `jobqd scale QUEUE "
-               "default`. What is set with --node overrides what is set for all nodes. "
+    .summary = "Set how many workers a queue has on each node; with 0 its jobs wait",
+    .details = "It overrides concurrency in the configuration until `jobqd scale QUEUE "
+               "default`. A number set with --node overrides the one set for all nodes. "
                "Surplus workers finish the jobs that they hold.",
     .examples = "jobqd scale mail 10\n"
                 "jobqd scale mail 2 --node web-1\n"

@@ -57,17 +57,16 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"history", NULL, "count the ended jobs, too; reads the whole history"}, {0}};
+    {"history", NULL, "count the ended jobs, too; this reads the whole history"}, {0}};
 
 const struct command command_queues = {
     .name = "queues",
     .role = "jobq_viewer",
     .args = "",
-    .summary = "Show each queue: its jobs by state, its workers, and the nodes",
-    .details =
-        "WORKERS is how many are ready of how many are wanted. RESTARTS and CRASHES "
-        "count since the nodes started. PAUSED and SCALE are what pause and scale have "
-        "set: for all nodes, or for which.",
+    .summary = "Show each queue's jobs by state and its workers, and the nodes",
+    .details = "WORKERS shows how many workers are ready, and how many there should be. "
+               "RESTARTS and CRASHES count from the start of each node. PAUSED and SCALE "
+               "show what pause and scale have set, and on which nodes.",
     .examples = "jobqd queues\n"
                 "jobqd queues --history --json",
     .options = options,

@@ -49,8 +49,8 @@ await(struct session *session, const char *node, const struct running *before,
             return rc;
         if (before && !heard && long_ago)
             return jobq__error(err, JOBQ_ESTATE,
-                               "node %s has not said within %d s whether it has read its "
-                               "configuration: see its log",
+                               "node %s has not reported within %d s whether it has read "
+                               "its configuration: see its log",
                                node, READ_S);
         nanosleep(&pause, NULL);
     }
@@ -81,13 +81,13 @@ check_file(const struct cli *cli, const char *node, const struct running *seen,
         rc = jobq__error(err, JOBQ_ENOMEM, "out of memory");
     else if (*theirs == '\0')
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "node %s was started without a file, and does not read %s: "
-                         "start it again with -c, or name the node with --node",
+                         "node %s was started without a configuration file and would not "
+                         "read %s: restart it with -c, or name the node with --node",
                          node, ours);
     else if (!is_same(ours, theirs))
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "node %s was started with another file, %s, and does not read "
-                         "%s: jobqd reload -c %s",
+                         "node %s was started with another file, %s, and would not read "
+                         "%s: run jobqd reload -c %s",
                          node, theirs, ours, theirs);
     free(ours);
     return rc;
@@ -110,12 +110,12 @@ print_done(const char *node, const struct running *now, const char *leaving, boo
     escape_print(stdout, node);
     printf(" (pid %d): ", now->pid);
     if (!leaving)
-        puts("was told to read its configuration again; its log says what becomes of it");
+        puts("asked to reload its configuration; see its log for the result");
     else if (strtoll(leaving, NULL, 10) == 0)
-        puts("the configuration is in force, and the new workers are up");
+        puts("configuration reloaded; the new workers are up");
     else
-        printf("the configuration is in force, and the new workers are up; processes "
-               "from before that still run a job: %lld\n",
+        printf("configuration reloaded; the new workers are up; old processes that still "
+               "run a job: %lld\n",
                strtoll(leaving, NULL, 10));
 }
 
@@ -144,9 +144,8 @@ reload(struct session *session, const struct cli *cli)
     }
     if (is(now.reload.state, "done") && now.reload.crons[0] != '\0') {
         jobq__error(&err, JOBQ_ESTATE,
-                    "node %s: the configuration is in force, and the new workers are up, "
-                    "but the database refuses %s: mend the section, then jobqd reload "
-                    "--wait",
+                    "node %s: configuration reloaded and the new workers are up, but the "
+                    "database refuses %s: fix the section, then run jobqd reload --wait",
                     node, now.reload.crons);
         return cli_fail_as(cli, EX_CONFIG, &err);
     }
@@ -155,12 +154,11 @@ reload(struct session *session, const struct cli *cli)
         return EX_OK;
     }
     bool refused = is(now.reload.state, "refused");
-    jobq__error(&err, JOBQ_ESTATE,
-                refused
-                    ? "node %s refuses the configuration, the old one stays in force: %s"
-                    : "node %s: %s; workers from before go on where there are any, and "
-                      "it is tried again",
-                node, now.reload.error);
+    jobq__error(
+        &err, JOBQ_ESTATE,
+        refused ? "node %s refused the configuration and keeps the old one: %s"
+                : "node %s: %s; any old workers keep running, and the node tries again",
+        node, now.reload.error);
     return cli_fail_as(cli, refused ? EX_CONFIG : EX_UNAVAILABLE, &err);
 }
 
@@ -182,22 +180,23 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"wait", NULL, "wait until all new workers are up, or a queue's do not come up"},
+    {"wait", NULL,
+     "wait until all new workers are up, or those of a queue have failed to start"},
     {0}};
 
 const struct command command_reload = {
     .name = "reload",
     .args = "",
-    .summary = "Have this host's running jobqd read its configuration again",
+    .summary = "Reload the configuration of this host's running jobqd",
     .details =
-        "The same as SIGHUP, after the configuration was checked. Workers are replaced "
-        "one by one: each when its replacement is up and its job has ended. With --wait "
-        "the exit code is 0 once no worker from before is left but those that still run "
-        "a job, 78 if the node refuses the configuration or the database refuses a cron "
-        "of it, and 69 if a queue's new "
-        "workers do not come up: then the old ones go on. The node is the one that -c, "
-        "JOBQ_NODE or --node names. It reads the file that it was started with again: "
-        "where -c is another one, the exit code is 78.",
+        "This checks the configuration, then does the same as SIGHUP. Workers are "
+        "replaced one by one, each when its replacement is up and its job has ended. -c, "
+        "JOBQ_NODE or --node names the node. The node reads the file that it was started "
+        "with: if -c names another one, nothing is reloaded, and the exit code is "
+        "78.\n\nWith --wait the exit code is 0 once the only old workers left are those "
+        "that still run a job. It is 78 if the node refuses the configuration, or the "
+        "database refuses one of its crons, and 69 if the new workers of a queue do not "
+        "come up; then the old ones keep running.",
     .examples = "jobqd reload --wait -c /etc/jobq/jobqd.conf",
     .options = options,
     .flags = CLI_ALL_FLAGS,

@@ -91,8 +91,8 @@ steer(struct session *session, const struct steering *how, const char *id, bool 
     bool running = how->running && strcmp(state, "executing") == 0;
     if (!done && how->retried && !running)
         rc = jobq__error(err, JOBQ_ESTATE,
-                         "job %s: the database refuses to %s it now; jobqd tries again, "
-                         "and until then the job may run (it is %s)",
+                         "job %s: the database refused to %s it now; jobqd will try "
+                         "again, and until then the job may run (it is %s)",
                          id, how->verb, state);
     else if (!done && !running)
         rc = jobq__error(err, JOBQ_ESTATE, "job %s: cannot %s it: it is %s", id,
@@ -192,15 +192,17 @@ steer_jobs(struct cli *cli, const struct steering *how)
         return cli_fail_as(cli, EX_USAGE, &err);
     bool many = filter.given || cli_has(cli, "all");
     if (cli->n_args > 0 && (many || filter.values[JOBS_FILTER_LIMIT] != NULL))
-        return usage(cli, "jobs are named by their ids, or by options: not by both");
+        return usage(cli, "give either ids or options that select jobs, not both");
     if (cli->n_args > 0)
         return steer_all(cli, how);
     if (!many)
-        return usage(cli, "which jobs? Give their ids, or options such as --queue; --all "
-                          "means every job");
+        return usage(
+            cli,
+            "which jobs? Give ids, or options such as --queue, or --all for every job");
     if (how->careful && !cli_has(cli, "yes"))
-        return usage(cli, "many jobs are deleted only with --yes; `jobqd jobs` shows "
-                          "which they are");
+        return usage(
+            cli,
+            "deleting jobs that options select needs --yes; `jobqd jobs` lists them");
     return steer_many(cli, how, &filter);
 }
 
@@ -210,9 +212,9 @@ run_cancel(struct cli *cli)
     static const struct steering how = {.sql = sql_job_cancel,
                                         .verb = "cancel",
                                         .done = "cancelled",
-                                        .running = "runs, its node is asked to stop it",
-                                        .many =
-                                            "cancelled, or asked to stop where they run"};
+                                        .running =
+                                            "running; its node was asked to stop it",
+                                        .many = "cancelled, or asked to stop if running"};
     return steer_jobs(cli, &how);
 }
 
@@ -234,8 +236,8 @@ run_delete(struct cli *cli)
         .sql = sql_job_delete,
         .verb = "delete",
         .done = "deleted",
-        .running = "runs, its node is asked to stop it, and it is forgotten then",
-        .many = "deleted, or asked to stop where they run, and forgotten then",
+        .running = "running; its node was asked to stop it, then it is deleted",
+        .many = "deleted, or asked to stop if running and then deleted",
         .careful = true,
         .retried = true};
     return steer_jobs(cli, &how);
@@ -250,40 +252,40 @@ run_purge(struct cli *cli)
     PGresult *result = NULL;
     jobq_error err = {0};
     if (!values[0])
-        return usage(cli, "whose jobs? Give --args, an object that their args contain");
+        return usage(cli, "--args is required: an object that the jobs' args contain");
     if (jobq__json_check_object(values[0], strlen(values[0]), "--args", &err) != 0)
         return cli_fail_as(cli, EX_USAGE, &err);
     if (!cli_has(cli, "yes"))
-        return usage(cli, "jobs are deleted only with --yes; `jobqd jobs` shows which "
-                          "they are");
+        return usage(cli, "deleting jobs needs --yes; `jobqd jobs --args` lists them");
     int code = session_open(&session, cli, SESSION_OUR_SCHEMA);
     if (code == EX_OK &&
         act(&session, sql_jobs_purge, 3, values, NULL, &result, &err) != 0)
         code = cli_fail(cli, &err);
     if (code == EX_OK)
         print_count(cli, PQgetvalue(result, 0, 0),
-                    "deleted, or asked to stop where they run, and forgotten then");
+                    "deleted, or asked to stop if running and then deleted");
     PQclear(result);
     session_close(&session);
     return code;
 }
 
 #define MANY_OPTIONS                                                                     \
-    JOBS_FILTER_OPTIONS, {"limit", "N", "at most so many, those with the smallest ids"}, \
+    JOBS_FILTER_OPTIONS,                                                                 \
+        {"limit", "N", "at most this many jobs, those with the smallest ids"},           \
     {                                                                                    \
-        "all", NULL, "every job, where no other option says which"                       \
+        "all", NULL, "every job, if no other option selects some"                        \
     }
 
 static const struct cli_option many_options[] = {MANY_OPTIONS, {0}};
 
 static const struct cli_option delete_options[] = {
-    MANY_OPTIONS, {"yes", NULL, "needed where options say which"}, {0}};
+    MANY_OPTIONS, {"yes", NULL, "required if options select the jobs"}, {0}};
 
 static const struct cli_option purge_options[] = {
-    {"args", "JSON", "an object that their args contain; {} is refused"},
-    {"kind", "KIND", "only those of this kind"},
-    {"queue", "QUEUE", "only those of this queue"},
-    {"yes", NULL, "needed"},
+    {"args", "JSON", "the jobs' args must contain this object; {} is refused (required)"},
+    {"kind", "KIND", "only jobs of this kind"},
+    {"queue", "QUEUE", "only jobs in this queue"},
+    {"yes", NULL, "delete them (required)"},
     {0}};
 
 const struct command command_cancel = {
@@ -291,12 +293,11 @@ const struct command command_cancel = {
     .role = "jobq_operator",
     .args = "[ID...]",
     .summary = "Cancel jobs: waiting ones at once, running ones by stopping them",
-    .details =
-        "A running job is asked to stop; after stop_grace its process gets SIGTERM, "
-        "and after the same time again SIGKILL. It ends as cancelled, or as completed "
-        "if it is done before that. With ids each job is cancelled by itself: the exit "
-        "code says whether all of them could be. With options: every live job that "
-        "matches.",
+    .details = "A running job is asked to stop; after stop_grace its process gets "
+               "SIGTERM, and after the same time again SIGKILL. It ends as cancelled, or "
+               "as completed if it is done before that. With ids each job is cancelled "
+               "separately, and the exit code says whether all of them were. With "
+               "options every live job that matches is cancelled.",
     .examples = "jobqd cancel 42\n"
                 "jobqd cancel --queue mail --older-than 1d",
     .options = many_options,
@@ -312,11 +313,11 @@ const struct command command_retry = {
     .args = "[ID...]",
     .summary = "Run finished or scheduled jobs again, now",
     .details =
-        "The attempts so far and their errors are kept; max_attempts is raised where "
-        "none is left, and crashes are counted anew for max_crashes. With options it "
-        "takes matching jobs that are retryable, cancelled or discarded, unless "
-        "--state says otherwise, and leaves out jobs that have used all 1000 attempts "
-        "and jobs whose unique key a live job holds. It does not look at unique_by.",
+        "The attempts so far and their errors are kept. If no attempt is left, "
+        "max_attempts is raised; crashes are counted from zero again for max_crashes. "
+        "With options it retries matching jobs that are retryable, cancelled or "
+        "discarded, unless --state says otherwise, and skips jobs that have used all "
+        "1000 attempts and jobs whose unique key a live job holds. It ignores unique_by.",
     .examples = "jobqd retry 42\n"
                 "jobqd retry --state discarded --kind mail --limit 100",
     .options = many_options,
@@ -330,10 +331,9 @@ const struct command command_delete = {
     .name = "delete",
     .role = "jobq_operator",
     .args = "[ID...]",
-    .summary = "Delete jobs, live and ended, without a trace",
-    .details =
-        "A running job is asked to stop as by cancel, and forgotten when it has ended, "
-        "however it did. Options that select many jobs need --yes.",
+    .summary = "Delete live and ended jobs without a trace",
+    .details = "A running job is asked to stop, as by cancel, and deleted when it has "
+               "ended, whatever its outcome. Options that select jobs need --yes.",
     .examples = "jobqd delete 42\n"
                 "jobqd delete --queue old --state completed --yes",
     .options = delete_options,
@@ -348,9 +348,8 @@ const struct command command_purge = {
     .role = "jobq_operator",
     .args = "--args JSON --yes",
     .summary = "Delete a user's data: live and ended jobs whose args contain an object",
-    .details =
-        "It deletes as delete does, and reads all jobs through, unless there is an "
-        "index on args.",
+    .details = "It deletes jobs as delete does. It reads all jobs, unless there is an "
+               "index on args.",
     .examples = "jobqd purge --args '{\"user\": 7}' --yes",
     .options = purge_options,
     .flags = CLI_DATABASE_FLAGS,

@@ -31,9 +31,10 @@ await(struct session *session, const char *node, const struct running *before,
             return rc;
         nanosleep(&pause, NULL);
     }
-    return jobq__error(err, JOBQ_ESTATE,
-                       "node %s has not said within %d s how it ended: see its log", node,
-                       WAIT_S);
+    return jobq__error(
+        err, JOBQ_ESTATE,
+        "node %s has not reported within %d s how the upgrade ended: see its log", node,
+        WAIT_S);
 }
 
 /* The versions are the database's word. */
@@ -93,10 +94,10 @@ const struct command command_upgrade = {
     .name = "upgrade",
     .args = "",
     .summary = "Upgrade this host's running jobqd in place to the installed version",
-    .details =
-        "Its workers and their running jobs stay. The new program must be in the place "
-        "of the old one. If it does not start, the old one keeps running, and this says "
-        "why. The node is the one that -c, JOBQ_NODE or --node names.",
+    .details = "The running jobqd is replaced by the version that is now installed at "
+               "its path. Its workers and their running jobs stay. If the new version "
+               "does not start, the old one keeps running, and the error says why. -c, "
+               "JOBQ_NODE or --node names the node.",
     .examples = "jobqd upgrade -c /etc/jobq/jobqd.conf",
     .flags = CLI_ALL_FLAGS,
     .json = true,

@@ -61,11 +61,11 @@ run_daemon(struct cli *cli)
 static const struct command command_run = {
     .name = "run",
     .args = "",
-    .summary = "Run the configured queues until told to stop",
-    .details =
-        "TERM and INT let running jobs end, for shutdown_grace; a second one, or QUIT, "
-        "stops them now. HUP reads the configuration again and replaces the workers "
-        "one by one. TTIN adds a worker to each queue, TTOU takes one away.",
+    .summary = "Run the configured queues until stopped",
+    .details = "The signals TERM and INT stop it: running jobs have up to shutdown_grace "
+               "to end; a second signal, or QUIT, stops them at once. HUP reloads the "
+               "configuration and replaces the workers one by one. TTIN adds a worker to "
+               "each queue, TTOU removes one.",
     .examples = "jobqd run -c jobqd.conf\n"
                 "jobqd run --embedded ./data",
     .flags = CLI_ALL_FLAGS,
@@ -102,13 +102,12 @@ print_help(FILE *out)
             cli_print_summary(out, (*at)->name, 8, *at);
     }
     fputc('\n', out);
-    wrap_print(
-        out,
-        "`jobqd help COMMAND` shows what a command takes, and examples. -c FILE, "
-        "--database URI, --embedded DIR and --schema NAME may also stand before the "
-        "command. Without -c the configuration is JOBQ_CONFIG, "
-        "else " CLI_DEFAULT_FILE " where that file is.",
-        0, 0);
+    wrap_print(out,
+               "`jobqd help COMMAND` shows the options of a command, with examples. -c "
+               "FILE, --database URI, --embedded DIR and --schema NAME may also come "
+               "before the command. Without -c the configuration file is JOBQ_CONFIG, "
+               "else " CLI_DEFAULT_FILE " if it exists.",
+               0, 0);
 }
 
 static const struct command *
@@ -127,14 +126,20 @@ static int
 refuse_command(const char *name)
 {
     struct nearest nearest;
-    fputs("jobqd: there is no command \"", stderr);
-    escape_print(stderr, name);
-    fputs("\": ", stderr);
     nearest_begin(&nearest, name);
+    for (size_t i = 0; i < N_GROUPS; i++) {
+        for (const struct command *const *at = groups[i].commands; *at != NULL; at++)
+            nearest_offer(&nearest, (*at)->name);
+    }
+    fputs("jobqd: unknown command \"", stderr);
+    escape_print(stderr, name);
+    if (nearest.best != NULL)
+        fprintf(stderr, "\"; did you mean %s? The commands are ", nearest.best);
+    else
+        fputs("\"; the commands are ", stderr);
     for (size_t i = 0; i < N_GROUPS; i++) {
         for (const struct command *const *at = groups[i].commands; *at != NULL; at++) {
             bool last = i + 1 == N_GROUPS && at[1] == NULL;
-            nearest_offer(&nearest, (*at)->name);
             fprintf(stderr, "%s%s",
                     i == 0 && at == groups[i].commands ? ""
                     : last                             ? " and "
@@ -142,10 +147,7 @@ refuse_command(const char *name)
                     (*at)->name);
         }
     }
-    fputs(" are known", stderr);
-    if (nearest.best != NULL)
-        fprintf(stderr, "; did you mean %s?", nearest.best);
-    fputs(" (jobqd --help)\n", stderr);
+    fputs(" (see jobqd --help)\n", stderr);
     return EX_USAGE;
 }
 
@@ -172,7 +174,7 @@ help(int argc, char **argv)
 static const struct command command_help = {
     .name = "help",
     .args = "[COMMAND]",
-    .summary = "Show the commands, or what one of them takes",
+    .summary = "Show the commands, or the options of one command",
     .parts = help};
 
 /* How many words of argv, from the first on, are options that stand before the command:
@@ -251,13 +253,13 @@ run_words(int argc, char **argv)
         return cli_run(&command_version, 1, argv);
     int leading = count_leading(argc, argv);
     if (leading < 0)
-        return refuse_bare("the last option needs an argument, and a command follows it");
+        return refuse_bare("the last option needs an argument, and then a command");
     if (leading + 1 == argc)
-        return refuse_bare(leading > 0 ? "which command? `jobqd run` runs the queues"
+        return refuse_bare(leading > 0 ? "no command given; `jobqd run` runs the queues"
                                        : NULL);
     if (*argv[leading + 1] == '-')
-        return refuse_bare("an option stands before the command that it belongs to: "
-                           "write jobqd COMMAND OPTION");
+        return refuse_bare(
+            "the options of a command come after it: write jobqd COMMAND OPTION");
     return run_command(leading, argc, argv);
 }
 

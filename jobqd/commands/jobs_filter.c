@@ -47,12 +47,12 @@ check_contained(const struct jobs_filter *filter, jobq_error *err)
     const char *args = filter->values[JOBS_FILTER_ARGS];
     const char *tags = filter->values[JOBS_FILTER_TAGS];
     if (tags && *tags == '\0')
-        return jobq__error(err, JOBQ_EINVAL, "--tags: needs one tag or more");
+        return jobq__error(err, JOBQ_EINVAL, "--tags: needs at least one tag");
     if (!args)
         return 0;
     int rc = jobq__json_check_object(args, strlen(args), "--args", err);
     if (rc == 0 && strcspn(args, "\"") == strlen(args))
-        rc = jobq__error(err, JOBQ_EINVAL, "--args: needs one member or more, got %s",
+        rc = jobq__error(err, JOBQ_EINVAL, "--args: needs at least one member, got %s",
                          args);
     return rc;
 }
@@ -77,9 +77,8 @@ jobs_filter_read(struct jobs_filter *filter, const struct cli *cli, int64_t max_
     }
     int rc = check_contained(filter, err);
     if (rc == 0 && cli_has(cli, "before") && cli_has(cli, "older-than"))
-        rc =
-            jobq__error(err, JOBQ_EINVAL,
-                        "--before and --older-than say the same thing: give one of them");
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "--before and --older-than exclude each other: give only one");
     if (rc == 0)
         rc = cli_check_time("before", filter->values[JOBS_FILTER_BEFORE], err);
     if (rc == 0)
@@ -95,7 +94,7 @@ jobs_filter_time_fault(const struct jobs_filter *filter, int rc, jobq_error *err
     if (strcmp(err->sqlstate, "22007") != 0 && strcmp(err->sqlstate, "22008") != 0)
         return rc;
     return jobq__error(err, JOBQ_EINVAL,
-                       "--before: \"%s\" is no time: write it as 2026-11-22T10:11:12Z",
+                       "--before: \"%s\" is not a time: write it as 2026-11-22T10:11:12Z",
                        filter->values[JOBS_FILTER_BEFORE]);
 }
 

@@ -11,18 +11,18 @@
 
 /* The rows of a command's table of options, but for --limit. */
 #define JOBS_FILTER_OPTIONS                                                              \
-    {"queue", "QUEUE", "only those of this queue"},                                      \
-        {"kind", "KIND", "only those of this kind"},                                     \
+    {"queue", "QUEUE", "only jobs in this queue"},                                       \
+        {"kind", "KIND", "only jobs of this kind"},                                      \
         {"state", "STATE,...",                                                           \
-         "only those in this state, or these: scheduled, available, executing, "         \
+         "only jobs in this state, or in one of these: scheduled, available, "           \
+         "executing, "                                                                   \
          "retryable, suspended, completed, cancelled, discarded"},                       \
-        {"tags", "TAG,...", "only those with this tag, or all of these"},                \
-        {"key", "KEY", "only those with this key"},                                      \
-        {"args", "JSON", "only those whose args contain this object"},                   \
-        {"before", "TIME",                                                               \
-         "only those inserted before this time: 2026-11-22T10:11:12Z"},                  \
+        {"tags", "TAG,...", "only jobs with this tag, or with all of these"},            \
+        {"key", "KEY", "only jobs with this key"},                                       \
+        {"args", "JSON", "only jobs whose args contain this object"},                    \
+        {"before", "TIME", "only jobs inserted before this time: 2026-11-22T10:11:12Z"}, \
     {                                                                                    \
-        "older-than", "TIME", "only those inserted so long ago: 90s, 5m, 30d"            \
+        "older-than", "TIME", "only jobs inserted at least this long ago: 90s, 5m, 30d"  \
     }
 
 enum jobs_filter_param {

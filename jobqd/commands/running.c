@@ -38,7 +38,7 @@ running_check(const char *node, const struct running *seen, jobq_error *err)
         return 0;
     case HOSTID_ENDED:
         return jobq__error(err, JOBQ_ESTATE,
-                           "node %s does not run%s (its pid %d is gone)", node,
+                           "node %s is not running%s (its pid %d is gone)", node,
                            comparable ? "" : " here", seen->pid);
     case HOSTID_UNKNOWN: /* a signal could end somebody else */
         break;
@@ -57,8 +57,8 @@ check_is_jobqd(const char *node, const struct running *seen, jobq_error *err)
     int rc = running_check(node, seen, err);
     if (rc == 0 && !hostid_is_jobqd("/proc", seen->pid))
         rc = jobq__error(err, JOBQ_ESTATE,
-                         "pid %d, which is said to be node %s, is no running jobqd: it "
-                         "gets no signal",
+                         "pid %d, which is registered as node %s, is not a running "
+                         "jobqd: not signalling it",
                          seen->pid, node);
     return rc;
 }
@@ -70,9 +70,9 @@ running_look(struct session *session, const char *node, struct running *out,
     PGresult *rows = NULL;
     int rc = session_query(session, sql_node_seen, 1, &node, &rows, err);
     if (rc == 0 && PQntuples(rows) == 0)
-        rc = jobq__error(err, JOBQ_ENOTFOUND,
-                         "no node is called %s: `jobqd queues` lists those that run",
-                         node);
+        rc =
+            jobq__error(err, JOBQ_ENOTFOUND,
+                        "there is no node %s: `jobqd queues` lists those that run", node);
     if (rc == 0) {
         out->pid = atoi(value(rows, 0));
         out->start = strtoll(value(rows, 1), NULL, 10);

@@ -156,7 +156,7 @@ begin(struct trial *trial, struct start *start, struct queue_config *queue,
                0) {
         start->end = END_FAILED;
         snprintf(start->why, sizeof start->why,
-                 "no memory for it, or its program cannot be prepared");
+                 "out of memory, or its program cannot be prepared");
     } else {
         trial->n_pools++;
     }
@@ -169,14 +169,14 @@ say(const struct start *start)
     escape_print(stdout, start->queue);
     switch (start->end) {
     case END_UP:
-        printf(": a worker is up after %.2f s\n", (double)start->took_ns / 1e9);
+        printf(": a worker came up in %.2f s\n", (double)start->took_ns / 1e9);
         break;
     case END_NOTHING:
-        puts(": starts a program a job; none was started");
+        puts(": starts a program for each job; there is no worker to start");
         break;
     case END_AWAITED:
     case END_FAILED:
-        fputs(": no worker comes up: ", stdout);
+        fputs(": its worker did not come up: ", stdout);
         escape_print(stdout, start->why);
         putchar('\n');
         break;
@@ -218,7 +218,8 @@ start_check(struct config *config, cJSON *answer)
     folder_enter();
     trial.starts = calloc(trial.n + 1, sizeof *trial.starts);
     if (!trial.starts || uv_loop_init(&trial.loop) < 0) {
-        fputs("jobqd config: no memory or descriptors to start workers with\n", stderr);
+        fputs("jobqd config: out of memory or file descriptors; cannot start workers\n",
+              stderr);
         free(trial.starts);
         return EX_OSERR;
     }

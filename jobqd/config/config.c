@@ -166,11 +166,11 @@ copy_value(const struct option_row *row, const char *value, char **out, jobq_err
         return out_of_memory(err);
     const char *why = NULL;
     if (strpbrk(copy, "\r\n") != NULL)
-        why = "a line break in the value; everything has to stand on one line";
+        why = "the value has a line break; it must be on one line";
     else if (copy[0] == ';')
-        why = "a ; at the beginning is not allowed: in the file it begins a comment";
+        why = "a ; at the beginning is not allowed: in the file it would begin a comment";
     else if (row->type == OPTION_DIR && has_comment(copy))
-        why = "a ; behind a blank is not allowed: in the file it begins a comment";
+        why = "a ; after a blank is not allowed: in the file it would begin a comment";
     if (why != NULL) {
         free(copy);
         return jobq__error(err, JOBQ_EINVAL, "%s", why);
@@ -248,8 +248,8 @@ note_replaced(struct loader *l, bool database_counts, jobq_error *err)
     const char *key = database_counts ? "embedded" : "database";
     jobq_error text = {0};
     jobq__error(&text, JOBQ_EINVAL,
-                "%s is set in the environment and replaces %s of %s: unset %s, take %s "
-                "out of the file, or say on the command line which one is meant",
+                "%s is set in the environment and overrides %s in %s: unset %s, remove "
+                "%s from the file, or give the one that you mean on the command line",
                 name, key, l->config->file, name, key);
     l->config->replaced = strdup(text.message);
     return l->config->replaced ? 0 : out_of_memory(err);
@@ -273,9 +273,10 @@ choose_database(struct loader *l, char *const *environment, jobq_error *err)
         return 0;
     }
     if (l->database_from == l->embedded_from)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "database and embedded are both set by %s; give one of them",
-                           where[l->database_from]);
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "database and embedded are both set by %s; set only one of them",
+            where[l->database_from]);
     bool keep_database = l->database_from > l->embedded_from;
     option_clear(keep_database ? embedded : database, l->config);
     return note_replaced(l, keep_database, err);
@@ -288,14 +289,16 @@ name_node(struct config *config, jobq_error *err)
     if (config->node != NULL)
         return 0;
     if (gethostname(host, sizeof host) != 0)
-        return jobq__error(err, JOBQ_EIO, "the host's name: %s; set node",
+        return jobq__error(err, JOBQ_EIO, "the host's name cannot be read: %s; set node",
                            strerror(errno));
     host[sizeof host - 1] = '\0';
     jobq_error why = {0};
     int rc = option_set(option_find(jobqd_options, jobqd_options_count, "node"), config,
                         host, NULL, &why);
     return rc == 0 ? 0
-                   : jobq__error(err, rc, "the host's name: %s; set node", why.message);
+                   : jobq__error(err, rc,
+                                 "the host's name cannot name the node: %s; set node",
+                                 why.message);
 }
 
 /* All sources, lowest first. */

@@ -57,12 +57,12 @@ config_check_name(const struct config *config, int line, const char *what,
     size_t len = strlen(name);
     if (len < 1 || len > MAX_NAME)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%s:%d: [%s %s]: a %s's name has 1 to %d bytes", config->file,
-                           line, what, name, what, MAX_NAME);
+                           "%s:%d: [%s %s]: the name of a %s must have 1 to %d bytes",
+                           config->file, line, what, name, what, MAX_NAME);
     if (escape_find(name) != NULL)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%s:%d: [%s %s]: a control character in the name, or one that "
-                           "is not shown",
+                           "%s:%d: [%s %s]: control characters and invisible characters "
+                           "are not allowed in the name",
                            config->file, line, what, name);
     return 0;
 }
@@ -72,18 +72,19 @@ static int
 check_limits(const struct config *config, const struct queue_config *queue,
              jobq_error *err)
 {
-    static const char too_little[] = "less than any program needs: 1MiB or more, or 0";
+    static const char too_little[] =
+        "too little for any program: must be 1MiB or more, or 0";
     if (queue->max_memory > 0 && queue->max_memory < MIN_MEMORY)
         return refuse_option(config, queue, "max_memory", too_little, err);
     if (queue->max_memory_hard > 0 && queue->max_memory_hard < MIN_MEMORY)
         return refuse_option(config, queue, "max_memory_hard", too_little, err);
     if (queue->max_memory_hard > 0 && queue->max_memory > queue->max_memory_hard)
         return refuse_option(config, queue, "max_memory",
-                             "more than max_memory_hard, which would always come first",
+                             "more than max_memory_hard, which would always apply first",
                              err);
     if (queue->nofile > 0 && queue->nofile < MIN_FILES)
         return refuse_option(config, queue, "nofile",
-                             "less than any program needs: 16 or more, or 0", err);
+                             "too few for any program: must be 16 or more, or 0", err);
     return 0;
 }
 
@@ -102,7 +103,7 @@ config_check_queue(const struct config *config, const struct queue_config *queue
         if (queue_options[i].scope == OPTION_WORKERS && queue->lines[i] != 0)
             return refuse_option(
                 config, queue, queue_options[i].name,
-                "belongs to command; an exec queue runs one process a job", err);
+                "is only for command; an exec queue runs one process per job", err);
     }
     return 0;
 }
@@ -189,8 +190,8 @@ check_keep(const struct config *config, const struct queue_config *queue,
         return 0;
     config_where(config, queue, option, where, sizeof where);
     return jobq__error(err, JOBQ_EINVAL,
-                       "%s: it is more than the %" PRId64
-                       "d after which [jobqd] has the history dropped",
+                       "%s: longer than the %" PRId64
+                       "d after which [jobqd] drops the history",
                        where, most_ms / DAY);
 }
 

@@ -116,7 +116,7 @@ refuse_second(const struct reader *reader, const char *what, const char *name, i
               jobq_error *err)
 {
     return jobq__error(err, JOBQ_EINVAL,
-                       "%s:%d: [%s%s] is defined twice, first in line %d",
+                       "%s:%d: [%s%s] is defined twice, first on line %d",
                        reader->config->file, reader->section_line, what, name, first);
 }
 
@@ -312,7 +312,7 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
     struct reader *reader = data;
     if (reader->section == SECTION_NONE)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%s:%d: %s stands before any section; begin with [jobqd]",
+                           "%s:%d: %s is outside any section; begin with [jobqd]",
                            reader->config->file, line, key);
     size_t n;
     void *base;
@@ -323,7 +323,7 @@ on_value(void *data, const char *key, const char *value, int line, jobq_error *e
         return refuse_unknown(reader, rows, n, key, line, err);
     if (lines[row - rows] != 0) {
         char why[64];
-        snprintf(why, sizeof why, "duplicate, first set in line %d", lines[row - rows]);
+        snprintf(why, sizeof why, "set twice, first on line %d", lines[row - rows]);
         return refuse_at(reader, JOBQ_EINVAL, line, key, why, err);
     }
     if ((row->type == OPTION_COMMAND || row->type == OPTION_EXEC) &&

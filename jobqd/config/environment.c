@@ -143,8 +143,8 @@ environment_check(char *const *words, jobq_error *err)
         int len = (int)name_len(*words);
         if (!is_name(*words, (size_t)len))
             return jobq__error(err, JOBQ_EINVAL,
-                               "\"%.*s\" is not the name of a variable: words NAME or "
-                               "NAME=VALUE are allowed, of letters, digits and _",
+                               "\"%.*s\" is not a variable's name: write NAME or "
+                               "NAME=VALUE, where NAME has letters, digits and _",
                                len, *words);
         for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
             if (same_name(*words, reserved[i]))

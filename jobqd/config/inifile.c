@@ -79,7 +79,7 @@ next_line(struct reading *r)
     }
     r->number++;
     if (strlen(r->line) != (size_t)len)
-        return refuse_line(r, JOBQ_EINVAL, "a NUL byte: this is no text file");
+        return refuse_line(r, JOBQ_EINVAL, "a NUL byte: this is not a text file");
     if ((size_t)len > MAX_LINE_BYTES)
         return refuse_line(r, JOBQ_EINVAL, "the line is longer than 64 KiB");
     r->line[strcspn(r->line, "\r\n")] = '\0';
@@ -149,7 +149,7 @@ on_ini_value(void *data, const char *section, const char *key, const char *value
     size_t name_len = strcspn(key, BLANKS);
     if (key[name_len] != '\0') {
         char why[200];
-        snprintf(why, sizeof why, "no \"=\" after %.*s: `key = value` is allowed",
+        snprintf(why, sizeof why, "no \"=\" after %.*s: write `key = value`",
                  name_len < 100 ? (int)name_len : 100, key);
         r->code = refuse_line(r, JOBQ_EINVAL, why);
         r->code_line = r->number;

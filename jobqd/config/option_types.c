@@ -52,8 +52,8 @@ static const struct option_kind kinds[] = {
                        .fits = sqltext_is_schema,
                        .set = value_set_text,
                        .put = value_put_text,
-                       .allowed = "lower-case letters, digits and _, not beginning with "
-                                  "a digit or pg_, at most 63"},
+                       .allowed = "1 to 63 lower-case letters, digits and _, not "
+                                  "beginning with a digit or pg_"},
     [OPTION_TEXT] = {.placeholder = "TEXT",
                      .field = &text_field,
                      .fits = value_is_text,
@@ -80,7 +80,7 @@ static const struct option_kind kinds[] = {
                      .fits = timezone_is_name,
                      .set = value_set_text,
                      .put = value_put_text,
-                     .allowed = "a time zone's name, such as Europe/Stockholm"},
+                     .allowed = "the name of a time zone, such as Europe/Stockholm"},
     [OPTION_COMMAND] = {.placeholder = "PROGRAM…",
                         .field = &words_field,
                         .set = value_set_program,
@@ -105,7 +105,7 @@ static const struct option_kind kinds[] = {
                     .says_why = true,
                     .put = value_put_env,
                     .has_secret = value_has_secret_variable,
-                    .allowed = "words NAME or NAME=VALUE"},
+                    .allowed = "words of the form NAME or NAME=VALUE"},
     [OPTION_DURATION] = {.placeholder = "TIME",
                          .field = &duration_field,
                          .set = value_set_duration,
@@ -170,11 +170,10 @@ refuse_hidden(const char *value, bool may_join, jobq_error *err)
     if (!at)
         return 0;
     escape_put(&shown, at, jobq__utf8_len((const unsigned char *)at, strlen(at)));
-    int rc =
-        jobq__error(err, JOBQ_EINVAL,
-                    "byte %td of the value is %s, a control character or one that is "
-                    "not shown: not allowed",
-                    at - value + 1, jobq__buf_cstr(&shown) ? shown.data : "");
+    int rc = jobq__error(err, JOBQ_EINVAL,
+                         "byte %td of the value is %s: control characters and invisible "
+                         "characters are not allowed",
+                         at - value + 1, jobq__buf_cstr(&shown) ? shown.data : "");
     jobq__buf_clear(&shown);
     return rc;
 }

@@ -123,7 +123,7 @@ value_set_json(const struct option_row *row, void *field, const char *value,
     jobq_error why = {0};
     int rc = jobq__json_check_object(value, strlen(value), "the value", &why);
     if (rc == JOBQ_EINVAL)
-        return jobq__error(err, rc, "%s; a JSON object is allowed", why.message);
+        return jobq__error(err, rc, "%s; it must be a JSON object", why.message);
     return rc == 0 ? value_set_text(row, field, value, origin, err) : rc;
 }
 

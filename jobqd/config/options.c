@@ -19,8 +19,8 @@
 /* name, type, scope, field, default, what applies without one, min, max, choices, help */
 /* clang-format off */
 const struct option_row jobqd_options[] = {
-    {"database", OPTION_CONNINFO, OPTION_RESTART, C(database), NULL, "DATABASE_URL, else libpq's PG* environment", 0, 0, NULL,
-     "the database: a libpq URI or keyword string; excludes embedded"},
+    {"database", OPTION_CONNINFO, OPTION_RESTART, C(database), NULL, "DATABASE_URL, else libpq's PG* variables", 0, 0, NULL,
+     "the database to use; excludes embedded"},
     {"embedded", OPTION_DIR, OPTION_RESTART, C(embedded), NULL, "no embedded database", 0, 0, NULL,
      "run a private Postgres with its data in this folder; excludes database"},
     {"schema", OPTION_SCHEMA, OPTION_RESTART, C(schema), "jobq", NULL, 0, 0, NULL,
@@ -32,53 +32,53 @@ const struct option_row jobqd_options[] = {
     {"poll_interval", OPTION_DURATION, OPTION_RELOAD, C(poll_interval_ms), "1s", NULL, 10, 1 * HOUR, NULL,
      "how often to poll an idle queue, with or without notifications"},
     {"notify", OPTION_SWITCH, OPTION_RESTART, C(notify), "on", NULL, 0, 0, "off|on",
-     "listen for wake-ups; off: by polling alone"},
+     "listen for notifications from the database; off: only poll"},
     {"shutdown_grace", OPTION_DURATION, OPTION_RELOAD, C(shutdown_grace_ms), "30s", NULL, 0, 1 * DAY, NULL,
-     "how long running jobs may go on after TERM or INT"},
+     "how long running jobs may continue after TERM or INT"},
     {"respawn", OPTION_SWITCH, OPTION_RESTART, C(respawn), "off", NULL, 0, 0, "off|on",
-     "jobqd is started again when it was killed, by its guard (off under systemd, which does that itself)"},
+     "have the guard restart jobqd after it was killed; leave it off under systemd, which restarts it itself"},
     {"keep_completed", OPTION_DAYS, OPTION_RELOAD, C(keep_completed_ms), "7d", NULL, 1 * DAY, 3650 * DAY, NULL,
-     "how long completed jobs stay in the history, in whole days"},
+     "how long completed jobs stay in the history, rounded up to whole days"},
     {"keep_failed", OPTION_DAYS, OPTION_RELOAD, C(keep_failed_ms), "30d", NULL, 1 * DAY, 3650 * DAY, NULL,
-     "how long cancelled and discarded jobs stay in the history, in whole days"},
-    {"keep_cancelled", OPTION_DURATION, OPTION_RELOAD, C(keep_cancelled_ms), NULL, "that of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
+     "how long cancelled and discarded jobs stay in the history, rounded up to whole days"},
+    {"keep_cancelled", OPTION_DURATION, OPTION_RELOAD, C(keep_cancelled_ms), NULL, "the value of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
      "how long cancelled jobs stay in the history"},
-    {"keep_discarded", OPTION_DURATION, OPTION_RELOAD, C(keep_discarded_ms), NULL, "that of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
+    {"keep_discarded", OPTION_DURATION, OPTION_RELOAD, C(keep_discarded_ms), NULL, "the value of keep_failed", 1 * SECOND, 3650 * DAY, NULL,
      "how long discarded jobs stay in the history"},
     {"max_frame", OPTION_BYTES, OPTION_RELOAD, C(max_frame), "4MiB", NULL, 1 * KIB, 64 * MIB, NULL,
-     "the longest line of the worker protocol"},
+     "the longest line allowed in the worker protocol"},
     {"log_level", OPTION_CHOICE, OPTION_RELOAD, C(log.level), "info", NULL, 0, 0, "debug|info|warning|error",
-     "log lines of a lower level are dropped"},
+     "the lowest level that is logged"},
     {"log_format", OPTION_CHOICE, OPTION_RELOAD, C(log.format), "text", NULL, 0, 0, "text|json|logfmt",
-     "the form of a log line"},
+     "the format of log lines"},
     {"on_failure", OPTION_HOOK, OPTION_RELOAD, C(on_failure), NULL, "none", 0, 0, NULL,
-     "a program that is run after a failed attempt, the story as JSON on its stdin"},
+     "a program to run after each failed attempt; it gets the details as JSON on stdin"},
     {"on_discard", OPTION_HOOK, OPTION_RELOAD, C(on_discard), NULL, "none", 0, 0, NULL,
-     "a program that is run after a job was discarded or expired, the story as JSON on its stdin"},
+     "a program to run after a job was discarded or has expired; it gets the details as JSON on stdin"},
     {"on_discard_kind", OPTION_TEXT, OPTION_RELOAD, C(on_discard_kind), NULL, "none", 0, 0, NULL,
-     "a job of this kind is enqueued when a job is discarded or expires, the story as its args"},
-    {"on_discard_queue", OPTION_TEXT, OPTION_RELOAD, C(on_discard_queue), NULL, "the discarded job's own", 0, 0, NULL,
-     "the queue of that job"},
+     "enqueue a job of this kind when a job is discarded or expires, with the details as its args"},
+    {"on_discard_queue", OPTION_TEXT, OPTION_RELOAD, C(on_discard_queue), NULL, "the queue of the discarded job", 0, 0, NULL,
+     "the queue for the job of on_discard_kind"},
 };
 const size_t jobqd_options_count = sizeof jobqd_options / sizeof jobqd_options[0];
 
 const struct option_row queue_options[] = {
-    {"command", OPTION_COMMAND, OPTION_ANY, Q(argv), NULL, "one of command and exec is needed", 0, 0, NULL,
-     "a worker that takes job after job over its socket"},
-    {"exec", OPTION_EXEC, OPTION_ANY, Q(argv), NULL, "one of command and exec is needed", 0, 0, NULL,
-     "a program started for each job, its args on stdin"},
+    {"command", OPTION_COMMAND, OPTION_ANY, Q(argv), NULL, "none, set either command or exec", 0, 0, NULL,
+     "a worker program, which runs job after job and gets them over a socket"},
+    {"exec", OPTION_EXEC, OPTION_ANY, Q(argv), NULL, "none, set either command or exec", 0, 0, NULL,
+     "a program to start for each job, with the job's args on stdin"},
     {"concurrency", OPTION_INT, OPTION_ANY, Q(concurrency), "4", NULL, 1, 1000, NULL,
-     "how many worker processes"},
+     "how many worker processes to run"},
     {"mailbox", OPTION_INT, OPTION_WORKERS, Q(mailbox), "0", NULL, 0, 1000, NULL,
-     "jobs that a worker may hold, and as many more as it runs beside the first; 0: 1 to 64, as many as keep it busy"},
+     "how many jobs a worker may hold, plus one for each that it runs beside the first; 0: as many as keep it busy, 1 to 64"},
     {"ageing", OPTION_DURATION, OPTION_ANY, Q(ageing_ms), "0", NULL, 0, 30 * DAY, NULL,
-     "a job that has waited so long ranks as one priority better, so that none waits for ever; 0: never"},
+     "a job gains one priority for each such time that it waits, so that none waits for ever; 0: never"},
     {"timeout", OPTION_DURATION, OPTION_ANY, Q(timeout_ms), "30m", NULL, 0, 24 * DAY, NULL,
-     "a job's deadline where the job names none; 0: no deadline"},
+     "how long an attempt may run if its job sets no timeout; 0: no limit"},
     {"stop_grace", OPTION_DURATION, OPTION_ANY, Q(stop_grace_ms), "5s", NULL, 0, 1 * HOUR, NULL,
-     "from the request to stop to SIGTERM, and from there to SIGKILL"},
+     "how long a job may take to stop when asked to: then SIGTERM follows, and after the same time again SIGKILL"},
     {"boot_timeout", OPTION_DURATION, OPTION_WORKERS, Q(boot_timeout_ms), "10s", NULL, 100, 1 * HOUR, NULL,
-     "how soon after its start a worker must say hello"},
+     "how long a worker may take from its start to its hello"},
     {"preload", OPTION_SWITCH, OPTION_WORKERS, Q(preload), "off", NULL, 0, 0, "off|on",
      "load the program once, in a forkserver process, and fork the workers from there"},
     {"max_restarts", OPTION_INT, OPTION_ANY, Q(max_restarts), "5", NULL, 0, 1000, NULL,
@@ -86,84 +86,84 @@ const struct option_row queue_options[] = {
     {"max_seconds", OPTION_DURATION, OPTION_ANY, Q(max_seconds_ms), "10s", NULL, 1 * SECOND, 1 * HOUR, NULL,
      "the window in which restarts are counted"},
     {"max_jobs", OPTION_INT, OPTION_WORKERS, Q(max_jobs), "0", NULL, 0, 1000000000, NULL,
-     "replace a worker after this many jobs, or up to a fifth fewer; 0: never"},
+     "replace a worker after this many jobs, minus up to 20 % at random; 0: never"},
     {"max_age", OPTION_DURATION, OPTION_WORKERS, Q(max_age_ms), "0", NULL, 0, 365 * DAY, NULL,
-     "replace a worker at this age, or up to a fifth younger; 0: never"},
-    {"shutdown_grace", OPTION_DURATION, OPTION_ANY, Q(shutdown_grace_ms), NULL, "that of [jobqd], which also bounds it", 0, 1 * DAY, NULL,
-     "how long running jobs may go on when jobqd stops or the queue is removed"},
+     "replace a worker at this age, minus up to 20 % at random; 0: never"},
+    {"shutdown_grace", OPTION_DURATION, OPTION_ANY, Q(shutdown_grace_ms), NULL, "that of [jobqd], which is also the upper limit", 0, 1 * DAY, NULL,
+     "how long running jobs may continue when jobqd stops or the queue is removed"},
     {"max_attempts", OPTION_INT, OPTION_ANY, Q(max_attempts), NULL, "20", 1, 1000, NULL,
-     "how many attempts a job has that was enqueued without max_attempts"},
+     "how many attempts a job gets if it was enqueued without max_attempts"},
     {"max_crashes", OPTION_INT, OPTION_ANY, Q(max_crashes), "3", NULL, 0, 1000, NULL,
-     "a job that crashed so many workers is discarded; 0: never"},
+     "discard a job after it has crashed this many workers; 0: never"},
     {"max_memory", OPTION_BYTES, OPTION_WORKERS, Q(max_memory), "0", NULL, 0, 1024 * GIB, NULL,
-     "a worker whose process group uses more after a job is replaced; 0: no limit"},
+     "replace a worker if its process group uses more than this after a job; 0: no limit"},
     {"max_memory_hard", OPTION_BYTES, OPTION_ANY, Q(max_memory_hard), "0", NULL, 0, 1024 * GIB, NULL,
-     "a process group that uses more is killed at once; 0: no limit"},
+     "kill a worker's process group at once if it uses more than this; 0: no limit"},
     {"cpu_limit", OPTION_DURATION, OPTION_ANY, Q(cpu_limit_ms), "0", NULL, 0, 24 * DAY, NULL,
-     "processor time that a job may use; 0: no limit (only where a worker runs one job at a time)"},
+     "how much processor time a job may use; 0: no limit; only for workers that run one job at a time"},
     {"nofile", OPTION_INT, OPTION_ANY, Q(nofile), "0", NULL, 0, 1 << 20, NULL,
-     "how many files a process may have open, 16 or more; 0: as many as jobqd was given"},
+     "how many files a process may have open, 16 or more; 0: jobqd's own limit"},
     {"nice", OPTION_INT, OPTION_ANY, Q(nice), "0", NULL, -20, 19, NULL,
-     "added to jobqd's own nice value; a negative one needs root"},
+     "the nice value, added to jobqd's own; a negative one needs root"},
     {"user", OPTION_NAME, OPTION_ANY, Q(user), NULL, "jobqd's own", 0, 0, NULL,
-     "the user, by name or number, that the program runs as; needs root"},
-    {"group", OPTION_NAME, OPTION_ANY, Q(group), NULL, "the user's, else jobqd's own", 0, 0, NULL,
-     "the group, by name or number, that the program runs as; needs root"},
+     "run the program as this user, a name or number; needs root"},
+    {"group", OPTION_NAME, OPTION_ANY, Q(group), NULL, "that of the user, else jobqd's own", 0, 0, NULL,
+     "run the program as this group, a name or number; needs root"},
     {"no_new_privs", OPTION_SWITCH, OPTION_ANY, Q(no_new_privs), "off", NULL, 0, 0, "off|on",
-     "set-user-id programs and the like give no rights"},
+     "keep the program from gaining rights, such as those of set-user-ID programs"},
     {"working_directory", OPTION_DIR, OPTION_ANY, Q(working_directory), NULL, "jobqd's own", 0, 0, NULL,
-     "the folder that the program is started in"},
-    {"env", OPTION_ENV, OPTION_ANY, Q(env), NULL, "nothing more", 0, 0, NULL,
-     "variables for the program: NAME=VALUE sets one, NAME hands over jobqd's own, even a withheld one"},
+     "the folder to start the program in"},
+    {"env", OPTION_ENV, OPTION_ANY, Q(env), NULL, "none added", 0, 0, NULL,
+     "environment variables for the program: NAME=VALUE sets one, NAME passes on jobqd's own, even one that is otherwise withheld"},
     {"backoff", OPTION_BACKOFF, OPTION_ANY, Q(backoff), "oban", NULL, 0, 0, NULL,
-     "the wait before a failed job's next attempt"},
+     "how long a failed job waits for its next attempt"},
     {"keep", OPTION_SWITCH, OPTION_ANY, Q(keep), "all", NULL, 0, 0, "none|all",
-     "whether completed jobs go to the history; cancelled and discarded ones always do"},
-    {"keep_completed", OPTION_DURATION, OPTION_ANY, Q(keep_completed_ms), NULL, "that of [jobqd], which also bounds it", 1 * SECOND, 3650 * DAY, NULL,
+     "whether completed jobs go to the history; cancelled and discarded jobs always do"},
+    {"keep_completed", OPTION_DURATION, OPTION_ANY, Q(keep_completed_ms), NULL, "that of [jobqd], which is also the upper limit", 1 * SECOND, 3650 * DAY, NULL,
      "how long completed jobs stay in the history"},
-    {"keep_failed", OPTION_DURATION, OPTION_ANY, Q(keep_failed_ms), NULL, "as [jobqd] says, which also bounds it", 1 * SECOND, 3650 * DAY, NULL,
+    {"keep_failed", OPTION_DURATION, OPTION_ANY, Q(keep_failed_ms), NULL, "that of [jobqd], which is also the upper limit", 1 * SECOND, 3650 * DAY, NULL,
      "how long cancelled and discarded jobs stay in the history"},
     {"keep_count", OPTION_INT, OPTION_ANY, Q(keep_count), "0", NULL, 0, 1000000000, NULL,
-     "how many ended jobs stay in the history, the newest; 0: no limit"},
+     "keep only this many ended jobs in the history, the newest; 0: no limit"},
     {"on_failure", OPTION_HOOK, OPTION_ANY, Q(on_failure), NULL, "that of [jobqd]", 0, 0, NULL,
-     "a program that is run after a failed attempt, the story as JSON on its stdin"},
+     "a program to run after each failed attempt; it gets the details as JSON on stdin"},
     {"on_discard", OPTION_HOOK, OPTION_ANY, Q(on_discard), NULL, "that of [jobqd]", 0, 0, NULL,
-     "a program that is run after a job was discarded or expired, the story as JSON on its stdin"},
+     "a program to run after a job was discarded or has expired; it gets the details as JSON on stdin"},
     {"on_discard_kind", OPTION_TEXT, OPTION_ANY, Q(on_discard_kind), NULL, "that of [jobqd]", 0, 0, NULL,
-     "a job of this kind is enqueued when a job is discarded or expires, the story as its args"},
-    {"on_discard_queue", OPTION_TEXT, OPTION_ANY, Q(on_discard_queue), NULL, "that of [jobqd], else the discarded job's own", 0, 0, NULL,
-     "the queue of that job"},
+     "enqueue a job of this kind when a job is discarded or expires, with the details as its args"},
+    {"on_discard_queue", OPTION_TEXT, OPTION_ANY, Q(on_discard_queue), NULL, "that of [jobqd], else the queue of the discarded job", 0, 0, NULL,
+     "the queue for the job of on_discard_kind"},
 };
 const size_t queue_options_count = sizeof queue_options / sizeof queue_options[0];
 
 const struct option_row cron_options[] = {
-    {"schedule", OPTION_SCHEDULE, OPTION_ANY, R(schedule), NULL, "needed", 0, 0, NULL,
-     "when it comes"},
+    {"schedule", OPTION_SCHEDULE, OPTION_ANY, R(schedule), NULL, "none, required", 0, 0, NULL,
+     "when the cron enqueues a job"},
     {"timezone", OPTION_ZONE, OPTION_ANY, R(timezone), "UTC", NULL, 0, 0, NULL,
-     "the zone whose clocks count, such as Europe/Stockholm"},
-    {"kind", OPTION_TEXT, OPTION_ANY, R(kind), NULL, "needed", 0, 0, NULL,
+     "the time zone of the schedule"},
+    {"kind", OPTION_TEXT, OPTION_ANY, R(kind), NULL, "none, required", 0, 0, NULL,
      "the kind of its jobs"},
     {"args", OPTION_JSON, OPTION_ANY, R(args), "{}", NULL, 0, 0, NULL,
-     "their args"},
+     "the args of its jobs"},
     {"queue", OPTION_TEXT, OPTION_ANY, R(queue), "default", NULL, 0, 0, NULL,
-     "their queue"},
+     "the queue of its jobs"},
     {"priority", OPTION_INT, OPTION_ANY, R(priority), "0", NULL, 0, 9, NULL,
-     "0 first, 9 last"},
+     "the priority of its jobs: 0 runs first, 9 last"},
     {"max_attempts", OPTION_INT, OPTION_ANY, R(max_attempts), NULL, "that of the queue", 1, 1000, NULL,
-     "how many attempts each of its jobs has"},
+     "how many attempts each of its jobs gets"},
     {"timeout", OPTION_DURATION, OPTION_ANY, R(timeout_ms), "0", NULL, 0, 24 * DAY, NULL,
-     "their deadline; 0: the queue's"},
+     "how long an attempt of its jobs may run; 0: as the queue says"},
     {"missed", OPTION_CHOICE, OPTION_ANY, R(missed), "once", NULL, 0, 0, "skip|once|all",
-     "runs missed while no node was up: skip (those over a minute late), once (the latest), or all"},
+     "runs missed while no node was up: skip (those more than a minute late), once (only the latest), or all"},
     {"overlap", OPTION_CHOICE, OPTION_ANY, R(overlap), "allow", NULL, 0, 0, "allow|skip|wait",
-     "when a slot comes while a job of this cron is live: allow enqueues another job, skip enqueues none, wait enqueues "
-     "one that starts when the running one has ended, and at most one waits"},
+     "if a job of this cron is still live when the next is due: allow enqueues another, skip enqueues none, wait enqueues "
+     "one that starts when the running one has ended (at most one waits)"},
     {"expires", OPTION_DURATION, OPTION_ANY, R(expires_ms), "0", NULL, 0, 3650 * DAY, NULL,
-     "a job that has not started this long after it was enqueued is cancelled; 0: never"},
+     "cancel a job that has not started this long after it was enqueued; 0: never"},
     {"unique_by", OPTION_JSON, OPTION_ANY, R(unique_by), NULL, "not unique", 0, 0, NULL,
-     "enqueue no job while another is in its way by these rules; {} compares kind, queue and args"},
+     "enqueue no job while an equal one exists by these rules; {} compares kind, queue and args"},
     {"meta", OPTION_JSON, OPTION_ANY, R(meta), "{}", NULL, 0, 0, NULL,
-     "an object that is kept with each job"},
+     "a JSON object to store with each job"},
 };
 const size_t cron_options_count = sizeof cron_options / sizeof cron_options[0];
 /* clang-format on */
@@ -206,7 +206,7 @@ options_set_defaults(const struct option_row *rows, size_t n, void *base, jobq_e
 static const char *
 scope_of(const struct option_row *row)
 {
-    return row->scope == OPTION_WORKERS ? " (command only)" : "";
+    return row->scope == OPTION_WORKERS ? " (only with command)" : "";
 }
 
 /* "1s to 10m; default: 15s" */
@@ -216,6 +216,27 @@ put_facts(struct jobq__buf *buf, const struct option_row *row)
     option_put_allowed(row, buf);
     jobq__buf_adds(buf, "; default: ");
     jobq__buf_adds(buf, row->fallback != NULL ? row->fallback : row->absent);
+}
+
+static void
+put_help(struct jobq__buf *buf, const struct option_row *row)
+{
+    jobq__buf_adds(buf, row->help);
+    jobq__buf_adds(buf, scope_of(row));
+}
+
+/* What put says of the row, in lines for a terminal, of which the first has begun. */
+static void
+put_wrapped(struct jobq__buf *buf, const struct option_row *row,
+            void (*put)(struct jobq__buf *, const struct option_row *), size_t indent)
+{
+    struct jobq__buf text = {0};
+    put(&text, row);
+    if (jobq__buf_cstr(&text) != NULL)
+        wrap_put(buf, text.data, indent, indent);
+    else
+        buf->failed = true;
+    jobq__buf_clear(&text);
 }
 
 static int
@@ -232,7 +253,7 @@ int
 options_print_flags(FILE *out, const struct option_row *rows, size_t n)
 {
     enum { HELP_INDENT = 10 };
-    struct jobq__buf buf = {0}, text = {0};
+    struct jobq__buf buf = {0};
     for (const struct option_row *row = rows; row < rows + n; row++) {
         jobq__buf_adds(&buf, "      --");
         for (const char *at = row->name; *at != '\0'; at++)
@@ -240,18 +261,10 @@ options_print_flags(FILE *out, const struct option_row *rows, size_t n)
         jobq__buf_addc(&buf, ' ');
         jobq__buf_adds(&buf, option_placeholder(row->type));
         jobq__buf_adds(&buf, "\n          ");
-        jobq__buf_reset(&text);
-        jobq__buf_adds(&text, row->help);
-        jobq__buf_adds(&text, scope_of(row));
-        jobq__buf_adds(&text, " (");
-        put_facts(&text, row);
-        jobq__buf_adds(&text, ")");
-        if (jobq__buf_cstr(&text) != NULL)
-            wrap_put(&buf, text.data, HELP_INDENT, HELP_INDENT);
-        else
-            buf.failed = true;
+        put_wrapped(&buf, row, put_help, HELP_INDENT);
+        jobq__buf_adds(&buf, "          ");
+        put_wrapped(&buf, row, put_facts, HELP_INDENT);
     }
-    jobq__buf_clear(&text);
     return write_out(out, &buf);
 }
 
@@ -282,12 +295,12 @@ options_print_man(FILE *out, const struct option_row *rows, size_t n)
         jobq__buf_adds(&buf, "_\n\t");
         put_scdoc(&buf, row->help);
         put_scdoc(&buf, scope_of(row));
-        jobq__buf_adds(&buf, " (");
+        jobq__buf_adds(&buf, "++\n"); /* scdoc's line break */
         if (text != NULL)
             put_scdoc(&buf, text);
         else
             buf.failed = true;
-        jobq__buf_adds(&buf, ")\n\n");
+        jobq__buf_adds(&buf, "\n\n");
     }
     jobq__buf_clear(&facts);
     return write_out(out, &buf);

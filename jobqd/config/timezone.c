@@ -65,8 +65,8 @@ timezone_check(const char *name, jobq_error *err)
     if (may_be && len > 0 && (size_t)len < sizeof path && is_zone_file(path))
         return 0;
     return jobq__error(err, JOBQ_EINVAL,
-                       "\"%s\" is not allowed: a name of the time-zone database (tzdata, "
-                       "in %s), such as Europe/Stockholm",
+                       "\"%s\" is not a time zone: write a name from the time zone "
+                       "database (tzdata, in %s), such as Europe/Stockholm",
                        name, folder);
 }
 

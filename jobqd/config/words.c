@@ -36,16 +36,17 @@ take_word(const char **text, char *word, jobq_error *err)
         } else if (*at == '\\' &&
                    (quote == '\0' || (quote == '"' && (at[1] == '"' || at[1] == '\\')))) {
             if (*++at == '\0')
-                return jobq__error(err, JOBQ_EINVAL, "a backslash at the end");
+                return jobq__error(err, JOBQ_EINVAL,
+                                   "a backslash at the end of the value");
             word[len++] = *at;
         } else {
             word[len++] = *at;
         }
     }
     if (quote != '\0')
-        return jobq__error(
-            err, JOBQ_EINVAL,
-            "a quote %c that is not closed (mind that \" ;\" begins a comment)", quote);
+        return jobq__error(err, JOBQ_EINVAL,
+                           "unclosed quote %c (note that \" ;\" begins a comment)",
+                           quote);
     word[len] = '\0';
     *text = at;
     return 0;
@@ -78,7 +79,7 @@ words_split(const char *text, char ***out, jobq_error *err)
         }
     }
     if (n == 0 || words[0][0] == '\0') {
-        rc = jobq__error(err, JOBQ_EINVAL, "names no program");
+        rc = jobq__error(err, JOBQ_EINVAL, "no program is given");
         goto done;
     }
     *out = words;

@@ -342,7 +342,7 @@ def test_the_command_says_how_it_ended(db, jobqd, jobqd_program, programs, insta
     assert done.stdout.startswith(f"node node1 (pid {node.pid}): upgraded from ")
     done = cli("upgrade", "--node", "nobody", db=db, code=None)
     assert done.returncode != 0
-    assert done.stderr == "jobqd upgrade: no node is called nobody: `jobqd queues` lists those that run\n"
+    assert done.stderr == "jobqd upgrade: there is no node nobody: `jobqd queues` lists those that run\n"
 
 
 # Each prints its pid once it is what it pretends to be, and waits.
@@ -379,12 +379,12 @@ def test_who_is_no_jobqd_gets_no_signal(db, jobqd, programs, cli, pretender):
     db.query("INSERT INTO jobq.nodes (name, host, pid, pid_start, version, expires_at)"
              " VALUES ('node1', %s, %s, %s, '0.1.0', now() + interval '1 hour')", (host, pretender.pid, start_of(pretender.pid)))
     done = cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR)
-    assert done.stderr == f"jobqd upgrade: pid {pretender.pid}, which is said to be node node1, is no running jobqd: it gets no signal\n"
+    assert done.stderr == f"jobqd upgrade: pid {pretender.pid}, which is registered as node node1, is not a running jobqd: not signalling it\n"
     assert pretender.poll() is None
     pretender.terminate()
     assert pretender.stdout.read() == ""
     db.query("UPDATE jobq.nodes SET pid_start = pid_start - 1")
-    assert "node node1 does not run (its pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
+    assert "node node1 is not running (its pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
     for pid in (0, -1, -pretender.pid):
         db.query("UPDATE jobq.nodes SET pid = %s", (pid,))
         assert "cannot tell whether pid" in cli("upgrade", "--node", "node1", db=db, code=os.EX_DATAERR).stderr
@@ -642,7 +642,7 @@ def test_not_while_it_stops(db, jobqd, jobqd_program, installed, cli, waiting, t
     assert finish(db, job)[:2] == ("discarded", 1)
     assert node.wait() == 0
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and "no node is called node1" in done.stderr
+    assert done.returncode != 0 and "there is no node node1" in done.stderr
 
 
 def test_a_reload_while_the_new_program_rehearses(db, jobqd, jobqd_program, programs, installed, cli, waiting, tmp_path):

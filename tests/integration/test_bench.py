@@ -93,23 +93,23 @@ def test_its_schema_is_gone_afterwards_and_another_is_never_touched(cli, db):
     assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq_bench'") == 0
     assert db.value("SELECT count(*) FROM jobq.jobs") == 0
     refused = cli("bench", "limit", "--schema", "jobq", db=db, code=65)
-    assert refused.stderr == ('jobqd bench limit: --schema: "jobq" is not allowed: a name that begins with jobq_bench, '
+    assert refused.stderr == ('jobqd bench limit: --schema: "jobq" is not allowed: it must begin with jobq_bench, '
                               "since bench drops it\n")
 
 
 def test_a_schema_that_is_there_is_refused_unless_forced(cli, empty_db):
     empty_db.query("CREATE SCHEMA jobq_bench")
     refused = cli("bench", "limit", "--jobs", 100, db=empty_db, code=65)
-    assert refused.stderr == ("jobqd bench limit: the schema jobq_bench is there already: another bench runs, or one was "
-                              "killed. --force drops it\n")
+    assert refused.stderr == ("jobqd bench limit: the schema jobq_bench exists: another bench is running, or one was "
+                              "killed; --force drops it\n")
     cli("bench", "limit", "--jobs", 100, "--force", db=empty_db)
 
 
 @pytest.mark.parametrize("args, message", [
-    ((), "jobqd bench: which measurement? drain, limit, latency, enqueue, wakeup, memory and explain are known "
-         "(jobqd bench --help)"),
-    (("speed",), 'jobqd bench: there is no measurement "speed": drain, limit, latency, enqueue, wakeup, memory and '
-                 "explain are known (jobqd bench --help)"),
+    ((), "jobqd bench: no measurement given; the measurements are drain, limit, latency, enqueue, wakeup, memory and explain "
+         "(see jobqd bench --help)"),
+    (("speed",), 'jobqd bench: unknown measurement "speed"; the measurements are drain, limit, latency, enqueue, wakeup, memory and '
+                 "explain (see jobqd bench --help)"),
     (("drain", "--jobs", "0"), 'jobqd bench drain: --jobs: "0" is not allowed: 1 to 100000000'),
     (("drain", "--keep", "some"), 'jobqd bench drain: --keep: "some" is not allowed: all or none'),
     (("drain", "--keep", "none", "--vacuum-held"),
@@ -123,7 +123,7 @@ def test_a_wrong_command_line(cli, args, message):
 
 def test_the_worker_is_for_bench_alone(cli):
     refused = cli("bench", "worker", code=65)
-    assert refused.stderr == "jobqd bench worker: JOBQ_BENCH_SHARED is not set: bench's own workers alone run this\n"
+    assert refused.stderr == "jobqd bench worker: JOBQ_BENCH_SHARED is not set: only bench's own workers run this\n"
 
 
 def test_drain_with_a_worker_of_somebody_elses(cli, empty_db, programs):

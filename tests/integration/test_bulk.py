@@ -396,7 +396,7 @@ def test_a_delete_that_the_database_refuses_is_none(db, cli):
     db.query(f"CREATE TABLE exports (job_id bigint REFERENCES jobq.jobs (id)); INSERT INTO exports VALUES ({job})")
     said = cli("delete", job, "--yes", db=db, code=65)
     assert said.stdout == ""
-    assert f"job {job}: the database refuses to delete it now; jobqd tries again, and until then the job may run (it is scheduled)" in said.stderr
+    assert f"job {job}: the database refused to delete it now; jobqd will try again, and until then the job may run (it is scheduled)" in said.stderr
     assert "exports" in said.stderr
     assert ids(db) == [job]
 
@@ -895,13 +895,13 @@ def test_only_an_operator_may(db):
 def test_commands_by_what_jobs_are_like(cli, db):
     jobs = six_jobs(db)
     assert cli("cancel", "--kind", "k1", "--tags", "x", db=db).stdout == \
-        "1 job: cancelled, or asked to stop where they run\n"
+        "1 job: cancelled, or asked to stop if running\n"
     assert json.loads(cli("cancel", "--args", '{"user": 7}', "--json", db=db).stdout) == {"count": 1}
     assert cli("retry", "--kind", "k1", "--state", "completed", db=db).stdout == "0 jobs: available\n"
     assert cli("retry", "--all", db=db).stdout == "2 jobs: available\n"
     assert ids(db, "state = 'available'") == [jobs[name] for name in "abcde"]
     assert cli("delete", "--state", "scheduled,available", "--limit", "2", "--yes", db=db).stdout == \
-        "2 jobs: deleted, or asked to stop where they run, and forgotten then\n"
+        "2 jobs: deleted, or asked to stop if running and then deleted\n"
     assert ids(db) == [jobs[name] for name in "cdef"]
     assert json.loads(cli("delete", "--key", "k\\ey", "--older-than", "0s", "--yes", "--json", db=db).stdout) == {"count": 1}
     assert cli("delete", "--before", "2000-01-01T00:00:00Z", "--yes", db=db).stdout.startswith("0 jobs")
@@ -922,7 +922,7 @@ def test_delete_by_ids(cli, db):
     first, second, runs = (db.enqueue("a") for _ in range(3))
     claim(db, runs)
     assert cli("delete", first, runs, db=db).stdout == (
-        f"job {first}: deleted\njob {runs}: runs, its node is asked to stop it, and it is forgotten then\n")
+        f"job {first}: deleted\njob {runs}: running; its node was asked to stop it, then it is deleted\n")
     assert json.loads(cli("delete", second, runs, "--json", db=db).stdout) == {"deleted": [second], "stopping": [runs]}
     assert cli("delete", first, db=db, code=66).stderr == f"jobqd delete: no job has the id {first}\n"
 
@@ -949,26 +949,26 @@ def test_jobs_takes_the_same_options(cli, db):
 
 
 COMMAND_FAULTS = [
-    (["cancel"], 64, "which jobs? Give their ids, or options such as --queue; --all means every job"),
-    (["cancel", "--limit", "5"], 64, "which jobs? Give their ids, or options such as --queue; --all means every job"),
-    (["cancel", "1", "--queue", "mail"], 64, "jobs are named by their ids, or by options: not by both"),
-    (["retry", "1", "--all"], 64, "jobs are named by their ids, or by options: not by both"),
-    (["delete", "--all"], 64, "many jobs are deleted only with --yes; `jobqd jobs` shows which they are"),
-    (["delete", "--queue", "mail"], 64, "many jobs are deleted only with --yes; `jobqd jobs` shows which they are"),
-    (["delete", "one"], 64, '"one" is no job\'s id: a number, 1 or more'),
+    (["cancel"], 64, "which jobs? Give ids, or options such as --queue, or --all for every job"),
+    (["cancel", "--limit", "5"], 64, "which jobs? Give ids, or options such as --queue, or --all for every job"),
+    (["cancel", "1", "--queue", "mail"], 64, "give either ids or options that select jobs, not both"),
+    (["retry", "1", "--all"], 64, "give either ids or options that select jobs, not both"),
+    (["delete", "--all"], 64, "deleting jobs that options select needs --yes; `jobqd jobs` lists them"),
+    (["delete", "--queue", "mail"], 64, "deleting jobs that options select needs --yes; `jobqd jobs` lists them"),
+    (["delete", "one"], 64, '"one" is not a job id: it must be a number, 1 or more'),
     (["cancel", "--state", "done,completed"], 65, f'--state: "done,completed" is not allowed: {STATES}'),
     (["cancel", "--args", "[1]"], 64, "--args must be a JSON object, got [1]"),
-    (["cancel", "--args", "{ }"], 64, "--args: needs one member or more, got { }"),
-    (["jobs", "--args", "{}"], 64, "--args: needs one member or more, got {}"),
-    (["retry", "--tags", ""], 64, "--tags: needs one tag or more"),
-    (["jobs", "--before", "soonish"], 65, '--before: "soonish" is no time: write it as 2026-11-22T10:11:12Z'),
+    (["cancel", "--args", "{ }"], 64, "--args: needs at least one member, got { }"),
+    (["jobs", "--args", "{}"], 64, "--args: needs at least one member, got {}"),
+    (["retry", "--tags", ""], 64, "--tags: needs at least one tag"),
+    (["jobs", "--before", "soonish"], 65, '--before: "soonish" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["cancel", "--older-than", "5"], 64, None),
     (["cancel", "--older-than", "5m", "--before", "2026-01-01"], 64,
-     "--before and --older-than say the same thing: give one of them"),
-    (["cancel", "--before", "soonish"], 65, '--before: "soonish" is no time: write it as 2026-11-22T10:11:12Z'),
+     "--before and --older-than exclude each other: give only one"),
+    (["cancel", "--before", "soonish"], 65, '--before: "soonish" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["cancel", "--all", "--limit", "0"], 64, None),
-    (["purge", "--yes"], 64, "whose jobs? Give --args, an object that their args contain"),
-    (["purge", "--args", '{"u": 1}'], 64, "jobs are deleted only with --yes; `jobqd jobs` shows which they are"),
+    (["purge", "--yes"], 64, "--args is required: an object that the jobs' args contain"),
+    (["purge", "--args", '{"u": 1}'], 64, "deleting jobs needs --yes; `jobqd jobs --args` lists them"),
     (["purge", "--args", "{}", "--yes"], 65, "args must be a JSON object with one member or more, got {}"),
 ]
 

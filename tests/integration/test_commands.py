@@ -28,7 +28,7 @@ def test_migrate_up_status_down(cli, empty_db):
     status = json.loads(cli("migrate", "status", "--json", db=empty_db).stdout)
     assert status["version"] == status["needs"] == latest
     assert all(m["applied_at"] for m in status["migrations"])
-    assert cli("migrate", "down", db=empty_db).stdout.endswith(": taken back\n")
+    assert cli("migrate", "down", db=empty_db).stdout.endswith(": reverted\n")
     assert json.loads(cli("migrate", "status", "--json", db=empty_db).stdout)["version"] == latest - 1
     cli("migrate", "down", "0", db=empty_db)
     assert empty_db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
@@ -285,7 +285,7 @@ def test_cancel_of_a_job_that_runs(cli, db):
     for _ in range(2):
         cli("enqueue", "k", db=db)
     db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_at = now() WHERE id = 1")
-    assert cli("cancel", 1, 2, db=db).stdout == "job 1: runs, its node is asked to stop it\njob 2: cancelled\n"
+    assert cli("cancel", 1, 2, db=db).stdout == "job 1: running; its node was asked to stop it\njob 2: cancelled\n"
     assert json.loads(cli("cancel", 1, "--json", db=db).stdout) == {"cancelled": [], "stopping": [1]}
     assert re.search(r"^  cancel +asked for at \d{4}-", cli("job", 1, db=db).stdout, re.M)
 
@@ -387,25 +387,25 @@ def test_a_full_disk_is_told(cli, jobqd_program):
 
 
 USAGE = {
-    "job": "usage: jobqd job [OPTION]... ID (--help says more)",
-    "jobs": "usage: jobqd jobs [OPTION]... (--help says more)",
-    "enqueue": "usage: jobqd enqueue [OPTION]... KIND [JSON] | - (--help says more)",
+    "job": "usage: jobqd job [OPTION]... ID (see --help)",
+    "jobs": "usage: jobqd jobs [OPTION]... (see --help)",
+    "enqueue": "usage: jobqd enqueue [OPTION]... KIND [JSON] | - (see --help)",
 }
 DURATION = ("is not a duration: write whole numbers with ms, s, m, h or d, such as 500ms, 15s or 1h30m, at most 36500d")
 # (arguments, exit code, what stderr says)
 WRONG = [
-    (["frobnicate"], 64, 'jobqd: there is no command "frobnicate": run, config, doctor, reload, upgrade, enqueue, jobs, job, cancel, '
-                         'retry, delete, purge, queues, pause, resume, scale, cron, migrate, bench, version and help are known '
-                         '(jobqd --help)'),
+    (["frobnicate"], 64, 'jobqd: unknown command "frobnicate"; the commands are run, config, doctor, reload, upgrade, enqueue, jobs, job, cancel, '
+                         'retry, delete, purge, queues, pause, resume, scale, cron, migrate, bench, version and help '
+                         '(see jobqd --help)'),
     (["job"], 64, "jobqd job: an argument is missing; " + USAGE["job"]),
     (["job", "1", "2"], 64, "jobqd job: unexpected argument 2; " + USAGE["job"]),
-    (["job", "x"], 64, 'jobqd job: "x" is no job\'s id: a number, 1 or more'),
-    (["job", "0"], 64, 'jobqd job: "0" is no job\'s id: a number, 1 or more'),
-    (["job", "99999999999999999999"], 64, 'jobqd job: "99999999999999999999" is no job\'s id: a number, 1 or more'),
+    (["job", "x"], 64, 'jobqd job: "x" is not a job id: it must be a number, 1 or more'),
+    (["job", "0"], 64, 'jobqd job: "0" is not a job id: it must be a number, 1 or more'),
+    (["job", "99999999999999999999"], 64, 'jobqd job: "99999999999999999999" is not a job id: it must be a number, 1 or more'),
     (["job", "7"], 66, "jobqd job: no job has the id 7"),
-    (["cancel", "1", "-x"], 64, "jobqd cancel: unknown or ambiguous option -x; usage: jobqd cancel [OPTION]... [ID...] (--help "
-                                "says more)"),
-    (["jobs", "--frob"], 64, "jobqd jobs: unknown or ambiguous option --frob; " + USAGE["jobs"]),
+    (["cancel", "1", "-x"], 64, "jobqd cancel: unknown option -x; usage: jobqd cancel [OPTION]... [ID...] (see "
+                                "--help)"),
+    (["jobs", "--frob"], 64, "jobqd jobs: unknown option --frob; " + USAGE["jobs"]),
     (["jobs", "--json=yes"], 64, "jobqd jobs: --json takes no argument; " + USAGE["jobs"]),
     (["jobs", "more"], 64, "jobqd jobs: unexpected argument more; " + USAGE["jobs"]),
     (["jobs", "--limit", "0"], 64, 'jobqd jobs: --limit: "0" is not allowed: 1 to 100000'),
@@ -413,8 +413,8 @@ WRONG = [
     (["jobs", "--state", "done"], 65, 'jobqd jobs: --state: "done" is not allowed: scheduled, available, executing, '
                                       'retryable, suspended, completed, cancelled, discarded'),
     (["jobs", "--schema", "My Jobs"], 64,
-     'jobqd jobs: --schema: "My Jobs" is not allowed: lower-case letters, digits and _, not beginning with a digit or '
-     'pg_, at most 63'),
+     'jobqd jobs: --schema: "My Jobs" is not allowed: 1 to 63 lower-case letters, digits and _, not beginning with a digit or '
+     'pg_'),
     (["jobs", "-c", "/nowhere/jobqd.conf"], 78, "jobqd jobs: /nowhere/jobqd.conf: No such file or directory"),
     (["enqueue"], 64, "jobqd enqueue: an argument is missing; " + USAGE["enqueue"]),
     (["enqueue", ""], 65, 'jobqd enqueue: kind must be text of 1 to 128 bytes, got ""'),
@@ -424,22 +424,22 @@ WRONG = [
     (["enqueue", "k", "--in", "soon"], 64, 'jobqd enqueue: --in: "soon" ' + DURATION),
     (["enqueue", "k", "--timeout", "0"], 64, 'jobqd enqueue: --timeout: "0" is not allowed: 1ms to 24d'),
     (["enqueue", "k", "--at", "yesterday-ish"], 65,
-     'jobqd enqueue: --at: "yesterday-ish" is no time: write it as 2026-11-22T10:11:12Z'),
+     'jobqd enqueue: --at: "yesterday-ish" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["enqueue", "k", "--at", "2026-13-40T00:00:00Z"], 65,
-     'jobqd enqueue: --at: "2026-13-40T00:00:00Z" is no time: write it as 2026-11-22T10:11:12Z'),
-    (["enqueue", "k", "--at", "now", "--in", "1s"], 64, "jobqd enqueue: --at and --in say the same thing: give one of them"),
+     'jobqd enqueue: --at: "2026-13-40T00:00:00Z" is not a time: write it as 2026-11-22T10:11:12Z'),
+    (["enqueue", "k", "--at", "now", "--in", "1s"], 64, "jobqd enqueue: --at and --in exclude each other: give only one"),
     (["enqueue", "k", "--queue", ""], 65, 'jobqd enqueue: queue must be text of 1 to 128 bytes, got ""'),
-    (["enqueue", "-", "--queue", "q"], 64, "jobqd enqueue: --queue does not go with -: each line says its own"),
-    (["enqueue", "-", "{}"], 64, "jobqd enqueue: unexpected argument {} behind -"),
+    (["enqueue", "-", "--queue", "q"], 64, "jobqd enqueue: --queue cannot be used with -: each line has its own"),
+    (["enqueue", "-", "{}"], 64, "jobqd enqueue: unexpected argument {} after -"),
     (["migrate", "sideways"], 64, 'jobqd migrate: "sideways" is not allowed: up, down, status, print or grant'),
     (["migrate", "up", "999"], 64, None),
-    (["migrate", "up", "--force"], 64, "jobqd migrate: --force belongs to down"),
+    (["migrate", "up", "--force"], 64, "jobqd migrate: --force is only for down"),
     (["migrate", "up", "--lock-wait", "soon"], 64,
      'jobqd migrate: --lock-wait: "soon" is not a duration: write whole numbers with ms, s, m, h or d, '
      'such as 500ms, 15s or 1h30m, at most 36500d'),
     (["migrate", "down", "--lock-wait", "8d"], 64, 'jobqd migrate: --lock-wait: "8d" is not allowed: 0 to 7d'),
-    (["migrate", "status", "--lock-wait", "1s"], 64, "jobqd migrate: --lock-wait belongs to up, down and grant"),
-    (["migrate", "print", "--json"], 64, "jobqd migrate: print prints SQL: it has no --json"),
+    (["migrate", "status", "--lock-wait", "1s"], 64, "jobqd migrate: --lock-wait is only for up, down and grant"),
+    (["migrate", "print", "--json"], 64, "jobqd migrate: print writes SQL: it has no --json"),
     (["config", "show"], 64, 'jobqd config: "show" is not allowed: check, print or man'),
     (["config", "--lease", "1"], 64, 'jobqd config: --lease: "1" is not allowed: 1s to 10m, with a unit (ms, s, m, h, d)'),
 ]
@@ -451,7 +451,7 @@ def test_a_wrong_command_line_is_told(cli, db, args, code, message):
     assert done.stdout == ""
     if message is None:
         latest = json.loads(cli("version", "--json").stdout)["schema"]
-        message = f'jobqd migrate: "999" is no version: 1 to {latest} are known'
+        message = f'jobqd migrate: "999" is not a known version: give 1 to {latest}'
     assert done.stderr == message + "\n"
     assert db.states() == {}
 

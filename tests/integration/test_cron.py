@@ -317,19 +317,19 @@ def test_next_prints_local_times_without_a_database(cli):
 
 
 @pytest.mark.parametrize("args, message", [
-    (("--from", "tomorrow"), '--from: "tomorrow" is no time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
+    (("--from", "tomorrow"), '--from: "tomorrow" is not a time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
     (("--from", "2026-02-30T00:00:00Z"),
-     '--from: "2026-02-30T00:00:00Z" is no time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
+     '--from: "2026-02-30T00:00:00Z" is not a time: write it as 2026-11-22T10:11:12Z or 2026-11-22T10:11:12+01:00'),
     (("-n", "0"), '-n: "0" is not allowed: 1 to 1000'),
     (("-n", "1001"), '-n: "1001" is not allowed: 1 to 1000'),
-    (("-n",), "-n needs an argument; usage: jobqd cron next [OPTION]... EXPR (--help says more)"),
-    (("--timezone", "Mars/Olympus"), '--timezone: "Mars/Olympus" is not allowed: a name of the time-zone database (tzdata, in '
+    (("-n",), "-n needs an argument; usage: jobqd cron next [OPTION]... EXPR (see --help)"),
+    (("--timezone", "Mars/Olympus"), '--timezone: "Mars/Olympus" is not a time zone: write a name from the time zone database (tzdata, in '
                                      '/usr/share/zoneinfo), such as Europe/Stockholm'),
-    (("--timezone", "../passwd"), '--timezone: "../passwd" is not allowed: a name of the time-zone database (tzdata, in '
+    (("--timezone", "../passwd"), '--timezone: "../passwd" is not a time zone: write a name from the time zone database (tzdata, in '
                                   '/usr/share/zoneinfo), such as Europe/Stockholm'),
-    (("--timezone", "/etc/localtime"), '--timezone: "/etc/localtime" is not allowed: a name of the time-zone database '
+    (("--timezone", "/etc/localtime"), '--timezone: "/etc/localtime" is not a time zone: write a name from the time zone database '
                                        '(tzdata, in /usr/share/zoneinfo), such as Europe/Stockholm'),
-    (("--timezone", "zone.tab"), '--timezone: "zone.tab" is not allowed: a name of the time-zone database (tzdata, in '
+    (("--timezone", "zone.tab"), '--timezone: "zone.tab" is not a time zone: write a name from the time zone database (tzdata, in '
                                  '/usr/share/zoneinfo), such as Europe/Stockholm'),
 ])
 def test_next_refuses(cli, args, message):
@@ -348,9 +348,9 @@ def test_next_on_a_host_without_time_zones(cli, tmp_path):
 
 def test_next_of_what_has_no_time(cli):
     assert cli("cron", "next", "@reboot", code=64).stderr == \
-        "jobqd cron next: schedule: @reboot comes at no time: when the first node comes up\n"
+        "jobqd cron next: schedule: @reboot has no times: it comes when the first node starts\n"
     assert cli("cron", "sometimes", code=64).stderr == \
-        'jobqd cron: "sometimes" is not allowed: list, next, set, pause, resume, delete or run (jobqd cron --help)\n'
+        'jobqd cron: unknown command "sometimes"; the commands are list, next, set, pause, resume, delete and run (see jobqd cron --help)\n'
 
 
 # ---- slots, by SQL alone ----
@@ -616,19 +616,19 @@ def test_others_may_ask_when_and_no_more(db):
 BAD_FILES = [
     ("[cron a]\nkind = k\n", "1: [cron a]: needs schedule = SCHEDULE"),
     ("[cron a]\nschedule = @daily\n", "1: [cron a]: needs kind = KIND"),
-    ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a] is defined twice, first in line 1"),
-    ("[cron]\nkind = k\n", "1: [cron ]: a cron's name has 1 to 128 bytes"),
+    ("[cron a]\nschedule = @daily\nkind = k\n[cron a]\n", "4: [cron a] is defined twice, first on line 1"),
+    ("[cron]\nkind = k\n", "1: [cron ]: the name of a cron must have 1 to 128 bytes"),
     ("[cron a]\nkind = k\nevery = 5s\n", "3: [cron a] every: no such option; allowed are schedule, timezone, kind, args, queue, "
      "priority, max_attempts, timeout, missed, overlap, expires, unique_by and meta"),
-    ("[cron a]\nargs = [1]\n", "2: [cron a] args: the value must be a JSON object, got [1]; a JSON object is allowed"),
+    ("[cron a]\nargs = [1]\n", "2: [cron a] args: the value must be a JSON object, got [1]; it must be a JSON object"),
     ("[cron a]\nargs = {'a': 1}\n", None),
     ("[cron a]\npriority = 10\n", '2: [cron a] priority: "10" is not allowed: 0 to 9'),
     ("[cron a]\nmax_attempts = 0\n", '2: [cron a] max_attempts: "0" is not allowed: 1 to 1000'),
     ("[cron a]\nmissed = never\n", '2: [cron a] missed: "never" is not allowed: skip, once or all'),
     ("[cron a]\ntimezone = ../x\n",
-     '2: [cron a] timezone: "../x" is not allowed: a time zone\'s name, such as Europe/Stockholm'),
+     '2: [cron a] timezone: "../x" is not allowed: the name of a time zone, such as Europe/Stockholm'),
     ("[cron a]\nschedule = @daily\nkind = k\ntimezone = Mars/Olympus\n",
-     '4: [cron a] timezone: "Mars/Olympus" is not allowed: a name of the time-zone database (tzdata, in /usr/share/zoneinfo), '
+     '4: [cron a] timezone: "Mars/Olympus" is not a time zone: write a name from the time zone database (tzdata, in /usr/share/zoneinfo), '
      "such as Europe/Stockholm"),
     ("[crons a]\n", "1: [crons a]: no such section; [jobqd], [queue NAME] and [cron NAME] are allowed; "
      "did you mean [cron a]?"),
@@ -1163,7 +1163,7 @@ def test_the_commands(db, cli):
                     "FROM jobq.crons") == \
         [("0 3 * * *", "report", {"a": 1}, "Europe/Stockholm", "mail", 2, 3, "all", {"m": 1}, ["x", "y"], 90000)]
     assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: paused\n"
-    assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: was paused already\n"
+    assert cli("cron", "pause", "nightly", db=db).stdout == "cron nightly: already paused\n"
     assert cli("cron", "resume", "nightly", db=db).stdout == "cron nightly: resumed\n"
     assert cli("cron", "resume", "nightly", db=db).stdout == "cron nightly: was not paused\n"
     assert cli("cron", "run", "nightly", db=db).stdout == "cron nightly: job 1\n"
@@ -1181,8 +1181,8 @@ def test_the_commands(db, cli):
 @pytest.mark.parametrize("args, code, message", [
     (("pause", "x", "y"), 66, 'jobqd cron pause: no cron has the name "x"\njobqd cron pause: no cron has the name "y"\n'),
     (("run", "x"), 66, 'jobqd cron run: no cron has the name "x"\n'),
-    (("set", "a", "--kind", "k"), 64, "jobqd cron set: --schedule is needed\n"),
-    (("set", "a", "--schedule", "@daily"), 64, "jobqd cron set: --kind is needed\n"),
+    (("set", "a", "--kind", "k"), 64, "jobqd cron set: --schedule is required\n"),
+    (("set", "a", "--schedule", "@daily"), 64, "jobqd cron set: --kind is required\n"),
     (("set", "a", "--schedule", "@daily", "--kind", "k", "--priority", "10"), 64,
      'jobqd cron set: --priority: "10" is not allowed: 0 to 9\n'),
     (("set", "a", "--schedule", "@daily", "--kind", "k", "--missed", "no"), 65,

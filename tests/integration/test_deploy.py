@@ -76,10 +76,10 @@ def test_each_queue_is_tried_and_each_fault_is_named(cli, programs, broken, tmp_
     done = cli("config", "check", "--start", "-c", conf, code=os.EX_UNAVAILABLE)
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 2 + len(broken)
-    assert any(re.fullmatch(r"queue good: a worker is up after \d+\.\d\d s", line) for line in lines)
-    assert "queue shell: starts a program a job; none was started" in lines
+    assert any(re.fullmatch(r"queue good: a worker came up in \d+\.\d\d s", line) for line in lines)
+    assert "queue shell: starts a program for each job; there is no worker to start" in lines
     for name, (_, why) in broken.items():
-        assert any(line.startswith(f"queue {name}: no worker comes up: ") and why in line for line in lines), (name, done.stdout)
+        assert any(line.startswith(f"queue {name}: its worker did not come up: ") and why in line for line in lines), (name, done.stdout)
     assert "no database" in done.stderr  # what the program printed
 
 
@@ -98,7 +98,7 @@ def test_a_worker_that_comes_up_is_ended(cli, programs, tmp_path):
 
 
 def test_it_is_refused_beside_print(cli):
-    assert "--start goes with check alone" in cli("config", "print", "--start", code=os.EX_USAGE).stderr
+    assert "--start is only for check" in cli("config", "print", "--start", code=os.EX_USAGE).stderr
 
 
 def test_a_wrong_configuration_starts_nothing(cli, tmp_path):
@@ -123,7 +123,7 @@ def test_a_reload_is_waited_for(db, jobqd, cli, programs):
     queues["default"]["concurrency"] = 4
     node.write_conf(db.uri, queues, {"node": "node1", "lease": "2s"})
     done = cli("reload", "--wait", "-c", node.conf)
-    assert done.stdout == f"node node1 (pid {node.pid}): the configuration is in force, and the new workers are up\n"
+    assert done.stdout == f"node node1 (pid {node.pid}): configuration reloaded; the new workers are up\n"
     pids = set(re.findall(r"worker \w+/w\d+ pid (\d+): (?:replacement )?ready", node.log().split("configuration reloaded")[0]))
     after = node.log().split("configuration reloaded")[1]
     assert len(re.findall(r"worker default/w\d+ pid \d+: (?:replacement )?ready", after)) == 4
@@ -139,7 +139,7 @@ def test_it_does_not_wait_for_running_jobs(db, jobqd, cli, programs):
         db.enqueue("sleep", '{"ms": 3600000}')
     db.wait_for_states({"executing": 2})
     done = cli("reload", "--wait", "-c", node.conf)
-    assert done.stdout.endswith("the new workers are up; processes from before that still run a job: 2\n")
+    assert done.stdout.endswith("the new workers are up; old processes that still run a job: 2\n")
     db.query("SELECT jobq.cancel_many('{\"all\": true}')")
     db.wait_for_states({"cancelled": 2})
 
@@ -153,7 +153,7 @@ def test_replacements_that_fail(db, jobqd, cli, programs, broken, fault):
     node.write_conf(db.uri, {"mail": keys | {"concurrency": 2}}, {"node": "node1", "lease": "1s"})
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_UNAVAILABLE)
     assert "the workers of queue mail fail to start: " in done.stderr and why in done.stderr
-    assert "workers from before go on" in done.stderr
+    assert "any old workers keep running" in done.stderr
     job = db.enqueue("ok", queue="mail")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [job]) == "completed")
     remedy = wait_finding(cli, db, "workers", "queue mail on node node1 do not come up, .*" + re.escape(why))
@@ -184,7 +184,7 @@ def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
     assert "colour" in done.stderr and "reloaded" not in node.log()
     wrong = node.conf.read_text()
     done = cli("reload", "--wait", "--node", "node1", db=db, code=os.EX_CONFIG)
-    assert "node node1 refuses the configuration, the old one stays in force: " in done.stderr and "colour" in done.stderr
+    assert "node node1 refused the configuration and keeps the old one: " in done.stderr and "colour" in done.stderr
     wait_for(lambda: any(level == "warn" and "refused its configuration" in found and "colour" in found
                          for level, found, _ in findings(cli, db, "nodes")))
     node.conf.write_text(wrong.replace("colour = red\n", ""))
@@ -208,7 +208,7 @@ def test_a_cron_that_only_the_database_refuses(db, jobqd, cli, programs, at_star
     else:
         cli("config", "check", "-c", node.conf)
         done = cli("reload", "--wait", "-c", node.conf, code=os.EX_CONFIG)
-        assert "node node1: the configuration is in force" in done.stderr and "but the database refuses cron late: " in done.stderr
+        assert "node node1: configuration reloaded and the new workers are up" in done.stderr and "but the database refuses cron late: " in done.stderr
         assert "no_reports" in done.stderr
     assert "reload --wait" in wait_finding(cli, db, "crons", "node node1 has crons .* refuses: cron late: .*no_reports")
     assert cli("doctor", db=db, code=os.EX_CONFIG)
@@ -225,7 +225,7 @@ def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_pa
     wait_for(lambda: db.value("SELECT reload ->> 'file' FROM jobq.nodes") == str(node.conf))
     for wait in [["--wait"], []]:
         done = cli("reload", *wait, "-c", other, code=os.EX_CONFIG)
-        assert f"node node1 was started with another file, {node.conf}, and does not read {other}" in done.stderr
+        assert f"node node1 was started with another file, {node.conf}, and would not read {other}" in done.stderr
     assert "reloaded" not in node.log()
     cli("reload", "--wait", "-c", link)
     cli("reload", "--wait", "-c", os.path.relpath(node.conf))
@@ -234,8 +234,8 @@ def test_another_file_than_the_nodes_is_refused(db, jobqd, cli, programs, tmp_pa
 def test_reload_without_a_wait_says_so(db, jobqd, cli, programs):
     node = jobqd(db, {"mail": {"command": programs("fault_worker")}})
     done = cli("reload", "-c", node.conf)
-    assert done.stdout == (f"node node1 (pid {node.pid}): was told to read its configuration again; its log says what becomes of "
-                           "it\n")
+    assert done.stdout == (f"node node1 (pid {node.pid}): asked to reload its configuration; see its log for the "
+                           "result\n")
     node.wait_log("configuration reloaded")
     node.wait_log("the new workers are up")
 
@@ -273,7 +273,7 @@ def test_a_node_that_does_not_run(db, jobqd, cli, programs):
     conf = node.conf
     node.kill()
     done = cli("reload", "--wait", "-c", conf, code=os.EX_DATAERR)
-    assert "node node1 does not run" in done.stderr
+    assert "node node1 is not running" in done.stderr
 
 
 # ---- doctor ----

@@ -52,15 +52,15 @@ def test_a_hook_for_a_shell_is_told(cli, tmp_path, option):
 def test_a_line_for_a_shell_is_told(cli, tmp_path, option, value, found):
     path = conf(tmp_path, f"{option} = {value}")
     done = cli("config", "check", "-c", path)
-    assert (f"jobqd config: warning: {path}:4: [queue q] {option}: no shell reads this line, so the program gets {found} as it "
-            "stands there; put the line into a script") in done.stderr
+    assert (f"jobqd config: warning: {path}:4: [queue q] {option}: no shell reads this line, so the program gets {found} "
+            "literally; put the line into a script") in done.stderr
     assert len(json.loads(cli("config", "check", "--json", "-c", path).stdout)["warnings"]) >= 1
 
 
 def test_a_comment_behind_a_value_is_told(cli, tmp_path):
     path = conf(tmp_path, "exec = /bin/true # the nightly one")
-    assert (f"{path}:4: [queue q] exec: # begins no comment behind a value: the program gets it and what follows as arguments; "
-            "write the comment in a line of its own, or begin it with ;") in cli("config", "check", "-c", path).stderr
+    assert (f"{path}:4: [queue q] exec: # does not begin a comment after a value: the program gets it and what follows as arguments; "
+            "put the comment on a line of its own, or begin it with ;") in cli("config", "check", "-c", path).stderr
 
 
 @pytest.mark.parametrize("value", FINE)
@@ -97,11 +97,11 @@ def test_the_environment_replaces_no_database_in_silence(cli, tmp_path, key, val
     [name] = variable
     for command in (["run"], ["config", "check"]):
         done = cli(*command, "-c", path, env=variable, code=78, timeout=30)
-        assert (f"{name} is set in the environment and replaces {key} of {path}: unset {name}, take {key} out of the file, or say "
-                "on the command line which one is meant") in done.stderr
+        assert (f"{name} is set in the environment and overrides {key} in {path}: unset {name}, remove {key} from the file, or give "
+                "the one that you mean on the command line") in done.stderr
     meant = ["--database", "postgresql:///other"] if key == "embedded" else ["--embedded", str(tmp_path / "other")]
     cli("config", "check", "-c", path, *meant, env=variable)
-    assert "replaces" not in cli("config", "print", "-c", path, env=variable).stderr
+    assert "overrides" not in cli("config", "print", "-c", path, env=variable).stderr
 
 
 @pytest.mark.parametrize("kind", ['{"a":1}', '  {"a": 1}', '[1]', '"k"'])

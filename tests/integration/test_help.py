@@ -8,7 +8,7 @@ import pytest
 
 from harness.daemon import clean_environment
 
-COMMANDS = ["run", "config", "doctor", "upgrade", "enqueue", "jobs", "job", "cancel", "retry", "delete", "purge", "queues",
+COMMANDS = ["run", "config", "doctor", "reload", "upgrade", "enqueue", "jobs", "job", "cancel", "retry", "delete", "purge", "queues",
             "pause", "resume", "scale", "cron", "migrate", "bench", "version", "help"]
 PARTS = [f"cron {part}" for part in ("list", "next", "set", "pause", "resume", "delete", "run")] + [
     f"bench {part}" for part in ("drain", "limit", "latency", "enqueue", "wakeup", "memory", "explain")]
@@ -26,9 +26,9 @@ def test_without_a_command_the_usage_is_printed(cli, empty_db):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["-c", "jobqd.conf"], "which command? `jobqd run` runs the queues"),
-    (["-c"], "the last option needs an argument, and a command follows it"),
-    (["--node", "a", "run"], "an option stands before the command that it belongs to: write jobqd COMMAND OPTION"),
+    (["-c", "jobqd.conf"], "no command given; `jobqd run` runs the queues"),
+    (["-c"], "the last option needs an argument, and then a command"),
+    (["--node", "a", "run"], "the options of a command come after it: write jobqd COMMAND OPTION"),
 ])
 def test_options_without_a_command(cli, words, message):
     done = cli(*words, code=64, timeout=20)
@@ -154,9 +154,9 @@ def test_the_host_s_own_configuration_counts_where_it_is(jobqd_program, tmp_path
 def test_a_check_of_nothing_is_refused(cli):
     """A deployment that forgets -c is told; variables alone may configure a node that runs no jobs."""
     done = cli("config", "check", code=78)
-    assert done.stderr == ("jobqd config: no configuration file: -c is not given, JOBQ_CONFIG is not set, /etc/jobq/jobqd.conf does "
-                           "not exist\n") and done.stdout == ""
+    assert done.stderr == ("jobqd config: no configuration file: -c is not given, JOBQ_CONFIG is not set, and "
+                           "/etc/jobq/jobqd.conf does not exist\n") and done.stdout == ""
     assert cli("config", "check", "--start", "--json", code=78).stdout == ""
     done = cli("config", "check", env={"JOBQ_DATABASE": "postgresql:///app"})
     assert done.stdout == "no configuration file: ok, 0 queues\n"
-    assert "warning: no configuration file was found: the node runs no jobs; give it with -c FILE or JOBQ_CONFIG" in done.stderr
+    assert "warning: no configuration file was found: the node runs no jobs; give one with -c FILE or JOBQ_CONFIG" in done.stderr

@@ -410,7 +410,7 @@ def test_a_dump_of_the_schema_alone_keeps_the_version(db, restored, cli, jobqd, 
     assert copy.query("SELECT * FROM jobq.schema_version") == []
     status = cli("migrate", "status", db=copy).stdout
     assert f"schema jobq has version {latest(cli)}, this jobqd needs {latest(cli)}\n" in status
-    assert status.count("applied, at a time that was not kept\n") == latest(cli)
+    assert status.count("applied, at an unknown time\n") == latest(cli)
     steps = json.loads(cli("migrate", "status", "--json", db=copy).stdout)["migrations"]
     assert [(step["applied"], step["applied_at"]) for step in steps] == [(True, None)] * latest(cli)
     node = jobqd(copy, {"default": {"command": programs("noop_worker")}})

@@ -161,6 +161,6 @@ def test_words_that_join_letters_are_allowed_in_a_crons_json(cli, tmp_path):
         printed = cli("config", "print", "-c", conf).stdout
         assert json.loads(next(line for line in printed.splitlines() if line.startswith(f"{option} =")).partition("=")[2]) == {"a": JOINED}
         said = check(option, '{"a": "\u200d\u202ex"}', code=78).stderr
-        assert "byte 11 of the value is \\u202e, a control character or one that is not shown: not allowed" in said
+        assert "byte 11 of the value is \\u202e: control characters and invisible characters are not allowed" in said
         assert "\\u200b" in check(option, '{"a": "\u200b"}', code=78).stderr
     assert "\\u200d" in check("queue", "a\u200d", code=78).stderr

@@ -485,9 +485,9 @@ def test_who_may(db):
 def test_the_commands(cli, db):
     def say(*args, **more):
         return cli(*args, db=db, **more).stdout
-    nobody = ", none of which serves it now\n"
+    nobody = "; none of them serves it now\n"
     assert say("pause", "mail", "sms") == f"queue mail: paused on all nodes{nobody}queue sms: paused on all nodes{nobody}"
-    assert say("pause", "mail") == f"queue mail: was paused already on all nodes{nobody}"
+    assert say("pause", "mail") == f"queue mail: already paused on all nodes{nobody}"
     assert say("pause", "mail", "--node", "web-1") == "queue mail: paused on node web-1, which does not serve it now\n"
     assert say("scale", "mail", "8") == f"queue mail: 8 workers on each node{nobody}"
     assert say("scale", "mail", "1", "--node", "web-1") == "queue mail: 1 worker on node web-1, which does not serve it now\n"
@@ -503,7 +503,7 @@ def test_the_commands(cli, db):
     assert (sms["paused"], sms["paused_nodes"], sms["scale"], sms["scale_nodes"]) == (True, [], None, {})
     assert say("resume", "mail") == "queue mail: resumed on all nodes\n"
     assert say("scale", "mail", "default") == "queue mail: as many workers as configured on each node\n"
-    assert say("scale", "mail", "default") == "queue mail: as configured already on each node\n"
+    assert say("scale", "mail", "default") == "queue mail: already as many workers as configured on each node\n"
     assert json.loads(say("resume", "sms", "mail", "--json")) == {"changed": ["sms"], "unchanged": ["mail"]}
     assert json.loads(say("scale", "mail", "0", "--json")) == {"changed": ["mail"], "unchanged": []}
     assert [queue["queue"] for queue in json.loads(say("queues", "--json"))["queues"]] == ["mail"]
@@ -511,7 +511,7 @@ def test_the_commands(cli, db):
 
 def test_one_that_is_refused_does_not_keep_the_others_from_it(cli, db):
     done = cli("pause", "", "mail", db=db, code=65)
-    assert done.stdout == "queue mail: paused on all nodes, none of which serves it now\n"
+    assert done.stdout == "queue mail: paused on all nodes; none of them serves it now\n"
     assert done.stderr == 'jobqd pause: queue must be text of 1 to 128 bytes, got ""\n'
     done = cli("resume", "mail", "--node", "a", db=db, code=65)
     assert done.stderr == "jobqd resume: queue mail is paused on all nodes: resume it without a node, then pause " \

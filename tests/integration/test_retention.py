@@ -270,7 +270,7 @@ def test_configuration(cli, tmp_path):
     for line, option, text in ((7, "keep_completed", "49h"), (7, "keep_failed", "73h")):
         said = check(head + queue + f"{option} = {text}\n", code=78)
         days = 2 if option == "keep_completed" else 3
-        assert said.endswith(f"t.conf:{line}: [queue q] {option}: it is more than the {days}d after which [jobqd] has the history dropped")
+        assert said.endswith(f"t.conf:{line}: [queue q] {option}: longer than the {days}d after which [jobqd] drops the history")
     assert 'keep_cancelled: "0s" is not allowed: 1s to 3650d' in check("[jobqd]\nkeep_cancelled = 0s\n", code=78)
     assert 'keep_count: "-1" is not allowed: 0 to 1000000000' in check(queue + "keep_count = -1\n", code=78)
     conf.write_text(head + queue + "keep_count = 5\n")

@@ -303,7 +303,7 @@ def test_roles_that_one_may_not_create(cluster, cli, doctor, paste):
     assert missing == "; ".join(f"CREATE ROLE jobq_{name} NOLOGIN" for name in sorted(ROLES))
     done = cli("migrate", "grant", "--database", other, code=77)
     assert done.stdout == "".join(f"CREATE ROLE jobq_{name} NOLOGIN;\n" for name in sorted(ROLES))
-    assert "jobqd migrate: 5 roles are missing, which this one may not create: have one that may run the CREATE ROLE above" in done.stderr
+    assert "jobqd migrate: 5 roles are missing, and the current role may not create roles: have one that may run the CREATE ROLE above" in done.stderr
     with cluster.connect("other") as conn:
         conn.execute("GRANT USAGE ON SCHEMA jobq TO PUBLIC")
     counted = cli("migrate", "grant", "--database", other, code=77).stdout
@@ -330,7 +330,7 @@ def test_a_right_that_another_role_has_granted(db, cli, role):
         conn.execute("GRANT SELECT ON jobq.jobs TO jobq_enqueuer")
     db.query("GRANT EXECUTE ON FUNCTION jobq.purge TO PUBLIC")
     said = cli("migrate", "grant", db=db, code=77).stderr
-    assert "jobq_enqueuer still has SELECT on TABLE jobq.jobs, which another role than the schema's owner has granted" in said
+    assert "jobq_enqueuer still has SELECT on TABLE jobq.jobs, granted by a role other than the schema's owner" in said
     assert have(db) - wanted() == {("jobq_enqueuer", "SELECT", "table", "jobs", "")}
 
 

@@ -68,10 +68,10 @@ def test_the_commands_refuse_a_time_without_a_zone(cli, words):
     option = words[-1]
     for time in ("2099-02-01", "2099-02-01 10:00", "2099-02-01T10:00:00"):
         done = cli(*words, time, "--database", "postgresql://nowhere.invalid/x", code=65)
-        assert done.stderr == (f'jobqd {words[0]}: {option}: "{time}" names no time zone: write it as 2026-11-22T10:11:12Z or '
+        assert done.stderr == (f'jobqd {words[0]}: {option}: "{time}" has no time zone: write it as 2026-11-22T10:11:12Z or '
                                "2026-11-22T11:11:12+01:00\n")
     done = cli(*words, "infinity", "--database", "postgresql://nowhere.invalid/x", code=65)
-    assert f'{option}: "infinity" is no time: write it as 2026-11-22T10:11:12Z' in done.stderr
+    assert f'{option}: "infinity" is not a time: write it as 2026-11-22T10:11:12Z' in done.stderr
 
 
 def test_lines_of_input_name_their_zone(odd, cli):

@@ -105,11 +105,11 @@ def test_a_folder_of_another_users_is_not_taken_from_him(cli, home, conf):
     os.chown(home / "etc", 65534, -1)
     found, = warnings_of(cli, conf)
     assert found.startswith(f"{conf} can be replaced by user nobody, who may write {conf.parent} (mode 0755): ")
-    assert found.endswith("; move it into a folder that is root's, such as /etc/jobq")
+    assert found.endswith("; move it into a folder owned by root, such as /etc/jobq")
     os.chown(home / "etc", 0, -1)
     os.chown(home / "bin", 65534, -1)
     found, = warnings_of(cli, conf)
-    assert found.endswith("; move it into a folder that is root's, or give the queue a user of its own: user = NAME")
+    assert found.endswith("; move it into a folder owned by root, or give the queue a user of its own: user = NAME")
     conf.write_text(conf.read_text() + "user = nobody\n")
     assert cli("config", "check", "-c", conf).stderr == ""
 

@@ -602,9 +602,9 @@ WRONG_WORDS = [
     (["--unique-by", '{"x": 1}'], 65, 'unique_by has an unknown member "x": allowed are fields, keys, period and states'),
     (["--replace", "[args]"], 64, "--replace: expected a value at byte 2, found 'a'"),
     (["--on-conflict", "update"], 65, 'on_conflict must be "ignore", "replace" or "raise", got "update"'),
-    (["--expires-at", "x", "--expires-in", "1s"], 64, "--expires-at and --expires-in say the same thing: give one of them"),
-    (["--expires-at", "soon"], 65, '--expires-at: "soon" is no time: write it as 2026-11-22T10:11:12Z'),
-    (["--expires-at", "2099-01-01", "--at", "later"], 65, '--at: "later" is no time: write it as 2026-11-22T10:11:12Z'),
+    (["--expires-at", "x", "--expires-in", "1s"], 64, "--expires-at and --expires-in exclude each other: give only one"),
+    (["--expires-at", "soon"], 65, '--expires-at: "soon" is not a time: write it as 2026-11-22T10:11:12Z'),
+    (["--expires-at", "2099-01-01", "--at", "later"], 65, '--at: "later" is not a time: write it as 2026-11-22T10:11:12Z'),
     (["--expires-in", "0s"], 64, '--expires-in: "0s" is not allowed: 1ms to 36500d'),
 ]
 

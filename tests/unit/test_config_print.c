@@ -182,19 +182,19 @@ values_from_outside_the_file_read_back_from_one(void **state)
         {{"embedded", "/srv/a;b"}, "embedded = /srv/a;b\n", NULL},
         {{"embedded", "/srv/a ;b"},
          NULL,
-         "--embedded: a ; behind a blank is not allowed: in the file it begins a "
+         "--embedded: a ; after a blank is not allowed: in the file it would begin a "
          "comment"},
         {{"embedded", ";b"},
          NULL,
-         "--embedded: a ; at the beginning is not allowed: in the file it begins a "
+         "--embedded: a ; at the beginning is not allowed: in the file it would begin a "
          "comment"},
         {{"database", " ;password=secret"},
          NULL,
-         "--database: a ; at the beginning is not allowed: in the file it begins a "
+         "--database: a ; at the beginning is not allowed: in the file it would begin a "
          "comment"},
         {{"database", "password=secret\nhost=/run"},
          NULL,
-         "--database: a line break in the value; everything has to stand on one line"},
+         "--database: the value has a line break; it must be on one line"},
         {{"keep-failed", " \n"},
          NULL,
          "--keep-failed: \"\" is not allowed: 1d to 3650d, with a unit (h, d)"},

@@ -21,7 +21,7 @@ static const struct {
     {"[jobqd]\nlease =\n", "t.conf:2: [jobqd] lease: \"\" is not allowed: 1s to 10m, "
                            "with a unit (ms, s, m, h, d)"},
     {"[jobqd]\nlease = 2s\nlease = 3s\n",
-     "t.conf:3: [jobqd] lease: duplicate, first set in line 2"},
+     "t.conf:3: [jobqd] lease: set twice, first on line 2"},
     {"[jobqd]\nnotify = yes\n",
      "t.conf:2: [jobqd] notify: \"yes\" is not allowed: off or on"},
     {"[jobqd]\nlog_level = verbose\n", "t.conf:2: [jobqd] log_level: \"verbose\" is not "
@@ -34,19 +34,20 @@ static const struct {
      "64MiB, with a unit (KiB, MiB, GiB) or in bytes"},
     {"[jobqd]\nkeep_completed = 1h\n", "t.conf:2: [jobqd] keep_completed: \"1h\" is not "
                                        "allowed: 1d to 3650d, with a unit (h, d)"},
-    {"[jobqd]\nschema = Jobs\n", "t.conf:2: [jobqd] schema: \"Jobs\" is not allowed: "
-                                 "lower-case letters, digits and _, not "
-                                 "beginning with a digit or pg_, at most 63"},
+    {"[jobqd]\nschema = Jobs\n",
+     "t.conf:2: [jobqd] schema: \"Jobs\" is not allowed: "
+     "1 to 63 lower-case letters, digits and _, not beginning with a digit or pg_"},
     {"[jobqd]\nnode = my node\n", "t.conf:2: [jobqd] node: \"my node\" is not allowed: 1 "
                                   "to 128 letters, digits and . _ - : @"},
     {"[jobqd]\ndatabase = postgresql:///a\nembedded = d\n",
-     "database and embedded are both set by the configuration file; give one of them"},
-    {"lease = 15s\n", "t.conf:1: lease stands before any section; begin with [jobqd]"},
+     "database and embedded are both set by the configuration file; set only one of "
+     "them"},
+    {"lease = 15s\n", "t.conf:1: lease is outside any section; begin with [jobqd]"},
     {"[jobqd]\ndatabase postgresql:///app\n",
-     "t.conf:2: no \"=\" after database: `key = value` is allowed"},
+     "t.conf:2: no \"=\" after database: write `key = value`"},
     {"[jobqd]\ndatabase host=secret\n",
-     "t.conf:2: no \"=\" after database: `key = value` is allowed"},
-    {"[jobqd]\n[jobqd]\n", "t.conf:2: [jobqd] is defined twice, first in line 1"},
+     "t.conf:2: no \"=\" after database: write `key = value`"},
+    {"[jobqd]\n[jobqd]\n", "t.conf:2: [jobqd] is defined twice, first on line 1"},
     {"[crontab]\nschedule = 0 3 * * *\n",
      "t.conf:1: [crontab]: no such section; [jobqd], [queue NAME] and [cron NAME] are "
      "allowed"},
@@ -56,9 +57,9 @@ static const struct {
     {"[cron nightly]\nschedule = 0 3 * * *\n",
      "t.conf:1: [cron nightly]: needs kind = KIND"},
     {"[queue]\ncommand = true\n",
-     "t.conf:1: [queue ]: a queue's name has 1 to 128 bytes"},
+     "t.conf:1: [queue ]: the name of a queue must have 1 to 128 bytes"},
     {"[queue a]\ncommand = true\n[queue a]\n",
-     "t.conf:3: [queue a] is defined twice, first in line 1"},
+     "t.conf:3: [queue a] is defined twice, first on line 1"},
     {"[queue a]\nconcurrency = 4\n",
      "t.conf:1: [queue a]: needs command = PROGRAM or exec = PROGRAM"},
     {"[queue a]\n[queue b]\nexec = true\n",
@@ -66,18 +67,19 @@ static const struct {
     {"[queue a]\ncommand = true\nexec = true\n",
      "t.conf:3: [queue a] exec: a queue has either command or exec, not both"},
     {"[queue a]\nexec = true 'x ; y'\n",
-     "t.conf:2: [queue a] exec: a quote ' that is not closed (mind that \" ;\" begins a "
+     "t.conf:2: [queue a] exec: unclosed quote ' (note that \" ;\" begins a "
      "comment)"},
-    {"[queue a]\nexec = true x\\\n", "t.conf:2: [queue a] exec: a backslash at the end"},
-    {"[queue a]\nexec = ''\n", "t.conf:2: [queue a] exec: names no program"},
+    {"[queue a]\nexec = true x\\\n",
+     "t.conf:2: [queue a] exec: a backslash at the end of the value"},
+    {"[queue a]\nexec = ''\n", "t.conf:2: [queue a] exec: no program is given"},
     {"[queue a]\nexec = true\npreload = true\n",
-     "t.conf:3: [queue a] preload: belongs to command; an exec queue runs one process a "
-     "job"},
+     "t.conf:3: [queue a] preload: is only for command; an exec queue runs one process "
+     "per job"},
     {"[queue a]\ncommand = true\npreload = yes\n",
      "t.conf:3: [queue a] preload: \"yes\" is not allowed: off or on"},
     {"[queue a]\nexec = true\nmailbox = 4\n",
-     "t.conf:3: [queue a] mailbox: belongs to command; an exec queue runs one process a "
-     "job"},
+     "t.conf:3: [queue a] mailbox: is only for command; an exec queue runs one process "
+     "per job"},
     {"[queue a]\nexec = true\nconcurrency = 0\n",
      "t.conf:3: [queue a] concurrency: \"0\" is not allowed: 1 to 1000"},
     {"[queue a]\nexec = true\nconcurrency = 4x\n",
@@ -106,18 +108,19 @@ static const struct {
      "keep_completed, keep_failed, keep_count, on_failure, on_discard, "
      "on_discard_kind and on_discard_queue"},
     {"[queue a]\nexec = true\nmax_memory = 100MiB\n",
-     "t.conf:3: [queue a] max_memory: belongs to command; an exec queue runs one process "
-     "a job"},
+     "t.conf:3: [queue a] max_memory: is only for command; an exec queue runs one "
+     "process per job"},
     {"[queue a]\ncommand = true\nmax_memory = 100\n",
-     "t.conf:3: [queue a] max_memory: less than any program needs: 1MiB or more, or 0"},
+     "t.conf:3: [queue a] max_memory: too little for any program: must be 1MiB or more, "
+     "or 0"},
     {"[queue a]\ncommand = true\nmax_memory_hard = 1GB\n",
      "t.conf:3: [queue a] max_memory_hard: \"1GB\" is not allowed: 0 to 1024GiB, with a "
      "unit (KiB, MiB, GiB) or in bytes"},
     {"[queue a]\ncommand = true\nmax_memory_hard = 1GiB\nmax_memory = 2GiB\n",
-     "t.conf:4: [queue a] max_memory: more than max_memory_hard, which would always come "
-     "first"},
+     "t.conf:4: [queue a] max_memory: more than max_memory_hard, which would always "
+     "apply first"},
     {"[queue a]\nexec = true\nnofile = 3\n",
-     "t.conf:3: [queue a] nofile: less than any program needs: 16 or more, or 0"},
+     "t.conf:3: [queue a] nofile: too few for any program: must be 16 or more, or 0"},
     {"[queue a]\nexec = true\nnice = 20\n",
      "t.conf:3: [queue a] nice: \"20\" is not allowed: -20 to 19"},
     {"[queue a]\nexec = true\nuser = a b\n",
@@ -211,9 +214,8 @@ a_wrong_environment_or_flag_is_told_by_name(void **state)
         {NULL, {"lese", "1s"}, "--lese: no such option"},
         {NULL,
          {"schema", "pg_mine"},
-         "--schema: \"pg_mine\" is not allowed: lower-case letters, digits and _, not "
-         "beginning "
-         "with a digit or pg_, at most 63"},
+         "--schema: \"pg_mine\" is not allowed: 1 to 63 lower-case letters, digits and "
+         "_, not beginning with a digit or pg_"},
         {NULL,
          {"keep-failed", ""},
          "--keep-failed: \"\" is not allowed: 1d to 3650d, with a unit (h, d)"},

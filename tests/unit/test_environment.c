@@ -80,13 +80,12 @@ wrong_words_are_refused(void **state)
         char word[32];
         const char *says;
     } wrong[] = {
-        {"=x",
-         "\"\" is not the name of a variable: words NAME or NAME=VALUE are allowed, "
-         "of letters, digits and _"},
-        {"1A=x", "\"1A\" is not the name of a variable: words NAME or NAME=VALUE are "
-                 "allowed, of letters, digits and _"},
-        {"A-B", "\"A-B\" is not the name of a variable: words NAME or NAME=VALUE are "
-                "allowed, of letters, digits and _"},
+        {"=x", "\"\" is not a variable's name: write NAME or NAME=VALUE, where NAME has "
+               "letters, digits and _"},
+        {"1A=x", "\"1A\" is not a variable's name: write NAME or NAME=VALUE, where NAME "
+                 "has letters, digits and _"},
+        {"A-B", "\"A-B\" is not a variable's name: write NAME or NAME=VALUE, where NAME "
+                "has letters, digits and _"},
         {"JOBQ_FD=4", "JOBQ_FD is set by jobqd itself"},
         {"JOBQ_JOB_ID", "JOBQ_JOB_ID is set by jobqd itself"},
     };

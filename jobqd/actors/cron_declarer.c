@@ -27,8 +27,8 @@ wait_for_rows(struct cron_declarer *cron_declarer, bool locked)
 {
     if (locked && !cron_declarer->waits)
         log_warning("cron",
-                    "crons or queues of the configuration are locked by another "
-                    "transaction; trying again every %d s",
+                    "another transaction has locked crons or queues of the "
+                    "configuration; retrying every %d s",
                     RETRY_MS / 1000);
     cron_declarer->waits = locked;
 }
@@ -46,7 +46,7 @@ on_told(void *data, const struct store_answer *answer)
             answer->values[1] > 0 || answer->values[3] > 0 || answer->values[5] > 0;
         rounds_answered(&cron_declarer->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
         if (answer->text)
-            log_error("cron", "refused, as it stands in the configuration: %s",
+            log_error("cron", "the database refused crons of the configuration: %s",
                       answer->text);
         if (answer->values[0] > 0)
             log_info("queue", "the configuration changed max_attempts of %lld %s",
@@ -57,13 +57,14 @@ on_told(void *data, const struct store_answer *answer)
                      (long long)answer->values[2],
                      answer->values[2] == 1 ? "cron" : "crons");
         if (answer->values[4] > 0)
-            log_info("cron", "first node to come up: %lld @reboot %s enqueued",
+            log_info("cron", "this is the first node up: enqueued %lld @reboot %s",
                      (long long)answer->values[4],
                      answer->values[4] == 1 ? "job" : "jobs");
         wait_for_rows(cron_declarer, locked);
         cron_declarer->options.on_told(cron_declarer->options.owner, answer->text);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
-        log_warning("cron", "the configuration's crons, again in %s: %s",
+        log_warning("cron",
+                    "could not write the configuration's crons, retrying in %s: %s",
                     jobq__duration_show(rounds_refused(&cron_declarer->rounds)).text,
                     answer->error->message);
     } else {

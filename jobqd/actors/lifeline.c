@@ -62,8 +62,8 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
     if (lifeline->left_told_ms != 0 && now_ms - lifeline->left_told_ms < LEFT_TELL_MS)
         return;
     lifeline->left_told_ms = now_ms;
-    log_warning("lifeline", "%lld job%s of dead nodes cannot be given back yet: %s", left,
-                left == 1 ? "" : "s", first ? first : "");
+    log_warning("lifeline", "%lld job%s of dead nodes could not be given back yet: %s",
+                left, left == 1 ? "" : "s", first ? first : "");
 }
 
 static void arm(struct lifeline *lifeline);
@@ -78,7 +78,8 @@ on_reaped(void *data, const struct store_answer *answer)
     if (answer->code < 0) {
         lifeline->n_buried = 0;
         if (answer->code != JOBQ_ECONN)
-            log_warning("lifeline", "%s", answer->error->message);
+            log_warning("lifeline", "could not remove dead nodes: %s",
+                        answer->error->message);
         return;
     }
     long long removed = answer->values[0], again = answer->values[1];
@@ -109,11 +110,12 @@ on_strays(void *data, const struct store_answer *answer)
         return;
     lifeline->strays_next_ms = now + (pause > STRAYS_EVERY_MS ? pause : STRAYS_EVERY_MS);
     if (answer->code < 0)
-        log_warning("lifeline", "%s", answer->error->message);
+        log_warning("lifeline", "could not look for jobs of deleted nodes: %s",
+                    answer->error->message);
     else if (answer->values[0] > 0)
         log_warning("lifeline",
-                    "the rows of %lld node%s with jobs were deleted: the jobs are given "
-                    "back in %s",
+                    "the rows of %lld node%s were deleted while they held jobs; the jobs "
+                    "will be given back in %s",
                     (long long)answer->values[0], answer->values[0] == 1 ? "" : "s",
                     jobq__duration_show(lifeline->options.lease_ms).text);
 }
@@ -230,13 +232,14 @@ on_watched(void *data, const struct store_answer *answer)
         return;
     if (answer->code < 0) {
         if (answer->code != JOBQ_ECONN)
-            log_warning("lifeline", "%s", answer->error->message);
+            log_warning("lifeline", "could not read the other nodes: %s",
+                        answer->error->message);
         return;
     }
     size_t n = read_nodes(answer->text ? answer->text : "", &seen);
     if (!seen || failure_detector_look(&lifeline->failure_detector, seen, n,
                                        clock_boottime_ns()) < 0)
-        log_error("lifeline", "no memory to watch the nodes");
+        log_error("lifeline", "out of memory: cannot watch the other nodes");
     free(seen);
     reap(lifeline);
     arm(lifeline);
@@ -250,7 +253,8 @@ on_cancelled_again(void *data, const struct store_answer *answer)
     if (answer->code == 0)
         failures_note_stories(lifeline->options.failures, answer->text);
     else if (answer->code != JOBQ_ECONN)
-        log_warning("lifeline", "%s", answer->error->message);
+        log_warning("lifeline", "could not look for unanswered cancel requests: %s",
+                    answer->error->message);
 }
 
 /* Requests to cancel that nobody answers to any more: the job's node may be gone, or its

@@ -36,7 +36,7 @@ on_ages(void *data, const struct store_answer *answer)
     if (answer->code == 0 && answer->text)
         ageing_recall(&p->ageing, now_ms(), heads, read_heads(answer->text, heads));
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning(p->subject, "the database refused to tell how old its jobs are: %s",
+        log_warning(p->subject, "could not read the ages of waiting jobs: %s",
                     answer->error->message);
     p->step(p);
 }

@@ -51,7 +51,8 @@ failed(struct pruner *pruner, const struct store_answer *answer)
     if (answer->code == 0)
         return false;
     if (answer->code != JOBQ_ECONN)
-        log_warning("pruner", "%s", answer->error->message);
+        log_warning("pruner", "could not delete what has expired: %s",
+                    answer->error->message);
     again_in(pruner, PRUNE_RETRY_MS);
     return true;
 }
@@ -100,7 +101,8 @@ on_created(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->code < 0) /* what is out of its time goes all the same */
-        log_warning("pruner", "%s", answer->error->message);
+        log_warning("pruner", "could not create partitions of the history: %s",
+                    answer->error->message);
     const struct config *c = pruner->options.config;
     if (store_partitions_drop(pruner->options.store, c->keep_completed_ms,
                               config_drop_failed_ms(c), on_dropped, pruner) < 0)
@@ -151,7 +153,8 @@ on_pruned(void *data, const struct store_answer *answer)
     pruner->deleting = false;
     if (answer->code < 0) {
         if (answer->code != JOBQ_ECONN)
-            log_warning("pruner", "%s", answer->error->message);
+            log_warning("pruner", "could not delete finished jobs: %s",
+                        answer->error->message);
         step_in(pruner, PRUNE_RETRY_MS);
     } else if (answer->values[0] > 0) {
         uint64_t pause = (now - pruner->step_ms) * STEP_PAUSE;

@@ -281,7 +281,7 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
     second = jobqd(db, worker, node="twin", lease="1s", ready=False)
     second.expected_exit = 69
     assert second.wait() == 69
-    assert "the name twin belongs to a living node" in second.log()
+    assert "the name twin is in use by a running node" in second.log()
 
 
 @pytest.mark.parametrize("change, words", [

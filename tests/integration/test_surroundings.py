@@ -205,7 +205,7 @@ def test_a_database_that_does_not_hold_any_text(postgres, other_encoding, cli, d
     node = jobqd(db, {"default": {"command": programs("noop_worker")}}, ready=False)
     node.expected_exit = 69
     assert node.wait() == 69
-    node.wait_log("ERROR jobqd: the database's encoding is not UTF8, so jobs with other letters fail here")
+    node.wait_log("ERROR jobqd: the database's encoding is not UTF8, so a job with characters that it lacks fails")
 
 
 # ---- transactions that are prepared ----

@@ -100,7 +100,7 @@ def test_stopped_while_the_embedded_database_starts(home, jobqd, worker):
 def test_asked_for_its_state_while_the_embedded_database_stops(home, jobqd, worker):
     """The actors are gone by then."""
     node = jobqd(None, worker, embedded=home / "db", log_level="debug")
-    postmaster = int(node.wait_log(r"postgres: PostgreSQL \d+, process (\d+), takes writes").group(1))
+    postmaster = int(node.wait_log(r"postgres: PostgreSQL \d+, process (\d+), is up").group(1))
     try:
         node.wait_log("is now the leader")
         node.signal(signal.SIGTERM)

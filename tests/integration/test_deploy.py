@@ -160,7 +160,7 @@ def test_replacements_that_fail(db, jobqd, cli, programs, broken, fault):
     assert "jobqd reload --wait" in remedy
     node.write_conf(db.uri, {"mail": good}, {"node": "node1", "lease": "1s"})
     cli("reload", "--wait", "-c", node.conf)
-    wait_for(lambda: findings(cli, db, "workers") == [("ok", "the workers of every queue come up", None)])
+    wait_for(lambda: findings(cli, db, "workers") == [("ok", "the workers of every queue start", None)])
 
 
 def test_a_new_queue_that_does_not_come_up(db, jobqd, cli, programs, broken):

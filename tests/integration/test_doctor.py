@@ -75,8 +75,8 @@ def test_all_is_well(db, jobqd, programs, for_anyone, doctor):
     said = doctor(None, "-c", node.conf)
     assert bad(said) == {} and said["skipped"] == 0 and said["exit"] == 0
     assert len(said) == 38 + 2
-    check(said, "config", "ok", r"jobqd.conf can be read, 1 queue$")
-    check(said, "programs", "ok", "the queue's program can be started from here")
+    check(said, "config", "ok", r"jobqd.conf is valid, 1 queue$")
+    check(said, "programs", "ok", "the queue's program can be started here")
     check(said, "open files", "ok", "^72 open files")
     check(said, "connection", "ok", "as role admin$")
     check(said, "notify", "ok", "^notifications arrive$")
@@ -128,11 +128,11 @@ def test_programs_that_are_not_there(db, doctor, tmp_path):
 
 
 @pytest.mark.parametrize("change, words, remedy", [
-    (lambda db: db.set_version(999), "has version 999, this jobqd knows up to", "a jobqd of the version"),
+    (lambda db: db.set_version(999), "has version 999, this jobqd supports up to", "use the jobqd version"),
     (lambda db: None, "has version 1, this jobqd needs 2", "migrate up"),
     (lambda db: db.query("CREATE FUNCTION jobq.next_position() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
-     "from before its first release", "^save what you need of it, DROP SCHEMA"),
-    (lambda db: db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version"), "nothing says of which version",
+     "from before its first release", "^save what you need from it, run DROP SCHEMA"),
+    (lambda db: db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version"), "its version is unknown",
      "that INSERT"),
     (lambda db: db.query("DROP SCHEMA jobq CASCADE"), "schema jobq is missing", "migrate up"),
 ], ids=["newer", "older", "unreleased", "unknown", "missing"])
@@ -155,11 +155,11 @@ def test_a_database_that_takes_no_writes(db, doctor):
 def test_a_pooler_in_transaction_mode(db, doctor, pgbouncer, tmp_path):
     said = doctor(pgbouncer(db))
     check(said, "connection", "ok", "through a pooler$")
-    check(said, "notify", "warn", "^a pooler in transaction mode: LISTEN is lost", "own address")
+    check(said, "notify", "warn", "^a pooler in transaction mode does not pass on LISTEN", "own address")
     assert bad(said, but=["notify", "nodes"]) == {}
     conf = tmp_path / "jobqd.conf"
     conf.write_text(f"[jobqd]\nnotify = off\ndatabase = {pgbouncer(db)}\n")
-    check(doctor(None, "-c", conf), "notify", "ok", "a pooler in transaction mode, and are not asked for")
+    check(doctor(None, "-c", conf), "notify", "ok", "a pooler in transaction mode, but notify is off, so none are needed")
 
 
 def test_little_room_for_connections(db, doctor, role):
@@ -211,7 +211,7 @@ def test_a_server_with_many_faults(cluster, doctor):
     check(said, "slots", "warn", r"slot gone is not in use, and keeps .* of WAL, and vacuum back by \d+ transactions", "drop_repl")
     check(said, "locks", "warn", r"takes up to \d+ of the server's 220 locks", "max_locks_per_transaction")
     check(said, "roles", "warn", "^jobq_viewer missing", "^jobqd migrate grant$")
-    check(said, "durability", "ok", "outlives a crash")
+    check(said, "durability", "ok", "survive a crash")
     assert said["exit"] == 0
 
 
@@ -361,8 +361,8 @@ def test_programs_that_cannot_be_started(db, doctor, tmp_path):
                     f"working_directory = {closed}\n")
     said = doctor(None, "-c", conf)
     assert len(said["programs"]) == 2
-    check(said, "programs", "fail", r"jobqd.conf:6: \[queue hidden\]", "does not start with it")
-    check(said, "programs", "fail", r"jobqd.conf:\d+: \[queue away\] working_directory", "does not start with it")
+    check(said, "programs", "fail", r"jobqd.conf:6: \[queue hidden\]", "neither starts nor reloads")
+    check(said, "programs", "fail", r"jobqd.conf:\d+: \[queue away\] working_directory", "neither starts nor reloads")
     assert said["exit"] == 78
 
 
@@ -379,7 +379,7 @@ def test_too_few_open_files(db, jobqd_program, tmp_path):
 def test_an_embedded_database(doctor, tmp_path):
     """One that is not there is not made; a folder of somebody else's is named."""
     said = doctor(None, "--embedded", tmp_path / "new")
-    check(said, "embedded", "warn", r"new has no cluster yet: jobqd's first start makes one, of PostgreSQL \d+", "start jobqd")
+    check(said, "embedded", "warn", r"new has no cluster yet: jobqd will create one with PostgreSQL \d+ at its first start", "start jobqd")
     check(said, "connection", "warn", "there is no embedded database", "start jobqd")
     assert said["exit"] == 0 and not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("x")

@@ -185,8 +185,8 @@ def other_encoding(request, postgres):
 def test_a_database_that_does_not_hold_any_text(postgres, other_encoding, cli, doctor, jobqd, programs, template, encoding):
     db = other_encoding(encoding)
     said = cli("migrate", "up", db=db, code=78).stderr
-    assert said == (f"jobqd migrate: the database's encoding is {encoding}, and jobq needs UTF8: make another database (CREATE DATABASE "
-                    "... TEMPLATE template0 ENCODING 'UTF8'), and move what is in this one there\n")
+    assert said == (f"jobqd migrate: the database's encoding is {encoding}, but jobq needs UTF8: create another database (CREATE DATABASE "
+                    "... TEMPLATE template0 ENCODING 'UTF8') and move your data there\n")
     assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
     with db.connect() as conn, pytest.raises(psycopg.Error, match=f"the database's encoding is {encoding}"):
         conn.execute(re.sub(r"^\\set .*$", "", cli("migrate", "print").stdout, flags=re.M))

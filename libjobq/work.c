@@ -88,7 +88,7 @@ check_open(jobq_work *work, const char *answer, jobq_error *err)
     int rc = jobq__worker_check_owner(work->worker, err);
     if (rc || (!work->answered && !work->was_kept))
         return rc;
-    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld has been %s already", answer,
+    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld was already %s", answer,
                        (long long)work->frame.id, work->answered ? "answered" : "kept");
 }
 
@@ -109,7 +109,7 @@ close_answer(jobq_work *work, size_t before, const char *answer, jobq_error *err
     if (bytes > work->worker->max_frame) {
         out->len = before;
         jobq__error(&why, JOBQ_EINVAL,
-                    "%s: the answer takes %zu bytes, at most %zu are allowed", answer,
+                    "%s: the answer takes %zu bytes, but at most %zu are allowed", answer,
                     bytes, work->worker->max_frame);
         return refuse(work, err, &why);
     }

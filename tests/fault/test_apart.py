@@ -357,7 +357,7 @@ def test_a_rescue_tells_what_it_left_for_want_of_room(db):
              [node])
     refuse_kind(db, "closed", "DELETE")
     removed, remaining, note = db.query("SELECT removed, remaining, note FROM jobq._rescue()")[0]
-    assert removed == 0 and remaining > 0 and note.endswith(": it is left for the next call")
+    assert removed == 0 and remaining > 0 and note.endswith(": left for the next call")
 
 
 def hold_by(db, node, kinds, count=1):

@@ -971,7 +971,7 @@ def test_a_cron_that_cannot_be_deleted_holds_up_nothing(db, how):
     declare(db, "n1", a="@daily", b="@daily", c="@daily")
     declare(db, "n2", d="@daily", e="@daily", c="@daily")
     refuse(db, "OLD.name IN ('b', 'e')", "BEFORE DELETE ON jobq.crons", how)
-    said = "cron b, which is in no configuration any more: not this one"
+    said = "cron b, which is no longer in any configuration: not this one"
     assert declare(db, "n1", x="@daily") == (3, 0, said)
     assert crons(db) == {"b": ["n1"], "c": ["n2"], "d": ["n2"], "e": ["n2"], "x": ["n1"]}
     there(db, "n1")
@@ -981,7 +981,7 @@ def test_a_cron_that_cannot_be_deleted_holds_up_nothing(db, how):
     with db.connect() as conn:
         conn.add_notice_handler(lambda notice: notices.append(notice.message_primary))
         assert conn.execute("SELECT * FROM jobq._cron_sweep()").fetchone() == (2, "c, d")
-    assert notices == ["cron e, which is in no configuration any more: not this one"]
+    assert notices == ["cron e, which is no longer in any configuration: not this one"]
     db.query("DROP FUNCTION public.refuse() CASCADE")
     assert declare(db, "n1", x="@daily") == (1, 0, None)
     assert sweep(db) == (1, "e")

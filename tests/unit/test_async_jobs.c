@@ -440,8 +440,8 @@ concurrency_is_checked(void **state)
     options.concurrency = 2;
     assert_int_equal(jobq_worker_run(&options, &err), JOBQ_EINVAL);
     assert_string_equal(err.message,
-                        "worker: jobq_worker_run runs one job at a time, and concurrency "
-                        "is 2: jobq_worker_open runs more");
+                        "worker: jobq_worker_run runs one job at a time, but concurrency "
+                        "is 2: use jobq_worker_open for more");
 }
 
 int

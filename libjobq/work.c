@@ -109,7 +109,7 @@ close_answer(jobq_work *work, size_t before, const char *answer, jobq_error *err
     if (bytes > work->worker->max_frame) {
         out->len = before;
         jobq__error(&why, JOBQ_EINVAL,
-                    "%s: the answer takes %zu bytes, but at most %zu are allowed", answer,
+                    "%s: the answer takes %zu bytes, at most %zu are allowed", answer,
                     bytes, work->worker->max_frame);
         return refuse(work, err, &why);
     }

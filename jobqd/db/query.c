@@ -144,7 +144,7 @@ fail(PGconn *conn, const PGresult *result, jobq_error *err)
         primary = colon + 2;
     const char *hint =
         strcmp(sqlstate, "25006") == 0
-            ? ": the server is a replica, or default_transaction_read_only is on for the "
+            ? ": it is a replica, or default_transaction_read_only is on for the "
               "database or the role"
             : "";
     int rc = jobq__error(err, code_of(sqlstate), "%s%s%s%s", primary,

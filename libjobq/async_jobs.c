@@ -31,12 +31,12 @@ jobq_work_keep(jobq_work *work, jobq_work **kept, jobq_error *err)
     *kept = NULL;
     if (!worker->keeps)
         return jobq__error(err, JOBQ_ESTATE,
-                           "jobq_work_keep: one job at a time is run here: only "
-                           "jobq_worker_open's are kept");
+                           "jobq_work_keep: jobs can be kept only in a worker from "
+                           "jobq_worker_open; this one runs one job at a time");
     if (work->answered || work->was_kept || work->is_kept)
-        return jobq__error(
-            err, JOBQ_ESTATE, "jobq_work_keep: job %lld has been %s already",
-            (long long)work->frame.id, work->answered ? "answered" : "kept");
+        return jobq__error(err, JOBQ_ESTATE, "jobq_work_keep: job %lld was already %s",
+                           (long long)work->frame.id,
+                           work->answered ? "answered" : "kept");
     jobq_work *copy = malloc(sizeof *copy + work->line_len + 1);
     if (!copy)
         return jobq__error(err, JOBQ_ENOMEM, "jobq_work_keep: out of memory");

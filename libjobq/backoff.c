@@ -247,8 +247,8 @@ jobq__backoff_parse(const char *text, struct jobq__backoff *out, jobq_error *err
     if (rc)
         return rc;
     if (open && end[-1] != ')')
-        return jobq__error(err, JOBQ_EINVAL, "backoff: \"%.60s\" lacks its closing )",
-                           text);
+        return jobq__error(err, JOBQ_EINVAL,
+                           "backoff: \"%.60s\" is missing its closing )", text);
     for (const char *at = open ? open + 1 : end; at < end;) {
         const char *comma = memchr(at, ',', (size_t)(end - at));
         const char *stop = comma ? comma : end - 1;
@@ -259,7 +259,7 @@ jobq__backoff_parse(const char *text, struct jobq__backoff *out, jobq_error *err
     }
     if (parsed.base_ms < 0)
         return jobq__error(err, JOBQ_EINVAL,
-                           "backoff: constant needs its delay, such as constant(30s)");
+                           "backoff: constant needs a delay, such as constant(30s)");
     *out = parsed;
     return JOBQ_OK;
 }

@@ -151,9 +151,9 @@ reset_until(PGconn *conn, int64_t until_us, jobq_error *err)
         short events = next == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         enum jobq__poll polled = jobq__poll_until(PQsocket(conn), events, until_us);
         if (polled == JOBQ__POLL_LATE)
-            return jobq__error(err, JOBQ_ECONN,
-                               "the connection was lost, and no new one came about in "
-                               "time");
+            return jobq__error(
+                err, JOBQ_ECONN,
+                "the connection was lost and could not be re-established in time");
         if (polled == JOBQ__POLL_READY)
             next = PQresetPoll(conn);
     }

@@ -185,7 +185,7 @@ become_child_of(pid_t parent, int middle)
      * unnoticed. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        give_up("jobqd is not its parent");
+        give_up("its parent is not jobqd");
 }
 
 /* The worker's socket takes the number, and so the place, of the forkserver's: nothing of
@@ -198,7 +198,7 @@ arrange_descriptors(struct forkserver *forkserver)
         dup2(forkserver->passed[THE_OUTPUT], STDOUT_FILENO) < 0 ||
         dup2(forkserver->passed[THE_OUTPUT], STDERR_FILENO) < 0 ||
         dup3(forkserver->passed[THE_SOCKET], forkserver->fd, O_CLOEXEC) < 0)
-        give_up("its descriptors cannot be arranged");
+        give_up("could not set up its file descriptors");
     if (nothing > STDERR_FILENO)
         close(nothing);
     close_passed(forkserver);
@@ -221,11 +221,11 @@ wait_for_start(const struct forkserver *forkserver)
         if (line[len] == '\n')
             break;
         if (++len == sizeof line)
-            give_up("the first line from jobqd is no start message");
+            give_up("the first line from jobqd is not a start message");
     }
     if (jobq__frame_peek(line, len, &type, &id, NULL) != JOBQ_OK ||
         type != JOBQ__FRAME_START)
-        give_up("the first line from jobqd is no start message");
+        give_up("the first line from jobqd is not a start message");
     setpgid(0, 0); /* jobqd has done it; were it not so, a signal to us would miss */
 }
 
@@ -374,7 +374,7 @@ handle_line(struct forkserver *forkserver, char *newline, bool *stop, bool *is_w
     else if (!rc)
         rc = jobq__error(
             err, JOBQ_EPROTO,
-            "forkserver: jobqd sent a frame that is not for forkservers: %.*s",
+            "forkserver: jobqd sent a frame that a forkserver does not take: %.*s",
             len > 60 ? 60 : (int)len, forkserver->line);
     close_passed(forkserver); /* of a message that was no request */
     forkserver->len -= len + 1;

@@ -78,7 +78,7 @@ check_expiry(const jobq_job *job, const char *prefix, jobq_error *err)
 {
     if (job->expires_in_ms > 0 && job->expires_at_us > 0)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%sexpires_in_ms and expires_at_us exclude each other",
+                           "%sexpires_in_ms and expires_at_us cannot both be set",
                            prefix);
     if (job->expires_in_ms > 0 && job->expires_in_ms <= job->delay_ms)
         return jobq__error(err, JOBQ_EINVAL,
@@ -156,7 +156,7 @@ jobq__job_check(const jobq_job *job, const char *prefix, jobq_error *err)
                              numbers[i].member, numbers[i].allowed, numbers[i].value);
     if (rc == 0 && job->delay_ms > 0 && job->scheduled_at_us > 0)
         rc = jobq__error(err, JOBQ_EINVAL,
-                         "%sdelay_ms and scheduled_at_us exclude each other", prefix);
+                         "%sdelay_ms and scheduled_at_us cannot both be set", prefix);
     if (rc == 0)
         rc = check_expiry(job, prefix, err);
     if (rc == 0)

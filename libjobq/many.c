@@ -312,14 +312,14 @@ read_ids(PGresult *result, size_t n, jobq_enqueued *out, jobq_error *err)
 {
     int rc = 0;
     if ((size_t)PQntuples(result) != n)
-        rc = jobq__error(err, JOBQ_EDB, "the database answered with %d ids for %zu jobs",
+        rc = jobq__error(err, JOBQ_EDB, "the database returned %d ids for %zu jobs",
                          PQntuples(result), n);
     for (size_t i = 0; rc == 0 && out && i < n; i++) {
         const char *word = NULL;
         size_t len = 0;
         if (!jobq__field_int(result, (int)i, 0, &out[i].id))
             rc = jobq__error(err, JOBQ_EDB,
-                             "the database answered with something that is no id");
+                             "the database returned something that is not a job id");
         jobq__field_text(result, (int)i, 1, &word, &len);
         out[i].conflict = jobq__conflict_read(word, len);
     }

@@ -93,7 +93,8 @@ jobq__row_read(const PGresult *result, int row, jobq_job_info **out, jobq_error 
     const char *label = has_state ? jobq__state_find(state, state_len) : NULL;
     if (!label)
         return jobq__error(err, JOBQ_ESCHEMA,
-                           "the job has a state that this library does not know");
+                           "the job has a state that this library does not know: is the "
+                           "library older than the schema?");
     jobq_job_info *info = calloc(1, sizeof *info + need);
     if (!info)
         return jobq__error(err, JOBQ_ENOMEM, "no memory for a job of %zu bytes", need);

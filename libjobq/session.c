@@ -45,10 +45,11 @@ jobq__worker_check_owner(const struct jobq__worker *worker, jobq_error *err)
     pid_t pid = getpid();
     if (worker->in_test || pid == owner)
         return JOBQ_OK;
-    return jobq__error(err, JOBQ_ESTATE,
-                       "worker: process %d was forked by a handler of worker %d, and "
-                       "only that one answers jobqd: end a forked process with _exit",
-                       (int)pid, (int)owner);
+    return jobq__error(
+        err, JOBQ_ESTATE,
+        "worker: process %d was forked by a handler of worker %d, and only the worker "
+        "itself may answer jobqd: end a forked process with _exit",
+        (int)pid, (int)owner);
 }
 
 bool
@@ -227,7 +228,7 @@ jobq__session_begin(struct jobq__worker *worker, jobq_error *err)
 {
     if (atomic_flag_test_and_set(&running))
         return jobq__error(err, JOBQ_ESTATE,
-                           "worker: one is running in this process already");
+                           "worker: another worker is already running in this process");
     worker->running = true;
     terminated = 0;
     owner = getpid();

@@ -43,9 +43,8 @@ jobq__sql_check_conn(PGconn *conn, jobq_error *err)
             err, JOBQ_ESTATE,
             "the connection is busy: read the results of its last query first");
     case PQTRANS_INERROR:
-        return jobq__error(
-            err, JOBQ_ESTATE,
-            "the transaction has failed: roll it back before anything else");
+        return jobq__error(err, JOBQ_ESTATE,
+                           "the transaction has failed: roll it back first");
     case PQTRANS_UNKNOWN:
         break;
     }
@@ -117,8 +116,8 @@ failure(PGconn *conn, const PGresult *result, jobq_error *err)
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     if (code == JOBQ_ESCHEMA)
         jobq__error(err, code,
-                    "%s: is the jobq schema there, and as new as this library? "
-                    "`jobqd migrate status` tells",
+                    "%s: is the jobq schema installed, and as new as this library? Run "
+                    "`jobqd migrate status`",
                     text);
     else
         jobq__error(err, code, "%s", text);
@@ -184,9 +183,9 @@ jobq__sql_run_text(PGconn *conn, const char *text, const struct jobq__params *pa
             : PQexecParams(conn, text, params->n, params->types, params->values,
                            params->lengths, params->formats, 1);
     if (late)
-        return jobq__error(err, JOBQ_ECONN,
-                           "the database has not answered in time: the connection was "
-                           "broken off");
+        return jobq__error(
+            err, JOBQ_ECONN,
+            "the database did not answer in time: the connection was closed");
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
         int rc = failure(conn, result, err);

@@ -85,7 +85,7 @@ read_outcome(struct outcome *outcome, jobq_error *err)
         char *newline = memchr(at, '\n', (size_t)(end - at));
         struct jobq__frame frame;
         if (!newline)
-            return jobq__error(err, JOBQ_EPROTO, "testing: an answer without its end");
+            return jobq__error(err, JOBQ_EPROTO, "testing: an incomplete answer");
         int rc = jobq__frame_parse(at, (size_t)(newline - at), &frame, err);
         if (rc == 0 && (rc = take_frame(outcome, &frame)) != 0)
             jobq__error(err, rc, "testing: out of memory");
@@ -154,10 +154,10 @@ static int
 check_options(const jobq_testing_run_options *options, jobq_error *err)
 {
     if (!options || options->size != sizeof *options)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "options.size must be %zu: begin with "
-                           "JOBQ_TESTING_RUN_OPTIONS_INIT",
-                           sizeof *options);
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "options.size must be %zu: start from JOBQ_TESTING_RUN_OPTIONS_INIT",
+            sizeof *options);
     if (options->id < 0)
         return jobq__error(err, JOBQ_EINVAL, "options.id must be 0 or more, got %lld",
                            (long long)options->id);

@@ -159,7 +159,7 @@ put_entry(struct settlement *settlement, const char *kind, const char *error,
     struct jobq__buf *buf = &settlement->entry;
     jobq__buf_reset(buf);
     put_member(buf, "{\"kind\":", kind);
-    put_member(buf, ",\"error\":", error && *error ? error : "no reason was given");
+    put_member(buf, ",\"error\":", error && *error ? error : "no reason given");
     if (detail && *detail)
         put_member(buf, ",\"detail\":", detail);
     jobq__buf_addc(buf, '}');
@@ -332,8 +332,8 @@ tidy(struct drain *drain, const struct jobq__frame *job, const char **fault,
     if (drain->in_transaction) {
         int rc = leave_savepoint(drain, job, &failed, err);
         if (failed)
-            *fault = "a statement of the handler failed in the caller's transaction: "
-                     "what it did there was undone";
+            *fault = "a statement of the handler failed in the caller's transaction: the "
+                     "handler's changes there were rolled back";
         return rc;
     }
     if (status == PQTRANS_IDLE)
@@ -395,7 +395,7 @@ run(struct drain *drain, jobq_error *err)
         if (drain->n_done == limit)
             return jobq__error(err, JOBQ_ESTATE,
                                "%d jobs have run and there may be more: does one enqueue "
-                               "itself? give a limit",
+                               "itself? If not, set a limit",
                                DEFAULT_LIMIT);
         rc = claim(drain, &claimed, err);
         if (rc == 0 && !claimed.result)
@@ -412,10 +412,10 @@ jobq_testing_drain(PGconn *conn, const jobq_testing_drain_options *options,
                    jobq_testing_drained *out, jobq_error *err)
 {
     if (!options || options->size != sizeof *options)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "options.size must be %zu: begin with "
-                           "JOBQ_TESTING_DRAIN_OPTIONS_INIT",
-                           sizeof *options);
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "options.size must be %zu: start from JOBQ_TESTING_DRAIN_OPTIONS_INIT",
+            sizeof *options);
     int rc = jobq__worker_check_kinds(options->kinds, options->n_kinds, false, err);
     if (rc == 0)
         rc = jobq__text_check(options->queue, "options.", "queue", err);

@@ -21,7 +21,7 @@ check_match(const jobq_testing_match *match, jobq_error *err)
 {
     if (!match || match->size != sizeof *match)
         return jobq__error(err, JOBQ_EINVAL,
-                           "match.size must be %zu: begin with JOBQ_TESTING_MATCH_INIT",
+                           "match.size must be %zu: start from JOBQ_TESTING_MATCH_INIT",
                            sizeof *match);
     if (match->priority < -1 || match->priority > 9)
         return jobq__error(err, JOBQ_EINVAL,
@@ -160,9 +160,9 @@ tell(int code, int64_t n, const jobq_testing_match *match, const PGresult *resul
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");
     jobq__field_text(result, 0, 1, &nearest, &len);
     if (code == JOBQ_ESTATE)
-        jobq__error(err, code, "%" PRId64 " enqueued job%s what none shall: %.200s; %.*s",
-                    n, n == 1 ? " matches" : "s match", text, (int)len,
-                    nearest ? nearest : "");
+        jobq__error(
+            err, code, "%" PRId64 " enqueued job%s what none should match: %.200s; %.*s",
+            n, n == 1 ? " matches" : "s match", text, (int)len, nearest ? nearest : "");
     else if (!nearest)
         jobq__error(err, code, "no enqueued job matches: %.300s; no job is enqueued",
                     text);

@@ -73,7 +73,7 @@ jobq__unique_check(const jobq_job *job, const char *prefix, jobq_error *err)
         return rc;
     if (job->unique_by && job->unique_key)
         return jobq__error(err, JOBQ_EINVAL,
-                           "%sunique_by and unique_key exclude each other", prefix);
+                           "%sunique_by and unique_key cannot both be set", prefix);
     if (job->on_conflict < 0 || (size_t)job->on_conflict >= COUNT(conflict_words))
         return jobq__error(err, JOBQ_EINVAL,
                            "%son_conflict must be one of enum jobq_on_conflict, 0 to 2, "
@@ -81,8 +81,7 @@ jobq__unique_check(const jobq_job *job, const char *prefix, jobq_error *err)
                            prefix, job->on_conflict);
     if ((job->on_conflict == JOBQ_ON_CONFLICT_REPLACE) != (job->replace != NULL))
         return jobq__error(err, JOBQ_EINVAL,
-                           "%sreplace goes with JOBQ_ON_CONFLICT_REPLACE, and it with "
-                           "replace",
+                           "%sreplace and JOBQ_ON_CONFLICT_REPLACE must be used together",
                            prefix);
     if (!job->replace)
         return 0;

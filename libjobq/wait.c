@@ -89,20 +89,19 @@ jobq__wait_look(struct jobq__wait *wait, PGconn *conn, const char *schema, int64
     if (rc < 0)
         return rc;
     if (PQtransactionStatus(conn) != PQTRANS_IDLE)
-        return jobq__error(
-            err, JOBQ_ESTATE,
-            "the connection is in a transaction: a job that was enqueued in it cannot "
-            "run before it has committed");
+        return jobq__error(err, JOBQ_ESTATE,
+                           "the connection is in a transaction: a job enqueued in it "
+                           "cannot run before it commits");
     rc = look_at_live(conn, schema, id, wait, &live, err);
     if (rc < 0 || live)
         return rc;
     rc = jobq__job_get(conn, schema, id, jobq__wait_until(wait), &info, err);
     if (rc == JOBQ_ENOTFOUND && wait->seen)
-        return jobq__error(err, rc,
-                           "job %" PRId64
-                           " was there and has left no trace: it completed "
-                           "in a queue that keeps nothing, or was deleted",
-                           id);
+        return jobq__error(
+            err, rc,
+            "job %" PRId64
+            " is gone: it completed in a queue that keeps nothing, or was deleted",
+            id);
     if (rc < 0)
         return rc;
     wait->seen = true;
@@ -121,7 +120,7 @@ jobq__wait_timed_out(const struct jobq__wait *wait, int64_t id, int64_t timeout_
                      jobq_error *err)
 {
     return jobq__error(err, JOBQ_ETIMEOUT, "job %" PRId64 " is %s after %s", id,
-                       wait->state ? wait->state : "not known",
+                       wait->state ? wait->state : "in an unknown state",
                        jobq__duration_show(timeout_ms).text);
 }
 
@@ -132,9 +131,9 @@ jobq__wait_check(int64_t timeout_ms, jobq_job_info **out, jobq_error *err)
         return jobq__error(err, JOBQ_EINVAL,
                            "out must point to a jobq_job_info *, got NULL");
     if (timeout_ms < -1)
-        return jobq__error(err, JOBQ_EINVAL,
-                           "timeout_ms must be 0 or more, or -1 for ever, got %" PRId64,
-                           timeout_ms);
+        return jobq__error(
+            err, JOBQ_EINVAL,
+            "timeout_ms must be 0 or more, or -1 for no limit, got %" PRId64, timeout_ms);
     return 0;
 }
 

@@ -88,7 +88,7 @@ check_open(jobq_work *work, const char *answer, jobq_error *err)
     int rc = jobq__worker_check_owner(work->worker, err);
     if (rc || (!work->answered && !work->was_kept))
         return rc;
-    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld has been %s already", answer,
+    return jobq__error(err, JOBQ_ESTATE, "%s: job %lld was already %s", answer,
                        (long long)work->frame.id, work->answered ? "answered" : "kept");
 }
 

@@ -102,10 +102,9 @@ run_handler(jobq_work *work, const jobq_worker_kind *row, jobq_error *err)
     if (worker_takes(work->worker))
         return jobq_work_keep(work, work->worker->taken, err);
     if (!row->handler)
-        return jobq_work_error(work,
-                               "its kind has no handler: only jobq_worker_take "
-                               "does without one",
-                               NULL, -1, err);
+        return jobq_work_error(
+            work, "its kind has no handler, which only jobq_worker_take allows", NULL, -1,
+            err);
     int said = row->handler(work, row->data);
     rc = jobq__worker_check_owner(work->worker, err);
     if (rc || work->answered || work->was_kept)
@@ -195,7 +194,7 @@ jobq__worker_line(struct jobq__worker *worker, char *line, size_t len, jobq_erro
     if (on_frame[work.frame.type])
         return on_frame[work.frame.type](&work, err);
     return jobq__error(err, JOBQ_EPROTO,
-                       "worker: jobqd sent a frame that is not for workers: %.*s",
+                       "worker: jobqd sent a frame that a worker does not take: %.*s",
                        len > 60 ? 60 : (int)len, line);
 }
 
@@ -241,7 +240,7 @@ jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, bool without_h
                          jobq_error *err)
 {
     if (n == 0 || !kinds)
-        return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have one row or more");
+        return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have at least one row");
     for (size_t i = 0; i < n; i++) {
         const jobq_worker_kind *row = &kinds[i];
         size_t len = row->kind ? strnlen(row->kind, NAME_MAX + 1) : 1;
@@ -283,10 +282,9 @@ choose_fd(const jobq_worker_options *options, int *fd, jobq_error *err)
     if (options->fd < 0 && !env_number("JOBQ_FD", INT32_MAX, &number)) {
         const char *text = getenv("JOBQ_FD");
         if (!text)
-            return jobq__error(
-                err, JOBQ_EINVAL,
-                "worker: JOBQ_FD is not set: this program is a worker, to be "
-                "started by jobqd (command = … in a [queue …])");
+            return jobq__error(err, JOBQ_EINVAL,
+                               "worker: JOBQ_FD is not set: this program is a worker, "
+                               "which jobqd must start (command = … in a [queue …])");
         return jobq__error(err, JOBQ_EINVAL,
                            "worker: JOBQ_FD must be the number of a socket, got \"%s\"",
                            text);
@@ -333,10 +331,10 @@ take_options(jobq_worker_options *out, const jobq_worker_options *given, jobq_er
         memcpy(out, given, sizes[i]);
         return JOBQ_OK;
     }
-    return jobq__error(err, JOBQ_EINVAL,
-                       "worker: options.size must be %zu: begin with "
-                       "JOBQ_WORKER_OPTIONS_INIT",
-                       sizeof *out);
+    return jobq__error(
+        err, JOBQ_EINVAL,
+        "worker: options.size must be %zu: start from JOBQ_WORKER_OPTIONS_INIT",
+        sizeof *out);
 }
 
 static int
@@ -349,8 +347,8 @@ choose_concurrency(struct jobq__worker *worker, bool keeps, jobq_error *err)
                            JOBQ__CONCURRENCY_MAX, given);
     if (!keeps && given > 1)
         return jobq__error(err, JOBQ_EINVAL,
-                           "worker: jobq_worker_run runs one job at a time, and "
-                           "concurrency is %d: jobq_worker_open runs more",
+                           "worker: jobq_worker_run runs one job at a time, but "
+                           "concurrency is %d: use jobq_worker_open for more",
                            given);
     worker->keeps = keeps;
     worker->concurrency = given > 1 ? given : 1;

@@ -23,7 +23,8 @@ on_cancels(void *data, const struct store_list *result)
         return;
     bool ours = canceller->asked_as == canceller->node;
     if (result->code < 0 && result->code != JOBQ_ECONN)
-        log_warning("canceller", "%s", result->error->message);
+        log_warning("canceller", "could not read cancel requests: %s",
+                    result->error->message);
     if (result->code == 0)
         rounds_answered(&canceller->rounds, LOOK_EVERY_MS);
     else

@@ -55,7 +55,7 @@ on_answer(void *data, const struct store_answer *answer)
     } else if (answer->code < 0) {
         int64_t pause_ms = rounds_refused(&cron->rounds);
         log_warning("cron",
-                    "the database refused to enqueue what has come, again in %s: %s",
+                    "the database refused to enqueue the due jobs, retrying in %s: %s",
                     jobq__duration_show(pause_ms).text, answer->error->message);
     } else {
         rounds_answered(&cron->rounds, next_sleep_ms(cron, answer));
@@ -79,10 +79,11 @@ on_swept(void *data, const struct store_answer *answer)
     struct cron_actor *cron = data;
     cron->sweeping = false;
     if (answer->code == 0 && answer->removed > 0)
-        log_info("cron", "deleted, since the nodes that had them are gone for a day: %s",
+        log_info("cron", "deleted crons whose nodes have been gone for a day: %s",
                  answer->names ? answer->names : "");
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning("cron", "crons whose nodes are gone, again in %s: %s",
+        log_warning("cron",
+                    "could not delete crons whose nodes are gone, retrying in %s: %s",
                     jobq__duration_show(SWEEP_EVERY_MS).text, answer->error->message);
 }
 

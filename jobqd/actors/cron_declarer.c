@@ -27,8 +27,8 @@ wait_for_rows(struct cron_declarer *declarer, bool locked)
 {
     if (locked && !declarer->waits)
         log_warning("cron",
-                    "crons or queues of the configuration are locked by another "
-                    "transaction; trying again every %d s",
+                    "another transaction has locked crons or queues of the "
+                    "configuration; retrying every %d s",
                     RETRY_MS / 1000);
     declarer->waits = locked;
 }
@@ -46,7 +46,7 @@ on_told(void *data, const struct store_answer *answer)
                       answer->remaining > 0;
         rounds_answered(&declarer->rounds, locked ? RETRY_MS : ROUNDS_NEVER);
         if (answer->fault)
-            log_error("cron", "refused, as it stands in the configuration: %s",
+            log_error("cron", "the database refused crons of the configuration: %s",
                       answer->fault);
         if (answer->queues_changed > 0)
             log_info("queue", "the configuration changed max_attempts of %lld %s",
@@ -57,12 +57,13 @@ on_told(void *data, const struct store_answer *answer)
                      (long long)answer->crons_changed,
                      answer->crons_changed == 1 ? "cron" : "crons");
         if (answer->fired > 0)
-            log_info("cron", "first node to come up: %lld @reboot %s enqueued",
+            log_info("cron", "this is the first node up: enqueued %lld @reboot %s",
                      (long long)answer->fired, answer->fired == 1 ? "job" : "jobs");
         wait_for_rows(declarer, locked);
         declarer->options.on_told(declarer->options.owner, answer->fault);
     } else if (answer->code != JOBQ_ECONN) { /* else the connection's return calls */
-        log_warning("cron", "the configuration's crons, again in %s: %s",
+        log_warning("cron",
+                    "could not write the configuration's crons, retrying in %s: %s",
                     jobq__duration_show(rounds_refused(&declarer->rounds)).text,
                     answer->error->message);
     } else {

@@ -73,10 +73,10 @@ put_next(const struct failure *failure, char *out, size_t size)
     else if (strcmp(failure->state, "cancelled") == 0)
         snprintf(out, size, "; cancelled");
     else if (failure->retry_at_ms <= 0 || strcmp(failure->state, "available") == 0)
-        snprintf(out, size, "; trying again now");
+        snprintf(out, size, "; retrying now");
     else {
         rfc3339_print(at, failure->retry_at_ms, 0);
-        snprintf(out, size, "; trying again at %s", at);
+        snprintf(out, size, "; next attempt at %s", at);
     }
 }
 
@@ -139,7 +139,7 @@ tell_count(const struct failures *failures, enum sort sort,
         log_about(sort == SORT_ENDED ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING, "jobqd",
                   &(struct log_facts){.count = count->n},
                   "%" PRIu64 " more %s within %" PRIu64
-                  " s, with more different errors than are told one by one",
+                  " s, with too many different errors to log each",
                   count->n,
                   sort == SORT_ENDED ? "jobs were discarded or cancelled"
                                      : "attempts failed",
@@ -157,8 +157,9 @@ tell_count(const struct failures *failures, enum sort sort,
                                   .error_kind = sample->error_kind,
                                   .error = sample->error,
                                   .count = count->n},
-              "%" PRIu64 " more of kind %s failed alike (now %s) within %" PRIu64
-              " s, the last one job %" PRId64 ": %s: %s",
+              "%" PRIu64
+              " more jobs of kind %s failed the same way (now %s) within %" PRIu64
+              " s, most recently job %" PRId64 ": %s: %s",
               count->n, sample->kind, sample->state, seconds, sample->last_job,
               sample->error_kind, sample->error);
 }
@@ -240,10 +241,11 @@ note_story(struct failures *failures, const cJSON *story)
 {
     long long untold = number_of(story, "untold");
     if (untold > 0) {
-        log_warning("jobqd",
-                    "%lld more jobs of dead nodes lost their attempt: they have no lines "
-                    "of their own, and no program of on_failure or on_discard is run",
-                    untold);
+        log_warning(
+            "jobqd",
+            "%lld more jobs of dead nodes lost their attempt; they are not logged one by "
+            "one, and on_failure and on_discard are not run for them",
+            untold);
         return;
     }
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(story, "error");

@@ -33,8 +33,8 @@ tell_dropped(struct hooks *hooks)
         return;
     log_about(LOG_LEVEL_WARNING, "hooks", &(struct log_facts){.count = hooks->dropped},
               "%" PRIu64
-              " calls of on_failure and on_discard were dropped: more than %d, "
-              "or %d MiB of them, wait for programs that take too long",
+              " calls of on_failure and on_discard were dropped: more than %d calls, or "
+              "%d MiB, were waiting because the programs take too long",
               hooks->dropped, HOOKS_WAITING, HOOKS_BYTES >> 20);
     hooks->dropped = 0;
     hooks->dropped_told_ms = now;
@@ -116,7 +116,7 @@ start(struct hooks *hooks, struct hooks_story *waiting)
         hooks_plan_find(hooks->plans, waiting->queue, waiting->event);
     if (!plan) {
         tell_of(hooks, waiting,
-                "is not configured any more, or cannot be run: the call is dropped");
+                "is no longer configured, or cannot be run: call dropped");
         return;
     }
     struct hooks_running *running = hooks->running;
@@ -172,10 +172,10 @@ static void
 give_up(struct hooks *hooks)
 {
     if (hooks->n_waiting > 0)
-        log_warning("hooks",
-                    "%zu calls of on_failure and on_discard were dropped: jobqd "
-                    "ends",
-                    hooks->n_waiting);
+        log_warning(
+            "hooks",
+            "%zu calls of on_failure and on_discard were dropped: jobqd is stopping",
+            hooks->n_waiting);
     while (!list_empty(&hooks->waiting))
         drop(hooks, list_entry(hooks->waiting.next, struct hooks_story, link));
     for (size_t i = 0; i < HOOKS_AT_ONCE; i++)
@@ -286,11 +286,10 @@ void
 hooks_leave(const struct hooks *hooks)
 {
     if (hooks->n_waiting + hooks->n_running > 0)
-        log_warning(
-            "hooks",
-            "%zu calls of on_failure and on_discard wait: they are dropped by the "
-            "upgrade; %zu run, and go on without a limit of time",
-            hooks->n_waiting, hooks->n_running);
+        log_warning("hooks",
+                    "the upgrade drops %zu waiting calls of on_failure and on_discard; "
+                    "%zu running ones continue without a time limit",
+                    hooks->n_waiting, hooks->n_running);
 }
 
 void

@@ -22,8 +22,10 @@ on_declared(void *data, const struct store_answer *answer)
     struct hooks *hooks = data;
     hooks->asked = false;
     if (answer->code < 0 && answer->code != JOBQ_ECONN) {
-        log_warning("hooks", "the configuration's on_discard_kind, again in 5 s: %s",
-                    answer->error->message);
+        log_warning(
+            "hooks",
+            "could not write the configuration's on_discard_kind, retrying in 5 s: %s",
+            answer->error->message);
         if (hooks->live)
             uv_timer_start(&hooks->retry, on_retry, RETRY_MS, 0);
     } else if (answer->code == 0 && answer->queues_changed > 0) {

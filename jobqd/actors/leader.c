@@ -73,7 +73,8 @@ on_answer(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->code != JOBQ_ECONN)
-        log_warning("leader", "%s", answer->error->message);
+        log_warning("leader", "could not take or renew the lead: %s",
+                    answer->error->message);
     let_it_end(leader);
 }
 

@@ -61,8 +61,8 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
     if (lifeline->left_told_ms != 0 && now_ms - lifeline->left_told_ms < LEFT_TELL_MS)
         return;
     lifeline->left_told_ms = now_ms;
-    log_warning("lifeline", "%lld job%s of dead nodes cannot be given back yet: %s", left,
-                left == 1 ? "" : "s", first ? first : "");
+    log_warning("lifeline", "%lld job%s of dead nodes could not be given back yet: %s",
+                left, left == 1 ? "" : "s", first ? first : "");
 }
 
 static int64_t next_look_ms(const struct lifeline *lifeline);
@@ -77,7 +77,8 @@ on_reaped(void *data, const struct store_answer *answer)
     if (answer->code < 0) {
         lifeline->n_reaped = 0;
         if (answer->code != JOBQ_ECONN)
-            log_warning("lifeline", "%s", answer->error->message);
+            log_warning("lifeline", "could not remove dead nodes: %s",
+                        answer->error->message);
         return;
     }
     long long removed = answer->removed, again = answer->again;
@@ -112,11 +113,12 @@ on_strays(void *data, const struct store_answer *answer)
         pause_ms = STRAYS_EVERY_MS;
     rounds_answered(&lifeline->strays, pause_ms);
     if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning("lifeline", "%s", answer->error->message);
+        log_warning("lifeline", "could not look for jobs of deleted nodes: %s",
+                    answer->error->message);
     else if (answer->strays > 0)
         log_warning("lifeline",
-                    "the rows of %lld node%s with jobs were deleted: the jobs are given "
-                    "back in %s",
+                    "the rows of %lld node%s were deleted while they held jobs; the jobs "
+                    "will be given back in %s",
                     (long long)answer->strays, answer->strays == 1 ? "" : "s",
                     jobq__duration_show(lifeline->options.lease_ms).text);
 }
@@ -209,9 +211,10 @@ on_watched(void *data, const struct store_list *answer)
         return;
     if (answer->code == 0 && failure_detector_look(&lifeline->detector, answer->nodes,
                                                    answer->n, clock_boottime_ns()) < 0)
-        log_error("lifeline", "no memory to watch the nodes");
+        log_error("lifeline", "out of memory: cannot watch the other nodes");
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning("lifeline", "%s", answer->error->message);
+        log_warning("lifeline", "could not read the other nodes: %s",
+                    answer->error->message);
     reap(lifeline);
     rounds_answered(&lifeline->looks, next_look_ms(lifeline));
 }
@@ -231,7 +234,8 @@ on_cancelled_again(void *data, const struct store_answer *answer)
     if (answer->code == 0)
         failures_note_stories(lifeline->options.failures, answer->stories);
     else if (answer->code != JOBQ_ECONN)
-        log_warning("lifeline", "%s", answer->error->message);
+        log_warning("lifeline", "could not look for unanswered cancel requests: %s",
+                    answer->error->message);
     if (rounds_take(&lifeline->cancels))
         rounds_answered(&lifeline->cancels, look_ms(lifeline));
 }

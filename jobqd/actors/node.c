@@ -71,9 +71,10 @@ lose(struct node *node, const char *why)
     set_state(node, NODE_LOST);
     uv_timer_stop(&node->beat);
     uv_timer_stop(&node->lease);
-    log_error("node",
-              "%s is lost: %s; its workers are killed, their jobs go to other nodes",
-              node->options.name, why);
+    log_error(
+        "node",
+        "%s must stop its jobs: %s; killing its workers, other nodes will run the jobs",
+        node->options.name, why);
     node->options.on_lost(node->options.owner, why);
 }
 
@@ -122,7 +123,7 @@ on_renewed(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->rows == 0) {
-        lose(node, "the lifeline of another node has declared it dead");
+        lose(node, "another node declared this node dead");
         return;
     }
     renewed(node);
@@ -167,8 +168,7 @@ static void
 on_registered(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
-    if (node->state != NODE_REGISTERING ||
-        failed(node, answer, "could not be registered"))
+    if (node->state != NODE_REGISTERING || failed(node, answer, "could not register"))
         return;
     if (answer->rows == 0) {
         find(node);
@@ -201,8 +201,8 @@ static void
 on_reaped(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
-    if (node->state != NODE_BURYING ||
-        failed(node, answer, "its predecessor could not be ended"))
+    if (node->state != NODE_REAPING ||
+        failed(node, answer, "could not remove its dead predecessor"))
         return;
     long long again = answer->again, ended = answer->ended;
     long long left = answer->remaining;
@@ -212,13 +212,14 @@ on_reaped(void *data, const struct store_answer *answer)
                     "%s took back %lld %s of its dead predecessor; discarded: %lld",
                     node->options.name, again, again == 1 ? "job" : "jobs", ended);
     else if (answer->removed > 0)
-        log_info("node", "%s takes the place of its dead predecessor, which held no job",
+        log_info("node", "%s replaces its dead predecessor, which held no jobs",
                  node->options.name);
     if (left > 0)
-        log_warning("node",
-                    "%s: %lld job%s of its predecessor cannot be given back yet: %s",
-                    node->options.name, left, left == 1 ? "" : "s",
-                    answer->note ? answer->note : "");
+        log_warning(
+            "node",
+            "%s: %lld job%s of its dead predecessor could not be given back yet: %s",
+            node->options.name, left, left == 1 ? "" : "s",
+            answer->note ? answer->note : "");
     enter(node);
 }
 
@@ -228,7 +229,7 @@ static void
 reap(struct node *node, int64_t id, const struct sight *sight)
 {
     failure_detector_clear(&node->rival);
-    set_state(node, NODE_BURYING);
+    set_state(node, NODE_REAPING);
     if (store_reap(node->options.store, sight ? 0 : id, sight, sight != NULL, on_reaped,
                    node) < 0) {
         set_state(node, NODE_AWAY);
@@ -241,8 +242,8 @@ refuse_name(struct node *node, const struct store_answer *answer)
 {
     char why[400];
     snprintf(why, sizeof why,
-             "the name %s belongs to a living node (pid %lld, host %s): give this one "
-             "another name with node = NAME in [jobqd]",
+             "the name %s is in use by a running node (pid %lld, host %s): give this "
+             "node another name with node = NAME in [jobqd]",
              node->options.name, (long long)answer->pid, answer->host);
     node->options.on_refused(node->options.owner, why);
 }
@@ -264,13 +265,13 @@ wait_for_rival(struct node *node, const struct store_answer *answer)
     }
     if (!before || before->id != seen.id)
         log_warning("node",
-                    "%s: a node of this name (pid %lld, host %s) has a lease of %s "
-                    "and may live: waiting for as long",
+                    "%s: a node with this name (pid %lld, host %s) may still be alive: "
+                    "waiting for its lease of %s to expire",
                     node->options.name, (long long)answer->pid, answer->host,
                     jobq__duration_show(seen.lease_ms).text);
     set_state(node, NODE_WAITING);
     if (failure_detector_look(&node->rival, &seen, 1, now_ns) < 0) {
-        log_error("node", "no memory to watch the node of the same name");
+        log_error("node", "out of memory: cannot watch the node with the same name");
     } else if (failure_detector_dead(&node->rival, now_ns, 100, &dead, 1) > 0) {
         reap(node, 0, &dead);
         return;
@@ -293,7 +294,7 @@ on_found(void *data, const struct store_answer *answer)
 {
     struct node *node = data;
     if (node->state != NODE_FINDING ||
-        failed(node, answer, "could not look for its name"))
+        failed(node, answer, "could not check whether its name is free"))
         return;
     if (answer->rows == 0)
         enter(node);
@@ -318,7 +319,7 @@ static void
 refuse_schema(struct node *node, const char *what, const char *remedy)
 {
     char why[300];
-    snprintf(why, sizeof why, "schema %s %s, this jobqd needs %d: %s",
+    snprintf(why, sizeof why, "schema %s %s, this jobqd needs version %d: %s",
              node->options.schema, what, node->options.schema_version, remedy);
     node->options.on_refused(node->options.owner, why);
 }
@@ -329,18 +330,18 @@ refuse_isolation(struct node *node)
 {
     node->options.on_refused(
         node->options.owner,
-        "transactions are not read committed, and behind a pooler jobqd cannot change "
-        "that: run ALTER ROLE ... SET default_transaction_isolation = 'read committed' "
-        "for its role");
+        "the default transaction isolation is not read committed, and jobqd cannot "
+        "change it behind a pooler: run ALTER ROLE ... SET default_transaction_isolation "
+        "= 'read committed' for jobqd's role");
 }
 
 static void
 refuse_encoding(struct node *node)
 {
-    node->options.on_refused(
-        node->options.owner,
-        "the database's encoding is not UTF8, so jobs with other letters fail here, or "
-        "fail to end: move jobq to a database whose encoding is UTF8");
+    node->options.on_refused(node->options.owner,
+                             "the database's encoding is not UTF8, so a job with "
+                             "characters that it lacks fails, or its end cannot be "
+                             "recorded: move jobq to a database whose encoding is UTF8");
 }
 
 static void
@@ -364,7 +365,7 @@ on_version(void *data, const struct store_answer *answer)
         return;
     if (answer->version < 0) {
         refuse_schema(node, "was made by a jobq from before its first release",
-                      "run `jobqd migrate status`, which says how to go on");
+                      "run `jobqd migrate status` to see what to do");
         return;
     }
     if (answer->version != node->options.schema_version) {
@@ -373,8 +374,8 @@ on_version(void *data, const struct store_answer *answer)
         refuse_schema(node, what,
                       answer->version < node->options.schema_version
                           ? "run `jobqd migrate up`"
-                          : "install a newer jobqd, or run `jobqd migrate down` of the "
-                            "one that made it");
+                          : "install a newer jobqd, or run `jobqd migrate down` with the "
+                            "jobqd that made it");
         return;
     }
     if (!answer->is_read_committed) {
@@ -450,7 +451,7 @@ on_beat(uv_timer_t *timer)
         break;
     case NODE_CHECKING:
     case NODE_FINDING:
-    case NODE_BURYING:
+    case NODE_REAPING:
     case NODE_REGISTERING:
     case NODE_LOST:
     case NODE_GONE:

@@ -27,13 +27,13 @@ struct node;
 #define NODE_STATES(X)                                                                   \
     X(NODE_AWAY, "the control connection")                                               \
     X(NODE_CHECKING, "the schema's version")                                             \
-    X(NODE_FINDING, "word on who has this node's name")                                  \
-    X(NODE_WAITING, "the lease of another node of this name to end")                     \
-    X(NODE_BURYING, "the jobs of this name's dead predecessor to be given back")         \
+    X(NODE_FINDING, "the answer to whether its name is free")                            \
+    X(NODE_WAITING, "the lease of another node with its name to expire")                 \
+    X(NODE_REAPING, "the jobs of its dead predecessor to be given back")                 \
     X(NODE_REGISTERING, "the node's row")                                                \
     X(NODE_LIVE, "the next renewal")                                                     \
-    X(NODE_LOST, "the owner to have killed all workers")                                 \
-    X(NODE_LEAVING, "the database to have heard the goodbye")                            \
+    X(NODE_LOST, "all workers to be killed")                                             \
+    X(NODE_LEAVING, "the database to confirm that it deregistered")                      \
     X(NODE_GONE, "nothing")
 
 enum node_state {

@@ -31,10 +31,11 @@ struct producer;
 #define PRODUCER_STATES(X)                                                               \
     X(PRODUCER_DETACHED, "a registered node and a work connection")                      \
     X(PRODUCER_CLAIMING, "jobs, answers and room")                                       \
-    X(PRODUCER_FREEZING, "the last answers to be confirmed, before it stands still")     \
-    X(PRODUCER_FROZEN, "to be left to another program, or to go on")                     \
-    X(PRODUCER_DRAINING, "running jobs to end and their acks to be confirmed")           \
-    X(PRODUCER_ABANDONING, "killed workers to be gone, their jobs no longer ours")       \
+    X(PRODUCER_FREEZING, "the last answers to be confirmed before it freezes")           \
+    X(PRODUCER_FROZEN, "another program to take over, or the order to continue")         \
+    X(PRODUCER_DRAINING, "running jobs to finish and their acks to be confirmed")        \
+    X(PRODUCER_ABANDONING,                                                               \
+      "killed workers to exit; their jobs no longer belong to this node")                \
     X(PRODUCER_STOPPED, "nothing")
 
 enum producer_state {

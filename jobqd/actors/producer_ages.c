@@ -21,7 +21,7 @@ on_ages(void *data, const struct store_list *answer)
     if (answer->code == 0)
         ageing_recall(&p->ageing, now_ms(), answer->heads, answer->n);
     else if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning(p->subject, "the database refused to tell how old its jobs are: %s",
+        log_warning(p->subject, "could not read the ages of waiting jobs: %s",
                     answer->error->message);
     p->step(p);
 }

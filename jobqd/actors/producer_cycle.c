@@ -136,7 +136,7 @@ producer_send_cycle(struct producer *p, size_t claim, bool poll)
         rc = store_cycle(p->options.store, &cycle, on_cycle, p);
     if (rc < 0) {
         outbox_returned(&p->outbox);
-        producer_no_memory(p, "for a cycle");
+        producer_no_memory(p, "sending claims and answers");
         return;
     }
     p->in_flight = true;
@@ -164,8 +164,8 @@ producer_tell_slow(struct producer *p, int64_t limit_ms)
     size_t answers = p->outbox.sent.n + p->outbox.settled_sent.n;
     p->told_slow = true;
     log_warning(p->subject,
-                "the database has not answered for %.1f s; under way: %zu answer%s "
-                "(%zu KiB)%s",
+                "the database has not answered for %.1f s; waiting for it to confirm %zu "
+                "answer%s (%zu KiB)%s",
                 (double)ms / 1000, answers, answers == 1 ? "" : "s",
                 p->outbox.bytes / 1024, p->claimed_last ? " and a claim" : "");
     producer_ask_holders(p, clock_ns());

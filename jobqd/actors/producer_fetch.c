@@ -32,7 +32,7 @@ complete(struct producer *p, struct job *job, const struct store_fetched *texts)
     struct job *whole = job_new(job->kind, strlen(job->kind), texts->args,
                                 texts->args_len, texts->meta, texts->meta_len);
     if (!whole) {
-        log_error(p->subject, "no memory for the arguments of job %lld: it is released",
+        log_error(p->subject, "job %lld: out of memory for its arguments; releasing it",
                   (long long)job->id);
         list_remove(&job->link);
         p->n_ready--;
@@ -97,8 +97,8 @@ take_fetched(struct producer *p, const struct store_fetch_result *result, size_t
         }
         if (job && ours && !texts->args)
             discard(p, job,
-                    "its args and meta of %zu bytes do not fit into a frame: "
-                    "max_frame is %zu",
+                    "args and meta take %zu bytes and do not fit into a frame; max_frame "
+                    "is %zu",
                     texts->bytes, p->options.max_frame);
         else if (job && ours)
             complete(p, job, texts);
@@ -114,13 +114,13 @@ fetch_failed(struct producer *p, const jobq_error *why, size_t n_asked)
 {
     struct job *job = n_asked == 1 ? find_ready(p, p->fetch.asked[0]) : NULL;
     if (producer_is_passing(why->sqlstate) || strcmp(why->sqlstate, "55P03") == 0) {
-        producer_back_off(p, "a job's arguments", why);
+        producer_back_off(p, "to return a job's arguments", why);
         return;
     }
     p->fetch.singly = true;
     if (!job)
         return;
-    discard(p, job, "its args and meta cannot be read: %s", why->message);
+    discard(p, job, "args and meta cannot be read: %s", why->message);
 }
 
 static void
@@ -164,5 +164,5 @@ producer_fetch_large(struct producer *p)
         p->fetch.n = n;
         return;
     }
-    producer_no_memory(p, "to fetch a job's arguments");
+    producer_no_memory(p, "fetching a job's arguments");
 }

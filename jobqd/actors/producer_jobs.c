@@ -55,7 +55,8 @@ producer_settle(struct producer *p, struct job *job, const struct verdict *verdi
         producer_forget_job(p, job);
         return;
     }
-    log_error(p->subject, "no memory to record how job %lld ended: it will be released",
+    log_error(p->subject,
+              "job %lld: out of memory to record how it ended; it will be released",
               (long long)job->id);
     list_push(&p->unsaid, &job->link);
 }
@@ -91,8 +92,8 @@ producer_weigh_outbox(struct producer *p)
         return;
     p->heavy = heavy;
     log_debug(p->subject,
-              heavy ? "answers wait: %zu KiB are not confirmed"
-                    : "answers are taken again: %zu KiB are not confirmed",
+              heavy ? "answers are held back: %zu KiB are unconfirmed"
+                    : "answers are accepted again: %zu KiB are unconfirmed",
               p->outbox.bytes / 1024);
     pool_hold_answers(p->pool, heavy);
 }

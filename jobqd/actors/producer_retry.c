@@ -51,7 +51,7 @@ void
 producer_back_off(struct producer *p, const char *what, const jobq_error *why)
 {
     p->retry.at_ns = longer(&p->retry.wait_ms);
-    log_warning(p->subject, "the database refused %s, again in %s: %s", what,
+    log_warning(p->subject, "the database refused %s, retrying in %s: %s", what,
                 jobq__duration_show(p->retry.wait_ms).text, why->message);
 }
 
@@ -59,7 +59,7 @@ void
 producer_no_memory(struct producer *p, const char *what)
 {
     p->retry.at_ns = clock_ns() + RETRY_FIRST_MS * UINT64_C(1000000);
-    log_error(p->subject, "no memory %s, again in %s", what,
+    log_error(p->subject, "out of memory while %s, retrying in %s", what,
               jobq__duration_show(RETRY_FIRST_MS).text);
 }
 
@@ -68,8 +68,7 @@ static void
 claim_later(struct producer *p, const jobq_error *why)
 {
     p->retry.claim_at_ns = longer(&p->retry.claim_wait_ms);
-    log_warning(p->subject,
-                "the database refused to let jobs be claimed, again in %s: %s",
+    log_warning(p->subject, "the database refused to claim jobs, retrying in %s: %s",
                 jobq__duration_show(p->retry.claim_wait_ms).text, why->message);
 }
 
@@ -120,9 +119,11 @@ refused(struct producer *p, const struct store_cycle_result *result)
     if (known && claims) /* claiming them one by one did not help */
         claim_later(p, result->error);
     else if (known)
-        producer_back_off(p, "a cycle", result->error);
+        producer_back_off(p, "claims or answers", result->error);
     else
-        log_debug(p->subject, "a cycle was refused, its parts are tried one by one: %s",
+        log_debug(p->subject,
+                  "the database refused claims and answers sent together; sending them "
+                  "one by one: %s",
                   result->error->message);
 }
 
@@ -136,7 +137,7 @@ producer_cycle_failed(struct producer *p, const struct store_cycle_result *resul
     if (result->code != JOBQ_EDB || (producer_is_passing(result->error->sqlstate) &&
                                      ++p->retry.passing < PASSING_MAX)) {
         outbox_returned(&p->outbox);
-        producer_back_off(p, "a cycle", result->error);
+        producer_back_off(p, "claims or answers", result->error);
         return;
     }
     refused(p, result);
@@ -163,11 +164,10 @@ producer_refusals_known(struct producer *p, size_t n_refusals)
     if (n_refusals > 0)
         p->retry.apart_until_ns = clock_ns() + APART_FOR_MS * UINT64_C(1000000);
     else if (*p->retry.claim_refusal) /* each was claimed by itself */
-        log_warning(
-            p->subject,
-            "the database refused to let jobs be claimed together; claiming them one by "
-            "one for 1 min: %s",
-            p->retry.claim_refusal);
+        log_warning(p->subject,
+                    "the database refused to claim several jobs at once; claiming them "
+                    "one by one for 1 min: %s",
+                    p->retry.claim_refusal);
     *p->retry.claim_refusal = '\0';
 }
 

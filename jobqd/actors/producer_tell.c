@@ -75,7 +75,7 @@ producer_tell_fate(void *owner, const struct settled *s, const struct store_fate
     if (!may_tell(p))
         return false;
     const char *word = settlement_word(s->what.kind);
-    const char *message = fate->message ? fate->message : "no reason was given";
+    const char *message = fate->message ? fate->message : "no reason given";
     struct log_facts facts = {.job = s->what.id,
                               .kind = s->kind,
                               .queue = p->options.queue->name,
@@ -86,27 +86,27 @@ producer_tell_fate(void *owner, const struct settled *s, const struct store_fate
     switch (fate->fate) {
     case FATE_LOCKED:
         log_about(LOG_LEVEL_WARNING, p->subject, &facts,
-                  "job %lld, attempt %d: %s, but another session has locked its row; it "
-                  "is recorded when the lock is gone: %s",
-                  id, attempt, word, fate->message ? message : "the holder is not known");
+                  "job %lld, attempt %d: %s, but another session has locked its row; "
+                  "this will be recorded once the lock is released: %s",
+                  id, attempt, word, fate->message ? message : "holder unknown");
         break;
     case FATE_STRIPPED:
         log_about(LOG_LEVEL_WARNING, p->subject, &facts,
-                  "job %lld, attempt %d: %s, recorded without its result or details, "
-                  "which the database refused: %s",
+                  "job %lld, attempt %d: %s, but the database refused its result or "
+                  "details; recorded without them: %s",
                   id, attempt, word, message);
         break;
     case FATE_PARKED:
         log_about(LOG_LEVEL_ERROR, p->subject, &facts,
                   "job %lld, attempt %d: %s, but the database refuses to record it: %s; "
-                  "the job is suspended, and ends when the database takes it",
+                  "the job is suspended until the database accepts it",
                   id, attempt, word, message);
         break;
     case FATE_STUCK:
         log_about(LOG_LEVEL_ERROR, p->subject, &facts,
-                  "job %lld, attempt %d: %s, but the database refuses every change of "
+                  "job %lld, attempt %d: %s, but the database refuses every change to "
                   "its row%s: %s",
-                  id, attempt, word, first ? "" : ", still", message);
+                  id, attempt, word, first ? "" : ", again", message);
         break;
     case FATE_ACCEPTED:
     case FATE_REFUSED:
@@ -121,15 +121,14 @@ producer_tell_refusals(struct producer *p, const struct store_cycle_result *resu
     for (size_t i = 0; i < result->n_refusals; i++) {
         const struct store_refusal *refusal = &result->refusals[i];
         if (refusal->fresh && may_tell(p))
-            log_about(
-                LOG_LEVEL_ERROR, p->subject,
-                &(struct log_facts){.job = refusal->id,
-                                    .kind = refusal->kind,
-                                    .queue = p->options.queue->name,
-                                    .error = refusal->message},
-                "job %lld (kind %s) cannot be claimed, the database refuses it: %s; "
-                "it is passed over, and tried again every minute",
-                (long long)refusal->id, refusal->kind, refusal->message);
+            log_about(LOG_LEVEL_ERROR, p->subject,
+                      &(struct log_facts){.job = refusal->id,
+                                          .kind = refusal->kind,
+                                          .queue = p->options.queue->name,
+                                          .error = refusal->message},
+                      "job %lld (kind %s) cannot be claimed, because the database "
+                      "refuses it: %s; skipping it, retrying every minute",
+                      (long long)refusal->id, refusal->kind, refusal->message);
         else
             log_debug(p->subject, "job %lld still cannot be claimed: %s",
                       (long long)refusal->id, refusal->message);
@@ -147,9 +146,9 @@ producer_note_refused(struct producer *p, size_t refused)
         now - p->tells.refused_ns < REFUSED_EVERY_MS * UINT64_C(1000000))
         return;
     p->tells.refused_ns = now;
-    log_info(
-        p->subject,
-        "%llu answers so far were not accepted: those attempts had ended already (by "
-        "jobq.complete in the handler's own transaction, or taken back from this node)",
-        (unsigned long long)p->stats.refused);
+    log_info(p->subject,
+             "%llu answers so far were ignored, because those attempts had already ended "
+             "(jobq.complete in the handler's own transaction, or the job was taken back "
+             "from this node)",
+             (unsigned long long)p->stats.refused);
 }

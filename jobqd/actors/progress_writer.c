@@ -38,7 +38,7 @@ on_written(void *data, const struct store_answer *answer)
     if (!rounds_take(&writer->rounds))
         return;
     if (answer->code < 0 && answer->code != JOBQ_ECONN) {
-        log_warning("progress", "the progress of jobs was not written: %s",
+        log_warning("progress", "could not write the progress of jobs: %s",
                     answer->error->message);
         if (strncmp(answer->error->sqlstate, "22", 2) == 0)
             writer->plain = true; /* its encoding knows fewer characters than UTF-8 */

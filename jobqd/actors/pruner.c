@@ -41,7 +41,8 @@ take(struct rounds *rounds, const struct store_answer *answer)
     if (answer->code == 0)
         return true;
     if (answer->code != JOBQ_ECONN)
-        log_warning("pruner", "%s", answer->error->message);
+        log_warning("pruner", "could not delete what has expired: %s",
+                    answer->error->message);
     rounds_sleep(rounds, PRUNE_RETRY_MS);
     return false;
 }
@@ -89,7 +90,8 @@ on_created(void *data, const struct store_answer *answer)
     const struct config *c = pruner->options.config;
     /* What is out of its time goes also where the coming days' partitions are refused. */
     if (answer->code == JOBQ_EDB)
-        log_warning("pruner", "%s", answer->error->message);
+        log_warning("pruner", "could not create partitions of the history: %s",
+                    answer->error->message);
     if (answer->code == JOBQ_EDB ? !rounds_take(&pruner->days)
                                  : !take(&pruner->days, answer))
         return;

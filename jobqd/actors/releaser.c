@@ -25,8 +25,10 @@ keep(struct releaser *releaser, const char *left, int64_t n)
     free(releaser->left);
     releaser->left = n > 0 && left ? strdup(left) : NULL;
     if (n > 0 && !releaser->left)
-        log_error("node", "no memory to keep %lld jobs that could not be given back",
-                  (long long)n);
+        log_error(
+            "node",
+            "out of memory: cannot remember %lld jobs that are still to be given back",
+            (long long)n);
     return releaser->left != NULL;
 }
 
@@ -37,7 +39,7 @@ on_released(void *data, const struct store_answer *answer)
     if (!rounds_take(&releaser->rounds))
         return;
     if (answer->code == 0 && answer->released > 0)
-        log_info("node", "%lld more claims whose answer was lost were given back",
+        log_info("node", "gave back %lld more claims whose answer was lost",
                  (long long)answer->released);
     /* One that was given back is not asked for again: it may have been claimed since. */
     if (answer->code == 0 && releaser->asked_list == releaser->list &&
@@ -46,7 +48,8 @@ on_released(void *data, const struct store_answer *answer)
         return;
     }
     if (answer->code < 0 && answer->code != JOBQ_ECONN)
-        log_warning("node", "claims whose answer was lost cannot be given back yet: %s",
+        log_warning("node",
+                    "could not give back claims whose answer was lost, retrying: %s",
                     answer->error->message);
     rounds_sleep(&releaser->rounds, PAUSE_MS);
 }
@@ -84,8 +87,8 @@ releaser_take(struct releaser *releaser, int64_t node, const char *left, int64_t
         return;
     }
     log_warning("node",
-                "%lld claim%s whose answer was lost cannot be given back yet, the rows "
-                "are locked or cannot be changed: %s",
+                "%lld claim%s whose answer was lost could not be given back yet, because "
+                "the rows are locked or cannot be changed: %s",
                 (long long)n, n == 1 ? "" : "s", left);
     rounds_start(&releaser->rounds);
     if (releaser->rounds.state == ROUNDS_SLEEPING)

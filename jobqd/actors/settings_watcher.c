@@ -26,8 +26,8 @@ tell_refusal(struct settings_watcher *watcher, const jobq_error *why)
 {
     if (watcher->refused++ % TELL_EVERY == 0)
         log_error("settings",
-                  "the queues' settings cannot be read, so those that were not read "
-                  "before claim nothing: %s",
+                  "could not read the queues' settings; queues without settings claim no "
+                  "jobs until this succeeds: %s",
                   why->message);
 }
 

@@ -110,7 +110,7 @@ add_known(cJSON *entry, const char *name, int64_t value)
 static const char *
 reason_of(const struct verdict *verdict)
 {
-    return verdict->error && *verdict->error ? verdict->error : "no reason was given";
+    return verdict->error && *verdict->error ? verdict->error : "no reason given";
 }
 
 /* The error entry; the database adds attempt and time. */
@@ -228,8 +228,8 @@ settled_new(const struct queue_config *queue, const struct job *job,
     if (leaves_entry(verdict))
         tree_put(&entry, entry_of(verdict));
     if (result && digits_too_many(result, verdict->result_len)) {
-        static const char why[] = "the result was left out: it holds a number of more "
-                                  "than 4000 digits before its point or behind it";
+        static const char why[] = "the result was left out: it holds a number with more "
+                                  "than 4000 digits before or after the decimal point";
         result = NULL; /* the work is done: it is not done again because of that */
         cJSON *lost = cJSON_CreateObject();
         tree_add_text(lost, "kind", "error");

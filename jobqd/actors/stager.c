@@ -47,7 +47,7 @@ static void expire(struct stager *stager);
 static void
 tell_refusal(const char *what, int64_t pause_ms, const jobq_error *why)
 {
-    log_warning("stager", "the database refused to %s, again in %lld s: %s", what,
+    log_warning("stager", "the database refused to %s, retrying in %lld s: %s", what,
                 (long long)pause_ms / 1000, why->message);
 }
 

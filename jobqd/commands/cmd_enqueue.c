@@ -326,9 +326,9 @@ enqueue_lines(struct many *many, FILE *input, jobq_error *err)
     jobq__buf_adds(&many->ids, many->json ? "]" : "");
     jobq__buf_adds(&many->conflicts, "]");
     if (rc == 0 && (!jobq__buf_cstr(&many->ids) || !jobq__buf_cstr(&many->conflicts)))
-        return jobq__error(err, JOBQ_ENOMEM,
-                           "%lld jobs were enqueued, but there is no memory for their ids",
-                           many->total);
+        return jobq__error(
+            err, JOBQ_ENOMEM,
+            "%lld jobs were enqueued, but there is no memory for their ids", many->total);
     return rc;
 }
 

@@ -41,28 +41,28 @@ static const struct doctor_check checks[] = {
     {"sessions", NEEDS_SERVER, NO, sql_doctor_sessions, true, "no session holds vacuum back", EX_UNAVAILABLE},
     {"slots", NEEDS_SERVER, NO, sql_doctor_slots, false, "no replication slot is left unused", EX_UNAVAILABLE},
     {"prepared", NEEDS_SERVER, NO, sql_doctor_prepared, true, "no prepared transaction holds vacuum back", EX_UNAVAILABLE},
-    {"search path", NEEDS_SERVER, NO, sql_doctor_path, false, "no schema on the path of who uses jobq is open to others", EX_NOPERM},
+    {"search path", NEEDS_SERVER, NO, sql_doctor_path, false, "roles that use jobq have no schema on their search_path in which others may create objects", EX_NOPERM},
     {"owner", NEEDS_SERVER, NO, sql_doctor_owner, false, NULL, EX_NOPERM},
     {"schema", NEEDS_SERVER, doctor_look_at_schema, NO, false, NULL, EX_CONFIG},
     {"roles", NEEDS_SCHEMA, NO, sql_doctor_roles, false, NULL, EX_NOPERM},
     {"rights", NEEDS_SCHEMA, NO, sql_doctor_rights, false, NULL, EX_NOPERM},
     {"other roles", NEEDS_SCHEMA, NO, sql_doctor_guests, false, "no other role has more rights than jobq's roles, or a trigger on jobq's tables", EX_NOPERM},
-    {"bindings", NEEDS_SCHEMA, NO, sql_doctor_bound, false, "jobq's objects call PostgreSQL's functions and jobq's own only", EX_NOPERM},
+    {"bindings", NEEDS_SCHEMA, NO, sql_doctor_bound, false, "jobq's objects call only functions of PostgreSQL and of jobq", EX_NOPERM},
     {"publications", NEEDS_SCHEMA, NO, sql_doctor_publications, false, NULL, EX_UNAVAILABLE},
-    {"durability", NEEDS_SCHEMA, NO, sql_doctor_durability, false, "what is committed outlives a crash", EX_UNAVAILABLE},
+    {"durability", NEEDS_SCHEMA, NO, sql_doctor_durability, false, "committed jobs survive a crash", EX_UNAVAILABLE},
     {"autovacuum", NEEDS_SCHEMA, NO, sql_doctor_autovacuum, false, "jobs is vacuumed, with jobq's settings", EX_UNAVAILABLE},
     {"dead rows", NEEDS_SCHEMA, NO, sql_doctor_dead_rows, false, NULL, EX_UNAVAILABLE},
-    {"indexes", NEEDS_SCHEMA, NO, sql_doctor_indexes, false, "jobs has its indexes, and none that slows claims", EX_UNAVAILABLE},
+    {"indexes", NEEDS_SCHEMA, NO, sql_doctor_indexes, false, "jobs has all its indexes, and none that slows down claims", EX_UNAVAILABLE},
     {"hot updates", NEEDS_SCHEMA, NO, sql_doctor_hot, false, NULL, EX_UNAVAILABLE},
-    {"partitions", NEEDS_SCHEMA, NO, sql_doctor_partitions, false, "the history has today's and tomorrow's", EX_UNAVAILABLE},
+    {"partitions", NEEDS_SCHEMA, NO, sql_doctor_partitions, false, "the history has partitions for today and tomorrow", EX_UNAVAILABLE},
     {"locks", NEEDS_SCHEMA, NO, sql_doctor_locks, false, NULL, EX_UNAVAILABLE},
-    {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node is alive, and one is the leader", EX_UNAVAILABLE},
+    {"nodes", NEEDS_SCHEMA, NO, sql_doctor_nodes, false, "every node is alive and one is the leader", EX_UNAVAILABLE},
     {"held jobs", NEEDS_SCHEMA, NO, sql_doctor_held, false, NULL, EX_UNAVAILABLE},
     {"refused jobs", NEEDS_SCHEMA, NO, sql_doctor_refusals, false, NULL, 0},
-    {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served", EX_UNAVAILABLE},
-    {"workers", NEEDS_SCHEMA, NO, sql_doctor_workers, false, "the workers of every queue come up", EX_UNAVAILABLE},
-    {"crons", NEEDS_SCHEMA, NO, sql_doctor_crons, false, "the database takes the crons of every node's configuration", EX_CONFIG},
-    {"kinds", NEEDS_SCHEMA, NO, sql_doctor_kinds, false, "every kind of which jobs wait has a handler, as far as workers say", EX_UNAVAILABLE},
+    {"queues", NEEDS_SCHEMA, NO, sql_doctor_queues, false, "every queue with waiting jobs is served by a node", EX_UNAVAILABLE},
+    {"workers", NEEDS_SCHEMA, NO, sql_doctor_workers, false, "the workers of every queue start", EX_UNAVAILABLE},
+    {"crons", NEEDS_SCHEMA, NO, sql_doctor_crons, false, "the database accepts the crons of every node's configuration", EX_CONFIG},
+    {"kinds", NEEDS_SCHEMA, NO, sql_doctor_kinds, false, "every kind with waiting jobs has a handler, as far as workers report", EX_UNAVAILABLE},
 };
 /* clang-format on */
 
@@ -164,8 +164,8 @@ doctor_examine(struct doctor *doctor)
     printf("%zu ok, %zu warning%s, %zu failure%s", doctor->counts[DOCTOR_OK], warnings,
            warnings == 1 ? "" : "s", failures, failures == 1 ? "" : "s");
     if (skipped > 0)
-        printf("; %zu check%s left out, for want of %s", skipped,
-               skipped == 1 ? " was" : "s were", meanings[missing]);
+        printf("; %zu check%s skipped, for lack of %s", skipped, skipped == 1 ? "" : "s",
+               meanings[missing]);
     putchar('\n');
     return doctor->exit_code;
 }

@@ -23,9 +23,9 @@ enum doctor_level { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 /* X(enumerator, what must be there for the check) */
 #define NEEDS(X)                                                                         \
     X(NEEDS_NOTHING, "nothing")                                                          \
-    X(NEEDS_CONFIG, "a configuration that can be read")                                  \
+    X(NEEDS_CONFIG, "a readable configuration")                                          \
     X(NEEDS_SERVER, "a connection")                                                      \
-    X(NEEDS_SCHEMA, "the schema of our version")
+    X(NEEDS_SCHEMA, "a schema of this jobqd's version")
 
 enum needs {
 #define X(name, meaning) name,

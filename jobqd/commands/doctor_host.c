@@ -17,19 +17,20 @@ doctor_look_at_config(struct doctor *doctor)
     jobq_error err = {0};
     if (session_read(&doctor->session.config, doctor->cli, &err) < 0) {
         doctor_say(doctor, DOCTOR_FAIL, err.message,
-                   "mend that; jobqd config check looks at it alone");
+                   "fix the configuration; `jobqd config check` checks only that");
         return;
     }
     const struct config *c = doctor->session.config;
     if (!c->file)
         doctor_sayf(doctor, DOCTOR_OK, NULL,
-                    "no configuration file: environment and flags alone");
+                    "no configuration file: using only the environment and flags");
     else if (c->n_queues == 0)
-        doctor_sayf(doctor, DOCTOR_WARN, "[queue NAME] sections, if it is to run jobs",
+        doctor_sayf(doctor, DOCTOR_WARN,
+                    "add a [queue NAME] section if this node should run jobs",
                     "%s has no queues: this node runs no jobs, but can be the leader",
                     c->file);
     else
-        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s can be read, %zu queue%s", c->file,
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s is valid, %zu queue%s", c->file,
                     c->n_queues, c->n_queues == 1 ? "" : "s");
 }
 
@@ -44,19 +45,19 @@ doctor_look_at_programs(struct doctor *doctor)
         one.queues = &c->queues[i];
         one.n_queues = 1;
         if (launch_check(&one, LAUNCH_JUDGES, &err) < 0)
-            doctor_say(doctor, DOCTOR_FAIL, err.message,
-                       err.code == JOBQ_ESTATE
-                           ? "jobqd runs, but does not serve this queue until it is "
-                             "fixed"
-                           : "jobqd does not start with it, nor takes it over by SIGHUP");
+            doctor_say(
+                doctor, DOCTOR_FAIL, err.message,
+                err.code == JOBQ_ESTATE
+                    ? "fix it: until then jobqd runs, but does not serve this queue"
+                    : "fix it: until then jobqd neither starts nor reloads (SIGHUP) with "
+                      "this configuration");
     }
     if (!doctor->said && c->n_queues == 0)
         doctor_say(doctor, DOCTOR_OK, "no queue names a program (-c FILE)", NULL);
     else if (!doctor->said)
-        doctor_sayf(doctor, DOCTOR_OK, NULL,
-                    "%s can be started from here, as far as that can be tried",
-                    c->n_queues == 1 ? "the queue's program"
-                                     : "each of the queues' programs");
+        doctor_sayf(
+            doctor, DOCTOR_OK, NULL, "%s can be started here, as far as doctor can test",
+            c->n_queues == 1 ? "the queue's program" : "the program of each queue");
 }
 
 static void
@@ -84,16 +85,17 @@ doctor_look_at_files(struct doctor *doctor)
         needed += FILES_A_WORKER * (unsigned long long)c->queues[i].concurrency;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_max == RLIM_INFINITY ||
         limit.rlim_max >= needed)
-        doctor_sayf(doctor, DOCTOR_OK, NULL,
-                    "%llu open files are enough for all workers, and allowed here",
-                    needed);
+        doctor_sayf(
+            doctor, DOCTOR_OK, NULL,
+            "all workers together need %llu open files, and this user may have as many",
+            needed);
     else
-        doctor_sayf(doctor, DOCTOR_FAIL,
-                    "raise the hard limit of open files where jobqd is started "
-                    "(LimitNOFILE= of its unit), or lower concurrency",
-                    "all workers together need %llu open files, and this user may have "
-                    "%llu",
-                    needed, (unsigned long long)limit.rlim_max);
+        doctor_sayf(
+            doctor, DOCTOR_FAIL,
+            "raise the hard limit of open files where jobqd is started "
+            "(LimitNOFILE= of its unit), or lower concurrency",
+            "all workers together need %llu open files, but this user may have only %llu",
+            needed, (unsigned long long)limit.rlim_max);
 }
 
 static void
@@ -103,14 +105,14 @@ look_at_binaries(struct doctor *doctor, const struct postgres_dir *dir)
     struct postgres_binaries binaries = {0};
     if (postgres_binaries_find(&binaries, dir->major, &err) < 0)
         doctor_say(doctor, DOCTOR_FAIL, err.message,
-                   "install them, or name their folder with JOBQ_PG_BINDIR");
+                   "install them, or set JOBQ_PG_BINDIR to their folder");
     else if (!dir->cluster)
         doctor_sayf(doctor, DOCTOR_WARN, "start jobqd",
-                    "%s has no cluster yet: jobqd's first start makes one, of "
-                    "PostgreSQL %d",
+                    "%s has no cluster yet: jobqd will create one with PostgreSQL %d at "
+                    "its first start",
                     dir->path, binaries.major);
     else
-        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s is of PostgreSQL %d, run by %s",
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s is a PostgreSQL %d cluster, run by %s",
                     dir->path, dir->major, binaries.postgres);
     postgres_binaries_clear(&binaries);
 }
@@ -122,12 +124,12 @@ doctor_look_at_embedded(struct doctor *doctor)
     struct postgres_dir dir;
     jobq_error err = {0};
     if (!c->embedded) {
-        doctor_say(doctor, DOCTOR_OK, "no embedded database is asked for", NULL);
+        doctor_say(doctor, DOCTOR_OK, "no embedded database is configured", NULL);
         return;
     }
     if (postgres_dir_inspect(&dir, c->embedded, &err) < 0)
         doctor_say(doctor, DOCTOR_FAIL, err.message,
-                   "name another folder with embedded, or make room there");
+                   "set embedded to another folder, or make this one usable");
     else
         look_at_binaries(doctor, &dir);
     postgres_dir_clear(&dir);

@@ -84,14 +84,14 @@ doctor_say_failure(struct doctor *doctor, enum doctor_level level, int code,
                    const jobq_error *err)
 {
     if (code == JOBQ_ECONN) {
-        doctor_sayf(doctor, DOCTOR_FAIL, "look at the server's log", "%s", err->message);
+        doctor_sayf(doctor, DOCTOR_FAIL, "see the server's log", "%s", err->message);
     } else if (strcmp(err->sqlstate, "42501") == 0) {
         char *remedy = rights_to_look(doctor);
-        doctor_sayf(doctor, level, remedy, "could not look: %s", err->message);
+        doctor_sayf(doctor, level, remedy, "could not check: %s", err->message);
         free(remedy);
     } else {
         doctor_sayf(doctor, level,
-                    "try again; if it stays so, this is a fault of jobqd's",
-                    "could not look: %s", err->message);
+                    "try again; if it happens again, this is a bug in jobqd",
+                    "could not check: %s", err->message);
     }
 }

@@ -60,7 +60,7 @@ doctor_connect(struct doctor *doctor)
     struct jobq__buf shown = {0};
     if (would_make_a_cluster(doctor->session.config)) {
         doctor_say(doctor, DOCTOR_WARN, "there is no embedded database to connect to",
-                   "start jobqd, and ask again");
+                   "start jobqd, then run doctor again");
         return;
     }
     int rc = open_connection(doctor, &conninfo, &err);
@@ -68,8 +68,8 @@ doctor_connect(struct doctor *doctor)
         rc = session_query(&doctor->session, sql_doctor_server, 0, NULL, &who, &err);
     if (rc < 0) {
         doctor_say(doctor, DOCTOR_FAIL, err.message,
-                   "start the server, or mend database, PG* or DATABASE_URL: "
-                   "psql with the same must get in");
+                   "start the server, or correct database, PG* or DATABASE_URL: psql "
+                   "must be able to connect with the same settings");
         PQfinish(doctor->session.conn);
         doctor->session.conn = NULL;
         return;
@@ -92,11 +92,12 @@ doctor_look_at_version(struct doctor *doctor)
     const char *text = PQparameterStatus(doctor->session.conn, "server_version");
     if (version < POSTGRES_OLDEST_MAJOR)
         doctor_sayf(doctor, DOCTOR_FAIL, "upgrade the server",
-                    "PostgreSQL %s is too old: %d to %d are known to work", text,
+                    "PostgreSQL %s is too old: versions %d to %d are known to work", text,
                     POSTGRES_OLDEST_MAJOR, NEWEST_MAJOR);
     else if (version > NEWEST_MAJOR)
-        doctor_sayf(doctor, DOCTOR_WARN, "look for a newer jobqd",
-                    "PostgreSQL %s is newer than this jobqd: %d to %d are known to work",
+        doctor_sayf(doctor, DOCTOR_WARN, "check for a newer jobqd",
+                    "PostgreSQL %s is newer than this jobqd was tested with: versions %d "
+                    "to %d are known to work",
                     text, POSTGRES_OLDEST_MAJOR, NEWEST_MAJOR);
     else
         doctor_sayf(doctor, DOCTOR_OK, NULL, "PostgreSQL %s", text);
@@ -106,13 +107,13 @@ static const char *
 remedy_for_version(int found)
 {
     if (found == MIGRATE_UNRELEASED)
-        return "save what you need of it, DROP SCHEMA ... CASCADE, and run jobqd migrate "
-               "up; or use another schema";
+        return "save what you need from it, run DROP SCHEMA ... CASCADE, then jobqd "
+               "migrate up; or use another schema";
     if (found == MIGRATE_UNKNOWN)
-        return "run that INSERT, with the schema's number that `jobqd version` of then "
-               "prints; then jobqd migrate up";
+        return "run that INSERT with the schema version that the `jobqd version` of that "
+               "time prints, then jobqd migrate up";
     return found < migrate_latest() ? "jobqd migrate up"
-                                    : "use a jobqd of the version that made it";
+                                    : "use the jobqd version that made it";
 }
 
 void
@@ -132,7 +133,7 @@ doctor_look_at_schema(struct doctor *doctor)
         rc = migrate_check(doctor->session.conn, schema, &found, &err);
     doctor->has_schema = rc == 0;
     if (rc == 0)
-        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s has version %d, as this jobqd needs",
+        doctor_sayf(doctor, DOCTOR_OK, NULL, "%s has version %d, which this jobqd needs",
                     schema, found);
     else if (rc == JOBQ_ESCHEMA) {
         /* The remedy says it. */
@@ -179,21 +180,20 @@ say_listening(struct doctor *doctor, bool heard)
         doctor_sayf(doctor, DOCTOR_OK, NULL, "notifications arrive%s",
                     doctor->pooled ? ", through a pooler that keeps sessions" : "");
     else if (!wanted)
-        doctor_sayf(doctor, DOCTOR_OK, NULL,
-                    "notifications do not arrive%s, and are not "
-                    "asked for: notify is off",
-                    doctor->pooled ? ": a pooler in transaction mode" : "");
+        doctor_sayf(
+            doctor, DOCTOR_OK, NULL,
+            "notifications do not arrive%s, but notify is off, so none are needed",
+            doctor->pooled ? ": a pooler in transaction mode" : "");
     else if (doctor->pooled)
-        doctor_say(
-            doctor, DOCTOR_WARN,
-            "a pooler in transaction mode: LISTEN is lost there, so jobs are found "
-            "by polling alone",
-            "give jobqd the server's own address, or live with poll_interval, and "
-            "say so with notify = off");
+        doctor_say(doctor, DOCTOR_WARN,
+                   "a pooler in transaction mode does not pass on LISTEN, so jobs are "
+                   "found only by polling",
+                   "give jobqd the server's own address, or set notify = off if polling "
+                   "every poll_interval is enough");
     else
         doctor_sayf(doctor, DOCTOR_WARN,
-                    "look at what stands between; until then jobs "
-                    "are found by polling alone",
+                    "check what lies between jobqd and the server; until then jobs are "
+                    "found only by polling",
                     "a notification did not arrive within %s",
                     jobq__duration_show(HEARD_WITHIN_MS).text);
 }
@@ -217,7 +217,7 @@ doctor_look_at_listening(struct doctor *doctor)
         say_listening(doctor, is_heard(doctor->session.conn));
     else
         doctor_sayf(doctor, DOCTOR_WARN,
-                    "mend that; until then jobs are found by polling",
+                    "fix this; until then jobs are found only by polling",
                     "could not try LISTEN and NOTIFY: %s", err.message);
     /* Behind a pooler nobody knows which session has listened. */
     session_query(&doctor->session, sql_doctor_unlisten, 0, NULL, NULL, NULL);
@@ -245,7 +245,7 @@ doctor_look_at_clock(struct doctor *doctor)
     PGresult *rows = NULL;
     double before = host_ms();
     if (session_query(&doctor->session, sql_doctor_server, 0, NULL, &rows, &err) < 0) {
-        doctor_sayf(doctor, DOCTOR_WARN, "try again", "could not look: %s", err.message);
+        doctor_sayf(doctor, DOCTOR_WARN, "try again", "could not check: %s", err.message);
         return;
     }
     double after = host_ms();
@@ -260,7 +260,7 @@ doctor_look_at_clock(struct doctor *doctor)
     else
         doctor_sayf(
             doctor, DOCTOR_WARN,
-            "let both follow a time server; jobs go by the database's clock alone",
-            "the database's clock is %.1f s %s this host's",
+            "synchronize both with a time server; jobs use only the database's clock",
+            "the database's clock is %.1f s %s this host's clock",
             (ahead < 0 ? -ahead : ahead) / 1000, ahead < 0 ? "behind" : "ahead of");
 }

@@ -179,12 +179,11 @@ refuse_encoding(PGconn *conn, jobq_error *err)
     const char *encoding = PQparameterStatus(conn, "server_encoding");
     if (!encoding || strcmp(encoding, "UTF8") == 0)
         return 0;
-    return jobq__error(
-        err, JOBQ_ESCHEMA,
-        "the database's encoding is %s, and jobq needs UTF8: make another "
-        "database (CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'), "
-        "and move what is in this one there",
-        encoding);
+    return jobq__error(err, JOBQ_ESCHEMA,
+                       "the database's encoding is %s, but jobq needs UTF8: create "
+                       "another database (CREATE DATABASE ... TEMPLATE template0 "
+                       "ENCODING 'UTF8') and move your data there",
+                       encoding);
 }
 
 int
@@ -197,8 +196,9 @@ migrate_apply(PGconn *conn, const char *schema, int to, int64_t lock_wait_ms,
     if (to == 0)
         to = migrate_latest();
     if (to < 1 || to > migrate_latest())
-        return jobq__error(err, JOBQ_EINVAL, "there is no version %d: 1 to %d are known",
-                           to, migrate_latest());
+        return jobq__error(err, JOBQ_EINVAL,
+                           "there is no version %d: known versions are 1 to %d", to,
+                           migrate_latest());
     if (refuse_encoding(conn, &why) != 0)
         return fail_with(err, &why);
     for (;;) {
@@ -224,7 +224,7 @@ refuse_in_use(PGconn *conn, const char *schema, int to, jobq_error *err)
     if (!PQgetisnull(result, 0, 0))
         rc = jobq__error(
             err, JOBQ_ESTATE,
-            "schema %s is used by running nodes (%s): stop them first, or give --force",
+            "schema %s is in use by running nodes (%s): stop them first, or give --force",
             schema, PQgetvalue(result, 0, 0));
     PQclear(result);
     if (rc != 0 || to > 0)
@@ -236,9 +236,8 @@ refuse_in_use(PGconn *conn, const char *schema, int to, jobq_error *err)
     PQclear(result);
     if (n > 0)
         return jobq__error(err, JOBQ_ESTATE,
-                           "schema %s holds %s%d live job%s that would be lost: finish "
-                           "or cancel them, or "
-                           "give --force",
+                           "schema %s holds %s%d live job%s that would be lost: let them "
+                           "finish or cancel them first, or give --force",
                            schema, n >= 1000 ? "at least " : "", n, n == 1 ? "" : "s");
     return 0;
 }
@@ -275,8 +274,9 @@ step_down(PGconn *conn, const char *schema, int *to, bool force,
     if (rc == 0 && *to < 0)
         *to = found > 0 ? found - 1 : 0;
     if (rc == 0 && *to > found)
-        rc = jobq__error(err, JOBQ_EINVAL, "schema %s has version %d already, below %d",
-                         schema, found, *to);
+        rc = jobq__error(err, JOBQ_EINVAL,
+                         "schema %s already has version %d, which is below %d", schema,
+                         found, *to);
     if (rc != 0 || found <= *to)
         return end(conn, schema, rc, err);
     *version = found;

@@ -32,8 +32,9 @@ migrate_print(FILE *out, const char *schema, int from, int to, jobq_error *err)
     if (to == 0)
         to = migrate_latest();
     if (to < 1 || to > migrate_latest())
-        return jobq__error(err, JOBQ_EINVAL, "there is no version %d: 1 to %d are known",
-                           to, migrate_latest());
+        return jobq__error(err, JOBQ_EINVAL,
+                           "there is no version %d: known versions are 1 to %d", to,
+                           migrate_latest());
     char *version_sql = NULL;
     int rc = print_sql(out, schema, "\\set ON_ERROR_STOP on\nBEGIN READ WRITE", err);
     if (rc == 0)

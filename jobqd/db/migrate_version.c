@@ -88,9 +88,9 @@ refuse_unreleased(const char *schema, int *out, jobq_error *err)
     return jobq__error(
         err, JOBQ_ESCHEMA,
         "schema %s was made by a jobq from before its first release: this jobqd can "
-        "neither migrate nor drop it. Save what you need of it (SELECT ... FROM "
+        "neither migrate nor drop it. Save what you need from it (SELECT ... FROM "
         "%s.all_jobs), then run DROP SCHEMA \"%s\" CASCADE and `jobqd migrate up`; or "
-        "leave it, and take another schema with --schema",
+        "keep it and use another schema with --schema",
         schema, schema, schema);
 }
 
@@ -110,10 +110,10 @@ migrate_version(PGconn *conn, const char *schema, int *out, jobq_error *err)
         *out = MIGRATE_UNKNOWN;
         return jobq__error(
             err, JOBQ_ESCHEMA,
-            "schema %s has jobq's tables, but nothing says of which version: there is no "
-            "function %s.version(), and %s.schema_version is empty, as after a dump of "
-            "the schema alone that was made before that function was there. Say which "
-            "version it was: INSERT INTO %s.schema_version VALUES (N, 'restored')",
+            "schema %s has jobq's tables, but its version is unknown: there is no "
+            "function %s.version(), and %s.schema_version is empty, as after restoring a "
+            "schema-only dump made before that function existed. Record the version it "
+            "had: INSERT INTO %s.schema_version VALUES (N, 'restored')",
             schema, schema, schema, schema);
     }
     if (rc == 0)
@@ -134,8 +134,8 @@ migrate_refuse_newer(const char *schema, int found, jobq_error *err)
 {
     return jobq__error(
         err, JOBQ_ESCHEMA,
-        "schema %s has version %d, this jobqd knows up to %d: install a newer jobqd, "
-        "or run `jobqd migrate down %d` of the one that made it",
+        "schema %s has version %d, this jobqd supports up to version %d: install a newer "
+        "jobqd, or run `jobqd migrate down %d` with the jobqd that made it",
         schema, found, migrate_latest(), migrate_latest());
 }
 
@@ -156,10 +156,10 @@ migrate_check(PGconn *conn, const char *schema, int *found, jobq_error *err)
     if (version == 0)
         return migrate_refuse_missing(schema, err);
     if (version < migrate_latest())
-        return jobq__error(
-            err, JOBQ_ESCHEMA,
-            "schema %s has version %d, this jobqd needs %d: run `jobqd migrate up`",
-            schema, version, migrate_latest());
+        return jobq__error(err, JOBQ_ESCHEMA,
+                           "schema %s has version %d, this jobqd needs version %d: run "
+                           "`jobqd migrate up`",
+                           schema, version, migrate_latest());
     if (version > migrate_latest())
         return migrate_refuse_newer(schema, version, err);
     return 0;

@@ -91,8 +91,8 @@ name_holder(PGconn *conn, const char *schema, int version, struct patience *pati
     int64_t left_ms = patience->until_ms - migrate_now_ms();
     if (!told && left_ms > 0)
         log_warning("migrate",
-                    "%s waits for a lock that %s holds: it is tried again for up to %lld "
-                    "s, and others are let through in between",
+                    "%s is waiting for a lock that %s holds: retrying for up to %lld s, "
+                    "letting other sessions through in between",
                     step_text(version, step, sizeof step), holder,
                     (long long)((left_ms + 999) / 1000));
     PQclear(result);
@@ -128,8 +128,8 @@ migrate_wait_for_lock(PGconn *conn, const char *schema, int version,
         return true;
     }
     jobq__error(err, err->code,
-                "%s got no lock within %s, because %s holds it; nothing of it was "
-                "done: end that session, or give it time with --lock-wait",
+                "%s could not get its lock within %s, because %s holds it; nothing was "
+                "changed: end that session, or wait longer with --lock-wait",
                 step_text(version, step, sizeof step),
                 jobq__duration_show(patience->wait_ms).text, patience->holder);
     memcpy(err->sqlstate, "55P03", 6);

@@ -26,8 +26,7 @@ on_answer(void *data, const struct pgconn_outcome *outcome)
     struct notifier *notifier = data;
     if (outcome->code == JOBQ_ECONN && outcome->sent && !notifier->on_closed)
         log_warning("database",
-                    "the connection that listens was lost, and with it perhaps "
-                    "notifications: %s",
+                    "lost the listening connection, and possibly notifications: %s",
                     outcome->error.message);
 }
 
@@ -48,9 +47,8 @@ on_ready(void *owner)
     struct notifier *notifier = owner;
     bool pooled = pgconn_pooled(notifier->conn);
     if (pooled)
-        log_info(
-            "database",
-            "a pooler stands between: notifications may be lost, so queues are polled");
+        log_info("database", "connected through a pooler, which may lose notifications: "
+                             "polling the queues instead");
     else
         uv_timer_start(&notifier->probe, on_probe, (uint64_t)notifier->options.probe_ms,
                        (uint64_t)notifier->options.probe_ms);

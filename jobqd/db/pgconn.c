@@ -135,8 +135,8 @@ on_timer(uv_timer_t *timer)
         pgconn_time_out_try(conn);
         break;
     case PGCONN_SETTING_UP:
-        pgconn_lose_because(
-            conn, "the database did not finish the connection's set-up in time");
+        pgconn_lose_because(conn,
+                            "the database did not finish setting up the session in time");
         break;
     case PGCONN_READY:
         pgconn_check_alive(conn);

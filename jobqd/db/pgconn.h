@@ -22,9 +22,9 @@
 
 /* X(enumerator, what we are waiting for) */
 #define PGCONN_STATES(X)                                                                 \
-    X(PGCONN_AWAY, "the back-off to pass before the next try")                           \
+    X(PGCONN_AWAY, "the pause before the next try to end")                               \
     X(PGCONN_RESOLVING, "the addresses of the hosts")                                    \
-    X(PGCONN_CONNECTING, "the server to accept us")                                      \
+    X(PGCONN_CONNECTING, "the server to accept the connection")                          \
     X(PGCONN_SETTING_UP, "the session's set-up statements")                              \
     X(PGCONN_READY, "something to send or to receive")                                   \
     X(PGCONN_CLOSING, "the handles to close")                                            \

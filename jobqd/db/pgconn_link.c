@@ -152,7 +152,7 @@ pgconn_complete_refused(struct pgconn *conn)
     struct list refused;
     struct list *link;
     jobq_error why;
-    jobq__error(&why, JOBQ_ECONN, "the database is away");
+    jobq__error(&why, JOBQ_ECONN, "not connected to the database");
     list_init(&refused);
     while ((link = list_pop(&conn->refused)))
         list_push(&refused, link);

@@ -122,7 +122,7 @@ lose_in_setup(struct pgconn *conn, const PGresult *result)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     jobq_error why;
-    jobq__error(&why, JOBQ_ECONN, "set-up of the connection failed: %s",
+    jobq__error(&why, JOBQ_ECONN, "could not set up the session: %s",
                 PQresultErrorMessage(result));
     if (sqlstate && strlen(sqlstate) < sizeof why.sqlstate)
         strcpy(why.sqlstate, sqlstate);
@@ -254,11 +254,12 @@ pgconn_time_out_try(struct pgconn *conn)
     jobq_error why;
     bool others = false;
     if (conn->state == PGCONN_RESOLVING) {
-        jobq__error(&why, JOBQ_ECONN, "the hosts' addresses were not found in %s",
+        jobq__error(&why, JOBQ_ECONN,
+                    "looking up the hosts' addresses took longer than %s",
                     jobq__duration_show((int64_t)pgroute_timeout_ms(conn->route)).text);
     } else {
         others = pgroute_pass_by(conn->route, conn->pg);
-        jobq__error(&why, JOBQ_ECONN, "%s did not answer in %s", conn->trying,
+        jobq__error(&why, JOBQ_ECONN, "%s did not answer within %s", conn->trying,
                     jobq__duration_show((int64_t)pgroute_timeout_ms(conn->route)).text);
     }
     if (others)

@@ -307,7 +307,7 @@ take_sync(struct pgbatch *batch, struct pgconn_outcome *outcome, jobq_error *why
 {
     size_t expected = batch->preparing ? batch->n_prepares : batch->n_statements;
     if (batch->got != expected) {
-        jobq__error(why, JOBQ_ECONN, "the server sent %zu results where %zu were due",
+        jobq__error(why, JOBQ_ECONN, "the server sent %zu results, expected %zu",
                     batch->got, expected);
         return PGQUEUE_LOST;
     }
@@ -355,9 +355,7 @@ take_result(struct pgqueue *queue, struct pgbatch *batch, PGresult *result,
         batch->got++;
         return PGQUEUE_NOTHING;
     }
-    jobq__error(why, JOBQ_ECONN,
-                "a statement gave a result of status %s, which a batch "
-                "cannot take",
+    jobq__error(why, JOBQ_ECONN, "unexpected result status %s of a statement in a batch",
                 PQresStatus(status));
     return PGQUEUE_LOST;
 }
@@ -380,7 +378,7 @@ pgqueue_take(struct pgqueue *queue, struct pgbatch **out, struct pgconn_outcome 
             jobq__error(why, JOBQ_ECONN, "%s",
                         PQstatus(queue->pg) == CONNECTION_BAD
                             ? PQerrorMessage(queue->pg)
-                            : "libpq and jobqd disagree about what was sent");
+                            : "bug: libpq expects no more results, but jobqd does");
             return PGQUEUE_LOST;
         }
         nothing = 0;

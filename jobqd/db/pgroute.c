@@ -157,8 +157,8 @@ read_timeout(struct pgroute *route, const char *text, jobq_error *err)
         seconds = strtol(text, &end, 10);
         if (*end != '\0' || seconds > MAX_TIMEOUT_S)
             return jobq__error(err, JOBQ_EINVAL,
-                               "connect_timeout: \"%s\" is not a number of seconds up to "
-                               "%d (0: no limit)",
+                               "connect_timeout: \"%s\" must be a number of seconds, at "
+                               "most %d (0: no limit)",
                                text, (int)MAX_TIMEOUT_S);
     }
     route->timeout_ms = seconds > 0 ? (int64_t)seconds * 1000 : 0;

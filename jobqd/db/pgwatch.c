@@ -31,7 +31,7 @@ on_poll(uv_poll_t *poll, int status, int events)
     struct pgwatch *watch = handle->watch;
     if (!watch)
         return;
-    loop_is_at("taking the database's answers", NULL);
+    loop_is_at("reading the database's answers", NULL);
     if (status < 0) {
         /* libuv has stopped the handle, but not told the kernel yet: let go of it here,
          * before libpq closes the descriptor. */

@@ -68,9 +68,10 @@ query_check_conninfo(const char *label, const char *conninfo, jobq_error *err)
     else if (!options && strcmp(shown, conninfo) == 0)
         rc = jobq__error(err, JOBQ_EINVAL, "%s: %s", label, why);
     else if (!options)
-        rc = jobq__error(err, JOBQ_EINVAL,
-                         "%s: \"%s\" is no URI and no keyword string of libpq", label,
-                         shown);
+        rc = jobq__error(
+            err, JOBQ_EINVAL,
+            "%s: \"%s\" is neither a URI nor a keyword string that libpq can read", label,
+            shown);
     jobq__buf_clear(&hidden);
     PQconninfoFree(options);
     PQfreemem(why);
@@ -86,7 +87,7 @@ fail_lost(PGconn *conn, jobq_error *err)
     while (len > 0 && message[len - 1] == '\n')
         len--;
     return jobq__error(err, JOBQ_ECONN, "%.*s", len > 0 ? (int)len : 100,
-                       len > 0 ? message : "the connection is gone");
+                       len > 0 ? message : "the connection was lost");
 }
 
 enum { ASK_AGAIN_US = 1000000 };

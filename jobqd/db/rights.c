@@ -23,7 +23,7 @@ rights_check_schema(PGconn *conn, const char *schema, bool but_grants, jobq_erro
         int others = atoi(PQgetvalue(result, 0, 2)) - 1;
         char more[48] = "";
         if (others > 0)
-            snprintf(more, sizeof more, " (and %d more: see jobqd doctor)", others);
+            snprintf(more, sizeof more, " (and %d more: run `jobqd doctor`)", others);
         rc = jobq__error(err, JOBQ_ESCHEMA, "%s: %s%s", PQgetvalue(result, 0, 0),
                          PQgetvalue(result, 0, 1), more);
     }
@@ -62,8 +62,10 @@ rights_check_bound(PGconn *conn, const char *schema, jobq_error *err)
         /* Half a statement would be no remedy. */
         bool fits = strlen(what) + strlen(remedy) + 3 < sizeof err->message &&
                     atoi(PQgetvalue(result, 0, 2)) == 1;
-        rc = jobq__error(err, JOBQ_ESCHEMA, "%s: %s", what,
-                         fits ? remedy : "run what `jobqd doctor` says of its bindings");
+        rc = jobq__error(
+            err, JOBQ_ESCHEMA, "%s: %s", what,
+            fits ? remedy
+                 : "run the statements that `jobqd doctor` prints under bindings");
     }
     PQclear(result);
     return rc;

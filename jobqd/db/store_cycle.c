@@ -319,8 +319,7 @@ decode_claim(const struct cycle_request *request, const PGresult *rows,
         }
         /* The database believes that we hold this job. A new session gives back what we
          * do not know of. */
-        log_error("database",
-                  "a claimed job could not be taken in (no memory): giving it back");
+        log_error("database", "out of memory for a claimed job: giving it back");
         pgconn_reset(store->work);
     }
     sort_claimed(store->claimed, result->n_claimed);

@@ -42,8 +42,9 @@ on_batch(void *data, const struct pgconn_outcome *outcome)
         const PGresult *rows = outcome->results[0];
         result.n = (size_t)decode(rows, fetched);
         if ((int)result.n != PQntuples(rows)) {
-            result.code = jobq__error(&unreadable, JOBQ_EDB,
-                                      "a job's arguments came back unreadable");
+            result.code = jobq__error(
+                &unreadable, JOBQ_EDB,
+                "the database returned a job's arguments in an unreadable form");
             result.error = &unreadable;
         }
     }

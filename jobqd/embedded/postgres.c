@@ -71,7 +71,7 @@ initialize(struct embedded *embedded)
     took_off(embedded, &launched);
     embedded_move(embedded, EMBEDDED_INITIALIZING);
     embedded_wake_in(embedded, NOTE_MS, NOTE_MS);
-    log_info(SUBJECT, "making a new PostgreSQL %d cluster in %s, as user %s",
+    log_info(SUBJECT, "creating a new PostgreSQL %d cluster in %s as user %s",
              embedded->binaries.major, embedded->dir.data, embedded->dir.user.name);
 }
 
@@ -98,7 +98,7 @@ wait_for_others(struct embedded *embedded, const struct postgres_processes *othe
     bool note = embedded_is_time_to_note(embedded);
     if (note)
         log_info(
-            SUBJECT, "waiting for %d processes of an earlier start in %s to end (%s)",
+            SUBJECT, "waiting for %d processes of an earlier start in %s to exit (%s)",
             others->count, embedded->dir.data,
             others->postmaster ? "its server is shutting down" : "its server was killed");
     if (!others->postmaster && waited >= OUST_ORPHANS_MS &&
@@ -107,12 +107,11 @@ wait_for_others(struct embedded *embedded, const struct postgres_processes *othe
     if (waited < OUST_LIMIT_MS)
         return;
     jobq_error why;
-    jobq__error(
-        &why, JOBQ_ESTATE,
-        "an earlier postgres (process %d) still runs in %s after %d s: was it started "
-        "by hand? Stop it with pg_ctl -D %s -m fast stop",
-        (int)others->postmaster, embedded->dir.data, OUST_LIMIT_MS / 1000,
-        embedded->dir.data);
+    jobq__error(&why, JOBQ_ESTATE,
+                "another postgres (process %d) is still running in %s after %d s, "
+                "perhaps started by hand: stop it with pg_ctl -D %s -m fast stop",
+                (int)others->postmaster, embedded->dir.data, OUST_LIMIT_MS / 1000,
+                embedded->dir.data);
     embedded_fail(embedded, &why);
 }
 
@@ -234,7 +233,7 @@ start_failed(struct embedded *embedded, int status)
         fail_with_log(embedded, "postgres does not start: it", status);
         return;
     }
-    log_warning(SUBJECT, "did not come up: it %s: %s", how, tail);
+    log_warning(SUBJECT, "did not start: it %s: %s", how, tail);
     embedded_back_off(embedded);
 }
 

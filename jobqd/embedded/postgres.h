@@ -35,16 +35,16 @@
 
 /* X(enumerator, what we are waiting for) */
 #define EMBEDDED_STATES(X)                                                               \
-    X(EMBEDDED_IDLE, "to be told to run")                                                \
-    X(EMBEDDED_OUSTING, "an older postmaster of this directory to be gone")              \
+    X(EMBEDDED_IDLE, "the order to run")                                                 \
+    X(EMBEDDED_OUSTING, "an older postmaster of this directory to exit")                 \
     X(EMBEDDED_INITIALIZING, "initdb to finish")                                         \
     X(EMBEDDED_STARTING, "postmaster.pid to say ready")                                  \
-    X(EMBEDDED_PROBING, "the server to say that it is out of recovery")                  \
+    X(EMBEDDED_PROBING, "the server to finish recovery")                                 \
     X(EMBEDDED_UP, "nothing: it takes writes")                                           \
-    X(EMBEDDED_BACKING_OFF, "the back-off to pass before the next start")                \
+    X(EMBEDDED_BACKING_OFF, "the pause before the next start to end")                    \
     X(EMBEDDED_STOPPING, "the child to exit")                                            \
-    X(EMBEDDED_FAILED, "to be told to stop: it cannot heal by itself")                   \
-    X(EMBEDDED_STOPPED, "to be freed")
+    X(EMBEDDED_FAILED, "the order to stop: it cannot recover by itself")                 \
+    X(EMBEDDED_STOPPED, "nothing")
 
 enum embedded_state {
 #define X(name, meaning) name,

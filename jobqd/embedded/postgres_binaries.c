@@ -175,22 +175,22 @@ not_found(const struct search *search, const char *forced, jobq_error *err)
     const char *others = search->others[0] ? search->others : "none";
     if (forced)
         return jobq__error(err, JOBQ_ESTATE,
-                           "JOBQ_PG_BINDIR=%s holds no initdb and postgres of %s "
+                           "JOBQ_PG_BINDIR=%s does not contain initdb and postgres of %s "
                            "(found there: %s)",
                            forced, wanted, others);
     if (search->wanted)
         return jobq__error(
             err, JOBQ_ESTATE,
-            "no server binaries of %s, which made the cluster (found: %s): "
-            "install postgresql-%d, set JOBQ_PG_BINDIR, or dump with the old "
-            "version and restore into a new directory; jobqd never upgrades "
-            "a cluster by itself",
+            "no server binaries of %s, which the cluster needs (found: %s): install "
+            "postgresql-%d, set JOBQ_PG_BINDIR, or dump with the old version and restore "
+            "into a new directory; jobqd never upgrades a cluster by itself",
             wanted, others, search->wanted);
-    return jobq__error(err, JOBQ_ESTATE,
-                       "no server binaries of %s in /usr/lib/postgresql/*/bin, pg_config "
-                       "--bindir or PATH (found: %s): install the package postgresql or "
-                       "set JOBQ_PG_BINDIR to the folder of initdb and postgres",
-                       wanted, others);
+    return jobq__error(
+        err, JOBQ_ESTATE,
+        "no server binaries of %s in /usr/lib/postgresql/*/bin, pg_config --bindir or "
+        "PATH (found: %s): install the package postgresql, or set JOBQ_PG_BINDIR to the "
+        "folder that contains initdb and postgres",
+        wanted, others);
 }
 
 int

@@ -34,7 +34,7 @@ struct postgres_child {
 
 /* What the child could not do before its exec. X(enumerator, words for the message) */
 #define STEPS(X)                                                                         \
-    X(STEP_GROUPS, "could not take on the groups of")                                    \
+    X(STEP_GROUPS, "could not join the groups of")                                       \
     X(STEP_USER, "could not become")                                                     \
     X(STEP_DEATH_SIGNAL, "could not ask for a signal at the parent's death, as")         \
     X(STEP_OUTPUT, "could not redirect the output, as")                                  \

@@ -35,12 +35,13 @@ running_uri(const struct postgres_dir *dir, char **uri, jobq_error *err)
         return code;
     postgres_dir_processes(dir, &found);
     if (code != 0 || found.postmaster == 0)
-        return jobq__error(err, JOBQ_ESTATE, "the embedded database in %s does not run",
+        return jobq__error(err, JOBQ_ESTATE, "the embedded database in %s is not running",
                            dir->path);
     if (!file.ready)
         return jobq__error(
             err, JOBQ_ESTATE,
-            "the embedded database in %s is starting or stopping: not ready", dir->path);
+            "the embedded database in %s is not ready: it is starting or stopping",
+            dir->path);
     char *copy = strdup(dir->uri);
     if (!copy)
         return jobq__error(err, JOBQ_ENOMEM, "out of memory");

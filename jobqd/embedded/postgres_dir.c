@@ -66,7 +66,7 @@ resolve(const char *path, char **out, jobq_error *err)
     int code = 0;
     if (!above)
         code = jobq__error(err, JOBQ_EINVAL,
-                           "embedded = %s: the folder above it cannot be used: %s", path,
+                           "embedded = %s: cannot use its parent folder: %s", path,
                            strerror(errno));
     else if (asprintf(out, "%s/%s", strcmp(above, "/") == 0 ? "" : above, name) < 0)
         code = no_memory(err);
@@ -108,13 +108,13 @@ is_ours(struct postgres_dir *dir, jobq_error *err)
     if (pgdata)
         return jobq__error(
             err, JOBQ_EINVAL,
-            "embedded = %s: this is a Postgres data directory that jobqd did "
-            "not make; it was left alone. Name an empty or a new directory, "
-            "or run that server yourself and give its URI as database",
+            "embedded = %s: this is a Postgres data directory that jobqd did not create; "
+            "nothing was changed. Use an empty or new directory, or run that server "
+            "yourself and set database to its URI",
             dir->path);
     return jobq__error(err, JOBQ_EINVAL,
-                       "embedded = %s: not empty (it holds %s) and not made by jobqd (no "
-                       "%s); it was left alone. Name an empty or a new directory",
+                       "embedded = %s: not empty (it holds %s) and not created by jobqd "
+                       "(no %s); nothing was changed. Use an empty or new directory",
                        dir->path, foreign, LOCK_FILE);
 }
 
@@ -149,18 +149,18 @@ look_at_cluster(struct postgres_dir *dir, uid_t *owner, jobq_error *err)
     char *end;
     long major = strtol(text, &end, 10);
     if (major <= 0 || major > 999 || (*end != '\n' && *end != '\0'))
-        return jobq__error(
-            err, JOBQ_EINVAL,
-            "%s is no whole cluster (PG_VERSION is missing or reads %s%.10s%s); "
-            "it was left alone. Restore it from a backup, or move it away to "
-            "begin anew",
-            dir->data, *text ? "\"" : "nothing", *text ? text : "", *text ? "\"" : "");
+        return jobq__error(err, JOBQ_EINVAL,
+                           "%s is not a complete cluster (PG_VERSION is missing or reads "
+                           "%s%.10s%s); nothing was changed. Restore it from a backup, "
+                           "or move it away to start afresh",
+                           dir->data, *text ? "\"" : "nothing", *text ? text : "",
+                           *text ? "\"" : "");
     snprintf(path, sizeof path, "%s/global/pg_control", dir->data);
     if (access(path, F_OK) != 0)
         return jobq__error(
             err, JOBQ_EINVAL,
-            "%s is no whole cluster (no global/pg_control); it was left "
-            "alone. Restore it from a backup, or move it away to begin anew",
+            "%s is not a complete cluster (no global/pg_control); nothing was changed. "
+            "Restore it from a backup, or move it away to start afresh",
             dir->data);
     dir->cluster = true;
     dir->major = (int)major;
@@ -195,7 +195,8 @@ choose_invoker(struct postgres_dir *dir)
     const struct passwd *entry = getpwuid((uid_t)uid);
     jobq_error err;
     if (entry && set_user(&dir->invoker, entry, &err) < 0)
-        log_warning("postgres", "who called sudo cannot connect: %s", err.message);
+        log_warning("postgres", "the user who called sudo cannot connect: %s",
+                    err.message);
 }
 
 /* Postgres refuses root: an existing cluster runs as its owner, a new one as jobq or else
@@ -207,11 +208,10 @@ choose_user(struct postgres_dir *dir, uid_t owner, jobq_error *err)
     if (!dir->user.drop || dir->cluster) {
         uid_t uid = dir->user.drop ? owner : geteuid();
         if (uid == 0)
-            return jobq__error(
-                err, JOBQ_EINVAL,
-                "%s belongs to root, whom postgres refuses to serve: chown -R "
-                "it to an unprivileged user",
-                dir->data);
+            return jobq__error(err, JOBQ_EINVAL,
+                               "%s belongs to root, but postgres refuses to run as root: "
+                               "chown -R it to an unprivileged user",
+                               dir->data);
         const struct passwd *entry = getpwuid(uid);
         if (!entry)
             return jobq__error(
@@ -385,9 +385,10 @@ refuse_held(const struct postgres_dir *dir, int fd, enum postgres_holder *held_b
     enum postgres_holder holder = read_holder(fd, &pid);
     if (held_by)
         *held_by = holder;
-    return jobq__error(err, JOBQ_ESTATE,
-                       "embedded = %s: another jobqd (process %d) runs this database%s",
-                       dir->path, pid, holder == HOLDER_COMMAND ? " for a command" : "");
+    return jobq__error(
+        err, JOBQ_ESTATE,
+        "embedded = %s: another jobqd (process %d) is running this database%s", dir->path,
+        pid, holder == HOLDER_COMMAND ? " for a command" : "");
 }
 
 static int

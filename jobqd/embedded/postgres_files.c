@@ -22,23 +22,17 @@
 /* Durability (fsync, full_page_writes, synchronous_commit) stays as Postgres has it: on.
  * archive_mode is on from the beginning, since changing it needs a restart; nothing is archived
  * until somebody sets archive_command. */
-static const char settings[] = "# Written by jobqd at each start. Your own settings "
-                               "belong into custom.conf, beside\n"
-                               "# this file: they come last. (ALTER SYSTEM works, too.)\n"
-                               "include 'data/postgresql.conf'\n"
-                               "unix_socket_permissions = %s\n"
-                               "archive_mode = on\n"
-                               "archive_command = 'true'\n"
-                               "jit = off\n"
-                               "cluster_name = 'jobq'\n"
-                               "log_line_prefix = '%%m [%%p] '\n"
-                               "include_if_exists 'custom.conf'\n";
+static const char settings[] =
+    "# Written by jobqd at each start. Put your own settings into custom.conf, beside\n# "
+    "this file: it is read last. (ALTER SYSTEM works, too.)\ninclude "
+    "'data/postgresql.conf'\nunix_socket_permissions = %s\narchive_mode = "
+    "on\narchive_command = 'true'\njit = off\ncluster_name = 'jobq'\nlog_line_prefix = "
+    "'%%m [%%p] '\ninclude_if_exists 'custom.conf'\n";
 
-static const char access_rules[] = "# Written by jobqd at each start. Over the unix "
-                                   "socket alone, for the operating system\n"
-                                   "# users of pg_ident.conf.\n"
-                                   "local all all peer map=jobq\n"
-                                   "local replication all peer map=jobq\n";
+static const char access_rules[] =
+    "# Written by jobqd at each start. Connections are by Unix socket only, for the "
+    "operating\n# system users in pg_ident.conf.\nlocal all all peer map=jobq\nlocal "
+    "replication all peer map=jobq\n";
 
 /* Writes a new file and renames it into place, so that a reader sees the old one or the
  * new one, whole. */
@@ -143,11 +137,10 @@ make_sockets(const struct postgres_dir *dir, jobq_error *err)
     mode_t others = info.st_mode & 077;
     if (!S_ISDIR(info.st_mode) || info.st_uid != dir->user.uid ||
         (others != 0 && !(dir->user.drop && others == 010)))
-        return jobq__error(
-            err, JOBQ_ESTATE,
-            "%s, where the socket goes, is not a directory of user %s with "
-            "mode 0700: remove it",
-            dir->sockets, dir->user.name);
+        return jobq__error(err, JOBQ_ESTATE,
+                           "%s, the folder for the socket, must be a directory of user "
+                           "%s with mode 0700: remove it",
+                           dir->sockets, dir->user.name);
     return open_sockets(dir, err);
 }
 

@@ -160,7 +160,7 @@ postgres_settings_check(const char *const *settings, jobq_error *err)
         for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
             if (strlen(ours[i]) == len && strncasecmp(*settings, ours[i], len) == 0)
                 return jobq__error(err, JOBQ_EINVAL,
-                                   "Postgres setting \"%s\": %s is set by jobqd itself",
+                                   "Postgres setting \"%s\": jobqd sets %s itself",
                                    *settings, ours[i]);
     }
     return 0;

@@ -38,7 +38,7 @@ come_up(struct embedded *embedded)
     void (*tell)(const char *subject, const char *format, ...)
         __attribute__((format(printf, 2, 3))) =
             embedded->for_command ? log_debug : log_info;
-    tell(SUBJECT, "PostgreSQL %d, process %d, takes writes in %s", embedded->dir.major,
+    tell(SUBJECT, "PostgreSQL %d, process %d, is up in %s", embedded->dir.major,
          (int)postgres_child_pid(embedded->child), embedded->dir.path);
     ask_for_checkpoint(embedded);
     embedded->events.on_ready(embedded->owner, embedded->dir.uri);

@@ -37,7 +37,8 @@ postgres_dir_read_pidfile(const struct postgres_dir *dir, struct postgres_pidfil
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         if (errno == ENOENT)
-            return jobq__error(err, JOBQ_ENOTFOUND, "no postgres runs in %s", dir->data);
+            return jobq__error(err, JOBQ_ENOTFOUND, "no postgres is running in %s",
+                               dir->data);
         return jobq__error(err, JOBQ_EIO, "cannot read %s: %s", path, strerror(errno));
     }
     char text[PATH_MAX + 512];
@@ -46,7 +47,8 @@ postgres_dir_read_pidfile(const struct postgres_dir *dir, struct postgres_pidfil
     text[len > 0 ? len : 0] = '\0';
     long pid = strtol(text, NULL, 10);
     if (pid <= 0 || pid > INT_MAX)
-        return jobq__error(err, JOBQ_ENOTFOUND, "no postgres runs in %s", dir->data);
+        return jobq__error(err, JOBQ_ENOTFOUND, "no postgres is running in %s",
+                           dir->data);
     const char *line = text;
     for (int number = 1; line && number < PIDFILE_STATUS_LINE; number++) {
         line = strchr(line, '\n');
@@ -140,7 +142,7 @@ quit_one(pid_t pid, void *data)
         return;
     /* Asked again now that the pid is pinned. */
     if (belongs(pid, info) && syscall(SYS_pidfd_send_signal, fd, SIGQUIT, NULL, 0U) == 0)
-        log_warning("postgres", "told process %d, left by a killed server, to quit",
+        log_warning("postgres", "asked process %d, left by a killed server, to quit",
                     (int)pid);
     close(fd);
 }
@@ -179,6 +181,6 @@ postgres_dir_remove_stale_pidfile(const struct postgres_dir *dir)
     char pidfile[PATH_MAX];
     pidfile_path(dir, pidfile);
     if (unlink(pidfile) == 0)
-        log_info("postgres", "removed %s: its process %d is another program by now",
-                 pidfile, (int)file.pid);
+        log_info("postgres", "removed %s: its process %d is now another program", pidfile,
+                 (int)file.pid);
 }

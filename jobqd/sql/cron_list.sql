@@ -3,7 +3,7 @@
 SELECT c.name, c.schedule, c.timezone, c.kind, CASE WHEN c.paused THEN 'yes' ELSE 'no' END AS paused,
        coalesce(@schema@._in_zone(c.next_at, c.timezone), '') AS next,
        coalesce(to_char(c.last_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '') AS last,
-       coalesce(c.error, CASE WHEN d.away = d.nodes THEN format('declared by %s, which %s not there',
+       coalesce(c.error, CASE WHEN d.away = d.nodes THEN format('declared by %s, which %s not running',
            (SELECT string_agg(e.node, ', ') FROM jsonb_array_elements_text(d.away) e (node)),
            CASE jsonb_array_length(d.away) WHEN 1 THEN 'is' ELSE 'are' END) END, '') AS error,
        jsonb_build_object('name', c.name, 'schedule', c.schedule, 'timezone', c.timezone, 'kind', c.kind, 'args', c.args,

@@ -36,7 +36,8 @@ SELECT 'fail', b.what, b.remedy FROM bound b ORDER BY b.what
 -- Whether the database can hold any text: jobq's args and results are UTF-8.
 SELECT CASE current_setting('server_encoding') WHEN 'UTF8' THEN 'ok' ELSE 'fail' END,
        CASE current_setting('server_encoding') WHEN 'UTF8' THEN 'the database''s encoding is UTF8'
-            ELSE format('the database''s encoding is %s, and jobq needs UTF8: jobs with other letters fail here, or fail to end',
+            ELSE format('the database''s encoding is %s, but jobq needs UTF8: a job with characters that it lacks fails, or '
+                        'its end cannot be recorded',
                         current_setting('server_encoding')) END,
        CASE current_setting('server_encoding') WHEN 'UTF8' THEN NULL
             ELSE format('CREATE DATABASE %I TEMPLATE template0 ENCODING ''UTF8'' LC_COLLATE ''C'' LC_CTYPE ''C''',
@@ -46,7 +47,7 @@ SELECT CASE current_setting('server_encoding') WHEN 'UTF8' THEN 'ok' ELSE 'fail'
 -- Crons of live nodes' configurations that the database refuses: their jobs are not enqueued, or by an older section.
 -- A node writes this value itself, so it may have any form.
 SELECT 'fail', format('node %s has crons in its configuration that the database refuses: %s', n.name, n.reload ->> 'crons'),
-       'mend the [cron NAME] section in the configuration of that node, then: jobqd reload --wait'
+       'fix the [cron NAME] section in that node''s configuration, then: jobqd reload --wait'
   FROM @schema@.nodes n
  WHERE n.expires_at > clock_timestamp() AND n.reload ->> 'crons' IS NOT NULL
  ORDER BY n.name
@@ -56,8 +57,8 @@ SELECT 'fail', format('node %s has crons in its configuration that the database 
 SELECT CASE WHEN t.n_tup_upd >= 1000 AND t.n_tup_hot_upd < t.n_tup_upd / 2 THEN 'warn' ELSE 'ok' END,
        format('%s of %s updates of jobs were HOT', t.n_tup_hot_upd, t.n_tup_upd),
        CASE WHEN t.n_tup_upd >= 1000 AND t.n_tup_hot_upd < t.n_tup_upd / 2
-            THEN 'usual where most jobs are scheduled or retried; else an index of your own, or a fillfactor that leaves no '
-                 'room: see the other checks' END
+            THEN 'this is normal if most jobs are scheduled or retried; otherwise suspect an index of your own or a '
+                 'fillfactor that leaves no room: see the other checks' END
   FROM pg_stat_all_tables t WHERE t.relid = '@schema@.jobs'::regclass
 
 -- name: doctor_notifications

@@ -3,7 +3,7 @@ WITH limits (whose, used, most, remedy) AS (
     SELECT 'the server', count(*),
            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
            - coalesce(current_setting('reserved_connections', true)::int, 0),
-           'raise max_connections, or put a pooler before the applications'
+           'raise max_connections, or put a pooler in front of the applications'
       FROM pg_stat_activity WHERE backend_type = 'client backend'
     UNION ALL
     SELECT format('database %s', d.datname), count(a.pid), d.datconnlimit,
@@ -18,6 +18,6 @@ WITH limits (whose, used, most, remedy) AS (
 )
 SELECT CASE WHEN most - used < 8 THEN 'warn' ELSE 'ok' END,
        format('%s of %s connections of %s are in use', used, most, whose),
-       CASE WHEN most - used < 8 THEN remedy || ': a jobqd needs four, and waits for them meanwhile' END
+       CASE WHEN most - used < 8 THEN remedy || ': each jobqd needs four connections, and waits until it gets them' END
   FROM limits
  ORDER BY most - used LIMIT 1

@@ -9,5 +9,5 @@ WITH s AS (
 SELECT CASE WHEN dead > 50000 AND dead > live THEN 'warn' ELSE 'ok' END,
        format('jobs: %s live rows, %s dead, %s with its indexes, last vacuum %s', live, dead, size, vacuumed),
        CASE WHEN dead > 50000 AND dead > live
-            THEN 'mend what holds vacuum back, if one of the checks before says so; then VACUUM @schema@.jobs' END
+            THEN 'fix what holds vacuum back, if one of the checks above names it; then VACUUM @schema@.jobs' END
   FROM s

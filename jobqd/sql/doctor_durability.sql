@@ -1,5 +1,5 @@
 -- Whether a job that was committed outlives a crash of the server.
-SELECT 'fail', 'jobs is unlogged: a crash of the server empties it',
+SELECT 'fail', 'jobs is an unlogged table: a crash of the server empties it',
        'ALTER TABLE @schema@.jobs SET LOGGED'
   FROM pg_class c WHERE c.oid = '@schema@.jobs'::regclass AND c.relpersistence = 'u'
 UNION ALL

@@ -30,7 +30,7 @@ given (oid, attnum, privilege) AS (
        AND NOT (h.sort = 'schema' AND h.privilege = 'CREATE') -- the check of the owner names it
      GROUP BY r.rolname, h.sort, h.privilege, h.columns
 ), found (nth, level, what, remedy) AS (
-    SELECT 1, 'fail', format('role %s may make triggers on %s%s: they are fired as role %s, so it may do all that that may', odd.rolname,
+    SELECT 1, 'fail', format('role %s may create triggers on %s%s: these run as role %s, so it has all rights of that role', odd.rolname,
                              odd.some, CASE WHEN odd.n > 1 THEN format(' and %s more', odd.n - 1) ELSE '' END, pg_get_userbyid(o.owner)),
            format('REVOKE TRIGGER ON %s FROM %I CASCADE', odd.targets, odd.rolname)
       FROM odd, owned o WHERE odd.privilege = 'TRIGGER'
@@ -41,7 +41,7 @@ given (oid, attnum, privilege) AS (
       FROM owned o, pg_trigger t JOIN known k ON k.oid = t.tgrelid AND k.sort = 'table' JOIN pg_proc p ON p.oid = t.tgfoid
      WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND NOT p.prosecdef AND p.proowner NOT IN (SELECT oid FROM allies)
     UNION ALL
-    SELECT 3, 'warn', format('role %s has rights that jobq gives to no role: %s', odd.rolname,
+    SELECT 3, 'warn', format('role %s has rights that jobq grants to no role: %s', odd.rolname,
                              string_agg(odd.privilege || odd.columns || ' on ' || odd.some
                                         || CASE WHEN odd.n > 1 THEN format(' and %s more', odd.n - 1) ELSE '' END, ', '
                                         ORDER BY odd.sort, odd.privilege, odd.columns)),

@@ -13,9 +13,9 @@ WITH served AS (
      GROUP BY w.queue, w.kind
 )
 SELECT 'fail',
-       format('no worker of queue %s handles kind %s, of which %s %s', w.queue, w.kind, w.n,
+       format('no worker of queue %s handles kind %s: %s %s', w.queue, w.kind, w.n,
               CASE w.n WHEN 1 THEN 'job waits' ELSE 'jobs wait' END),
-       format('register a handler for it in the worker of [queue %s], or enqueue these jobs into the queue whose worker has one',
+       format('register a handler for it in the worker of [queue %s], or enqueue these jobs into a queue whose worker has one',
               w.queue)
   FROM waiting w
   JOIN served s ON s.queue = w.queue

@@ -10,5 +10,5 @@ WITH room AS (
 SELECT CASE WHEN n.locks > r.locks / 2 THEN 'warn' ELSE 'ok' END,
        format('a query over all history partitions takes up to %s of the server''s %s locks', n.locks, r.locks),
        CASE WHEN n.locks > r.locks / 2
-            THEN 'raise max_locks_per_transaction, or keep the history for a shorter time (keep_completed, keep_failed)' END
+            THEN 'raise max_locks_per_transaction, or keep less history (keep_completed, keep_failed)' END
   FROM needed n, room r

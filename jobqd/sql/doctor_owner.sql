@@ -11,8 +11,8 @@ told AS (
 )
 SELECT t.level, t.found, t.remedy FROM (SELECT * FROM told ORDER BY nth, found) t
 UNION ALL
-SELECT 'ok', format('schema %s, with all that is in it, belongs to role %s, and no other may create anything in it', o.nspname,
+SELECT 'ok', format('schema %s and everything in it belongs to role %s, and no other role may create objects in it', o.nspname,
                     pg_get_userbyid(o.owner)), NULL
   FROM owned o WHERE NOT EXISTS (SELECT FROM told)
 UNION ALL
-SELECT 'ok', 'no other has made a schema @channel@', NULL WHERE NOT EXISTS (SELECT FROM owned)
+SELECT 'ok', 'no other role has created a schema @channel@', NULL WHERE NOT EXISTS (SELECT FROM owned)

@@ -7,10 +7,11 @@ WITH days (day) AS (
               FROM days d, (VALUES ('_finished_completed'), ('_finished_failed')) p (parent)) w
      WHERE to_regclass(format('@schema@.%I', w.name)) IS NULL
 )
-SELECT 'warn', format('partition %s is missing: ended jobs go to a default partition, where they are deleted row by row', names),
-       'the leader makes it within the hour; by hand: '
+SELECT 'warn', format('partition %s is missing: finished jobs go to a default partition, where they are deleted row by row', names),
+       'the leader creates it within an hour; by hand: '
        'SELECT @schema@._create_partitions((now() AT TIME ZONE ''UTC'')::date, 4)'
   FROM missing WHERE names IS NOT NULL
 UNION ALL
-SELECT 'warn', 'ended jobs lie in a default partition', 'as above, from the oldest finished_at among them on'
+SELECT 'warn', 'finished jobs are in a default partition',
+       'create partitions from their oldest finished_at on: SELECT @schema@._create_partitions(DATE, DAYS)'
  WHERE EXISTS (SELECT FROM @schema@._finished_completed_default) OR EXISTS (SELECT FROM @schema@._finished_failed_default)

@@ -19,13 +19,14 @@ WITH RECURSIVE covered AS (
                           AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
      GROUP BY v.oid
 ), found (level, what, remedy) AS (
-    SELECT 'fail', format('%s of jobq''s tables without a replica identity, such as %s, %s published by %s: nothing in such a table can be '
-                          'deleted or updated', count(*), min(b.oid::regclass::text), CASE count(*) WHEN 1 THEN 'is' ELSE 'are' END,
+    SELECT 'fail', format('%s of jobq''s tables without a replica identity, such as %s, %s published by %s: rows of such a '
+                          'table cannot be updated or deleted', count(*), min(b.oid::regclass::text), CASE count(*) WHEN 1 THEN 'is' ELSE 'are' END,
                           min(b.pubs)),
            string_agg(format('ALTER TABLE %s REPLICA IDENTITY FULL', b.oid::regclass), '; ' ORDER BY b.oid::regclass::text)
       FROM bare b HAVING count(*) > 0
     UNION ALL
-    SELECT DISTINCT 'warn', format('publication %s publishes the history by its partitions: its subscriber needs a table for each day',
+    SELECT DISTINCT 'warn', format('publication %s publishes each partition of the history: its subscriber needs a table '
+                                   'for every day',
                                    v.pubname),
            format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', v.pubname)
       FROM covered v WHERE NOT v.pubviaroot AND v.relname ~ '^_?finished_'
@@ -33,5 +34,5 @@ WITH RECURSIVE covered AS (
 SELECT f.level, f.what, f.remedy FROM found f
 UNION ALL
 SELECT 'ok', coalesce('jobq''s tables are published by ' || (SELECT string_agg(DISTINCT v.pubname::text, ', ') FROM covered v)
-                      || ', in a way that suits them', 'no publication covers jobq''s tables'), NULL
+                      || ', with suitable settings', 'no publication covers jobq''s tables'), NULL
  WHERE NOT EXISTS (SELECT FROM found)

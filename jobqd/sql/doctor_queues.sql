@@ -12,13 +12,13 @@ WITH RECURSIVE present (queue) AS (
        AND EXISTS (SELECT FROM @schema@.jobs j
                     WHERE j.queue = p.queue AND j.position IS NOT NULL AND j.state = 'available')
 )
-SELECT 'fail', format('jobs wait in queue %s, which no living node serves', w.queue),
-       format('add a [queue %s] section to the configuration of a node, then: jobqd reload --wait', w.queue)
+SELECT 'fail', format('jobs are waiting in queue %s, which no live node serves', w.queue),
+       format('add a [queue %s] section to a node''s configuration, then: jobqd reload --wait', w.queue)
   FROM waiting w
  WHERE NOT EXISTS (SELECT FROM @schema@.nodes n WHERE n.expires_at > clock_timestamp() AND n.queues ? w.queue)
 UNION ALL
-SELECT 'ok', format('jobs wait in queue %s, which is %s since %s', w.queue, t.what, date_trunc('second', t.updated_at)),
-       format(CASE WHEN t.paused THEN 'jobqd resume %s, when they are to run' ELSE 'jobqd scale %s default, when they are to run' END,
+SELECT 'ok', format('jobs are waiting in queue %s, which has been %s since %s', w.queue, t.what, date_trunc('second', t.updated_at)),
+       format(CASE WHEN t.paused THEN 'jobqd resume %s, when they should run' ELSE 'jobqd scale %s default, when they should run' END,
               w.queue)
   FROM waiting w
   JOIN (SELECT q.name AS queue, q.paused, q.updated_at,

@@ -5,12 +5,12 @@ WITH r AS (
      WHERE f.sqlstate <> '55P03' OR f.outcome IS NOT NULL -- locks come and go
 )
 SELECT CASE WHEN r.jobs = 0 THEN 'ok' ELSE 'warn' END,
-       CASE WHEN r.jobs = 0 THEN 'the database refuses no job'
-            ELSE format('the database refuses to write %s job%s, of which %s ended already; job %s (%s): %s', r.jobs,
+       CASE WHEN r.jobs = 0 THEN 'the database refuses no jobs'
+            ELSE format('the database refuses to write %s job%s (%s of them already ended); job %s (%s): %s', r.jobs,
                         CASE r.jobs WHEN 1 THEN '' ELSE 's' END, r.ended, r.first,
                         (SELECT f.doing FROM @schema@.refusals f WHERE f.job_id = r.first),
                         (SELECT f.message FROM @schema@.refusals f WHERE f.job_id = r.first)) END,
        CASE WHEN r.jobs > 0
-            THEN 'mend what the message names (a foreign key, trigger, index or constraint of yours); jobqd tries again by itself; '
-                 'SELECT * FROM @schema@.refusals has all of them' END
+            THEN 'fix what the message names (your foreign key, trigger, index or constraint); jobqd retries by itself; '
+                 'SELECT * FROM @schema@.refusals lists all' END
   FROM r

@@ -21,9 +21,9 @@ lacks AS (
       FROM (SELECT string_agg(privilege, ' and ' ORDER BY privilege) || ' on ' || name AS rights FROM lacks GROUP BY name) l
 )
 SELECT CASE WHEN w.text IS NULL OR o.wants_no_more THEN 'ok' ELSE 'fail' END,
-       CASE WHEN w.text IS NULL THEN format('%s may do what jobqd does', current_user)
-            WHEN o.wants_no_more THEN format('%s looks only; jobqd itself needs jobq_daemon', current_user)
-            ELSE format('%s has no right to %s: jobqd cannot run as this role', current_user, w.text) END,
+       CASE WHEN w.text IS NULL THEN format('%s has all rights that jobqd needs', current_user)
+            WHEN o.wants_no_more THEN format('%s has another of jobq''s roles; jobqd itself needs jobq_daemon', current_user)
+            ELSE format('%s lacks %s: jobqd cannot run as this role', current_user, w.text) END,
        CASE WHEN w.text IS NULL OR o.wants_no_more THEN NULL
             WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'jobq_daemon' AND pg_has_role(r.oid, 'USAGE'))
             THEN 'jobqd migrate grant'

@@ -16,17 +16,17 @@ me AS (
       FROM wrong w LEFT JOIN pg_attribute a ON w.attnum > 0 AND a.attrelid = w.oid AND a.attnum = w.attnum
      GROUP BY w.role, w.lacks
 ), found (nth, level, what, remedy) AS (
-    SELECT 1, 'warn', format('%s missing: only the owner of the schema may do what such roles are for', m.names),
+    SELECT 1, 'warn', format('%s missing: only the owner of the schema can do what these roles are for', m.names),
            CASE WHEN me.creates THEN 'jobqd migrate grant' ELSE m.sql END
       FROM missing m, me WHERE m.names IS NOT NULL
     UNION ALL
     SELECT CASE WHEN s.lacks THEN 3 ELSE 2 END, CASE WHEN s.lacks THEN 'warn' ELSE 'fail' END,
-           format(CASE WHEN s.lacks THEN '%s lacks %s%s' ELSE '%s may more than it should: %s%s' END, s.role,
+           format(CASE WHEN s.lacks THEN '%s lacks %s%s' ELSE '%s has rights that it should not have: %s%s' END, s.role,
                   array_to_string(s.some, ', '), CASE WHEN s.n > 3 THEN format(' and %s more rights', s.n - 3) ELSE '' END),
            'jobqd migrate grant'
       FROM said s
     UNION ALL
-    SELECT 4, 'warn', format('%s is a member of %s, and may what that may', r.name, m.roleid::regrole),
+    SELECT 4, 'warn', format('%s is a member of %s, and so has its rights', r.name, m.roleid::regrole),
            format('REVOKE %s FROM %s', m.roleid::regrole, r.name)
       FROM roles r JOIN pg_auth_members m ON m.member = r.oid
     UNION ALL
@@ -36,5 +36,5 @@ me AS (
 SELECT f.level, f.what, f.remedy FROM (SELECT * FROM found ORDER BY nth, what) f
 UNION ALL
 SELECT 'ok', (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM roles r WHERE r.oid <> 0)
-             || ' may what they should, and every other role nothing', NULL
+             || ' and PUBLIC have exactly the rights they should', NULL
  WHERE NOT EXISTS (SELECT FROM found)

@@ -19,12 +19,12 @@ SELECT 'warn',
               coalesce(h.usename, '?'), coalesce(', ' || nullif(h.application_name, ''), ''), coalesce(', ' || h.state, ''),
               CASE WHEN h.backend_type <> 'walsender'
                    THEN date_trunc('second', clock_timestamp() - coalesce(h.xact_start, h.backend_start)) || ', ' END, h.behind),
-       CASE WHEN h.backend_type = 'walsender' THEN 'look at what its replica runs: hot_standby_feedback is on there'
-            ELSE format('end its transaction, or SELECT pg_terminate_backend(%s); idle_in_transaction_session_timeout '
-                        'ends such ones by itself', h.pid) END
+       CASE WHEN h.backend_type = 'walsender' THEN 'see what its replica is running: hot_standby_feedback is on there'
+            ELSE format('end its transaction, or SELECT pg_terminate_backend(%s); set idle_in_transaction_session_timeout '
+                        'to end such sessions automatically', h.pid) END
   FROM holders h
 UNION ALL
-SELECT 'warn', format('%s session%s of other roles cannot be looked into', count(*), CASE count(*) WHEN 1 THEN '' ELSE 's' END),
+SELECT 'warn', format('cannot see into %s session%s of other roles', count(*), CASE count(*) WHEN 1 THEN '' ELSE 's' END),
        format('GRANT pg_monitor TO %I', current_user)
   FROM others WHERE NOT visible AND usesysid IS NOT NULL
 HAVING count(*) > 0

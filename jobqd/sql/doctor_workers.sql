@@ -8,10 +8,10 @@ WITH said AS (
 )
 SELECT 'fail',
        format(CASE WHEN s.pool -> 'backing_off' = 'true'
-                   THEN 'the workers of queue %s on node %s end badly again and again, none is started for now: %s'
-                   ELSE 'new workers of queue %s on node %s do not come up, old ones go on where there are any: %s' END,
-              s.queue, s.node, coalesce(s.pool ->> 'trouble', 'its log says how')),
-       'mend the program or its environment, try it with jobqd config check --start, then jobqd reload --wait on that node'
+                   THEN 'the workers of queue %s on node %s keep failing, none is started for now: %s'
+                   ELSE 'new workers of queue %s on node %s do not start, old workers, if any, keep running: %s' END,
+              s.queue, s.node, coalesce(s.pool ->> 'trouble', 'see its log')),
+       'fix the program or its environment, test it with jobqd config check --start, then run jobqd reload --wait on that node'
   FROM said s
  WHERE s.pool -> 'backing_off' = 'true'
     OR CASE WHEN jsonb_typeof(s.pool -> 'failed_boots') = 'number' THEN (s.pool -> 'failed_boots')::numeric > 0 ELSE false END

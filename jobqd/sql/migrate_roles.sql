@@ -23,7 +23,7 @@ BEGIN
         END;
     END LOOP;
     IF refused <> '{}' THEN
-        RAISE NOTICE 'jobq: % may not create the roles that are missing, and goes on without: %', current_user, array_to_string(refused, ', ');
+        RAISE NOTICE 'jobq: % may not create the missing roles; continuing without them: %', current_user, array_to_string(refused, ', ');
     END IF;
 END
 $$

@@ -5,7 +5,7 @@ DECLARE
     stranger record;
 BEGIN
     IF current_setting('server_encoding') <> 'UTF8' THEN
-        RAISE EXCEPTION 'jobq: the database''s encoding is %, and jobq needs UTF8', current_setting('server_encoding')
+        RAISE EXCEPTION 'jobq: the database''s encoding is %, but jobq needs UTF8', current_setting('server_encoding')
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '@channel@') THEN

@@ -53,7 +53,7 @@ UPDATE @schema@.nodes
        upgrade = jsonb_build_object('at', clock_timestamp(), 'from', version, 'to', $2::text, 'error', $3::text),
        reload = CASE WHEN $3::text IS NULL AND reload ->> 'state' = 'begun'
                      THEN jsonb_build_object('at', clock_timestamp(), 'state', 'failed', 'leaving', 0, 'error',
-                                             'an upgrade in place came in between: how it ended is not known')
+                                             'interrupted by an upgrade in place: its outcome is unknown')
                      ELSE reload END
  WHERE id = $1
 RETURNING id

@@ -274,7 +274,7 @@ BEGIN
                 SELECT jsonb_agg(jsonb_build_array(u.id, u.message, u.fresh))
                   FROM (SELECT r.id, r.message, r.id = ANY (a.fresh) AS fresh FROM unnest(a.refused, a.messages) r (id, message)
                          UNION ALL
-                        SELECT l.id, 'a lock is in the way', false FROM unnest(a.locked) l (id)
+                        SELECT l.id, 'another session holds a lock it needs', false FROM unnest(a.locked) l (id)
                          ORDER BY fresh DESC LIMIT 100 - jsonb_array_length(told)) u), '[]');
         END IF;
         untold := untold + cardinality(a.fresh);
@@ -421,7 +421,7 @@ BEGIN
                 RAISE;
             END IF;
             IF SQLSTATE <> '55P03' THEN
-                RAISE WARNING 'housekeeping (%): the database refused it: %', part, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+                RAISE WARNING 'housekeeping: the database refused %: %', part, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
             END IF;
         END;
     END LOOP;
@@ -607,8 +607,8 @@ BEGIN
     IF remaining > 0 THEN
         SELECT format('job %s: %s', j.id, coalesce((SELECT u.message FROM unnest(a.refused, a.messages) u (id, message)
                                                      WHERE u.id = j.id),
-                                                   CASE WHEN j.id = ANY (a.rest) THEN 'it is left for the next call'
-                                                        WHEN j.id = ANY (a.locked) THEN 'a lock of another session is in the way'
+                                                   CASE WHEN j.id = ANY (a.rest) THEN 'left for the next call'
+                                                        WHEN j.id = ANY (a.locked) THEN 'another session holds a lock it needs'
                                                    END,
                                                    'its row is locked by ' || @schema@._holder_of(j.xmax), 'its row is locked'))
           INTO note -- jobs without room come last, as they say the least
@@ -703,7 +703,8 @@ BEGIN
             IF @schema@._is_passing(SQLSTATE) THEN
                 RAISE;
             END IF;
-            RAISE WARNING 'job % is held by node % (% in all), which has no row, and the database refuses one: %',
+            RAISE WARNING 'job % is held by node % (% such jobs in all), which has no row, and the database refuses to '
+                          'insert one: %',
                 first, stray, held, left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
         END;
     END LOOP;

@@ -27,7 +27,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF @schema@._long_number(filter) THEN
-        RAISE EXCEPTION 'jobq.%: filter must hold no number of more than 4000 digits before its point or behind it', caller
+        RAISE EXCEPTION 'jobq.%: filter must not hold a number with more than 4000 digits before or after the decimal point', caller
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOR name, got IN SELECT m.key, m.value FROM jsonb_each(filter) m ORDER BY m.key COLLATE "C" LOOP
@@ -55,7 +55,7 @@ BEGIN
             texts := @schema@._texts_of(got);
             condition := CASE WHEN texts IS NOT NULL THEN format('j.%s = ANY (%L::text[])', name, texts) END;
         WHEN name = 'tags' THEN
-            allowed := 'an array of one text or more';
+            allowed := 'an array of one or more texts';
             IF jsonb_typeof(got) = 'array' AND got <> '[]' THEN
                 texts := @schema@._texts_of(got);
                 condition := CASE WHEN texts IS NOT NULL THEN format('j.tags @> %L::text[]', texts) END;
@@ -65,7 +65,7 @@ BEGIN
             condition := CASE WHEN jsonb_typeof(got) = 'string' THEN format('j.key = %L', got #>> '{}') END;
         WHEN name IN ('args', 'meta') THEN
             -- Every object contains {}.
-            allowed := 'a JSON object with one member or more';
+            allowed := 'a JSON object with at least one member';
             IF jsonb_typeof(got) = 'object' AND got <> '{}' THEN
                 condition := format('j.%s @> %L::jsonb', name, got);
             END IF;
@@ -152,7 +152,7 @@ DECLARE
     pause CONSTANT interval := least(greatest(waited / 4, '1 ms'), '50 ms');
 BEGIN
     IF waited >= patience THEN
-        RAISE EXCEPTION 'jobq: % is locked by another session, for more than % s by now; nothing was changed', what,
+        RAISE EXCEPTION 'jobq: % has been locked by another session for more than % s; nothing was changed', what,
             round(extract(epoch FROM patience)::numeric, 1) USING ERRCODE = 'lock_not_available';
     END IF;
     PERFORM pg_sleep(extract(epoch FROM pause));
@@ -603,7 +603,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 BEGIN
     IF purge.args IS NULL OR jsonb_typeof(purge.args) <> 'object' OR purge.args = '{}' THEN
-        RAISE EXCEPTION 'jobq.purge: args must be a JSON object with one member or more, got %', @schema@._shown_quoted(purge.args)
+        RAISE EXCEPTION 'jobq.purge: args must be a JSON object with at least one member, got %', @schema@._shown_quoted(purge.args)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     RETURN @schema@._bulk_delete('purge', jsonb_strip_nulls(jsonb_build_object('kind', purge.kind, 'queue', purge.queue))

@@ -120,7 +120,7 @@ BEGIN
                                'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), '.000Z', 'Z')) END,
                unique_by => cron.unique_by, expires_at => clock_timestamp() + cron.expires) e;
     IF conflict IS NOT NULL THEN
-        why := format('job %s is in its way by unique_by', id);
+        why := format('job %s blocks it (unique_by)', id);
         RETURN;
     END IF;
     INSERT INTO @schema@._cron_jobs (job_id, cron, waits) VALUES (id, cron.name, behind);
@@ -183,8 +183,8 @@ BEGIN
             IF state = '55P03' THEN
                 PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             ELSE
-                RAISE WARNING 'cron %: job % cannot go on, though nothing is in its way: %', ready.cron, ready.job_id,
-                    left(fault, 1000) USING ERRCODE = '01JQ1';
+                RAISE WARNING 'cron %: nothing blocks job % any longer, but the database refuses to make it available: %',
+                    ready.cron, ready.job_id, left(fault, 1000) USING ERRCODE = '01JQ1';
             END IF;
             UPDATE @schema@._cron_jobs c
                SET again_at = clock_timestamp() + CASE WHEN state = '55P03' THEN interval '1 second' ELSE interval '1 minute' END
@@ -295,7 +295,7 @@ BEGIN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
                 END IF;
-                RAISE WARNING 'cron %: it cannot fire, and the database refuses to note that: %', cron.name, fault
+                RAISE WARNING 'cron %: it cannot fire, and the database refuses to record this error: %', cron.name, fault
                     USING ERRCODE = '01JQ1';
             END;
         END;
@@ -438,7 +438,7 @@ BEGIN
                 highs := highs || ARRAY[high, low + (high - low) / 2];
             ELSIF SQLSTATE <> '55P03' THEN
                 refused := refused || free[low];
-                fault := concat_ws('; ', fault, format('cron %s, which is in no configuration any more: %s', free[low],
+                fault := concat_ws('; ', fault, format('cron %s, which is no longer in any configuration: %s', free[low],
                                                        left(SQLERRM, 1000)));
             END IF;
         END;
@@ -651,7 +651,7 @@ DECLARE
     done CONSTANT record := @schema@._cron_enqueue(cron, NULL);
 BEGIN
     IF NOT done.added THEN
-        RAISE EXCEPTION 'jobq.cron_run: cron % enqueues no job now: %', to_json(cron.name), done.why
+        RAISE EXCEPTION 'jobq.cron_run: cron % cannot enqueue a job now: %', to_json(cron.name), done.why
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     RETURN done.id;

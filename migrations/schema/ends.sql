@@ -440,8 +440,8 @@ BEGIN
         SELECT j.state::text, j.result INTO state, result FROM @schema@.all_jobs j WHERE j.id = _standing.id;
     END IF;
     IF state IS NULL THEN
-        RAISE EXCEPTION 'jobq.wait: no job has the id %, or it has left no trace', coalesce(_standing.id::text, 'null')
-            USING ERRCODE = 'no_data_found';
+        RAISE EXCEPTION 'jobq.wait: no job has the id %; it may have completed without being kept, or been deleted',
+            coalesce(_standing.id::text, 'null') USING ERRCODE = 'no_data_found';
     END IF;
 END
 $$;

@@ -65,7 +65,7 @@ EXCEPTION
         IF @schema@._is_passing(SQLSTATE) THEN
             RAISE;
         END IF;
-        RAISE WARNING 'what nodes said that are gone: %', left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
+        RAISE WARNING 'could not delete the declarations of removed nodes: %', left(SQLERRM, 1000) USING ERRCODE = '01JQ1';
         RETURN 0;
 END
 $$;

@@ -14,7 +14,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                WHEN 'tags' THEN 'an array of texts without nulls'
                WHEN 'meta' THEN 'a JSON object'
                WHEN 'timeout_ms' THEN 'null or 1 to 2147483647'
-               WHEN 'expires_at' THEN 'null or a finite time, after scheduled_at where that is to come'
+               WHEN 'expires_at' THEN 'null or a finite time, after scheduled_at if that is in the future'
                WHEN 'unique_by' THEN 'null or a JSON object'
                WHEN 'unique_by.fields' THEN 'an array of one or more of kind, queue, args and meta'
                WHEN 'unique_by.keys' THEN 'an array of one or more texts'

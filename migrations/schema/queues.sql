@@ -58,7 +58,8 @@ BEGIN
         UPDATE @schema@.queues SET paused = false, updated_at = now() WHERE name = resume.queue AND paused;
         changed := FOUND;
     ELSIF EXISTS (SELECT FROM @schema@.queues WHERE name = resume.queue AND paused) THEN
-        RAISE EXCEPTION 'jobq.resume: queue % is paused on all nodes: resume it without a node, then pause single ones',
+        RAISE EXCEPTION 'jobq.resume: queue % is paused on all nodes: resume it without naming a node, then pause it on '
+                        'single nodes',
             resume.queue USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     UPDATE @schema@.queue_nodes SET paused = false, updated_at = now()
@@ -176,7 +177,7 @@ BEGIN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
                 END IF;
-                RAISE WARNING 'queue %: its max_attempts could not be written: %', said.queue, left(SQLERRM, 1000)
+                RAISE WARNING 'queue %: could not write its max_attempts: %', said.queue, left(SQLERRM, 1000)
                     USING ERRCODE = '01JQ1';
         END;
     END LOOP;

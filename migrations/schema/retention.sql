@@ -59,7 +59,7 @@ BEGIN
             IF @schema@._is_passing(SQLSTATE) OR SQLSTATE = '55P03' THEN
                 RAISE;
             END IF;
-            RAISE WARNING 'partition % of the history cannot be made, its jobs go to the default partition: %', partition, left(SQLERRM, 1000)
+            RAISE WARNING 'cannot create history partition %, its jobs go to the default partition: %', partition, left(SQLERRM, 1000)
                 USING ERRCODE = '01JQ1';
         END;
     END LOOP;
@@ -119,7 +119,7 @@ BEGIN
                 locked := true;
                 PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
             ELSE
-                RAISE WARNING 'partition % of the history is out of its time, but cannot be dropped: %', partition, left(SQLERRM, 1000)
+                RAISE WARNING 'history partition % has expired, but cannot be dropped: %', partition, left(SQLERRM, 1000)
                     USING ERRCODE = '01JQ1';
             END IF;
         END;

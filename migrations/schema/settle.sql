@@ -196,7 +196,7 @@ BEGIN
             PERFORM set_config('lock_timeout', '1ms', true); -- do not wait for the next lock
         END IF;
         bare := jsonb_build_object('kind', coalesce(left(entries[i] ->> 'kind', 20), 'error'), 'error',
-            'the database refused what this attempt left (' || outcomes[i] || '): ' || left(message, 500), 'sqlstate', state);
+            'the database refused the outcome of this attempt (' || outcomes[i] || '): ' || left(message, 500), 'sqlstate', state);
         FOR without IN 1 .. 2 LOOP -- 1: its details, 2: any entry
             CONTINUE WHEN fate IS NOT NULL OR (entries[i] IS NULL AND results[i] IS NULL);
             BEGIN

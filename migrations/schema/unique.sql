@@ -63,7 +63,7 @@ BEGIN
             RETURN @schema@._job_fault_text('unique_by.states', unique_by -> 'states');
         END IF;
         IF unique_key IS NOT NULL THEN
-            RETURN 'unique_by and unique_key exclude each other';
+            RETURN 'unique_by and unique_key cannot both be set';
         END IF;
     END IF;
     IF coalesce(on_conflict NOT IN ('"ignore"', '"replace"', '"raise"'), true) THEN
@@ -71,7 +71,7 @@ BEGIN
     END IF;
     IF on_conflict <> '"replace"' THEN
         RETURN CASE WHEN "replace" IS NOT NULL
-                    THEN 'replace goes with on_conflict "replace" alone, got it with ' || on_conflict::text END;
+                    THEN 'replace is allowed only with on_conflict "replace", got it with ' || on_conflict::text END;
     END IF;
     IF "replace" IS NULL THEN
         RETURN 'replace must say what on_conflict "replace" replaces, got null';

@@ -94,7 +94,7 @@ BEGIN
                  WHERE p.value IS NOT NULL LOOP
         size := @schema@._json_size(part.value, most);
         IF size.long_number THEN
-            RETURN part.name || ' must hold no number of more than 4000 digits before its point or behind it';
+            RETURN part.name || ' must not hold a number with more than 4000 digits before or after the decimal point';
         END IF;
         total := total + size.bytes;
         IF total > most THEN
@@ -169,7 +169,7 @@ BEGIN
     IF jsonb_typeof(entry) IS DISTINCT FROM 'object' THEN
         RETURN jsonb_build_object('error', CASE WHEN jsonb_typeof(entry) = 'string'
             THEN @schema@._cut(entry #>> '{}', 4096)
-            ELSE 'this entry was no object: ' || coalesce(jsonb_typeof(entry), 'null') END);
+            ELSE 'this entry was not an object: ' || coalesce(jsonb_typeof(entry), 'null') END);
     END IF;
     FOREACH name IN ARRAY '{error,detail,output}'::text[] LOOP
         IF jsonb_typeof(entry -> name) = 'string' THEN
@@ -290,7 +290,7 @@ COMMENT ON FUNCTION @schema@._names_zone IS 'Whether a time as text names its zo
 CREATE OR REPLACE FUNCTION @schema@._zone_fault(job jsonb, field text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN NOT @schema@._names_zone($1 ->> $2)
-                THEN $2 || ' must name its zone, as "2026-01-31T12:00:00Z" or "2026-01-31T13:00:00+01:00" does, got '
+                THEN $2 || ' must name its zone, as in "2026-01-31T12:00:00Z" or "2026-01-31T13:00:00+01:00", got '
                      || @schema@._shown($1 -> $2) END
 $$;
 COMMENT ON FUNCTION @schema@._zone_fault IS 'The fault of a time of enqueue_many that does not name its zone; null: none.';

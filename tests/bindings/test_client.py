@@ -102,7 +102,7 @@ def test_what_a_python_program_has_becomes_json(db, client):
     ({"schedule_in": -1}, "schedule_in must be from 0"),
     ({"schedule_at": datetime.datetime(2031, 1, 1)}, "schedule_at must have a time zone"),
     ({"schedule_at": "2031-01-01"}, "schedule_at must be a datetime"),
-    ({"schedule_in": 1, "schedule_at": datetime.datetime(2031, 1, 1, tzinfo=UTC)}, "schedule_in and schedule_at exclude each other"),
+    ({"schedule_in": 1, "schedule_at": datetime.datetime(2031, 1, 1, tzinfo=UTC)}, "schedule_in and schedule_at cannot both be set"),
     ({"expires_in": 1, "schedule_in": 5}, "expires_"),
     ({"key": ""}, "key must"),
     ({"unique_key": "k" * 513}, "unique_key must"),
@@ -291,7 +291,7 @@ def test_the_words_of_a_long_wait(client, db):
     with pytest.raises(jobq.TimedOutError, match=rf"^job {job.id} is scheduled after 1.3 s$"):
         client.wait(job, 1.3)
     threading.Timer(1.2, lambda: client.delete(job)).start()
-    with pytest.raises(jobq.NotFoundError, match=f"^job {job.id} was there and has left no trace: it completed in a queue that keeps "):
+    with pytest.raises(jobq.NotFoundError, match=f"^job {job.id} is gone: it completed in a queue that keeps "):
         client.wait(job, 60)
 
 

@@ -195,7 +195,7 @@ def test_jobs_of_a_test_go_to_the_tests_database(db, template, project, monkeypa
     ("JOBQ = 3", "JOBQ must be a dict with the members DATABASE, DSN, SCHEMA, got 3"),
     ("JOBQ = {'database': 1}", "JOBQ has no member 'database'; allowed are DATABASE"),
     ("JOBQ = {'DATABASE': 'x'}", "DATABASES has no 'x', which JOBQ"),
-    ("JOBQ = {'DATABASE': 'x', 'DSN': ''}", "which exclude each other"),
+    ("JOBQ = {'DATABASE': 'x', 'DSN': ''}", "which cannot both be set"),
     ("DATABASES['default']['ENGINE'] = 'django.db.backends.sqlite3'", "must be a PostgreSQL, its ENGINE is"),
 ])
 def test_wrong_settings_are_named(settings, message, tmp_path):

@@ -39,7 +39,7 @@ def test_a_forked_child_that_falls_out_is_no_worker(client, node, tmp_path):
         notes = (tmp_path / "notes").read_text().splitlines()
         assert (notes.count(f"> {kind}"), notes.count(f"< {kind}")) == (3, 3)
     said = ended(client, "child-asks").result
-    assert said[0] == "0" and "only that one answers jobqd" in said[1]
+    assert said[0] == "0" and "only the worker itself may answer jobqd" in said[1]
     assert "a process that a job's function forked has come out of the function, and ends here" in node.log()
     assert "ValueError: in the child" in node.log()
 

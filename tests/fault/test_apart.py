@@ -101,7 +101,7 @@ def test_a_node_starts_though_its_predecessors_job_is_locked(db, jobqd, programs
         first.kill()
         second = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, node="one")
         wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs") == 2)
-        second.wait_log("cannot be given back yet: job %d: its row is locked by pid .*application forgotten" % jobs[0])
+        second.wait_log("could not be given back yet: job %d: its row is locked by pid .*application forgotten" % jobs[0])
         conn.rollback()
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs") == 3)
     errors = db.value("SELECT errors FROM jobq.finished_jobs WHERE id = %s", [jobs[0]])
@@ -151,9 +151,9 @@ def test_what_was_given_back_is_not_given_back_again_while_it_runs(db, jobqd, pr
         conn.execute("SELECT FROM jobq.jobs WHERE id = %s FOR UPDATE", [lost[0]])
         db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobqd work'"
                  " AND datname = current_database()")
-        node.wait_log("2 claims whose answer was lost cannot be given back yet")
+        node.wait_log("2 claims whose answer was lost could not be given back yet")
         conn.rollback()
-    node.wait_log("1 more claims whose answer was lost were given back")
+    node.wait_log("gave back 1 more claims whose answer was lost")
     wait_for(starts.exists)
     tried = set()  # each time that the other one is tried, the first one could be given back again
     look = "SELECT tried_at FROM jobq.refusals WHERE job_id = %s"
@@ -357,7 +357,7 @@ def test_a_rescue_tells_what_it_left_for_want_of_room(db):
              [node])
     refuse_kind(db, "closed", "DELETE")
     removed, remaining, note = db.query("SELECT removed, remaining, note FROM jobq._rescue()")[0]
-    assert removed == 0 and remaining > 0 and note.endswith(": it is left for the next call")
+    assert removed == 0 and remaining > 0 and note.endswith(": left for the next call")
 
 
 def hold_by(db, node, kinds, count=1):

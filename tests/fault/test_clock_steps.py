@@ -54,7 +54,7 @@ def test_the_database_s_clock_is_set_while_jobs_run(cluster, server_clock, jobqd
     assert not check_completed(db, ledger, ids), "an attempt was counted that did not fail"
     assert db.value("SELECT count(*) FROM public.seen_nodes") == 2
     for node in nodes:
-        assert "is lost" not in node.log() and "lifeline" not in node.log()
+        assert "must stop its jobs" not in node.log() and "lifeline" not in node.log()
 
 
 def test_a_dead_node_is_found_in_time_although_the_database_s_clock_was_set_back(cluster, server_clock, jobqd, programs, ledger):
@@ -92,7 +92,7 @@ def test_a_node_s_clock_is_set_while_jobs_run(db, tmp_path, jobqd, programs, led
     assert not check_completed(db, ledger, ids)
     assert db.value("SELECT count(*) FROM public.seen_nodes") == 2
     for node in (stepped, steady):
-        assert "is lost" not in node.log() and "guard" not in node.log()
+        assert "must stop its jobs" not in node.log() and "guard" not in node.log()
 
 
 def test_doctor_says_that_clocks_differ(db, cli, tmp_path):

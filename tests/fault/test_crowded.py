@@ -22,7 +22,7 @@ def check_kept(db, node):
     log = node.log()
     stood = [float(seconds) for seconds in re.findall(r"the event loop was blocked for ([0-9.]+) s", log)]
     print(f"the event loop was blocked for {max(stood, default=0)} s at most")
-    assert "guard: killed" not in log and " is lost: " not in log
+    assert "guard: killed" not in log and " must stop its jobs: " not in log
     assert db.query("SELECT count(*) FROM public.seen_nodes") == [(1,)]
     assert db.query("SELECT attempt, state::text, errors, count(*) FROM jobq.finished_jobs GROUP BY 1, 2, 3")[0][:3] == \
         (1, "completed", [])

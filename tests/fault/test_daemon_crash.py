@@ -91,7 +91,7 @@ def test_a_frozen_daemon_is_a_dead_one_and_its_answers_are_refused(db, jobqd, pr
     finally:
         frozen.signal(signal.SIGCONT)
     # The frozen node's own run has ended first; its answer waits in the socket. It must not be taken.
-    frozen.wait_log("is lost: ")
+    frozen.wait_log("must stop its jobs: ")
     db.wait_for_states({"completed": 1})
     rows = db.query("SELECT j.attempt, n.pid, j.errors -> 0 ->> 'kind' FROM jobq.finished_jobs j"
                     " JOIN public.seen_nodes n ON n.id = j.attempted_by WHERE j.id = %s", (job,))

@@ -100,7 +100,7 @@ def test_stopped_while_the_embedded_database_starts(home, jobqd, worker):
 def test_asked_for_its_state_while_the_embedded_database_stops(home, jobqd, worker):
     """The actors are gone by then."""
     node = jobqd(None, worker, embedded=home / "db", log_level="debug")
-    postmaster = int(node.wait_log(r"postgres: PostgreSQL \d+, process (\d+), takes writes").group(1))
+    postmaster = int(node.wait_log(r"postgres: PostgreSQL \d+, process (\d+), is up").group(1))
     try:
         node.wait_log("is now the leader")
         node.signal(signal.SIGTERM)
@@ -196,7 +196,7 @@ def test_stopped_while_it_has_lost_its_lease_and_the_database_hangs(db, proxy, j
     db.enqueue("sleep", f'{{"ms": 300, "file": "{started}"}}')
     wait_for(started.exists)
     proxy.stall()
-    node.wait_log("is lost")
+    node.wait_log("must stop its jobs")
     assert node.stop(timeout=20) == 0
 
 
@@ -241,7 +241,7 @@ def test_the_lease_is_renewed_while_a_session_is_being_opened(db, jobqd, worker)
                                   " AND wait_event_type = 'Lock' AND datname = current_database()"))
         wait_renewals(db, 4)
         conn.rollback()
-    assert "is lost" not in node.log()
+    assert "must stop its jobs" not in node.log()
     wait_for(lambda: db.value("SELECT state::text FROM jobq.jobs WHERE id = %s", [job]) == "available")
 
 
@@ -254,7 +254,7 @@ def test_the_rows_of_the_nodes_are_deleted_by_hand(db, jobqd, worker, tmp_path, 
     ids = [db.enqueue("sleep", '{"ms": 700}') for _ in range(4)]
     wait_for(lambda: executing(db) >= 2)
     db.query(sql)
-    node.wait_log("is lost")
+    node.wait_log("must stop its jobs")
     db.wait_for_states({"completed": len(ids)})
     assert node.running and not flag.exists()
 
@@ -351,7 +351,7 @@ def test_stopped_past_its_lease_and_continued(db, jobqd, worker, tmp_path):
     db.wait_for_states({"completed": len(held)})
     assert db.value("SELECT count(*) FROM jobq.all_jobs WHERE attempted_by = %s", (first,)) == 0
     node.signal(signal.SIGCONT)
-    node.wait_log("is lost")
+    node.wait_log("must stop its jobs")
     wait_for(lambda: not workers & set(node.workers()))
     wait_for(lambda: db.value("SELECT id FROM jobq.nodes WHERE name = 'node1'") not in (None, first))
     other.stop()
@@ -363,7 +363,7 @@ def test_a_name_that_a_living_node_has(db, jobqd, worker):
     jobqd(db, worker, node="one", lease="2s")
     rival = jobqd(db, worker, node="one", lease="2s", ready=False)
     assert rival.wait() == 69
-    assert "the name one belongs to a living node" in rival.log()
+    assert "the name one is in use by a running node" in rival.log()
     rival.expected_exit = 69
 
 

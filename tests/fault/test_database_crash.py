@@ -60,7 +60,7 @@ def test_a_lease_that_ends_while_the_database_is_down(cluster, jobqd, programs, 
     wait_ended(ledger, 10)
     cluster.stop("immediate")
     for node in nodes:
-        node.wait_log("lost: the lease could not be renewed")
+        node.wait_log("must stop its jobs: the lease could not be renewed")
     cluster.start()
     db.close()
     wait_all_finished(db, 100)

@@ -79,7 +79,7 @@ def test_a_proxy_goes_silent_and_wakes_come_again(db, proxy, jobqd, programs):
     before = wait_for(listeners)
     proxy.half_open()
     wait_for(lambda: listeners() not in ([], before), what=lambda: f"jobqd to listen anew:\n{node.log()}")
-    assert "the connection that listens was lost" in node.log()
+    assert "lost the listening connection" in node.log()
     db.enqueue("noop")
     db.wait_for_states({"completed": 1})
 
@@ -125,7 +125,7 @@ def test_a_database_that_is_back_in_time_is_found_in_time(db, proxy, jobqd, prog
         proxy.accept()
         wait_for(lambda: db.value("SELECT renewed_at > %s FROM jobq.nodes", (renewed,)))
         db.wait_for_states({"completed": db.enqueue("noop")})
-    assert "is lost" not in node.log()
+    assert "must stop its jobs" not in node.log()
     assert node.running
 
 
@@ -145,7 +145,7 @@ def test_a_node_that_cannot_renew_kills_its_workers_before_its_lease_ends(db, pr
     lease_ends_ns = boottime_ns() + int(expires * 1e9)
     before = set(node.workers())
     other = jobqd(db, queue, lease=f"{LEASE_S}s")
-    node.wait_log("lost: the lease could not be renewed")
+    node.wait_log("must stop its jobs: the lease could not be renewed")
     wait_for(lambda: not before & set(node.workers()))
     assert boottime_ns() < lease_ends_ns, "its workers outlived the lease"
 
@@ -175,7 +175,7 @@ def test_the_server_hangs_longer_than_the_lease(cluster, jobqd, programs, ledger
         os.kill(pid, signal.SIGSTOP)
     try:
         for node in nodes:
-            node.wait_log("lost: the lease could not be renewed")
+            node.wait_log("must stop its jobs: the lease could not be renewed")
         wait_for(lambda: not any(held & set(node.workers()) for node in nodes))
     finally:
         for pid in processes:

@@ -70,7 +70,7 @@ def test_a_server_is_read_only_for_longer_than_the_lease(cluster, jobqd, program
     ids = enqueue_crowd(db, JOBS)
     wait_ended(ledger, 200)
     set_read_only(db, "on")
-    node.wait_log("is lost: the lease could not be renewed in time")
+    node.wait_log("must stop its jobs: the lease could not be renewed in time")
     start, said = cluster.log_size(), node.log().count("database: ")
 
     def tries():

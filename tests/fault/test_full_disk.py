@@ -57,15 +57,15 @@ def test_no_room_for_a_table_to_grow(cluster, disk, jobqd, programs, ledger):
     later = [row[0] for row in db.query(
         "SELECT jobq.enqueue('work', '{}', scheduled_at => now() + interval '1 s') FROM generate_series(1, 1000)")]
     disk.fill()
-    node.wait_log("the database refused a cycle, again in .*No space left on device")
+    node.wait_log("the database refused claims or answers, retrying in .*No space left on device")
     with pytest.raises(psycopg.errors.DiskFull):
         while True:
             enqueue_crowd(db, 100, queue="other")
     assert ledger.read().ended < JOBS
     # Due jobs cannot become available either; the pauses between the tries grow.
-    node.wait_log("stager: the database refused to stage due jobs, again in 2 s: .*No space left on device")
-    node.wait_log("queue default: the database refused .*, again in 1.6 s: .*No space left on device")
-    assert len(re.findall("queue default: the database refused .*, again in 100 ms", node.log())) <= 4, "a pause ended too soon"
+    node.wait_log("stager: the database refused to stage due jobs, retrying in 2 s: .*No space left on device")
+    node.wait_log("queue default: the database refused .*, retrying in 1.6 s: .*No space left on device")
+    assert len(re.findall("queue default: the database refused .*, retrying in 100 ms", node.log())) <= 4, "a pause ended too soon"
     assert "refuses every change" not in node.log(), "a job was blamed for the disk"
     disk.free()
     db.query("DELETE FROM jobq.jobs WHERE queue = 'other'")

@@ -75,7 +75,7 @@ def test_a_stopped_jobqd_s_workers_and_their_children_are_dead_before_its_lease_
         assert first_again > end_ns
     finally:
         node.signal(signal.SIGCONT)
-    node.wait_log("is lost: ")
+    node.wait_log("must stop its jobs: ")
     ledger.read().check_never_twice_at_once()
     assert db.query("SELECT DISTINCT attempt FROM jobq.finished_jobs") == [(2,)]
     assert db.query("SELECT DISTINCT e ->> 'kind' FROM jobq.finished_jobs, jsonb_array_elements(errors) e") == [("orphaned",)]
@@ -93,7 +93,7 @@ def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, fam
     wait_for(lambda: all(map(is_gone, pids)))
     node.signal(signal.SIGCONT)
     node.wait_log(r"guard: has killed 1 process groups")
-    node.wait_log(r"was killed by the guard: jobqd did not renew its lease in time|is lost: ")
+    node.wait_log(r"was killed by the guard: jobqd did not renew its lease in time|must stop its jobs: ")
     # It is run again, whoever gave it back: jobqd, or the lifeline with the old lease.
     db.wait_for_states({"completed": 1})
     assert db.query("SELECT attempt, errors -> 0 ->> 'kind', jsonb_array_length(errors) FROM jobq.finished_jobs"
@@ -136,7 +136,7 @@ def test_a_machine_that_was_paused_as_a_whole_does_not_get_its_answers_accepted(
     finally:
         for pid in machine[2:] + machine[:2]:  # its program first, so that it has a chance to end and be heard
             os.kill(pid, signal.SIGCONT)
-    paused.wait_log("is lost: ")
+    paused.wait_log("must stop its jobs: ")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.nodes") == 2)
     rows = db.query("SELECT j.attempt, n.pid, jsonb_array_length(j.errors) FROM jobq.finished_jobs j"
                     " JOIN public.seen_nodes n ON n.id = j.attempted_by WHERE j.id = %s", (job,))

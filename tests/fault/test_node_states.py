@@ -20,7 +20,7 @@ def test_a_jobqd_stopped_past_its_lease_acknowledges_nothing_when_it_goes_on(db,
         wait_for(lambda: db.value("SELECT attempt FROM jobq.jobs WHERE id = %s", (job,)) == 2)
     finally:
         stopped.signal(signal.SIGCONT)
-    stopped.wait_log("is lost")
+    stopped.wait_log("must stop its jobs")
     wait_for(lambda: stopped.log().count("is registered as node") == 2)
     db.wait_for_states({"completed": 1})
     attempt, by, errors = db.query("SELECT attempt, attempted_by, errors FROM jobq.finished_jobs")[0]
@@ -41,7 +41,7 @@ def test_the_database_s_default_isolation_does_not_matter(db, jobqd, programs, l
     victim.kill()
     wait_all_finished(db, 1500)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
-    assert "refused a cycle" not in survivor.log()
+    assert "refused claims or answers" not in survivor.log()
 
 
 def test_a_snapshot_held_open_holds_nobody_up(db, jobqd, programs):
@@ -72,7 +72,7 @@ def test_rows_that_somebody_deleted_by_hand_come_back(db, jobqd, programs):
     """The node's own row, the lead and the idle marks: jobs go on, under a new id."""
     node = jobqd(db, {"default": {"command": programs("noop_worker")}}, lease="1s")
     db.query("TRUNCATE jobq._idle, jobq._leader, jobq.nodes")
-    node.wait_log("declared it dead")
+    node.wait_log("declared this node dead")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.nodes") == 1)
     db.enqueue("noop")
     db.query("SELECT jobq.enqueue('noop', scheduled_at => now() + interval '300 milliseconds')")

@@ -258,7 +258,7 @@ def test_a_node_s_row_is_locked_for_longer_than_its_lease(db, jobqd, programs):
     with db.connect(autocommit=False, application_name="forgotten psql") as conn:
         conn.execute("SELECT FROM jobq.nodes WHERE name = 'first' FOR UPDATE")
         mine, longest = [], 0
-        while "is lost: " not in first.log():
+        while "must stop its jobs: " not in first.log():
             sent = time.monotonic()
             mine.append(db.enqueue("ok", queue="mine"))
             settle_all(db, [db.enqueue("ok", queue="yours")])

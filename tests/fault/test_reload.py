@@ -494,7 +494,7 @@ def test_a_reload_while_the_lease_is_lost_comes_after(db, jobqd, programs):
     db.query("DELETE FROM jobq.nodes")
     node.configure({"default": {"command": f"{noop} two", "concurrency": 1}, "other": {"command": noop, "concurrency": 1}})
     os.kill(node.pid, signal.SIGCONT)
-    node.wait_log("declared it dead|lease")
+    node.wait_log("declared this node dead|lease")
     node.signal(signal.SIGHUP)
     node.wait_log("configuration reloaded")
     wait_for(lambda: sorted(node.workers().values()) == [noop, f"{noop} two"], what=lambda: f"{node.workers()}\n{node.log()}")

@@ -551,7 +551,7 @@ def test_a_lease_that_ends_on_the_way_is_lost_like_any_other(db, jobqd, jobqd_pr
     db.enqueue("sleep", json.dumps({"ms": 60000, "file": f"{tmp_path}/run"}), max_attempts=1)
     wait_for((tmp_path / "run").exists)
     upgrade(node, jobqd_program, installed)
-    node.wait_log("node: .*is lost: the lease could not be renewed in time")
+    node.wait_log("node: .*must stop its jobs: the lease could not be renewed in time")
     assert finish(db, db.enqueue("ok"))[0] == "completed"
 
 

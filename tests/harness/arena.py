@@ -592,7 +592,7 @@ class Cell:
         for node in self.arena.nodes:
             if not node.running:
                 self.faults.append(f"jobqd has ended: {node.log()[-2000:]}")
-        if "is lost: " in self.new_log() and not self.may_lose_lease:
+        if "must stop its jobs: " in self.new_log() and not self.may_lose_lease:
             self.faults.append("a lease was lost")
 
     def run(self):

@@ -227,7 +227,7 @@ def command_all(cli, db, uri, tmp_path):
     run("delete", "--kind", "k", "--yes")
     assert db.states() == {}
     said = json.loads(cli("doctor", "--json", "--database", uri, code=None).stdout)
-    assert [f for f in said["findings"] if "could not look" in f["found"]] == [] and said["skipped"] == 0, said
+    assert [f for f in said["findings"] if "could not check" in f["found"]] == [] and said["skipped"] == 0, said
     run("migrate", "down", "0", "--force")
     assert run("migrate", "up").count("applied") == json.loads(run("migrate", "status", "--json"))["version"]
     return said

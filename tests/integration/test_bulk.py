@@ -64,14 +64,14 @@ FAULTS = [
     ('{"queue": 1}', "filter.queue must be a text or an array of texts, got 1"),
     ('{"queue": ["a", null]}', 'filter.queue must be a text or an array of texts, got ["a", null]'),
     ('{"kind": {}}', "filter.kind must be a text or an array of texts, got {}"),
-    ('{"tags": "a"}', 'filter.tags must be an array of one text or more, got "a"'),
-    ('{"tags": []}', "filter.tags must be an array of one text or more, got []"),
-    ('{"tags": [1]}', "filter.tags must be an array of one text or more, got [1]"),
+    ('{"tags": "a"}', 'filter.tags must be an array of one or more texts, got "a"'),
+    ('{"tags": []}', "filter.tags must be an array of one or more texts, got []"),
+    ('{"tags": [1]}', "filter.tags must be an array of one or more texts, got [1]"),
     ('{"key": 5}', "filter.key must be a text, got 5"),
     ('{"key": null}', "filter.key must be a text, got null"),
-    ('{"args": {}}', "filter.args must be a JSON object with one member or more, got {}"),
-    ('{"args": [1]}', "filter.args must be a JSON object with one member or more, got [1]"),
-    ('{"meta": "m"}', 'filter.meta must be a JSON object with one member or more, got "m"'),
+    ('{"args": {}}', "filter.args must be a JSON object with at least one member, got {}"),
+    ('{"args": [1]}', "filter.args must be a JSON object with at least one member, got [1]"),
+    ('{"meta": "m"}', 'filter.meta must be a JSON object with at least one member, got "m"'),
     ('{"priority": 10}', "filter.priority must be 0 to 9 or an array of such numbers, got 10"),
     ('{"priority": [1, -1]}', "filter.priority must be 0 to 9 or an array of such numbers, got [1, -1]"),
     ('{"priority": "1"}', 'filter.priority must be 0 to 9 or an array of such numbers, got "1"'),
@@ -91,7 +91,7 @@ FAULTS = [
     ('{"all": true, "limit": [5]}', "filter.limit must be 1 to 2147483647, got [5]"),
     ('{"que": "mail"}', 'filter has an unknown member "que": allowed are all, ids, state, queue, kind, tags, key, args, meta, '
      "priority, inserted_before, inserted_after, scheduled_before, scheduled_after, finished_before, finished_after and limit"),
-    ('{"args": "%s"}' % ("x" * 200), 'filter.args must be a JSON object with one member or more, got "' + "x" * 59 +
+    ('{"args": "%s"}' % ("x" * 200), 'filter.args must be a JSON object with at least one member, got "' + "x" * 59 +
      "... (202 bytes)"),
 ]
 
@@ -526,7 +526,7 @@ def test_what_stays_locked_is_an_error(db, call, state):
         thread, came = in_background(conn, f"SELECT jobq.{call}")
         thread.join()
     one = "a job that has ended" if state == "cancelled" else "job 2"
-    assert came == ["55P03", f"jobq: {one} is locked by another session, for more than 0.3 s by now; nothing was changed"]
+    assert came == ["55P03", f"jobq: {one} has been locked by another session for more than 0.3 s; nothing was changed"]
     assert db.query("SELECT * FROM jobq.all_jobs ORDER BY id") == before
     assert db.value("SELECT count(*) FROM jobq._cancels") == 0
 
@@ -758,7 +758,7 @@ def test_against_a_node_that_runs_the_jobs(db, jobqd, programs, tmp_path, what):
     wait_for(lambda: not ids(db, table="jobs") and db.value("SELECT count(*) FROM jobq._cancels") == 0,
              what=lambda: f"all to end: {db.states()}")
     started = {int(line.split()[1]) for line in file.read_text().splitlines()} if file.exists() else set()
-    assert "deadlock" not in node.log() and "refused a cycle" not in node.log()
+    assert "deadlock" not in node.log() and "refused claims or answers" not in node.log()
     assert db.value("SELECT count(*) = count(DISTINCT id) FROM jobq.finished_jobs")
     if what == "cancel":
         assert sorted(ids(db)) == jobs
@@ -839,7 +839,7 @@ PURGE_FAULTS = [("'{}'", "{}"), ("NULL", "null"), ("'[1]'", "[1]"), ("'7'", "7")
 
 @pytest.mark.parametrize("args,got", PURGE_FAULTS, ids=[g for _, g in PURGE_FAULTS])
 def test_purge_refuses(db, args, got):
-    fails_with(db, INVALID, f"jobq.purge: args must be a JSON object with one member or more, got {got}",
+    fails_with(db, INVALID, f"jobq.purge: args must be a JSON object with at least one member, got {got}",
                f"SELECT jobq.purge({args})")
 
 
@@ -969,7 +969,7 @@ COMMAND_FAULTS = [
     (["cancel", "--all", "--limit", "0"], 64, None),
     (["purge", "--yes"], 64, "--args is required: an object that the jobs' args contain"),
     (["purge", "--args", '{"u": 1}'], 64, "deleting jobs needs --yes; `jobqd jobs --args` lists them"),
-    (["purge", "--args", "{}", "--yes"], 65, "args must be a JSON object with one member or more, got {}"),
+    (["purge", "--args", "{}", "--yes"], 65, "args must be a JSON object with at least one member, got {}"),
 ]
 
 

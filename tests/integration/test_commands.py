@@ -77,7 +77,7 @@ def test_another_schema_changes_it_everywhere(cli, empty_db):
 def test_down_refuses_to_lose_live_jobs(cli, db):
     cli("enqueue", "k", db=db)
     done = cli("migrate", "down", "0", db=db, code=65)
-    assert done.stderr == ("jobqd migrate: schema jobq holds 1 live job that would be lost: finish or cancel them, or "
+    assert done.stderr == ("jobqd migrate: schema jobq holds 1 live job that would be lost: let them finish or cancel them first, or "
                            "give --force\n")
     assert db.value("SELECT count(*) FROM jobq.jobs") == 1
     cli("migrate", "down", "0", "--force", db=db)
@@ -97,11 +97,11 @@ def test_a_schema_that_is_missing_older_or_newer(cli, db, empty_db, jobqd_next):
         "jobqd jobs: schema jobq is missing in this database: run `jobqd migrate up`\n")
     db.set_version(999)
     assert cli("jobs", db=db, code=78).stderr == (
-        f"jobqd jobs: schema jobq has version 999, this jobqd knows up to {latest}: install a newer jobqd, or run "
-        f"`jobqd migrate down {latest}` of the one that made it\n")
+        f"jobqd jobs: schema jobq has version 999, this jobqd supports up to version {latest}: install a newer jobqd, or run "
+        f"`jobqd migrate down {latest}` with the jobqd that made it\n")
     db.set_version(latest)
     assert cli("queues", db=db, code=78, program=jobqd_next).stderr == (
-        f"jobqd queues: schema jobq has version {latest}, this jobqd needs {latest + 1}: run `jobqd migrate up`\n")
+        f"jobqd queues: schema jobq has version {latest}, this jobqd needs version {latest + 1}: run `jobqd migrate up`\n")
 
 
 # ---- enqueue ----
@@ -311,7 +311,7 @@ def test_queues_adds_up_jobs_and_nodes(cli, db):
     assert data["queues"][0]["states"]["cancelled"] == 1
     assert {n["node"]: n["alive"] for n in data["nodes"]} == {"n1": True, "n2": True, "dead": False}
     done = cli("migrate", "down", db=db, code=65)
-    assert "is used by running nodes (n1, n2)" in done.stderr
+    assert "is in use by running nodes (n1, n2)" in done.stderr
 
 
 # ---- config, version, help ----

@@ -156,11 +156,11 @@ def test_replacements_that_fail(db, jobqd, cli, programs, broken, fault):
     assert "any old workers keep running" in done.stderr
     job = db.enqueue("ok", queue="mail")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [job]) == "completed")
-    remedy = wait_finding(cli, db, "workers", "queue mail on node node1 do not come up, .*" + re.escape(why))
+    remedy = wait_finding(cli, db, "workers", "queue mail on node node1 do not start, .*" + re.escape(why))
     assert "jobqd reload --wait" in remedy
     node.write_conf(db.uri, {"mail": good}, {"node": "node1", "lease": "1s"})
     cli("reload", "--wait", "-c", node.conf)
-    wait_for(lambda: findings(cli, db, "workers") == [("ok", "the workers of every queue come up", None)])
+    wait_for(lambda: findings(cli, db, "workers") == [("ok", "the workers of every queue start", None)])
 
 
 def test_a_new_queue_that_does_not_come_up(db, jobqd, cli, programs, broken):
@@ -170,9 +170,9 @@ def test_a_new_queue_that_does_not_come_up(db, jobqd, cli, programs, broken):
     node.write_conf(db.uri, {"mail": good, "other": keys}, {"node": "node1", "lease": "1s"})
     done = cli("reload", "--wait", "-c", node.conf, code=os.EX_UNAVAILABLE)
     assert f"node node1: the workers of queue other fail to start: {why}" in done.stderr
-    remedy = wait_finding(cli, db, "workers", "queue other on node node1 end badly again and again, none is started for now: "
+    remedy = wait_finding(cli, db, "workers", "queue other on node node1 keep failing, none is started for now: "
                           + re.escape(why))
-    assert remedy.startswith("mend the program")
+    assert remedy.startswith("fix the program")
 
 
 def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
@@ -185,11 +185,11 @@ def test_a_configuration_that_is_refused(db, jobqd, cli, programs):
     wrong = node.conf.read_text()
     done = cli("reload", "--wait", "--node", "node1", db=db, code=os.EX_CONFIG)
     assert "node node1 refused the configuration and keeps the old one: " in done.stderr and "colour" in done.stderr
-    wait_for(lambda: any(level == "warn" and "refused its configuration" in found and "colour" in found
+    wait_for(lambda: any(level == "warn" and "refused its new configuration" in found and "colour" in found
                          for level, found, _ in findings(cli, db, "nodes")))
     node.conf.write_text(wrong.replace("colour = red\n", ""))
     cli("reload", "--wait", "-c", node.conf)
-    assert findings(cli, db, "nodes") == [("ok", "every node is alive, and one is the leader", None)]
+    assert findings(cli, db, "nodes") == [("ok", "every node is alive and one is the leader", None)]
 
 
 NEVER = "[cron late]\nschedule = @daily\nkind = report\n"
@@ -256,7 +256,7 @@ def test_an_upgrade_in_between_ends_the_wait(db, jobqd, jobqd_program, cli, prog
         cli("upgrade", "-c", node.conf)
         _, said = waits.communicate(timeout=120)
     assert waits.returncode == os.EX_UNAVAILABLE
-    assert "an upgrade in place came in between: how it ended is not known" in said
+    assert "interrupted by an upgrade in place: its outcome is unknown" in said
 
 
 def test_an_outcome_that_the_database_refuses_is_told_later(db, jobqd, cli, programs):
@@ -282,7 +282,7 @@ def test_workers_that_end_badly_again_and_again(db, jobqd, cli, broken, programs
     queues = {name: keys | {"concurrency": 1, "max_restarts": 1} for name, (keys, _) in broken.items()}
     jobqd(db, queues | {"good": {"command": programs("fault_worker")}}, lease="1s", ready=False)
     for name, (_, why) in broken.items():
-        wait_finding(cli, db, "workers", f"queue {name} on node node1 end badly .*{re.escape(why)}")
+        wait_finding(cli, db, "workers", f"queue {name} on node node1 keep failing.*{re.escape(why)}")
     assert not any("queue good" in found for _, found, _ in findings(cli, db, "workers"))
     assert cli("doctor", db=db, code=os.EX_UNAVAILABLE)
 
@@ -293,7 +293,7 @@ def test_a_kind_that_nobody_handles(db, jobqd, cli, programs):
     assert findings(cli, db, "kinds")[0][0] == "ok"
     db.enqueue("unheard-of", queue="mail")
     db.enqueue("anything", queue="shell", scheduled_at="2099-01-01T00:00:00Z")
-    remedy = wait_finding(cli, db, "kinds", "^no worker of queue mail handles kind unheard-of, of which 1 job waits$")
+    remedy = wait_finding(cli, db, "kinds", "^no worker of queue mail handles kind unheard-of: 1 job waits$")
     assert "register a handler for it" in remedy
     assert len(findings(cli, db, "kinds")) == 1
 

@@ -75,9 +75,9 @@ def test_all_is_well(db, jobqd, programs, for_anyone, doctor):
     said = doctor(None, "-c", node.conf)
     assert bad(said) == {} and said["skipped"] == 0 and said["exit"] == 0
     assert len(said) == 38 + 2
-    check(said, "config", "ok", r"jobqd.conf can be read, 1 queue$")
-    check(said, "programs", "ok", "the queue's program can be started from here")
-    check(said, "open files", "ok", "^72 open files")
+    check(said, "config", "ok", r"jobqd.conf is valid, 1 queue$")
+    check(said, "programs", "ok", "the queue's program can be started here")
+    check(said, "open files", "ok", "^all workers together need 72 open files")
     check(said, "connection", "ok", "as role admin$")
     check(said, "notify", "ok", "^notifications arrive$")
 
@@ -86,7 +86,7 @@ def test_a_line_a_finding(db, cli):
     done = cli("doctor", db=db)
     *lines, last = done.stdout.splitlines()
     assert all(re.match(r"(ok|warn|fail) +[a-z ]+  \S", line) for line in lines), lines
-    assert "warn  nodes         no node lives: no job is run -> start a jobqd" in lines
+    assert "warn  nodes         no node is alive: no jobs run -> start a jobqd" in lines
     warnings = sum(line.startswith("warn ") for line in lines)  # that no node lives, and what the tests' server is spared
     assert last == f"{len(lines) - warnings} ok, {warnings} warning{'s' * (warnings != 1)}, 0 failures"
 
@@ -121,18 +121,18 @@ def test_programs_that_are_not_there(db, doctor, tmp_path):
     conf = tmp_path / "jobqd.conf"
     conf.write_text("[queue one]\ncommand = /no/such/program\n[queue two]\nexec = no-such-name\n[queue three]\nexec = true\n")
     said = doctor(db, "-c", conf)
-    check(said, "programs", "fail", "jobqd.conf:2: .queue one. command: cannot run /no/such/program: No such file", "does not start")
-    check(said, "programs", "fail", 'jobqd.conf:4: .queue two. exec: no program "no-such-name" on PATH', "does not start")
+    check(said, "programs", "fail", "jobqd.conf:2: .queue one. command: cannot run /no/such/program: No such file", "neither starts")
+    check(said, "programs", "fail", 'jobqd.conf:4: .queue two. exec: no program "no-such-name" on PATH', "neither starts")
     assert len(said["programs"]) == 2
     assert said["exit"] == 78 and said["skipped"] == 0, "the rest is looked at all the same"
 
 
 @pytest.mark.parametrize("change, words, remedy", [
-    (lambda db: db.set_version(999), "has version 999, this jobqd knows up to", "a jobqd of the version"),
-    (lambda db: None, "has version 1, this jobqd needs 2", "migrate up"),
+    (lambda db: db.set_version(999), "has version 999, this jobqd supports up to", "use the jobqd version"),
+    (lambda db: None, "has version 1, this jobqd needs version 2", "migrate up"),
     (lambda db: db.query("CREATE FUNCTION jobq.next_position() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
-     "from before its first release", "^save what you need of it, DROP SCHEMA"),
-    (lambda db: db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version"), "nothing says of which version",
+     "from before its first release", "^save what you need from it, run DROP SCHEMA"),
+    (lambda db: db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version"), "its version is unknown",
      "that INSERT"),
     (lambda db: db.query("DROP SCHEMA jobq CASCADE"), "schema jobq is missing", "migrate up"),
 ], ids=["newer", "older", "unreleased", "unknown", "missing"])
@@ -155,11 +155,11 @@ def test_a_database_that_takes_no_writes(db, doctor):
 def test_a_pooler_in_transaction_mode(db, doctor, pgbouncer, tmp_path):
     said = doctor(pgbouncer(db))
     check(said, "connection", "ok", "through a pooler$")
-    check(said, "notify", "warn", "^a pooler in transaction mode: LISTEN is lost", "own address")
+    check(said, "notify", "warn", "^a pooler in transaction mode does not pass on LISTEN", "own address")
     assert bad(said, but=["notify", "nodes"]) == {}
     conf = tmp_path / "jobqd.conf"
     conf.write_text(f"[jobqd]\nnotify = off\ndatabase = {pgbouncer(db)}\n")
-    check(doctor(None, "-c", conf), "notify", "ok", "a pooler in transaction mode, and are not asked for")
+    check(doctor(None, "-c", conf), "notify", "ok", "a pooler in transaction mode, but notify is off, so none are needed")
 
 
 def test_little_room_for_connections(db, doctor, role):
@@ -186,7 +186,7 @@ def test_a_slot_that_nobody_uses(db, doctor):
     name = f"left_{uuid.uuid4().hex[:8]}"
     db.query("SELECT pg_create_physical_replication_slot(%s, true)", (name,))
     try:
-        check(doctor(db), "slots", "warn", f"^replication slot {name} is not in use, and keeps .* of WAL$",
+        check(doctor(db), "slots", "warn", f"^replication slot {name} is not in use, but keeps .* of WAL$",
               rf"pg_drop_replication_slot\('{name}'\)")
     finally:
         db.query("SELECT pg_drop_replication_slot(%s)", (name,))
@@ -208,10 +208,10 @@ def test_a_server_with_many_faults(cluster, doctor):
     db.query("DROP ROLE jobq_viewer")
     said = doctor(db, "--held", "0s")
     check(said, "prepared", "warn", "^prepared transaction 'forgotten' of role admin has held vacuum back for", "ROLLBACK PREPARED")
-    check(said, "slots", "warn", r"slot gone is not in use, and keeps .* of WAL, and vacuum back by \d+ transactions", "drop_repl")
+    check(said, "slots", "warn", r"slot gone is not in use, but keeps .* of WAL, and holds vacuum back by \d+ transactions", "drop_repl")
     check(said, "locks", "warn", r"takes up to \d+ of the server's 220 locks", "max_locks_per_transaction")
     check(said, "roles", "warn", "^jobq_viewer missing", "^jobqd migrate grant$")
-    check(said, "durability", "ok", "outlives a crash")
+    check(said, "durability", "ok", "survive a crash")
     assert said["exit"] == 0
 
 
@@ -219,7 +219,7 @@ def test_what_a_crash_empties(db, doctor):
     check(doctor(db), "durability", "warn", "fsync is off: a crash of the host", "fsync = on")
     db.query("ALTER TABLE jobq.jobs SET UNLOGGED")
     said = doctor(db)
-    check(said, "durability", "fail", "jobs is unlogged", 'ALTER TABLE "jobq".jobs SET LOGGED')
+    check(said, "durability", "fail", "jobs is an unlogged table", 'ALTER TABLE "jobq".jobs SET LOGGED')
     assert said["exit"] == 69
 
 
@@ -240,8 +240,8 @@ def test_dead_rows_and_claims_that_are_not_hot(db, doctor):
     wait_for(counted, what=lambda: said)
     check(said, "dead rows", "warn", r"^jobs: \d+ live rows, 6\d{4} dead, \d+ MB", "VACUUM")
     check(said, "hot updates", "warn", r"^0 of 2001 updates of jobs were HOT", "index of your own")
-    check(said, "indexes", "warn", "^index jobq.own on jobs is about state, which each claim changes", "DROP INDEX jobq.own")
-    check(said, "autovacuum", "warn", "switched off for jobs", r"RESET \(autovacuum_enabled\)")
+    check(said, "indexes", "warn", "^index jobq.own on jobs covers state, which every claim changes", "DROP INDEX jobq.own")
+    check(said, "autovacuum", "warn", "autovacuum is off for jobs", r"RESET \(autovacuum_enabled\)")
     assert said["exit"] == 0
 
 
@@ -250,7 +250,7 @@ def test_an_index_and_settings_that_are_gone(db, doctor):
     db.query("ALTER TABLE jobq.jobs RESET (fillfactor, autovacuum_vacuum_scale_factor)")
     said = doctor(db)
     check(said, "indexes", "fail", "index jobs_claim of jobs is missing or invalid", "migration 1")
-    check(said, "autovacuum", "warn", "has lost the settings of migration 1", "fillfactor = 45")
+    check(said, "autovacuum", "warn", "has lost its storage settings from migration 1", "fillfactor = 45")
 
 
 def test_a_missing_partition(db, doctor):
@@ -261,7 +261,7 @@ def test_a_missing_partition(db, doctor):
                 '{}', '{}', '{}', '[]')""")
     said = doctor(db)
     check(said, "partitions", "warn", f"^partition {name} is missing", "create_partitions")
-    check(said, "partitions", "warn", "ended jobs lie in a default partition", "as above")
+    check(said, "partitions", "warn", "finished jobs are in a default partition", "from their oldest finished_at on")
 
 
 # ---- nodes and jobs ----
@@ -273,10 +273,10 @@ def test_a_dead_node_and_its_jobs(db, jobqd, programs, doctor):
     db.query("UPDATE jobq.jobs SET state = 'executing', attempt = 1, attempted_by = %s", (dead,))
     waits = db.enqueue("noop", queue="lonely")
     said = doctor(db)
-    check(said, "nodes", "warn", r"^node web-9 \(pid 1\) is dead: its lease ended \d\d:\d\d:\d\d ago$", "start a jobqd")
-    check(said, "nodes", "fail", "^no node lives", "start a jobqd")
-    check(said, "held jobs", "fail", f"^1 executing job is held by no living node, the first is {job}$", "start a jobqd")
-    check(said, "queues", "fail", "^jobs wait in queue lonely, which no living node serves", r"\[queue lonely\]")
+    check(said, "nodes", "warn", r"^node web-9 \(pid 1\) is dead: its lease expired \d\d:\d\d:\d\d ago$", "start a jobqd")
+    check(said, "nodes", "fail", "^no node is alive", "start a jobqd")
+    check(said, "held jobs", "fail", f"^1 executing job is held by no live node, the first is job {job}$", "start a jobqd")
+    check(said, "queues", "fail", "^jobs are waiting in queue lonely, which no live node serves", r"\[queue lonely\]")
     assert said["exit"] == 69
     jobqd(db, {"lonely": {"command": programs("noop_worker")}}, lease="1s")
     db.query("UPDATE jobq.nodes SET upgrade = '{\"error\": \"it is too old\"}' WHERE id <> %s", (dead,))
@@ -297,8 +297,8 @@ def test_a_viewer_is_told_what_it_lacks(db, doctor, role):
         conn.execute("SELECT jobq.enqueue('noop')")
         said = doctor(as_role(db, name), "--held", "0s")
         conn.rollback()
-    assert said["rights"] == [("ok", f"{name} looks only; jobqd itself needs jobq_daemon", None)]
-    check(said, "sessions", "warn", r"^\d+ sessions? of other roles cannot be looked into$", f"GRANT pg_monitor TO {name}")
+    assert said["rights"] == [("ok", f"{name} has another of jobq's roles; jobqd itself needs jobq_daemon", None)]
+    check(said, "sessions", "warn", r"^cannot see into \d+ sessions? of other roles$", f"GRANT pg_monitor TO {name}")
     assert said["exit"] == 0 and said["skipped"] == 0
     assert set(bad(said)) == {"sessions", "nodes"}
 
@@ -306,7 +306,7 @@ def test_a_viewer_is_told_what_it_lacks(db, doctor, role):
 def test_a_role_without_rights_learns_that(db, doctor, role):
     name = role()
     said = doctor(as_role(db, name))
-    check(said, "queues", "warn", "could not look: permission denied", f'^GRANT jobq_viewer, pg_monitor TO "{name}"$')
+    check(said, "queues", "warn", "could not check: permission denied", f'^GRANT jobq_viewer, pg_monitor TO "{name}"$')
     assert said["exit"] == 77
 
 
@@ -315,7 +315,7 @@ def test_a_role_with_rights_that_owns_nothing(db, doctor, role):
     db.query(f"GRANT USAGE ON SCHEMA jobq TO {name}")
     db.query(f"GRANT ALL ON ALL TABLES IN SCHEMA jobq TO {name}")
     said = doctor(as_role(db, name))
-    check(said, "rights", "fail", r"has no right to EXECUTE on jobq._claim_apart\(.*, EXECUTE on ", f"^GRANT jobq_daemon TO {name}$")
+    check(said, "rights", "fail", r"lacks EXECUTE on jobq._claim_apart\(.*, EXECUTE on ", f"^GRANT jobq_daemon TO {name}$")
     assert said["exit"] == 77
     db.query(f"DROP OWNED BY {name}")
 
@@ -361,8 +361,8 @@ def test_programs_that_cannot_be_started(db, doctor, tmp_path):
                     f"working_directory = {closed}\n")
     said = doctor(None, "-c", conf)
     assert len(said["programs"]) == 2
-    check(said, "programs", "fail", r"jobqd.conf:6: \[queue hidden\]", "does not start with it")
-    check(said, "programs", "fail", r"jobqd.conf:\d+: \[queue away\] working_directory", "does not start with it")
+    check(said, "programs", "fail", r"jobqd.conf:6: \[queue hidden\]", "neither starts nor reloads")
+    check(said, "programs", "fail", r"jobqd.conf:\d+: \[queue away\] working_directory", "neither starts nor reloads")
     assert said["exit"] == 78
 
 
@@ -373,13 +373,13 @@ def test_too_few_open_files(db, jobqd_program, tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
     assert not SANITIZER_REPORT.search(done.stderr)
     assert done.returncode == 71
-    assert "fail  open files    all workers together need 464 open files, and this user may have 200 -> raise" in done.stdout
+    assert "fail  open files    all workers together need 464 open files, but this user may have only 200 -> raise" in done.stdout
 
 
 def test_an_embedded_database(doctor, tmp_path):
     """One that is not there is not made; a folder of somebody else's is named."""
     said = doctor(None, "--embedded", tmp_path / "new")
-    check(said, "embedded", "warn", r"new has no cluster yet: jobqd's first start makes one, of PostgreSQL \d+", "start jobqd")
+    check(said, "embedded", "warn", r"new has no cluster yet: jobqd will create one with PostgreSQL \d+ at its first start", "start jobqd")
     check(said, "connection", "warn", "there is no embedded database", "start jobqd")
     assert said["exit"] == 0 and not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("x")

@@ -182,7 +182,7 @@ def test_a_killed_server_is_started_again_and_no_job_is_lost(embedded, home):
     for jobs in (100, 200, 300):
         value(daemon.uri, "SELECT count(jobq.enqueue('noop')) FROM generate_series(1, 100)")
         os.kill(postmaster(home / "db"), signal.SIGKILL)
-        wait_for(lambda: daemon.log().count("takes writes in") == jobs // 100 + 1)
+        wait_for(lambda: daemon.log().count("is up in") == jobs // 100 + 1)
 
         def all_done():
             try:
@@ -206,7 +206,7 @@ def test_kill_9_of_jobqd_leaves_no_server_and_the_next_starts_at_once(embedded, 
 
 def test_kill_9_while_it_is_being_made(embedded, home):
     daemon = embedded(ready=False)
-    daemon.wait_log("making a new PostgreSQL")
+    daemon.wait_log("creating a new PostgreSQL")
     daemon.kill()
     assert not (home / "db" / "data").exists()
     again = embedded()
@@ -217,7 +217,7 @@ def test_kill_9_while_it_is_being_made(embedded, home):
 def test_a_second_jobqd_on_the_same_directory_is_refused(embedded, home, refusal):
     daemon = embedded()
     said = refusal(home / "db")
-    assert f"another jobqd (process {daemon.pid}) runs this database" in said
+    assert f"another jobqd (process {daemon.pid}) is running this database" in said
     assert value(daemon.uri, "SELECT 1") == 1
 
 
@@ -226,15 +226,15 @@ def test_foreign_directories_are_refused_and_not_touched(home, refusal):
     folder.mkdir()
     (folder / "cat.jpg").write_text("meow")
     before = snapshot(folder)
-    assert "not empty (it holds cat.jpg) and not made by jobqd" in refusal(folder)
+    assert "not empty (it holds cat.jpg) and not created by jobqd" in refusal(folder)
     assert snapshot(folder) == before
 
     (folder / "PG_VERSION").write_text("15\n")
     before = snapshot(folder)
-    assert "a Postgres data directory that jobqd did not make" in refusal(folder)
+    assert "a Postgres data directory that jobqd did not create" in refusal(folder)
     assert snapshot(folder) == before
     assert "not a directory" in refusal(folder / "cat.jpg")
-    assert "the folder above it cannot be used" in refusal(home / "no" / "such")
+    assert "cannot use its parent folder" in refusal(home / "no" / "such")
 
 
 def test_a_broken_cluster_is_refused_and_not_touched(embedded, home, refusal):
@@ -242,7 +242,7 @@ def test_a_broken_cluster_is_refused_and_not_touched(embedded, home, refusal):
     assert embedded().stop() == 0
     (folder / "data" / "global" / "pg_control").rename(folder / "data" / "global" / "away")
     before = snapshot(folder)
-    assert "is no whole cluster (no global/pg_control); it was left alone" in refusal(folder)
+    assert "is not a complete cluster (no global/pg_control); nothing was changed" in refusal(folder)
     assert snapshot(folder) == before
     (folder / "data" / "global" / "away").rename(folder / "data" / "global" / "pg_control")
     assert value(embedded().uri, "SELECT 1") == 1
@@ -254,14 +254,14 @@ def test_a_cluster_of_another_major_version_is_refused_and_not_touched(embedded,
     (folder / "data" / "PG_VERSION").write_text("12\n")
     before = snapshot(folder)
     said = refusal(folder, JOBQ_PG_BINDIR="")  # which would be the only place that is looked at
-    assert "no server binaries of PostgreSQL 12, which made the cluster" in said
+    assert "no server binaries of PostgreSQL 12, which the cluster needs" in said
     assert "install postgresql-12" in said and "never upgrades a cluster by itself" in said
     assert snapshot(folder) == before
 
 
 def test_without_server_binaries_it_says_what_to_install(home, refusal, tmp_path):
     said = refusal(home / "db", JOBQ_PG_BINDIR=str(tmp_path))
-    assert f"JOBQ_PG_BINDIR={tmp_path} holds no initdb and postgres" in said
+    assert f"JOBQ_PG_BINDIR={tmp_path} does not contain initdb and postgres" in said
     assert not (home / "db").exists()
 
 
@@ -292,7 +292,7 @@ def test_commands_use_the_database_of_a_running_jobqd(embedded, home, cli):
     daemon = embedded()
     assert cli("enqueue", "noop", "--embedded", home / "db").stdout == "1\n"
     assert value(daemon.uri, "SELECT 1") == 1
-    assert daemon.log().count("takes writes in") == 1
+    assert daemon.log().count("is up in") == 1
 
 
 def test_ctrl_c_in_the_terminal_reaches_jobqd_first(embedded, home):

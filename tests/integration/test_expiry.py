@@ -29,7 +29,7 @@ FAULTS = [
     ({"scheduled_at": "2099-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z"}, '"2099-01-01T00:00:00+00:00"'),
     ({"scheduled_at": "2099-01-01T00:00:00Z", "expires_at": "2001-01-01T00:00:00Z"}, '"2001-01-01T00:00:00+00:00"'),
 ]
-FAULT = "expires_at must be null or a finite time, after scheduled_at where that is to come, got "
+FAULT = "expires_at must be null or a finite time, after scheduled_at if that is in the future, got "
 
 
 @pytest.mark.parametrize("options,got", FAULTS, ids=[str(o) for o, _ in FAULTS])

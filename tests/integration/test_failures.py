@@ -45,7 +45,7 @@ def test_each_end_has_its_line(db, jobqd, programs, form):
             what = f"attempt {attempt} of " if attempt else "was never started: "
             assert re.search(rf"^{TIME} {level} queue {queue}: job {job} \(kind {kind}\): {what}.*{error_kind}: .*{re.escape(error)}",
                              line), f"{name}: {line}"
-            ends = {"retryable": rf"; trying again at {TIME}", "available": "; trying again now", "discarded": "; discarded",
+            ends = {"retryable": rf"; next attempt at {TIME}", "available": "; retrying now", "discarded": "; discarded",
                     "cancelled": "; cancelled"}[state]
             who = r" \(worker default/w\d pid \d+\)" if worker else ""
             assert re.search(ends + who + "$", line), f"{name}: {line}"
@@ -131,8 +131,8 @@ def test_many_that_are_alike_are_counted(db, jobqd, programs):
     node.stop()
     lines = [line for line in node.log().splitlines() if "user 17 not found" in line]
     one_by_one = [line for line in lines if ": attempt 1 of " in line]
-    counts = [int(re.search(r"ERROR queue default: (\d+) more of kind discard failed alike \(now discarded\) within \d+ s,"
-                            r" the last one job \d+: error: user 17 not found$", line)[1])
+    counts = [int(re.search(r"ERROR queue default: (\d+) more jobs of kind discard failed the same way \(now discarded\) within \d+ s,"
+                            r" most recently job \d+: error: user 17 not found$", line)[1])
               for line in lines if line not in one_by_one]
     print(f"{many} equal failures: {len(lines)} lines")
     assert len(one_by_one) == 5 and sum(counts) == many - 5 and len(lines) <= 10
@@ -153,7 +153,7 @@ def test_retries_that_differ_hide_no_discard(db, jobqd, programs):
     for a in "abcdefghij":
         for b in "abcdefghij":
             db.enqueue("fail", json.dumps({"error": f"no such user {a}{b}", "retry_in_ms": 3600000}))
-    node.wait_log(r"WARNING jobqd: \d+ more attempts failed within \d+ s, with more different errors")
+    node.wait_log(r"WARNING jobqd: \d+ more attempts failed within \d+ s, with too many different errors to log each")
     job = db.enqueue("discard", '{"error": "it is over"}')
     node.wait_log(rf"ERROR queue default: job {job} \(kind discard\): .*it is over; discarded")
 
@@ -219,4 +219,4 @@ def test_last_lines_that_differ_are_counted_together(db, jobqd):
     db.wait_for_states({"discarded": 20})
     node.stop()
     lines = re.findall(r"ERROR queue default: job \d+ \(kind mail\): attempt", node.log())
-    assert len(lines) == 5 and re.search(r"ERROR queue default: 15 more of kind mail failed alike", node.log())
+    assert len(lines) == 5 and re.search(r"ERROR queue default: 15 more jobs of kind mail failed the same way", node.log())

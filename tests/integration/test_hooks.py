@@ -148,9 +148,9 @@ def test_slow_hooks_are_in_no_jobs_way(db, jobqd, programs, tmp_path):
     node.wait_log("draining: ")
     node.signal(signal.SIGTERM)
     node.wait()
-    told = re.findall(r"WARNING hooks: (\d+) calls of on_failure and on_discard were dropped: (more than 1000|jobqd ends)",
+    told = re.findall(r"WARNING hooks: (\d+) calls of on_failure and on_discard were dropped: (more than 1000|jobqd is stopping)",
                       node.log())
-    assert sum(int(n) for n, _ in told) == many - 4 and {why for _, why in told} == {"more than 1000", "jobqd ends"}
+    assert sum(int(n) for n, _ in told) == many - 4 and {why for _, why in told} == {"more than 1000", "jobqd is stopping"}
     assert len(pids.read_text().split()) == 4
     for pid in pids.read_text().split():
         wait_for(lambda pid=pid: not pathlib.Path(f"/proc/{pid}").exists() or "Z" in pathlib.Path(f"/proc/{pid}/stat").read_text())
@@ -173,8 +173,8 @@ def test_an_upgrade_says_what_it_drops(db, jobqd, programs, tmp_path):
     wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 4)
     try:
         node.signal(signal.SIGUSR2)
-        node.wait_log("WARNING hooks: 6 calls of on_failure and on_discard wait: they are dropped by the upgrade; 4 run, and go on")
-        node.wait_log("WARNING queue default: 5 more of kind fail failed alike")
+        node.wait_log("WARNING hooks: the upgrade drops 6 waiting calls of on_failure and on_discard; 4 running ones continue")
+        node.wait_log("WARNING queue default: 5 more jobs of kind fail failed the same way")
         node.wait_log("took over from jobqd")
     finally:
         for pid in pids.read_text().split():
@@ -199,7 +199,7 @@ def test_a_node_that_died_and_came_back_tells_of_its_jobs(db, jobqd, programs, t
     node.expected_exit = 0
     node.start()
     node.wait_log(rf"ERROR queue default: job {last} \(kind sleep\): attempt 1 of 1 failed: orphaned: .*; discarded")
-    node.wait_log(rf"WARNING queue default: job {other} \(kind sleep\): attempt 1 of 2 failed: orphaned: .*; trying again now")
+    node.wait_log(rf"WARNING queue default: job {other} \(kind sleep\): attempt 1 of 2 failed: orphaned: .*; retrying now")
     wait_for(lambda: sorted((s["job"], s["event"], s["state"]) for s in told()) == [
         (last, "discard", "discarded"), (last, "failure", "discarded"), (other, "failure", "available")], what=told)
 
@@ -313,9 +313,9 @@ def test_a_reload_without_a_hook_drops_what_waits_for_it(db, jobqd, programs, to
     node.conf.write_text(node.conf.read_text().replace("on_discard = /nowhere\n", ""))
     node.reload()
     gate.touch()
-    node.wait_log(r"WARNING hooks: on_discard is not configured any more, or cannot be run: the call is dropped \(job \d+, kind discard, queue default\)")
+    node.wait_log(r"WARNING hooks: on_discard is no longer configured, or cannot be run: call dropped \(job \d+, kind discard, queue default\)")
     wait_for(lambda: len(told()) == 4)
-    wait_for(lambda: len(re.findall(r"the call is dropped \(job", node.log())) == 5)  # the sixth is counted
+    wait_for(lambda: len(re.findall(r"call dropped \(job", node.log())) == 5)  # the sixth is counted
 
 
 def test_hooks_of_nodes_that_are_gone_go(db, jobqd, programs):

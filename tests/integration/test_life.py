@@ -281,19 +281,19 @@ def test_two_nodes_of_one_name_are_refused(db, jobqd, worker):
     second = jobqd(db, worker, node="twin", lease="1s", ready=False)
     second.expected_exit = 69
     assert second.wait() == 69
-    assert "the name twin belongs to a living node" in second.log()
+    assert "the name twin is in use by a running node" in second.log()
 
 
 @pytest.mark.parametrize("change, words", [
     (lambda db: db.set_version(999),
-     r"schema jobq has version 999, this jobqd needs \d+: install a newer jobqd, or run `jobqd migrate down`"),
-    (lambda db: db.set_version(0), r"schema jobq has version 0, this jobqd needs \d+: run `jobqd migrate up`$"),
+     r"schema jobq has version 999, this jobqd needs version \d+: install a newer jobqd, or run `jobqd migrate down`"),
+    (lambda db: db.set_version(0), r"schema jobq has version 0, this jobqd needs version \d+: run `jobqd migrate up`$"),
     (lambda db: db.query("CREATE FUNCTION jobq.next_position() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
-     r"schema jobq was made by a jobq from before its first release, this jobqd needs \d+: run `jobqd migrate status`, which "),
+     r"schema jobq was made by a jobq from before its first release, this jobqd needs version \d+: run `jobqd migrate status` to see what to do"),
     (lambda db: db.query("DROP FUNCTION jobq.version()"),
-     r"schema jobq has no function version\(\), this jobqd needs \d+: run `jobqd migrate up`$"),
+     r"schema jobq has no function version\(\), this jobqd needs version \d+: run `jobqd migrate up`$"),
     (lambda db: db.query("DROP SCHEMA jobq CASCADE"),
-     r"schema jobq is missing in this database, this jobqd needs \d+: run `jobqd migrate up`$"),
+     r"schema jobq is missing in this database, this jobqd needs version \d+: run `jobqd migrate up`$"),
 ], ids=["newer", "older", "unreleased", "without version()", "missing"])
 def test_a_schema_of_another_version_is_refused(db, jobqd, worker, change, words):
     change(db)

@@ -15,7 +15,7 @@ def add_error(db, errors, entry):
 
 @pytest.mark.parametrize("errors, kept", [
     (None, []), ("null", []), ("{}", []), ("3", []), ('"text"', []), ("[]", []), ('{"a": 1}', [{"a": 1}]),
-    ('[{"a": 1}]', [{"a": 1}]), ('["x", 3]', [{"error": "x"}, {"error": "this entry was no object: number"}]),
+    ('[{"a": 1}]', [{"a": 1}]), ('["x", 3]', [{"error": "x"}, {"error": "this entry was not an object: number"}]),
     (f'[{{"a": {LONG}, "b": 1}}]', [{"b": 1}]), (f'{{"a": [{LONG}], "b": 1}}', [{"b": 1}]),
 ])
 def test_an_error_is_added_whatever_was_there(db, errors, kept):
@@ -23,8 +23,8 @@ def test_an_error_is_added_whatever_was_there(db, errors, kept):
 
 
 @pytest.mark.parametrize("entry, kept", [
-    (None, {"error": "this entry was no object: null"}), ('"text"', {"error": "text"}),
-    ("[]", {"error": "this entry was no object: array"}),
+    (None, {"error": "this entry was not an object: null"}), ('"text"', {"error": "text"}),
+    ("[]", {"error": "this entry was not an object: array"}),
     (f'{{"kind": "x", "n": {LONG}, "z": 0e-16383, "m": -1e40, "list": [1]}}', {"kind": "x"}),
     ('{"n": 1e39, "f": 1e-40}', {"n": 10**39, "f": 1e-40}),
 ])

@@ -131,7 +131,7 @@ def test_its_numbers(db, cli, number, fine):
             db.query(sql, [value])
         cli("enqueue", "noop", document, db=db)
         return
-    words = "must hold no number of more than 4000 digits before its point or behind it"
+    words = "must not hold a number with more than 4000 digits before or after the decimal point"
     for sql, value in doors:
         assert words in refused(db, sql, value)
     assert words in cli("enqueue", "noop", document, db=db, code=65).stderr

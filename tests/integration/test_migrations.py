@@ -127,11 +127,11 @@ def test_a_step_that_waits_for_a_lock_lets_others_pass(empty_db, cli, migrate, i
         crowd = inserters(empty_db)
         crowd.wait_for_more(10)
         up = migrate(empty_db, "up")
-        said = wait_said(up, r"WARNING migrate: (step 0002 \(next\) waits for a lock that .*)\n")[1]
+        said = wait_said(up, r"WARNING migrate: (step 0002 \(next\) is waiting for a lock that .*)\n")[1]
         assert re.fullmatch(
-            r"step 0002 \(next\) waits for a lock that pid \d+ \(role admin, importer, idle in transaction, its transaction "
-            r"began 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ, its query 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ\) holds: it is tried again "
-            r"for up to \d\d s, and others are let through in between", said)
+            r"step 0002 \(next\) is waiting for a lock that pid \d+ \(role admin, importer, idle in transaction, its transaction "
+            r"began 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ, its query 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ\) holds: retrying "
+            r"for up to \d\d s, letting other sessions through in between", said)
         assert f"pid {holder.info.backend_pid} " in said
         tries = "SELECT count(*) FROM jobq.schema_version"
         # The migration tries about once a second: several tries fall into this, and each lets these through.
@@ -157,9 +157,9 @@ def test_a_step_that_gets_no_lock_in_time_does_nothing(empty_db, cli, jobqd_next
         holder.execute("SELECT count(*) FROM jobq.jobs")
         done = cli("migrate", direction, "--lock-wait", "200ms", "--json", db=empty_db, code=75, program=jobqd_next)
         assert re.fullmatch(
-            r"jobqd migrate: step 0002 \(next\) got no lock within 200 ms, because pid \d+ \(role admin, idle in transaction, "
-            r"its transaction began [-0-9T:]+Z, its query [-0-9T:]+Z\) holds it; nothing of it was done: end that "
-            r"session, or give it time with --lock-wait", done.stderr.splitlines()[-1])
+            r"jobqd migrate: step 0002 \(next\) could not get its lock within 200 ms, because pid \d+ \(role admin, idle in transaction, "
+            r"its transaction began [-0-9T:]+Z, its query [-0-9T:]+Z\) holds it; nothing was changed: end that "
+            r"session, or wait longer with --lock-wait", done.stderr.splitlines()[-1])
         assert json.loads(done.stdout) == {"steps": []}
         assert version(empty_db) == before
     cli("migrate", direction, "--lock-wait", "0", db=empty_db, program=jobqd_next)
@@ -182,7 +182,7 @@ def test_another_migration_is_waited_for(empty_db, cli, migrate):
     with empty_db.connect(autocommit=False) as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended('jobq migrate jobq', 0))")
         said = cli("migrate", "up", "--lock-wait", "500ms", db=empty_db, code=75).stderr
-        assert f"the next step got no lock within 500 ms, because another migration, pid {other.info.backend_pid} (" in said
+        assert f"the next step could not get its lock within 500 ms, because another migration, pid {other.info.backend_pid} (" in said
         up = migrate(empty_db, "up")
         wait_for(lambda: empty_db.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
         other.rollback()
@@ -199,7 +199,7 @@ def test_autovacuum_gives_way(cluster, cli, jobqd_next):
     wait_for(lambda: db.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
                               " AND query LIKE 'autovacuum: VACUUM%%jobq.jobs%%'"), what="autovacuum of jobq.jobs")
     said = cli("migrate", "up", "--lock-wait", "20s", db=db, program=jobqd_next).stderr
-    assert re.search(r"waits for a lock that pid \d+ \(autovacuum worker, active, ", said)
+    assert re.search(r"is waiting for a lock that pid \d+ \(autovacuum worker, active, ", said)
 
 
 # ---- the whole way ----
@@ -437,7 +437,7 @@ def test_a_schema_that_nothing_tells_the_version_of(db, cli):
     db.query("DROP FUNCTION jobq.version(); TRUNCATE jobq.schema_version")
     for command in (["migrate", "up"], ["migrate", "status"], ["migrate", "down"], ["jobs"]):
         said = cli(*command, db=db, code=78).stderr
-        assert "schema jobq has jobq's tables, but nothing says of which version" in said
+        assert "schema jobq has jobq's tables, but its version is unknown" in said
     way_on = re.search("INSERT INTO .*", said)[0]
     db.query(way_on.replace("(N,", f"({latest(cli)},"))
     assert "nothing to do" in cli("migrate", "up", db=db).stdout
@@ -481,7 +481,7 @@ def test_an_upgrade_beneath_the_first_release_loses_nothing(jobqd_next, empty_db
         gone = db.enqueue("work", scheduled_at="2100-01-01")
         db.query("SELECT jobq.cancel(%s)", (gone,))
         up = migrate(db, "up")
-        wait_said(up, "waits for a lock")
+        wait_said(up, "is waiting for a lock")
         crowd.wait_for_more(200)
         assert up.poll() is None
         holder.commit()
@@ -528,8 +528,8 @@ def test_a_schema_from_before_the_first_release_is_refused_in_words(empty_db, cl
                     ["enqueue", "k"]):
         said = cli(*command, db=empty_db, code=78).stderr
         assert ("schema jobq was made by a jobq from before its first release: this jobqd can neither migrate nor drop it. "
-                "Save what you need of it (SELECT ... FROM jobq.all_jobs), then run DROP SCHEMA \"jobq\" CASCADE and "
-                "`jobqd migrate up`; or leave it, and take another schema with --schema") in said, command
+                "Save what you need from it (SELECT ... FROM jobq.all_jobs), then run DROP SCHEMA \"jobq\" CASCADE and "
+                "`jobqd migrate up`; or keep it and use another schema with --schema") in said, command
     assert re.search("ERROR jobqd: schema jobq (was made by a jobq from before its first release|has no function version)",
                      cli("run", "--node", "n", db=empty_db, code=69).stderr)
     assert empty_db.query("SELECT id, kind FROM jobq.jobs") == [(1, "kept")]

@@ -157,7 +157,7 @@ def test_by_hand_it_is_refused_in_words(db, cli, overlap):
     [(first, _)] = jobs(db)
     done = cli("cron", "run", "tick", "--database", db.uri, code=None)
     assert done.returncode != 0
-    assert f'cron "tick" enqueues no job now: overlap is {overlap}, and job {first} is available' in done.stderr
+    assert f'cron "tick" cannot enqueue a job now: overlap is {overlap}, and job {first} is available' in done.stderr
     assert len(jobs(db)) == 1
 
 

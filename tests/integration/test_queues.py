@@ -460,7 +460,7 @@ def test_one_node_of_a_queue_that_is_paused_on_all(db):
     with pytest.raises(ObjectNotInPrerequisiteState) as refused:
         db.value("SELECT jobq.resume('q', 'n')")
     assert refused.value.diag.message_primary == \
-        "jobq.resume: queue q is paused on all nodes: resume it without a node, then pause single ones"
+        "jobq.resume: queue q is paused on all nodes: resume it without naming a node, then pause it on single nodes"
 
 
 def test_who_may(db):
@@ -535,8 +535,8 @@ def test_doctor_tells_of_jobs_that_wait_on_purpose(cli, db, jobqd, worker):
             if entry["check"] == "queues"]
     assert [entry["level"] for entry in said] == ["ok", "ok"]
     assert {entry["found"].split(" since ")[0] for entry in said} == {
-        "jobs wait in queue mail, which is paused on all nodes",
-        "jobs wait in queue other, which is scaled to no workers on node node1"}
+        "jobs are waiting in queue mail, which has been paused on all nodes",
+        "jobs are waiting in queue other, which has been scaled to no workers on node node1"}
 
 
 # ---- ageing ----

@@ -243,7 +243,7 @@ def test_a_restore_without_rights_is_mended(db, empty_db, cli, doctor, paste, ro
     with copy.connect(user=role("jobq_enqueuer")) as app:
         app.execute("SELECT jobq.purge('{\"user\": 1}')")
         said = doctor(copy.uri)
-        remedy = the(said, "roles", "fail", r"^PUBLIC may more than it should: EXECUTE on jobq.cancel\(bigint\), .* and \d+ more rights$")
+        remedy = the(said, "roles", "fail", r"^PUBLIC has rights that it should not have: EXECUTE on jobq.cancel\(bigint\), .* and \d+ more rights$")
         the(said, "roles", "warn", r"^jobq_viewer lacks .* and \d+ more rights$")
         assert remedy == "jobqd migrate grant"
         paste(copy, remedy)
@@ -255,13 +255,13 @@ def test_a_restore_without_rights_is_mended(db, empty_db, cli, doctor, paste, ro
 
 @pytest.mark.parametrize("change, level, words", [
     ("GRANT EXECUTE ON FUNCTION jobq.purge TO PUBLIC", "fail",
-     r"^PUBLIC may more than it should: EXECUTE on jobq.purge\(jsonb,text,text\)$"),
-    ("GRANT EXECUTE ON FUNCTION jobq.delete TO jobq_enqueuer", "fail", r"^jobq_enqueuer may more than it should: EXECUTE on jobq.delete"),
-    ("GRANT UPDATE (args) ON jobq.jobs TO jobq_viewer", "fail", r"^jobq_viewer may more than it should: UPDATE \(args\) on jobq.jobs$"),
+     r"^PUBLIC has rights that it should not have: EXECUTE on jobq.purge\(jsonb,text,text\)$"),
+    ("GRANT EXECUTE ON FUNCTION jobq.delete TO jobq_enqueuer", "fail", r"^jobq_enqueuer has rights that it should not have: EXECUTE on jobq.delete"),
+    ("GRANT UPDATE (args) ON jobq.jobs TO jobq_viewer", "fail", r"^jobq_viewer has rights that it should not have: UPDATE \(args\) on jobq.jobs$"),
     ("GRANT UPDATE ON SEQUENCE jobq.jobs_position_seq TO jobq_enqueuer", "fail",
-     "^jobq_enqueuer may more than it should: UPDATE on jobq.jobs_position_seq$"),
-    ("GRANT SELECT ON jobq.jobs TO jobq_viewer WITH GRANT OPTION", "fail", "^jobq_viewer may more than it should: SELECT on jobq.jobs$"),
-    ("GRANT USAGE ON SCHEMA jobq TO PUBLIC", "fail", "^PUBLIC may more than it should: USAGE on jobq$"),
+     "^jobq_enqueuer has rights that it should not have: UPDATE on jobq.jobs_position_seq$"),
+    ("GRANT SELECT ON jobq.jobs TO jobq_viewer WITH GRANT OPTION", "fail", "^jobq_viewer has rights that it should not have: SELECT on jobq.jobs$"),
+    ("GRANT USAGE ON SCHEMA jobq TO PUBLIC", "fail", "^PUBLIC has rights that it should not have: USAGE on jobq$"),
     ("REVOKE SELECT ON jobq.crons FROM jobq_operator", "warn", "^jobq_operator lacks SELECT on jobq.crons$"),
     ("REVOKE INSERT (kind) ON jobq.jobs FROM jobq_enqueuer", "warn", r"^jobq_enqueuer lacks INSERT \(kind\) on jobq.jobs$"),
     ("REVOKE EXECUTE ON FUNCTION jobq.complete FROM jobq_worker", "warn", "^jobq_worker lacks EXECUTE on jobq.complete"),
@@ -279,7 +279,7 @@ def test_a_role_of_jobqs_that_has_the_rights_of_another(db, doctor, paste, role)
     other = role()
     db.query(f"GRANT {other} TO jobq_viewer")
     try:
-        remedy = the(doctor(db.uri), "roles", "warn", f"^jobq_viewer is a member of {other}, and may what that may$")
+        remedy = the(doctor(db.uri), "roles", "warn", f"^jobq_viewer is a member of {other}, and so has its rights$")
         paste(db, remedy)
         assert [level for level, _, _ in doctor(db.uri)["roles"]] == ["ok"]
     finally:
@@ -298,7 +298,7 @@ def test_roles_that_one_may_not_create(cluster, cli, doctor, paste):
     said = cli("migrate", "up", "--database", other)
     roles = ", ".join(f"jobq_{name}" for name in sorted(ROLES))
     assert said.stderr.count("\n") == 1, "once, and not with each step"
-    assert f"owner may not create the roles that are missing, and goes on without: {roles}\n" in said.stderr
+    assert f"owner may not create the missing roles; continuing without them: {roles}\n" in said.stderr
     missing = the(doctor(other), "roles", "warn", "^jobq_daemon, jobq_enqueuer, jobq_operator, jobq_viewer, jobq_worker missing")
     assert missing == "; ".join(f"CREATE ROLE jobq_{name} NOLOGIN" for name in sorted(ROLES))
     done = cli("migrate", "grant", "--database", other, code=77)
@@ -336,7 +336,7 @@ def test_a_right_that_another_role_has_granted(db, cli, role):
 
 def test_who_only_looks_is_no_jobqd_that_lacks_rights(db, doctor, role):
     viewer, nobody = role("jobq_viewer"), role()
-    assert doctor(uri(db, viewer))["rights"] == [("ok", f"{viewer} looks only; jobqd itself needs jobq_daemon", None)]
+    assert doctor(uri(db, viewer))["rights"] == [("ok", f"{viewer} has another of jobq's roles; jobqd itself needs jobq_daemon", None)]
     db.query(f"GRANT USAGE ON SCHEMA jobq TO {nobody}")
     assert the(doctor(uri(db, nobody)), "rights", "fail", "jobqd cannot run as this role$") == f"GRANT jobq_daemon TO {nobody}"
 
@@ -382,8 +382,8 @@ def test_who_may_make_triggers_has_the_owners_rights(db, doctor, paste, role):
     said = doctor(db.uri)
     remedies = [the(said, "other roles", "fail", rf"^trigger mine on jobq.jobs calls function take\(\) of role {app}, as role admin$|"
                                                  rf"^trigger mine on jobq.jobs calls function public.take\(\) of role {app}, as role admin$"),
-                the(said, "other roles", "fail", rf"^role {app} may make triggers on jobq.all_jobs and \d+ more: they are fired as role admin"),
-                the(said, "other roles", "warn", rf"^role {app} has rights that jobq gives to no role: .*REFERENCES on .*TRUNCATE on ")]
+                the(said, "other roles", "fail", rf"^role {app} may create triggers on jobq.all_jobs and \d+ more: these run as role admin"),
+                the(said, "other roles", "warn", rf"^role {app} has rights that jobq grants to no role: .*REFERENCES on .*TRUNCATE on ")]
     for remedy in remedies:
         paste(db, remedy)
     assert [level for level, _, _ in doctor(db.uri)["other roles"]] == ["ok"]
@@ -404,7 +404,7 @@ def test_rights_that_are_an_applications_own_are_no_finding(db, doctor, paste, r
     db.query(f"GRANT UPDATE (state) ON jobq.jobs TO {app}; GRANT EXECUTE ON FUNCTION jobq._add_job TO {app}; "
              f"GRANT SELECT ON SEQUENCE jobq.nodes_id_seq TO {app}")
     remedy = the(doctor(db.uri), "other roles", "warn",
-                 rf"^role {app} has rights that jobq gives to no role: EXECUTE on jobq._add_job\(.*, SELECT on jobq.nodes_id_seq")
+                 rf"^role {app} has rights that jobq grants to no role: EXECUTE on jobq._add_job\(.*, SELECT on jobq.nodes_id_seq")
     paste(db, remedy)
     assert [level for level, _, _ in doctor(db.uri)["other roles"]] == ["ok"]
     db.query(f"ALTER FUNCTION public.count_it() OWNER TO {app}; ALTER FUNCTION public.count_it() SECURITY DEFINER")
@@ -456,7 +456,7 @@ def test_a_mere_member_of_jobq_daemon_runs_jobqd(db, jobqd, programs, role, cli,
              db.value("SELECT last_job_id FROM jobq.crons WHERE name = 'often'"))
     said = doctor(uri(db, name))
     assert [level for level, _, _ in said["rights"]] == ["ok"]
-    assert not [found for rows in said.values() for _, found, _ in rows if "could not look" in found]
+    assert not [found for rows in said.values() for _, found, _ in rows if "could not check" in found]
     node.stop()
     assert "permission denied" not in node.log() and "must be owner" not in node.log()
     assert "permission denied" not in db.cluster.log(start) and "must be owner" not in db.cluster.log(start)
@@ -520,14 +520,14 @@ def test_a_schema_that_another_role_made_is_refused(empty_db, cli, doctor, paste
         conn.execute(TRAP + tables)
     for command in (["up"], ["grant"], ["down"]):
         said = cli("migrate", *command, db=empty_db, code=78).stderr
-        assert f"schema jobq belongs to role {mallory}, and role admin is no member of it: " in said
+        assert f"schema jobq belongs to role {mallory}, and role admin is not a member of that role: " in said
     with empty_db.connect() as conn, pytest.raises(InsufficientPrivilege, match=f"schema jobq belongs to role {mallory}"):
         conn.execute(re.sub(r"^\\set .*$", "", cli("migrate", "print").stdout, flags=re.M))
     said = doctor(empty_db.uri)
-    remedy = the(said, "owner", "warn" if tables else "fail", f"schema jobq belongs to role {mallory}, and role admin is no member of it")
+    remedy = the(said, "owner", "warn" if tables else "fail", f"schema jobq belongs to role {mallory}, and role admin is not a member of that role")
     assert "called" not in json.dumps(said), "nothing of it was called"
     if tables:
-        assert remedy == f"connect as role {mallory}, if it is right that the schema is its own"
+        assert remedy == f"connect as role {mallory}, if it is the rightful owner of the schema"
         return
     assert remedy == f"ALTER SCHEMA jobq OWNER TO admin"
     mend(empty_db, doctor, paste)
@@ -540,7 +540,7 @@ def test_a_schema_that_was_taken_over(db, cli, doctor, paste, role):
     """As it was left where migrate went into another's schema: his, with our tables."""
     mallory = role()
     db.query(f"ALTER SCHEMA jobq OWNER TO {mallory}")
-    refused_by_up(cli, db.uri, f"schema jobq belongs to role {mallory}, and jobq's tables in it to role admin")
+    refused_by_up(cli, db.uri, f"schema jobq belongs to role {mallory}, but jobq's tables in it to role admin")
     assert the(doctor(db.uri), "owner", "fail", f"^schema jobq belongs to role {mallory}") == "ALTER SCHEMA jobq OWNER TO admin"
     mend(db, doctor, paste)
     cli("migrate", "up", db=db)
@@ -550,7 +550,7 @@ def test_a_schema_that_was_taken_over(db, cli, doctor, paste, role):
 def test_a_schema_in_which_another_may_create(db, cli, doctor, paste, role, who):
     name = who if who == "PUBLIC" else role()
     db.query(f"GRANT USAGE, CREATE ON SCHEMA jobq TO {name}")
-    words = ("every role" if who == "PUBLIC" else f"role {name}") + " may create what it likes in schema jobq"
+    words = ("every role" if who == "PUBLIC" else f"role {name}") + " may create objects in schema jobq"
     refused_by_up(cli, db.uri, f"{words}: REVOKE CREATE ON SCHEMA jobq FROM {name}")
     assert the(doctor(db.uri), "owner", "fail", words) == f"REVOKE CREATE ON SCHEMA jobq FROM {name}"
     mend(db, doctor, paste)
@@ -667,7 +667,7 @@ def test_nothing_in_a_foreign_schema_is_called(empty_db, cli, doctor, role, body
     try:
         for name in ("admin", owner):
             address = uri(empty_db, name)
-            words = f"schema jobq belongs to role {mallory}, and role {name} is no member of it"
+            words = f"schema jobq belongs to role {mallory}, and role {name} is not a member of that role"
             for command in COMMANDS:
                 assert words in cli(*command, "--database", address, code=78).stderr, command
             said = doctor(address)
@@ -684,7 +684,7 @@ def test_jobqd_does_not_serve_a_foreign_schema(empty_db, jobqd, programs, role, 
     node = jobqd(empty_db, {"default": {"command": programs("noop_worker")}}, ready=False)
     node.expected_exit = 78
     assert node.wait() == 78
-    assert f"ERROR jobqd: schema jobq belongs to role {mallory}, and role admin is no member of it: " in node.log()
+    assert f"ERROR jobqd: schema jobq belongs to role {mallory}, and role admin is not a member of that role: " in node.log()
     assert empty_db.query("SELECT * FROM public.sprung") == []
 
 
@@ -705,7 +705,7 @@ def test_who_trusts_a_schema_that_is_neither_its_own_nor_the_databases(empty_db,
     cli("migrate", "up", "--database", uri(empty_db, deploy))
     let_in(empty_db, grants, name)
     done = cli("migrate", "status", "--database", uri(empty_db, name), code=None)
-    words = f"schema jobq belongs to role {deploy}, and role {name} is no member of it"
+    words = f"schema jobq belongs to role {deploy}, and role {name} is not a member of that role"
     assert (words in done.stderr) != let, done.stderr
     assert let or done.returncode == 78
     if "SUPERUSER" in grants:  # the page's way
@@ -719,7 +719,7 @@ def test_roles_that_may_not_be_their_member(empty_db, cli, role):
     deploy, maker = role(), role(options="CREATEROLE")
     empty_db.query(f"CREATE SCHEMA jobq AUTHORIZATION {deploy}; "
                    f"GRANT {deploy} TO {maker} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
-    words = f"schema jobq belongs to role {deploy}, and role {maker} is no member of it"
+    words = f"schema jobq belongs to role {deploy}, and role {maker} is not a member of that role"
     for command in ("status", "up"):
         assert words in cli("migrate", command, "--database", uri(empty_db, maker), code=78).stderr
     empty_db.query(f"GRANT {deploy} TO {maker} WITH SET TRUE, INHERIT TRUE")
@@ -728,9 +728,9 @@ def test_roles_that_may_not_be_their_member(empty_db, cli, role):
 
 
 @pytest.mark.parametrize("how, words", [
-    ("ALTER SCHEMA jobq OWNER TO {mallory}", "schema jobq belongs to role {mallory}, and jobq's tables in it to role admin"),
-    ("GRANT USAGE, CREATE ON SCHEMA jobq TO {mallory}", "role {mallory} may create what it likes in schema jobq: REVOKE CREATE"),
-    ("GRANT CREATE ON SCHEMA jobq TO PUBLIC", "every role may create what it likes in schema jobq: REVOKE CREATE"),
+    ("ALTER SCHEMA jobq OWNER TO {mallory}", "schema jobq belongs to role {mallory}, but jobq's tables in it to role admin"),
+    ("GRANT USAGE, CREATE ON SCHEMA jobq TO {mallory}", "role {mallory} may create objects in schema jobq: REVOKE CREATE"),
+    ("GRANT CREATE ON SCHEMA jobq TO PUBLIC", "every role may create objects in schema jobq: REVOKE CREATE"),
     ("CREATE VIEW jobq.mine AS SELECT 1; ALTER VIEW jobq.mine OWNER TO {mallory}", "view jobq.mine belongs to role {mallory}, not to"),
     ("CREATE FUNCTION jobq.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION jobq.f OWNER TO {mallory}",
      r"function jobq.f() belongs to role {mallory}, not to the owner of jobq's tables, role admin: DROP FUNCTION jobq.f()"),
@@ -919,7 +919,7 @@ def test_each_part_gets_what_the_page_says(cluster, cli, jobqd, programs):
     with db.connect(user="grafana") as viewer:
         bare(viewer, "SELECT jobq.cancel(1)")
     db.query("GRANT pg_monitor TO grafana")
-    assert "could not look" not in cli("doctor", "--database", uri(db, "grafana"), code=None).stdout
+    assert "could not check" not in cli("doctor", "--database", uri(db, "grafana"), code=None).stdout
     run("The daemon")
     node = jobqd(uri(db, "jobqd"), {"shop": {"command": programs("fault_worker")}})
     db.query("INSERT INTO jobq.jobs (kind, queue) VALUES ('ok', 'shop')")

@@ -230,7 +230,7 @@ def test_a_database_that_is_read_only(postgres, cli, jobqd):
                                "default_transaction_read_only is on for the database or the role\n")
         said = json.loads(cli("doctor", "--json", db=database, code=69).stdout)
         assert [f["remedy"] for f in said["findings"] if f["check"] == "writes"] == [
-            f'ALTER DATABASE {database.name} RESET default_transaction_read_only, or likewise for the role admin or the server']
+            f'ALTER DATABASE {database.name} RESET default_transaction_read_only, or the same for role admin or the server']
         node = jobqd(database, {"default": {"exec": "true"}}, ready=False)
         node.wait_log("session is read-only: it is a replica, or default_transaction_read_only is on for the database or the role")
         database.query(f'ALTER DATABASE "{database.name}" RESET default_transaction_read_only')

@@ -128,5 +128,5 @@ def test_a_predecessor_without_jobs_is_no_warning(db, jobqd):
     node.kill()
     node.expected_exit = 0
     node.start()
-    node.wait_log("INFO node: node1 takes the place of its dead predecessor, which held no job$")
+    node.wait_log("INFO node: node1 replaces its dead predecessor, which held no jobs$")
     assert "predecessor" not in "".join(node.complaints())

@@ -86,7 +86,7 @@ def test_a_publication_for_all_tables(cluster, cli, jobqd, programs, publication
 @pytest.mark.postgres(wal_level="logical")
 def test_doctor_looks_at_publications(cluster, cli, doctor):
     db = migrated_under(cluster, cli, PUBLISHED[0])
-    remedy = the(doctor(db), "publications", "warn", "^publication everything publishes the history by its partitions: its subscriber needs")
+    remedy = the(doctor(db), "publications", "warn", "^publication everything publishes each partition of the history: its subscriber needs")
     assert remedy == "ALTER PUBLICATION everything SET (publish_via_partition_root = true)"
     db.query(remedy)
     the(doctor(db), "publications", "ok", "^jobq's tables are published by everything")
@@ -112,7 +112,7 @@ def test_a_publication_of_the_schema(cluster, cli, doctor):
         db.query("CREATE PUBLICATION ours FOR TABLE jobq.jobs, jobq.finished_jobs, jobq._uniques")
     else:
         db.query("CREATE PUBLICATION ours FOR TABLES IN SCHEMA jobq")
-    the(doctor(db), "publications", "warn", "^publication ours publishes the history by its partitions")
+    the(doctor(db), "publications", "warn", "^publication ours publishes each partition of the history")
     assert db.value("SELECT jobq._create_partitions('2031-01-01', 1)") == 2
     db.query("DELETE FROM jobq.finished_jobs; UPDATE jobq.finished_jobs SET kind = 'a'; DELETE FROM jobq.jobs; DELETE FROM jobq._idle")
 
@@ -185,12 +185,12 @@ def other_encoding(request, postgres):
 def test_a_database_that_does_not_hold_any_text(postgres, other_encoding, cli, doctor, jobqd, programs, template, encoding):
     db = other_encoding(encoding)
     said = cli("migrate", "up", db=db, code=78).stderr
-    assert said == (f"jobqd migrate: the database's encoding is {encoding}, and jobq needs UTF8: make another database (CREATE DATABASE "
-                    "... TEMPLATE template0 ENCODING 'UTF8'), and move what is in this one there\n")
+    assert said == (f"jobqd migrate: the database's encoding is {encoding}, but jobq needs UTF8: create another database (CREATE DATABASE "
+                    "... TEMPLATE template0 ENCODING 'UTF8') and move your data there\n")
     assert db.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'jobq'") == 0
     with db.connect() as conn, pytest.raises(psycopg.Error, match=f"the database's encoding is {encoding}"):
         conn.execute(re.sub(r"^\\set .*$", "", cli("migrate", "print").stdout, flags=re.M))
-    remedy = the(doctor(db), "encoding", "fail", f"^the database's encoding is {encoding}, and jobq needs UTF8")
+    remedy = the(doctor(db), "encoding", "fail", f"^the database's encoding is {encoding}, but jobq needs UTF8")
     assert remedy == (f"CREATE DATABASE {db.name}_utf8 TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
     db.query(remedy)
     mended = Database(postgres, f"{db.name}_utf8")
@@ -205,7 +205,7 @@ def test_a_database_that_does_not_hold_any_text(postgres, other_encoding, cli, d
     node = jobqd(db, {"default": {"command": programs("noop_worker")}}, ready=False)
     node.expected_exit = 69
     assert node.wait() == 69
-    node.wait_log("ERROR jobqd: the database's encoding is not UTF8, so jobs with other letters fail here")
+    node.wait_log("ERROR jobqd: the database's encoding is not UTF8, so a job with characters that it lacks fails")
 
 
 # ---- transactions that are prepared ----

@@ -198,8 +198,8 @@ def test_the_procedure(db, jobqd, programs):
 
 
 PROCEDURE_FAULTS = [
-    ("7, '1 s'", "P0002", "jobq.wait: no job has the id 7, or it has left no trace"),
-    ("NULL, '1 s'", "P0002", "jobq.wait: no job has the id null, or it has left no trace"),
+    ("7, '1 s'", "P0002", "jobq.wait: no job has the id 7; it may have completed without being kept, or been deleted"),
+    ("NULL, '1 s'", "P0002", "jobq.wait: no job has the id null; it may have completed without being kept, or been deleted"),
     ("7, NULL", "22023", "jobq.wait: timeout must be an interval of 0 or more, got null"),
     ("7, '-1 s'", "22023", "jobq.wait: timeout must be an interval of 0 or more, got -00:00:01"),
 ]

@@ -49,10 +49,10 @@ on_keep_twice(jobq_work *work, void *data)
     jobq_error err;
     on_keep(work, data);
     assert_int_equal(jobq_work_keep(work, &second, &err), JOBQ_ESTATE);
-    assert_string_equal(err.message, "jobq_work_keep: job 1 has been kept already");
+    assert_string_equal(err.message, "jobq_work_keep: job 1 was already kept");
     assert_null(second);
     assert_int_equal(jobq_work_ok(work, NULL, &err), JOBQ_ESTATE);
-    assert_string_equal(err.message, "jobq_work_ok: job 1 has been kept already");
+    assert_string_equal(err.message, "jobq_work_ok: job 1 was already kept");
     return 7;
 }
 
@@ -64,7 +64,7 @@ on_answer(jobq_work *work, void *data)
     (void)data;
     assert_int_equal(jobq_work_ok(work, "1", &err), JOBQ_OK);
     assert_int_equal(jobq_work_keep(work, &kept, &err), JOBQ_ESTATE);
-    assert_string_equal(err.message, "jobq_work_keep: job 1 has been answered already");
+    assert_string_equal(err.message, "jobq_work_keep: job 1 was already answered");
     return 0;
 }
 
@@ -440,8 +440,8 @@ concurrency_is_checked(void **state)
     options.concurrency = 2;
     assert_int_equal(jobq_worker_run(&options, &err), JOBQ_EINVAL);
     assert_string_equal(err.message,
-                        "worker: jobq_worker_run runs one job at a time, and concurrency "
-                        "is 2: jobq_worker_open runs more");
+                        "worker: jobq_worker_run runs one job at a time, but concurrency "
+                        "is 2: use jobq_worker_open for more");
 }
 
 int

@@ -182,7 +182,7 @@ wrong_calls_are_refused(void **state)
                      JOBQ_EINVAL);
     assert_string_equal(
         err.message,
-        "jobq.purge: args must be a JSON object with one member or more, got {}");
+        "jobq.purge: args must be a JSON object with at least one member, got {}");
     assert_int_equal(jobq_job_retry_many(NULL, NULL, "{}", NULL, &err), JOBQ_EINVAL);
     assert_int_equal(jobq_job_delete_many(conn, "nowhere", "{}", NULL, &err),
                      JOBQ_ESCHEMA);

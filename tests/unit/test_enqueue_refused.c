@@ -75,7 +75,7 @@ static const struct {
     {W(.kind = "k", .scheduled_at_us = INT64_MAX),
      "scheduled_at_us must be 0 to 253402300799000000, got 9223372036854775807"},
     {W(.kind = "k", .delay_ms = 1, .scheduled_at_us = 1),
-     "delay_ms and scheduled_at_us exclude each other"},
+     "delay_ms and scheduled_at_us cannot both be set"},
     {W(.kind = "k", .n_tags = 1), "tags must be an array of n_tags strings, got NULL"},
     {W(.kind = "k", .tags = null_tag, .n_tags = 2), "tags[1] must be a string, got NULL"},
     {W(.kind = "k", .tags = odd_tag, .n_tags = 2),
@@ -85,13 +85,13 @@ static const struct {
     {W(.kind = "k", .expires_in_ms = -1),
      "expires_in_ms must be 0 to 31622400000000, got -1"},
     {W(.kind = "k", .expires_in_ms = 1, .expires_at_us = 1),
-     "expires_in_ms and expires_at_us exclude each other"},
+     "expires_in_ms and expires_at_us cannot both be set"},
     {W(.kind = "k", .delay_ms = 1000, .expires_in_ms = 1000),
      "expires_in_ms must be more than delay_ms, 1000, or 0, got 1000"},
     {W(.kind = "k", .scheduled_at_us = 7, .expires_at_us = 7),
      "expires_at_us must be after scheduled_at_us, 7, or 0, got 7"},
     {W(.kind = "k", .unique_key = "u", .unique_by = &plain_unique),
-     "unique_by and unique_key exclude each other"},
+     "unique_by and unique_key cannot both be set"},
     {W(.kind = "k", .unique_by = &(jobq_unique){.size = 4}),
      "unique_by.size must be sizeof(jobq_unique), 40, got 4: start from "
      "JOBQ_UNIQUE_INIT"},
@@ -114,9 +114,9 @@ static const struct {
     {W(.kind = "k", .on_conflict = 3),
      "on_conflict must be one of enum jobq_on_conflict, 0 to 2, got 3"},
     {W(.kind = "k", .on_conflict = JOBQ_ON_CONFLICT_REPLACE),
-     "replace goes with JOBQ_ON_CONFLICT_REPLACE, and it with replace"},
+     "replace and JOBQ_ON_CONFLICT_REPLACE must be used together"},
     {W(.kind = "k", .replace = "[\"args\"]"),
-     "replace goes with JOBQ_ON_CONFLICT_REPLACE, and it with replace"},
+     "replace and JOBQ_ON_CONFLICT_REPLACE must be used together"},
     {W(.kind = "k", .on_conflict = JOBQ_ON_CONFLICT_REPLACE,
        .replace = "[\"args\"],\"kind\":\"x\""),
      "replace: expected the end at byte 9, found ','"},
@@ -164,8 +164,8 @@ among_many_the_element_is_named(void **state)
 #define WRONG_REPLACE                                                                    \
     "replace " LIST ", or an object of such arrays by state, got [\"nope\"]"
 #define WRONG_EXPIRY                                                                     \
-    "expires_at must be null or a finite time, after scheduled_at where that is to "     \
-    "come, "
+    "expires_at must be null or a finite time, after scheduled_at if that is in "        \
+    "the future, "
 
 /* What only the database can find out comes back with the number that the caller knows,
  * wherever the batches end: at 1000. */
@@ -326,8 +326,7 @@ a_connection_that_cannot_take_a_statement_is_refused(void **state)
     PGresult *result;
     sql(conn, "BEGIN");
     PQclear(PQexec(conn, "SELECT FROM nowhere"));
-    expect_refusals(conn, JOBQ_ESTATE,
-                    "the transaction has failed: roll it back before anything else");
+    expect_refusals(conn, JOBQ_ESTATE, "the transaction has failed: roll it back first");
     sql(conn, "ROLLBACK");
 
     assert_true(PQsendQuery(conn, "SELECT 1"));
@@ -379,8 +378,9 @@ static void
 a_missing_schema_is_told(void **state)
 {
     (void)state;
-    static const char hint[] = ": is the jobq schema there, and as new as this library? "
-                               "`jobqd migrate status` tells";
+    static const char hint[] =
+        ": is the jobq schema installed, and as new as this library? "
+        "Run `jobqd migrate status`";
     jobq_error err;
     char message[200];
     jobq_job job = job_of("k");

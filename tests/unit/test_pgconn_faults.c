@@ -223,7 +223,7 @@ a_silent_host_is_given_up(void **state)
     start();
     wait_for(world.lost == 1);
     assert_non_null(strstr(world.why.message, "127.0.0.1"));
-    assert_non_null(strstr(world.why.message, "did not answer in 1 s"));
+    assert_non_null(strstr(world.why.message, "did not answer within 1 s"));
     tell("resume");
     wait_for(world.ready == 1);
 }

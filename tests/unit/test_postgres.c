@@ -383,7 +383,7 @@ commands_use_the_running_one_or_start_their_own(void **state)
     char *running = NULL;
     jobq_error err;
     assert_int_equal(embedded_uri(path, &running, &err), JOBQ_ESTATE);
-    assert_non_null(strstr(err.message, "does not run"));
+    assert_non_null(strstr(err.message, "is not running"));
     assert_int_equal(access(path, F_OK), -1); /* asking makes nothing */
 
     if (embedded_run_for_command(path, &session, &uri, &err) != 0)

@@ -133,14 +133,15 @@ foreign_directories_are_refused_and_left_alone(void **state)
     make_folder("pgdata");
     make_file("pgdata/PG_VERSION", "15\n");
     assert_int_equal(inspect("pgdata", message), JOBQ_EINVAL);
-    assert_non_null(strstr(message, "a Postgres data directory that jobqd did not make"));
+    assert_non_null(
+        strstr(message, "a Postgres data directory that jobqd did not create"));
 
     make_file("file", "");
     assert_int_equal(inspect("file", message), JOBQ_EINVAL);
     assert_non_null(strstr(message, "not a directory"));
     assert_int_equal(inspect("file/below", message), JOBQ_EINVAL);
     assert_int_equal(inspect("no/such/folder", message), JOBQ_EINVAL);
-    assert_non_null(strstr(message, "the folder above it cannot be used"));
+    assert_non_null(strstr(message, "cannot use its parent folder"));
 
     struct postgres_dir dir;
     jobq_error err;
@@ -235,8 +236,8 @@ only_one_holds_the_lock(void **state)
                      JOBQ_ESTATE);
     assert_int_equal(holder, HOLDER_DAEMON);
     snprintf(expected, sizeof expected,
-             "embedded = %s/db: another jobqd (process %d) runs this database", base,
-             (int)getpid());
+             "embedded = %s/db: another jobqd (process %d) is running this database",
+             base, (int)getpid());
     assert_string_equal(err.message, expected);
     assert_int_equal(postgres_dir_holder(&second), HOLDER_DAEMON);
 

@@ -111,8 +111,8 @@ what_is_wrong_is_told(void **state)
             "conn must be an open connection, got NULL");
     assert_int_equal(jobq_queue_pause(conn, NULL, "mail", NULL, NULL, &err), 0);
     REFUSED(jobq_queue_resume(conn, NULL, "mail", "web-1", &changed, &err), JOBQ_ESTATE,
-            "jobq.resume: queue mail is paused on all nodes: resume it without a node, "
-            "then pause single ones");
+            "jobq.resume: queue mail is paused on all nodes: resume it without "
+            "naming a node, then pause it on single nodes");
     assert_int_equal(changed, 77);
 }
 

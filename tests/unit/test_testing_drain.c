@@ -65,7 +65,7 @@ each_outcome_is_settled_as_jobqd_would(void **state)
         {"snooze 0", 20, "0 0 0 1 0 0", "(available,0,,,)"},
         {"discard", 20, "0 0 1 0 0 0", "(discarded,1,error,\"no good\",)"},
         {"discard silently", 20, "0 0 1 0 0 0",
-         "(discarded,1,error,\"no reason was given\",)"},
+         "(discarded,1,error,\"no reason given\",)"},
         {"cancel", 20, "0 0 0 0 1 0", "(cancelled,1,error,\"not wanted\",)"},
         {"cancel silently", 20, "0 0 0 0 1 0", "(cancelled,1,,,)"},
         {"complete", 20, "1 0 0 0 0 0", "(completed,1,,,[3])"},
@@ -230,8 +230,8 @@ a_drain_has_an_end(void **state)
     sql(conn, "BEGIN");
     options.limit = 0;
     fails(jobq_testing_drain(conn, &options, &done, &err), JOBQ_ESTATE,
-          "1000 jobs have run and there may be more: does one enqueue itself? give a "
-          "limit");
+          "1000 jobs have run and there may be more: does one enqueue itself? If "
+          "not, set a limit");
     expect_drained(&done, "1000 0 0 0 0 0");
     sql(conn, "ROLLBACK");
     assert_int_equal(count("SELECT count(*) FROM jobq.finished_jobs"), 3);
@@ -286,9 +286,8 @@ a_failed_statement_of_a_handler_does_not_end_the_drain(void **state)
     sql(conn, "COMMIT");
     assert_string_equal(
         value("SELECT errors -> 0 ->> 'error' FROM jobq.jobs WHERE id = %" PRId64, wrong),
-        "a statement of the handler failed in the caller's transaction: what it did "
-        "there "
-        "was undone");
+        "a statement of the handler failed in the caller's transaction: the handler's "
+        "changes there were rolled back");
     /* What it did before it said no is its own business. */
     assert_string_equal(
         value("SELECT string_agg(kind, ' ' ORDER BY id) FROM public.done"),
@@ -365,13 +364,13 @@ what_a_drain_refuses(void **state)
     assert_int_equal(jobq_testing_drain(conn, NULL, NULL, NULL), JOBQ_EINVAL);
     options.size = 1;
     assert_int_equal(jobq_testing_drain(conn, &options, NULL, &err), JOBQ_EINVAL);
-    assert_non_null(strstr(err.message, "begin with JOBQ_TESTING_DRAIN_OPTIONS_INIT"));
+    assert_non_null(strstr(err.message, "start from JOBQ_TESTING_DRAIN_OPTIONS_INIT"));
     options = drain_options();
     fails(jobq_testing_drain(NULL, &options, NULL, &err), JOBQ_EINVAL,
           "conn must be an open connection, got NULL");
     options.kinds = NULL;
     fails(jobq_testing_drain(conn, &options, NULL, &err), JOBQ_EINVAL,
-          "worker: kinds must have one row or more");
+          "worker: kinds must have at least one row");
     options = drain_options();
     options.queue = "m\xFF";
     fails(jobq_testing_drain(conn, &options, NULL, &err), JOBQ_EINVAL,

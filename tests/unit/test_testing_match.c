@@ -108,14 +108,16 @@ an_assertion_that_fails_shows_what_comes_near(void **state)
     match.queue = "slow";
     assert_int_equal(jobq_testing_refute_enqueued(conn, &match, &err), JOBQ_ESTATE);
     snprintf(message, sizeof message,
-             "1 enqueued job matches what none shall: kind \"mail\", queue \"slow\"; job "
+             "1 enqueued job matches what none should match: kind \"mail\", queue "
+             "\"slow\"; job "
              "%lld kind \"mail\" queue \"slow\"",
              (long long)last - 1);
     assert_memory_equal(err.message, message, strlen(message));
     match = (jobq_testing_match)JOBQ_TESTING_MATCH_INIT;
     assert_int_equal(jobq_testing_refute_enqueued(conn, &match, &err), JOBQ_ESTATE);
-    assert_memory_equal(err.message, "3 enqueued jobs match what none shall: any job; ",
-                        strlen("3 enqueued jobs match what none shall: any job; "));
+    assert_memory_equal(
+        err.message, "3 enqueued jobs match what none should match: any job; ",
+        strlen("3 enqueued jobs match what none should match: any job; "));
 }
 
 static void
@@ -141,7 +143,7 @@ what_a_match_refuses(void **state)
     assert_int_equal(jobq_testing_count(conn, NULL, &n, NULL), JOBQ_EINVAL);
     match.size = 0;
     assert_int_equal(jobq_testing_count(conn, &match, &n, &err), JOBQ_EINVAL);
-    assert_non_null(strstr(err.message, "begin with JOBQ_TESTING_MATCH_INIT"));
+    assert_non_null(strstr(err.message, "start from JOBQ_TESTING_MATCH_INIT"));
     match = (jobq_testing_match)JOBQ_TESTING_MATCH_INIT;
     match.priority = 10;
     fails(jobq_testing_count(conn, &match, &n, &err), JOBQ_EINVAL,

@@ -144,11 +144,11 @@ what_a_run_refuses(void **state)
     assert_int_equal(jobq_testing_run(NULL, &job, &outcome, NULL), JOBQ_EINVAL);
     options.size = 1;
     assert_int_equal(jobq_testing_run(&options, &job, &outcome, &err), JOBQ_EINVAL);
-    assert_non_null(strstr(err.message, "begin with JOBQ_TESTING_RUN_OPTIONS_INIT"));
+    assert_non_null(strstr(err.message, "start from JOBQ_TESTING_RUN_OPTIONS_INIT"));
     options = run_options();
     options.n_kinds = 0;
     fails(jobq_testing_run(&options, &job, &outcome, &err), JOBQ_EINVAL,
-          "worker: kinds must have one row or more");
+          "worker: kinds must have at least one row");
     options = run_options();
     options.attempt = 1001;
     fails(jobq_testing_run(&options, &job, &outcome, &err), JOBQ_EINVAL,

@@ -72,7 +72,7 @@ wrong_calls_are_refused(void **state)
     jobq_job_info *info = NULL;
     assert_int_equal(jobq_job_wait(conn, NULL, id, -2, &info, &err), JOBQ_EINVAL);
     assert_string_equal(err.message,
-                        "timeout_ms must be 0 or more, or -1 for ever, got -2");
+                        "timeout_ms must be 0 or more, or -1 for no limit, got -2");
     assert_int_equal(jobq_job_wait(conn, NULL, id, 0, NULL, &err), JOBQ_EINVAL);
     assert_int_equal(jobq_job_wait(NULL, NULL, id, 0, &info, &err), JOBQ_EINVAL);
     assert_int_equal(jobq_client_wait(NULL, id, 0, &info, &err), JOBQ_EINVAL);
@@ -80,9 +80,9 @@ wrong_calls_are_refused(void **state)
     assert_int_equal(jobq_job_wait(conn, "nowhere", id, 0, &info, &err), JOBQ_ESCHEMA);
     sql(conn, "BEGIN");
     assert_int_equal(jobq_job_wait(conn, NULL, id, 0, &info, &err), JOBQ_ESTATE);
-    assert_string_equal(
-        err.message, "the connection is in a transaction: a job that was enqueued in it "
-                     "cannot run before it has committed");
+    assert_string_equal(err.message,
+                        "the connection is in a transaction: a job enqueued in it "
+                        "cannot run before it commits");
     sql(conn, "ROLLBACK");
     assert_null(info);
 }
@@ -113,9 +113,8 @@ a_server_that_hangs_does_not_keep_the_caller(void **state)
     int64_t took = now_ms() - began;
     assert_int_equal(kill(backend, SIGCONT), 0);
     assert_int_equal(rc, JOBQ_ECONN);
-    assert_string_equal(
-        err.message,
-        "the database has not answered in time: the connection was broken off");
+    assert_string_equal(err.message,
+                        "the database did not answer in time: the connection was closed");
     assert_true(took >= 100 && took < SOON_MS);
     assert_int_equal(PQstatus(hung), CONNECTION_BAD);
     assert_int_equal(jobq_job_wait(hung, NULL, id, 100, &info, NULL), JOBQ_ECONN);

@@ -88,8 +88,8 @@ each_answer_is_sent(void **state)
         {"no_result", "{}", "{\"t\":\"ok\",\"id\":7,\"error\":\"two lines\"}"},
         {"wrong_then_right", "{}", "{\"t\":\"ok\",\"id\":7,\"result\":[1.10,\"a b\"]}"},
         {"run_again", "{}",
-         "{\"t\":\"error\",\"id\":7,\"error\":\"worker: one is running in this process "
-         "already\"}"},
+         "{\"t\":\"error\",\"id\":7,\"error\":\"worker: another worker is already "
+         "running in this process\"}"},
     };
     start();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

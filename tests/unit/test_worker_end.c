@@ -127,10 +127,10 @@ what_is_no_frame_of_jobqds_ends_the_worker(void **state)
                                 "cancel, stop, hello, ok, error, snooze, discard, "
                                 "progress, fork, forked and start"},
         {"{\"t\":\"hello\",\"protocol\":1}\n",
-         "worker: jobqd sent a frame that is not for workers: "
+         "worker: jobqd sent a frame that a worker does not take: "
          "{\"t\":\"hello\",\"protocol\":1}"},
         {"{\"t\":\"ok\",\"id\":7}\n",
-         "worker: jobqd sent a frame that is not for workers: "
+         "worker: jobqd sent a frame that a worker does not take: "
          "{\"t\":\"ok\",\"id\":7}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -31,7 +31,7 @@ wrong_kinds_are_refused(void **state)
         size_t n;
         const char *message;
     } rows[] = {
-        {{{NULL, NULL, NULL}}, 0, "worker: kinds must have one row or more"},
+        {{{NULL, NULL, NULL}}, 0, "worker: kinds must have at least one row"},
         {{{"", on_ok, NULL}}, 1, "worker: kinds[0].kind must be 1 to 128 bytes, got 0"},
         {{{"a", on_ok, NULL}, {name129, on_ok, NULL}},
          2,
@@ -50,7 +50,7 @@ wrong_kinds_are_refused(void **state)
         expect_refused(&peer.options, rows[i].message);
     }
     peer.options.kinds = NULL;
-    expect_refused(&peer.options, "worker: kinds must have one row or more");
+    expect_refused(&peer.options, "worker: kinds must have at least one row");
 }
 
 static void
@@ -72,8 +72,8 @@ wrong_sockets_and_sizes_are_refused(void **state)
     options.fd = -1;
     unsetenv("JOBQ_FD");
     expect_refused(&options,
-                   "worker: JOBQ_FD is not set: this program is a worker, to be started "
-                   "by jobqd (command = \xE2\x80\xA6 in a [queue \xE2\x80\xA6])");
+                   "worker: JOBQ_FD is not set: this program is a worker, which jobqd "
+                   "must start (command = \xE2\x80\xA6 in a [queue \xE2\x80\xA6])");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         setenv("JOBQ_FD", rows[i].fd, 1);
         expect_refused(&options, rows[i].message);
@@ -95,9 +95,9 @@ wrong_sockets_and_sizes_are_refused(void **state)
     unsetenv("JOBQ_MAX_FRAME");
     options.size = 3;
     expect_refused(
-        &options, "worker: options.size must be 80: begin with JOBQ_WORKER_OPTIONS_INIT");
+        &options, "worker: options.size must be 80: start from JOBQ_WORKER_OPTIONS_INIT");
     expect_refused(
-        NULL, "worker: options.size must be 80: begin with JOBQ_WORKER_OPTIONS_INIT");
+        NULL, "worker: options.size must be 80: start from JOBQ_WORKER_OPTIONS_INIT");
 }
 
 /* As a program has it that was built with the first header: it lacks the hooks. What lies

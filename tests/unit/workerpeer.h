@@ -121,7 +121,7 @@ on_twice(jobq_work *work, void *data)
     refused += jobq_work_progress(work, 1, NULL, &err[5]) == JOBQ_ESTATE;
     fprintf(stderr, "%d refused: %s\n", refused, err[0].message);
     if (refused != 6 ||
-        strcmp(err[0].message, "jobq_work_ok: job 7 has been answered already") != 0)
+        strcmp(err[0].message, "jobq_work_ok: job 7 was already answered") != 0)
         abort();
     return 1;
 }

@@ -59,17 +59,17 @@ me AS (
     UNION ALL
     SELECT 'pg_ts_dict'::regclass, oid, dictowner FROM pg_ts_dict WHERE dictnamespace = (SELECT oid FROM place)
 ), strangers (nth, found, remedy, is_grant, who) AS (
-    SELECT 1, format('schema %s belongs to role %s, and jobq''s tables in it to role %s: the former may put its own functions in '
-                     'the place of jobq''s', o.nspname, pg_get_userbyid(o.holder), pg_get_userbyid(o.owner)),
+    SELECT 1, format('schema %s belongs to role %s, but jobq''s tables in it to role %s: the former may replace jobq''s '
+                     'functions with its own', o.nspname, pg_get_userbyid(o.holder), pg_get_userbyid(o.owner)),
            format('ALTER SCHEMA %I OWNER TO %I', o.nspname, pg_get_userbyid(o.owner)), false, o.holder
       FROM owned o WHERE o.holder <> o.owner
     UNION ALL
-    SELECT 2, format('schema %s belongs to role %s, and role %s is no member of it', o.nspname, pg_get_userbyid(o.owner), me.rolname),
+    SELECT 2, format('schema %s belongs to role %s, and role %s is not a member of that role', o.nspname, pg_get_userbyid(o.owner), me.rolname),
            CASE WHEN o.maker IS NULL THEN format('ALTER SCHEMA %I OWNER TO %I', o.nspname, me.rolname)
-                ELSE format('connect as role %I, if it is right that the schema is its own', pg_get_userbyid(o.owner)) END, false, o.owner
+                ELSE format('connect as role %I, if it is the rightful owner of the schema', pg_get_userbyid(o.owner)) END, false, o.owner
       FROM owned o, me WHERE NOT o.ours
     UNION ALL
-    SELECT 3, format('%s may create what it likes in schema %s', coalesce('role ' || r.rolname, 'every role'), o.nspname),
+    SELECT 3, format('%s may create objects in schema %s', coalesce('role ' || r.rolname, 'every role'), o.nspname),
            format('REVOKE CREATE ON SCHEMA %I FROM %s', o.nspname, coalesce(quote_ident(r.rolname), 'PUBLIC')),
            e.grantee = 0 OR coalesce(r.rolname ~ '^jobq_(enqueuer|worker|viewer|operator|daemon)$', false), e.grantee
       FROM owned o, aclexplode(o.nspacl) e LEFT JOIN pg_roles r ON r.oid = e.grantee

@@ -204,7 +204,7 @@ def _fill_options(native: Any, job: NewJob) -> None:
 def _fill_times(native: Any, job: NewJob) -> None:
     for verb in ("schedule", "expires"):
         if getattr(job, f"{verb}_in") is not None and getattr(job, f"{verb}_at") is not None:
-            raise InvalidError(f"{verb}_in and {verb}_at exclude each other")
+            raise InvalidError(f"{verb}_in and {verb}_at cannot both be set")
     if job.schedule_in is not None:
         native.delay_ms = milliseconds(job.schedule_in, "schedule_in", 0)
     if job.schedule_at is not None:

@@ -62,7 +62,7 @@ def wait_for(client: int, number: int, timeout_ms: int) -> JobInfo:
             if not seen:
                 raise
             raise NotFoundError(
-                f"job {number} was there and has left no trace: it completed in a queue that keeps nothing, or was deleted"
+                f"job {number} is gone: it completed in a queue that keeps nothing, or was deleted"
             ) from None
         except ConnectionLostError:
             if is_last:

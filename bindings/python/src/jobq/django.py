@@ -54,7 +54,7 @@ def _settings() -> Dict[str, Any]:
         if name not in _MEMBERS:
             raise ImproperlyConfigured(f"JOBQ has no member {name!r}; allowed are {', '.join(_MEMBERS)}")
     if "DATABASE" in given and "DSN" in given:
-        raise ImproperlyConfigured("JOBQ has DATABASE and DSN, which exclude each other")
+        raise ImproperlyConfigured("JOBQ has DATABASE and DSN, which cannot both be set")
     return given
 
 

@@ -82,7 +82,7 @@ install_missing() {
     sudo=
     if [ "$(id -u)" -ne 0 ]; then
         sudo=sudo
-        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo; run as root: apt-get install$missing"
+        command -v sudo >/dev/null || give_up "only root can install packages, and there is no sudo: apt-get install$missing"
     fi
     # Debian's postgresql package creates a cluster and starts it. We need only the programs, so if the package is
     # new, this tells it not to, just once.

@@ -185,7 +185,7 @@ def test_a_leader_without_its_house_connection_gives_way(cluster, role, jobqd, p
     two = jobqd(address(db), work(programs, ledger), lease="2s", node="two")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
     db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-             "WHERE usename = %s AND application_name = 'jobqd house'", (role,))
+             "WHERE usename = %s AND application_name = 'jobqd maintenance'", (role,))
     wait_for(lambda: db.value(leader) == "two")
     one.wait_log("leader: this node is no longer the leader")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")

@@ -231,7 +231,7 @@ def test_the_lead_passes_within_one_lease_when_the_leader_has_no_house_connectio
 
     def cut():
         db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
-        db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name = 'jobqd house'",
+        db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name = 'jobqd maintenance'",
                  (role,))
     took = seconds_until(db, "node2", cut)
     print(f"maintenance connection cut: {took:.2f} s of a lease of 3 s")

@@ -742,7 +742,7 @@ def test_an_older_section_does_not_come_back_by_a_reconnection(db, jobqd):
     written = db.query(row)
     assert written[0][0] == "@every 70s"
     assert db.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND application_name LIKE '%house%'") == 2
+                    " WHERE datname = current_database() AND application_name LIKE '%maintenance%'") == 2
     # What it says next is everything: as after a reconnection, whenever that was.
     for n in range(3):
         reload(one, {"flap": old, f"extra{n}": new})

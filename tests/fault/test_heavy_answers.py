@@ -22,18 +22,11 @@ def test_large_results_do_not_fill_the_memory(db, jobqd, heavy, jobs, size, sett
     # So that they are many at once: all are claimed before the first answer is read.
     db.query("SELECT jobq.enqueue('heavy', jsonb_build_object('bytes', %s::int)) FROM generate_series(1, %s)", [size, jobs])
     node = jobqd(db, {"default": {"command": heavy, "concurrency": 4, **settings}})
-    highest = 0
-
-    def done():
-        nonlocal highest
-        highest = max(highest, node.rss_kb())
-        return db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'completed'") == jobs
-
-    wait_for(done, timeout=500)
-    print("highest resident memory:", highest // 1024, "MB")
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'completed'") == jobs, timeout=500)
+    print("highest resident memory:", node.peak_kb() // 1024, "MB")
     assert db.value("SELECT max(attempt) FROM jobq.finished_jobs") == 1
     assert db.value("SELECT min(length(result #>> '{}')) FROM jobq.finished_jobs") == size
-    assert highest < 100 * 1024
+    assert node.peak_kb() < 100 * 1024
 
 
 @pytest.fixture
@@ -94,17 +87,10 @@ def test_args_that_fit_into_no_frame_are_not_fetched(db, jobqd, programs):
              "WHERE id = ANY (%s)", [evil])
     fine = [db.enqueue("noop") for _ in range(20)]
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2}})
-    highest = 0
-
-    def done():
-        nonlocal highest
-        highest = max(highest, node.rss_kb())
-        return db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'completed'") == len(fine)
-
-    wait_for(done, timeout=100)
-    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'discarded'") == 6 and done() is not None, timeout=100)
-    print("highest resident memory:", highest // 1024, "MB")
-    assert highest < 100 * 1024
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'completed'") == len(fine), timeout=100)
+    wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE state = 'discarded'") == 6, timeout=100)
+    print("highest resident memory:", node.peak_kb() // 1024, "MB")
+    assert node.peak_kb() < 100 * 1024
     error = db.value("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = %s", [jobs[0]])
     assert "do not fit into a frame: max_frame is 4194304" in error
     assert all(e for e, in db.query("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = ANY (%s)", [evil]))

@@ -350,20 +350,17 @@ on_version(void *data, const struct store_answer *answer)
     struct node *node = data;
     if (node->state != NODE_CHECKING)
         return;
-    bool missing =
-        answer->code == JOBQ_EDB && (strcmp(answer->error->sqlstate, "42P01") == 0 ||
-                                     strcmp(answer->error->sqlstate, "3F000") == 0);
-    if (missing) {
+    if (failed(node, answer, "could not read the schema's version"))
+        return;
+    if (answer->version == STORE_NO_SCHEMA) {
         refuse_schema(node, "is missing in this database", "run `jobqd migrate up`");
         return;
     }
-    if (answer->code == JOBQ_EDB && strcmp(answer->error->sqlstate, "42883") == 0) {
+    if (answer->version == STORE_NO_VERSION) {
         refuse_schema(node, "has no function version()", "run `jobqd migrate up`");
         return;
     }
-    if (failed(node, answer, "could not read the schema's version"))
-        return;
-    if (answer->version < 0) {
+    if (answer->version == STORE_UNRELEASED) {
         refuse_schema(node, "was made by a jobq from before its first release",
                       "run `jobqd migrate status` to see what to do");
         return;

@@ -307,8 +307,12 @@ int store_release(struct store *store, int64_t node, const char *left, store_don
 int store_lock_holders(struct store *store, int64_t node, store_done done, void *data);
 
 /* On the control and maintenance connections, each a transaction of its own: */
-/* version: the schema's, -1: of a jobq from before the first release; is_read_committed,
- * is_utf8 */
+/* version: the schema's, or what it is instead of one; is_read_committed; is_utf8 */
+enum {
+    STORE_UNRELEASED = -1, /* of a jobq from before the first release */
+    STORE_NO_VERSION = -2, /* the schema has no function version() */
+    STORE_NO_SCHEMA = -3
+};
 int store_version(struct store *store, store_done done, void *data);
 /* rows 0: the schema is not another's; reason: why it is, and what to do */
 int store_foreign(struct store *store, store_done done, void *data);

@@ -37,7 +37,7 @@ find(struct store_answer *answer, const struct answer_field *fields, size_t n,
     for (size_t i = 0; i < n; i++)
         if (strcmp(fields[i].name, name) == 0)
             return (char *)answer + fields[i].offset;
-    assert(!"a column without a field in struct store_answer");
+    assert(false && "a column without a field in struct store_answer");
     return NULL;
 }
 

@@ -13,10 +13,12 @@ SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
 -- Checks the database before a node registers: the schema's version, whether a transaction sees what was committed while it
 -- waited for a lock, and whether the database can hold any text. version() is read and not called, as in migrate_found.sql:
 -- foreign.sql may find at the same time that the schema belongs to another role. -1: a jobq from before the first release
--- made the schema.
-SELECT CASE WHEN EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                          WHERE n.nspname = '@channel@' AND p.proname = 'next_position') THEN -1 ELSE coalesce((SELECT substring(p.prosrc FROM '^[[:space:]]*(?:SELECT|select)[[:space:]]+([0-9]{1,6})[[:space:];]*$')
-                   FROM pg_proc p WHERE p.oid = '@schema@.version()'::regprocedure)::int, 0) END AS version,
+-- made the schema; -2: it has no version(); -3: there is no such schema (servers differ in the error that a cast raises).
+SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = '@channel@') THEN -3
+            WHEN EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                          WHERE n.nspname = '@channel@' AND p.proname = 'next_position') THEN -1
+            ELSE coalesce((SELECT coalesce(substring(p.prosrc FROM '^[[:space:]]*(?:SELECT|select)[[:space:]]+([0-9]{1,6})[[:space:];]*$')::int, 0)
+                             FROM pg_proc p WHERE p.oid = to_regprocedure('@schema@.version()')), -2) END AS version,
        current_setting('transaction_isolation') = 'read committed' AS is_read_committed,
        current_setting('server_encoding') = 'UTF8' AS is_utf8
 

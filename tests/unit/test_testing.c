@@ -529,7 +529,7 @@ the_history_keeps_every_column(void **state)
     job.tags = tags;
     job.n_tags = 2;
     succeeds(jobq_enqueue(conn, &job, &id, &err));
-    sql(admin, "CREATE CLAIM_PACERRARY TABLE before AS SELECT * FROM jobq.jobs");
+    sql(admin, "CREATE TEMPORARY TABLE before AS SELECT * FROM jobq.jobs");
     drains_to("1 0 0 0 0 0");
     assert_string_equal(
         value("SELECT coalesce(string_agg(b.key, ', ' ORDER BY b.key), 'none') "

@@ -339,7 +339,7 @@ static const struct {
     {"{\"t\":\"ok\",\"id\":7,\"result\":[1 2]}",
      "frame: expected ',' or ']' at byte 30, found '2'"},
     {"{\"t\":\"hello\",\"protocol\":1,\"forkserver\":1}",
-     "hello frame: \"forkserver\" must be true or false, got 1 at byte 38"},
+     "hello frame: \"forkserver\" must be true or false, got 1 at byte 40"},
     {"{\"t\":\"fork\",\"id\":7}", "fork frame: \"parent\" is missing"},
     {"{\"t\":\"forked\",\"id\":7}", "forked frame: \"pid\" is missing"},
     {"{\"t\":\"forked\",\"id\":7,\"pid\":0}",

@@ -19,7 +19,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.M)
 
 def sources(*folders, suffixes=(".c", ".h")):
     return [file for folder in folders for file in sorted((ROOT / folder).rglob("*"))
-            if file.suffix in suffixes and not any(part.startswith("build") for part in file.parts)]
+            if file.suffix in suffixes and not any(part.startswith("build") for part in file.relative_to(ROOT).parts)]
 
 
 def includes(file):

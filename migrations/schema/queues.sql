@@ -76,7 +76,7 @@ COMMENT ON FUNCTION @schema@.resume IS
 'Lets nodes claim jobs of a paused queue again.
 queue is 1 to 128 bytes. node is the name of one node; null: all nodes, which also lifts the pauses of single nodes.
 Returns true if there was a pause. SQLSTATEs: 22023 an argument is wrong; 55000 a node was named, but the queue is paused on
-all nodes: resume it without a node, then pause single ones.';
+all nodes: resume it without naming a node, then pause it on single nodes.';
 
 CREATE OR REPLACE FUNCTION @schema@.scale(queue text, n int, node text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -898,11 +898,11 @@ def test_a_stopped_node_s_cron_is_told_of_and_goes_after_a_day(db, jobqd, cli):
     reload(one, {"kept": {"schedule": "@daily", "kind": "k"}})
     reload(two, {"orphan": {"schedule": "@every 1s", "kind": "k"}, "kept": {"schedule": "@daily", "kind": "k"}})
     wait_for(lambda: crons(db) == {"kept": ["node1", "node2"], "orphan": ["node2"]})
-    assert "not there" not in cli("cron", db=db).stdout
+    assert "not running" not in cli("cron", db=db).stdout
     two.stop()
     fires(db, "orphan")
     lines = cli("cron", db=db).stdout.splitlines()
-    assert "not there" not in lines[1] and lines[2].endswith("declared by node2, which is not there")
+    assert "not running" not in lines[1] and lines[2].endswith("declared by node2, which is not running")
     assert [(c["name"], c["declared_by"], c["away"]) for c in json.loads(cli("cron", "--json", db=db).stdout)] == \
         [("kept", ["node1", "node2"], ["node2"]), ("orphan", ["node2"], ["node2"])]
     # The leader looks each minute, and when it begins to lead.

@@ -514,8 +514,8 @@ def test_one_that_is_refused_does_not_keep_the_others_from_it(cli, db):
     assert done.stdout == "queue mail: paused on all nodes; none of them serves it now\n"
     assert done.stderr == 'jobqd pause: queue must be text of 1 to 128 bytes, got ""\n'
     done = cli("resume", "mail", "--node", "a", db=db, code=65)
-    assert done.stderr == "jobqd resume: queue mail is paused on all nodes: resume it without a node, then pause " \
-                          "single ones\n"
+    assert done.stderr == "jobqd resume: queue mail is paused on all nodes: resume it without naming a node, then " \
+                          "pause it on single nodes\n"
 
 
 @pytest.mark.parametrize("n", ["", "-1", "1001", "4x", "many", " 4", "99999999999999999999"])

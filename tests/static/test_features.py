@@ -9,7 +9,7 @@ LINK = re.compile(r'\[[^\]]+\]\((tests/[\w/]+\.(?:py|c))(?: "(test_\w+)")?\)')
 
 
 def rows():
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Beside its peers\n")[1].split("\n## ")[0]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Compared with other queues\n")[1].split("\n## ")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 

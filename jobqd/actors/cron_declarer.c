@@ -27,8 +27,8 @@ wait_for_rows(struct cron_declarer *declarer, bool locked)
 {
     if (locked && !declarer->waits)
         log_warning("cron",
-                    "another transaction has locked crons or queues of the "
-                    "configuration; retrying every %d s",
+                    "cannot apply the configuration's crons and queues yet: another "
+                    "transaction has locked their rows; retrying every %d s",
                     RETRY_MS / 1000);
     declarer->waits = locked;
 }

@@ -91,8 +91,8 @@ on_reaped(void *data, const struct store_answer *answer)
         return;
     log_warning(
         "lifeline",
-        "removed %lld node%s whose lease had ended%s%s: jobs available again: %lld, "
-        "discarded or cancelled: %lld",
+        "removed %lld node%s whose lease expired%s%s; jobs made available again: %lld, "
+        "jobs discarded or cancelled: %lld",
         removed, removed == 1 ? "" : "s", left == 0 ? ", first: " : "",
         left == 0 && answer->note ? answer->note : "", again, ended);
     lifeline->options.on_rescued(lifeline->options.owner);

@@ -73,7 +73,7 @@ lose(struct node *node, const char *why)
     uv_timer_stop(&node->lease);
     log_error(
         "node",
-        "%s must stop its jobs: %s; killing its workers, other nodes will run the jobs",
+        "%s must stop its jobs: %s; killing its workers; other nodes will run the jobs",
         node->options.name, why);
     node->options.on_lost(node->options.owner, why);
 }
@@ -209,10 +209,11 @@ on_reaped(void *data, const struct store_answer *answer)
     node->options.on_stories(node->options.owner, answer->stories);
     if (again + ended + left > 0)
         log_warning("node",
-                    "%s took back %lld %s of its dead predecessor; discarded: %lld",
+                    "%s took back %lld %s from a dead node of the same name; jobs "
+                    "discarded: %lld",
                     node->options.name, again, again == 1 ? "job" : "jobs", ended);
     else if (answer->removed > 0)
-        log_info("node", "%s replaces its dead predecessor, which held no jobs",
+        log_info("node", "%s replaces a dead node of the same name, which held no jobs",
                  node->options.name);
     if (left > 0)
         log_warning(

@@ -97,8 +97,8 @@ take_fetched(struct producer *p, const struct store_fetch_result *result, size_t
         }
         if (job && ours && !texts->args)
             discard(p, job,
-                    "args and meta take %zu bytes and do not fit into a frame; max_frame "
-                    "is %zu",
+                    "args and meta take %zu bytes, too many for a message to a worker "
+                    "(max_frame = %zu bytes); enqueue less or raise max_frame",
                     texts->bytes, p->options.max_frame);
         else if (job && ours)
             complete(p, job, texts);

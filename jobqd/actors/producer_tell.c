@@ -105,7 +105,7 @@ producer_tell_fate(void *owner, const struct settled *s, const struct store_fate
     case FATE_STUCK:
         log_about(LOG_LEVEL_ERROR, p->subject, &facts,
                   "job %lld, attempt %d: %s, but the database refuses every change to "
-                  "its row%s: %s",
+                  "its row%s; retrying to record it: %s",
                   id, attempt, word, first ? "" : ", again", message);
         break;
     case FATE_ACCEPTED:

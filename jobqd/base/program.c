@@ -224,8 +224,8 @@ content_fault(int fd, const char *search, int depth, char why[PROGRAM_WHY])
         return fault(why, "it has a byte order mark before its #!: save it without one",
                      "", "");
     return fault(why,
-                 "it is not a program, and a script must begin with #! and its "
-                 "interpreter, such as #!/bin/sh",
+                 "it is neither an executable binary nor a script that begins with "
+                 "#! and its interpreter, such as #!/bin/sh",
                  "", "");
 }
 

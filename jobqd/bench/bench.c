@@ -36,11 +36,12 @@ print_help(void)
     putchar('\n');
     wrap_print(
         stdout,
-        "Each starts a private Postgres in a temporary directory (under TMPDIR, else "
-        "/tmp), with Postgres' defaults except for shared_buffers = 1GB and max_wal_size "
-        "= 4GB. Or it uses the database that --database, --embedded or -c names, with a "
-        "schema of its own, jobq_bench. Both are removed afterwards. `jobqd bench "
-        "MEASUREMENT --help` shows the options of a measurement.",
+        "Each measurement starts a private Postgres in a temporary directory (under "
+        "TMPDIR, else /tmp), with Postgres' defaults except for shared_buffers = 1GB and "
+        "max_wal_size = 4GB, and removes it afterwards. With --database, --embedded or "
+        "-c it uses that database instead, in a separate schema, jobq_bench, and removes "
+        "only this schema afterwards. `jobqd bench MEASUREMENT --help` shows the options "
+        "of a measurement.",
         0, 0);
     return EX_OK;
 }

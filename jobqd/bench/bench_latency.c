@@ -273,7 +273,7 @@ const struct command bench_latency = {
     .name = "bench latency",
     .args = "",
     .summary = "Time from an insert's commit to the handler's start on an idle system, "
-               "and of one bare commit to compare",
+               "with the time of a bare commit for comparison",
     .options = options_table,
     .flags = CLI_DATABASE_FLAGS,
     .named_file_only = true, /* else it would measure the host's own database */

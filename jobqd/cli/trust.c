@@ -370,10 +370,10 @@ look_at_queues(const struct config *config, trust_say say, void *data)
         jobq__buf_adds(&names, queue->name);
     }
     char what[TEXT];
-    snprintf(what, sizeof what, "the programs of queue%s %s run as root",
-             n == 1 ? "" : "s", jobq__buf_cstr(&names) ? names.data : "");
+    snprintf(what, sizeof what, "programs run as root in queue%s %s", n == 1 ? "" : "s",
+             jobq__buf_cstr(&names) ? names.data : "");
     if (n > 0)
-        say(data, what, "give each queue a user of its own: user = NAME");
+        say(data, what, "set a dedicated user for each queue: user = NAME");
     jobq__buf_clear(&names);
 }
 

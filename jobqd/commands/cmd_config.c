@@ -151,11 +151,12 @@ const struct command command_config = {
     .details =
         "The configuration is merged from the file, the environment and the flags.\n\n"
         "check (the default) says what is wrong, or ok. If it finds no configuration at "
-        "all, the exit code is 78. It also checks that the user who runs it can have "
-        "each queue's user, limits and folder, and warns about settings that are allowed "
-        "but rarely intended. With --start it starts one worker of each queue, as jobqd "
-        "run would, waits for its hello, and stops it; the exit code is 69 if one does "
-        "not come up.\n\nprint shows every option as an INI file, with **** for "
+        "all, the exit code is 78. It also checks that the user who runs it can switch "
+        "to each queue's user, set its limits and enter its working directory, and warns "
+        "about settings that are allowed but rarely intended. With --start it starts one "
+        "worker of each queue, as jobqd run would, waits until it is ready, and stops "
+        "it; the exit code is 69 if one does not become ready.\n\nprint shows every "
+        "option as an INI file, with **** for "
         "passwords and the values of env. man prints the options as they are in the man "
         "page.",
     .examples = "jobqd config check -c jobqd.conf\n"

@@ -159,7 +159,7 @@ static const struct command cron_list_command = {
     .name = "cron list",
     .role = "jobq_viewer",
     .args = "",
-    .summary = "List the crons: their next and last runs, and what is wrong with them",
+    .summary = "List crons with their next and last runs and any errors",
     .details = "NEXT is in the cron's own time zone, LAST in UTC.",
     .examples = "jobqd cron list\n"
                 "jobqd cron list --json",
@@ -435,7 +435,7 @@ static const struct command cron_resume_command = {
     .name = "cron resume",
     .role = "jobq_operator",
     .args = "NAME...",
-    .summary = "Resume paused crons, from their next slot on",
+    .summary = "Resume paused crons, starting with their next scheduled time",
     .details = "Slots that passed while they were paused do not count as missed.",
     .examples = "jobqd cron resume nightly",
     .flags = CLI_DATABASE_FLAGS,
@@ -447,7 +447,7 @@ static const struct command cron_delete_command = {
     .name = "cron delete",
     .role = "jobq_operator",
     .args = "NAME...",
-    .summary = "Delete crons; the jobs that they have enqueued stay",
+    .summary = "Delete crons; jobs that they have already enqueued are kept",
     .details = "A cron that has a [cron NAME] section in a node's configuration comes "
                "back when that node starts, reloads or reconnects: pause it instead, or "
                "remove the section.",

@@ -404,16 +404,18 @@ static const struct cli_option options[] = {
      "how many attempts it gets (1 to 1000; default: the queue's, else 20)"},
     {"key", "KEY", "a key to find the job by; it need not be unique"},
     {"unique", "KEY",
-     "if a live job has this key, enqueue nothing and print its id and `existing`"},
+     "a unique key: if an unfinished job has it, enqueue nothing and print that job's id "
+     "and `existing`"},
     {"unique-by", "JSON",
-     "if an equal job exists, enqueue nothing and print its id and `existing`: an object "
-     "with fields, keys, period and states, all optional, says what is equal"},
+     "an object that defines which jobs count as equal, with the optional members "
+     "fields, keys, period and states; if an equal job exists, enqueue nothing and print "
+     "its id and `existing`"},
     {"on-conflict", "WORD",
      "what to do with an existing job: ignore (leave it as it is, the default), replace "
      "(see --replace) or raise (fail)"},
     {"replace", "JSON",
-     "what the existing job gets from this one: a list such as [\"args\",\"priority\"], "
-     "or lists by state; prints its id and `replaced`"},
+     "the fields to copy to the existing job: a list such as [\"args\",\"priority\"], or "
+     "an object with a list for each state; prints that job's id and `replaced`"},
     {"expires-at", "TIME",
      "cancel it if it has not started by this time: 2026-11-22T10:11:12Z"},
     {"expires-in", "TIME", "cancel it if it has not started within this time: 10m"},
@@ -427,15 +429,15 @@ const struct command command_enqueue = {
     .name = "enqueue",
     .role = "jobq_enqueuer",
     .args = "KIND [JSON] | -",
-    .summary = "Enqueue a job, or with - one per line of standard input; print ids",
+    .summary = "Enqueue a job, or with -, one per line of standard input; print the ids",
     .details =
         "JSON is an object, the job's args (default: {}). With - each line is an object "
         "with the keys kind, args, queue, priority, scheduled_at, max_attempts, key, "
         "unique_key, tags, meta, timeout_ms, unique_by, on_conflict, replace and "
-        "expires_at, of which only kind is required; empty lines are skipped. It is all "
-        "or nothing: all lines are enqueued in one transaction at the end of the input. "
-        "If one is wrong, the error names it and nothing is enqueued. A time needs its "
-        "time zone: 2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00.",
+        "expires_at, of which only kind is required; empty lines are skipped. All lines "
+        "are enqueued in one transaction at the end of the input: if one is invalid, the "
+        "error names it and nothing is enqueued. A time needs a time zone: "
+        "2026-11-22T10:11:12Z or 2026-11-22T11:11:12+01:00.",
     .examples = "jobqd enqueue resize '{\"photo\": 7}'\n"
                 "jobqd enqueue mail '{\"to\": \"a@example.org\"}' --queue mail --in 5m\n"
                 "jobqd enqueue report --unique-by '{\"period\": 3600}'\n"

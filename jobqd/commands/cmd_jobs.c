@@ -68,8 +68,8 @@ const struct command command_jobs = {
     .role = "jobq_viewer",
     .args = "",
     .summary = "List waiting, running and ended jobs, newest first",
-    .details = "AT is a time in UTC: when the job ended, else when its attempt began, "
-               "else when the job was or is due.",
+    .details = "AT is a time in UTC: when the job finished; if it is running, when its "
+               "attempt started; otherwise when it was or is due.",
     .examples = "jobqd jobs --queue mail --state retryable\n"
                 "jobqd jobs --older-than 1h --state available,executing\n"
                 "jobqd jobs --limit 100 --json",
@@ -199,15 +199,17 @@ run_job(struct cli *cli)
 }
 
 static const struct cli_option job_options[] = {
-    {"wait", "TIME", "first wait for the job to end, at most this long: 90s, 5m"}, {0}};
+    {"wait", "TIME",
+     "wait up to this long for the job to finish before showing it: 90s, 5m"},
+    {0}};
 
 const struct command command_job = {
     .name = "job",
     .role = "jobq_viewer",
     .args = "ID",
     .summary = "Show one job: its details, its state, and the error of each attempt",
-    .details = "If the job has not ended when the time of --wait is over, it is shown as "
-               "it is, and the exit code is 75.",
+    .details = "If the job has not finished when --wait times out, its current state is "
+               "shown, and the exit code is 75.",
     .examples = "jobqd job 42\n"
                 "jobqd job 42 --wait 5m",
     .options = job_options,

@@ -330,7 +330,8 @@ run(struct cli *cli)
 }
 
 static const struct cli_option options[] = {
-    {"force", NULL, "with down: even while nodes run or live jobs would be lost"},
+    {"force", NULL,
+     "with down: proceed even if nodes are running or unfinished jobs would be lost"},
     {"lock-wait", "TIME",
      "how long to wait for locks that other sessions hold (0 to 7d; default: 60s)"},
     {0}};
@@ -340,16 +341,18 @@ const struct command command_migrate = {
     .args = "[up|down|print [TO] | status | grant]",
     .summary = "Bring the schema to the version that this jobqd needs, or back",
     .details =
-        "up (the default) applies the missing steps, each in a transaction of its own. "
-        "down reverts one step, or all above TO; below version 1 all jobs and the "
-        "history are lost. It does not ask, but refuses while nodes run or if live jobs "
-        "would be lost, unless --force is given. Jobs can be enqueued meanwhile: a step "
-        "that needs a table for itself waits for it 0.3 s at a time, and names the "
-        "session that holds it.\n\nprint writes the SQL of up for psql, for an empty "
-        "database that jobqd may not connect to. grant gives jobq's roles their rights, "
-        "revokes all others on jobq's own objects from them and from PUBLIC, and leaves "
-        "the rights of every other role alone; up does so, too. Roles that the current "
-        "role may not create are printed as SQL, and the exit code is 77.",
+        "up (the default) applies the missing steps, each in its own transaction. down "
+        "reverts one step, or all steps above TO; going below version 1 deletes all jobs "
+        "and the history. down does not ask for confirmation, but without --force it "
+        "refuses while nodes are running or if unfinished jobs would be lost. Jobs can "
+        "be enqueued during a migration: a step that needs an exclusive lock on a table "
+        "waits for it at most 0.3 s at a time, and names the session that holds the "
+        "lock.\n\nprint writes the SQL of up, to be run with psql in an empty database "
+        "that jobqd cannot connect to. grant grants jobq's roles their privileges, "
+        "revokes all other privileges on jobq's objects from these roles and from "
+        "PUBLIC, and leaves the privileges of all other roles unchanged; up does the "
+        "same. Roles that the current role may not create are printed as SQL, and the "
+        "exit code is 77.",
     .examples = "jobqd migrate --database postgresql:///app\n"
                 "jobqd migrate status\n"
                 "jobqd migrate print > jobq.sql",

@@ -165,8 +165,8 @@ const struct command command_resume = {
     .args = "QUEUE...",
     .summary = "Claim jobs from paused queues again",
     .details =
-        "This also lifts the pauses of single nodes. With --node it lifts only that "
-        "node's own pause, and is refused while the queue is paused on all nodes.",
+        "This also removes pauses set with --node. With --node it removes only the pause "
+        "set for that node, and is refused while the queue is paused on all nodes.",
     .examples = "jobqd resume mail",
     .options = options,
     .flags = CLI_DATABASE_FLAGS,

@@ -190,13 +190,14 @@ const struct command command_reload = {
     .summary = "Reload the configuration of this host's running jobqd",
     .details =
         "This checks the configuration, then does the same as SIGHUP. Workers are "
-        "replaced one by one, each when its replacement is up and its job has ended. -c, "
-        "JOBQ_NODE or --node names the node. The node reads the file that it was started "
-        "with: if -c names another one, nothing is reloaded, and the exit code is "
-        "78.\n\nWith --wait the exit code is 0 once the only old workers left are those "
-        "that still run a job. It is 78 if the node refuses the configuration, or the "
-        "database refuses one of its crons, and 69 if the new workers of a queue do not "
-        "come up; then the old ones keep running.",
+        "replaced one by one: each old worker exits once its replacement is up and its "
+        "job has finished. -c, JOBQ_NODE or --node selects the node. The node rereads "
+        "the file that it was started with: if -c names another one, nothing is "
+        "reloaded, and the exit code is 78.\n\nWith --wait the exit code is 0 once all "
+        "old workers have been replaced, except those still running a job. It is 78 if "
+        "the node rejects the configuration or the database rejects one of its crons. "
+        "It is 69 if a queue's new workers fail to start; its old workers then keep "
+        "running.",
     .examples = "jobqd reload --wait -c /etc/jobq/jobqd.conf",
     .options = options,
     .flags = CLI_ALL_FLAGS,

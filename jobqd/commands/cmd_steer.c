@@ -273,7 +273,7 @@ run_purge(struct cli *cli)
     JOBS_FILTER_OPTIONS,                                                                 \
         {"limit", "N", "at most this many jobs, those with the smallest ids"},           \
     {                                                                                    \
-        "all", NULL, "every job, if no other option selects some"                        \
+        "all", NULL, "select every job; needed if no other option selects jobs"          \
     }
 
 static const struct cli_option many_options[] = {MANY_OPTIONS, {0}};
@@ -293,11 +293,12 @@ const struct command command_cancel = {
     .role = "jobq_operator",
     .args = "[ID...]",
     .summary = "Cancel jobs: waiting ones at once, running ones by stopping them",
-    .details = "A running job is asked to stop; after stop_grace its process gets "
-               "SIGTERM, and after the same time again SIGKILL. It ends as cancelled, or "
-               "as completed if it is done before that. With ids each job is cancelled "
-               "separately, and the exit code says whether all of them were. With "
-               "options every live job that matches is cancelled.",
+    .details = "A running job is asked to stop. If it has not stopped after stop_grace, "
+               "its process gets SIGTERM; after another stop_grace, SIGKILL. The job "
+               "ends as cancelled, or as completed if it finishes first. With ids each "
+               "job is cancelled separately, and the exit code is 0 only if none of them "
+               "failed. With options every matching job that has not finished is "
+               "cancelled.",
     .examples = "jobqd cancel 42\n"
                 "jobqd cancel --queue mail --older-than 1d",
     .options = many_options,
@@ -313,11 +314,12 @@ const struct command command_retry = {
     .args = "[ID...]",
     .summary = "Run finished or scheduled jobs again, now",
     .details =
-        "The attempts so far and their errors are kept. If no attempt is left, "
-        "max_attempts is raised; crashes are counted from zero again for max_crashes. "
-        "With options it retries matching jobs that are retryable, cancelled or "
-        "discarded, unless --state says otherwise, and skips jobs that have used all "
-        "1000 attempts and jobs whose unique key a live job holds. It ignores unique_by.",
+        "Earlier attempts and their errors are kept. If no attempt is left, max_attempts "
+        "is raised. The crash count for max_crashes restarts at zero. With options it "
+        "retries matching jobs that are retryable, cancelled or discarded, unless "
+        "--state says otherwise. It then skips jobs that have used all 1000 attempts, "
+        "and jobs whose unique key belongs to an unfinished job. A retry ignores "
+        "unique_by.",
     .examples = "jobqd retry 42\n"
                 "jobqd retry --state discarded --kind mail --limit 100",
     .options = many_options,
@@ -331,9 +333,10 @@ const struct command command_delete = {
     .name = "delete",
     .role = "jobq_operator",
     .args = "[ID...]",
-    .summary = "Delete live and ended jobs without a trace",
-    .details = "A running job is asked to stop, as by cancel, and deleted when it has "
-               "ended, whatever its outcome. Options that select jobs need --yes.",
+    .summary = "Delete jobs permanently, finished or not, with no record left",
+    .details = "A running job is asked to stop, as with cancel, and is deleted once it "
+               "has stopped, whatever its outcome. Selecting jobs with options requires "
+               "--yes.",
     .examples = "jobqd delete 42\n"
                 "jobqd delete --queue old --state completed --yes",
     .options = delete_options,
@@ -347,9 +350,9 @@ const struct command command_purge = {
     .name = "purge",
     .role = "jobq_operator",
     .args = "--args JSON --yes",
-    .summary = "Delete a user's data: live and ended jobs whose args contain an object",
-    .details = "It deletes jobs as delete does. It reads all jobs, unless there is an "
-               "index on args.",
+    .summary = "Delete a user's data: all jobs whose args contain a given object",
+    .details = "It deletes jobs in the same way as delete. Without an index on args it "
+               "reads every job, which may take long.",
     .examples = "jobqd purge --args '{\"user\": 7}' --yes",
     .options = purge_options,
     .flags = CLI_DATABASE_FLAGS,

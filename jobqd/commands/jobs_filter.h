@@ -14,7 +14,7 @@
     {"queue", "QUEUE", "only jobs in this queue"},                                       \
         {"kind", "KIND", "only jobs of this kind"},                                      \
         {"state", "STATE,...",                                                           \
-         "only jobs in this state, or in one of these: scheduled, available, "           \
+         "only jobs in any of these states; allowed are scheduled, available, "          \
          "executing, "                                                                   \
          "retryable, suspended, completed, cancelled, discarded"},                       \
         {"tags", "TAG,...", "only jobs with this tag, or with all of these"},            \

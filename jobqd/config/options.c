@@ -36,7 +36,7 @@ const struct option_row jobqd_options[] = {
     {"shutdown_grace", OPTION_DURATION, OPTION_RELOAD, C(shutdown_grace_ms), "30s", NULL, 0, 1 * DAY, NULL,
      "how long running jobs may continue after TERM or INT"},
     {"respawn", OPTION_SWITCH, OPTION_RESTART, C(respawn), "off", NULL, 0, 0, "off|on",
-     "have the guard restart jobqd after it was killed; leave it off under systemd, which restarts it itself"},
+     "restart jobqd if it is killed (its guard process does this); leave it off under systemd, which restarts jobqd"},
     {"keep_completed", OPTION_DAYS, OPTION_RELOAD, C(keep_completed_ms), "7d", NULL, 1 * DAY, 3650 * DAY, NULL,
      "how long completed jobs stay in the history, rounded up to whole days"},
     {"keep_failed", OPTION_DAYS, OPTION_RELOAD, C(keep_failed_ms), "30d", NULL, 1 * DAY, 3650 * DAY, NULL,

@@ -36,7 +36,7 @@ absence_tell(struct daemon *d, struct absence *absence, const char *what,
     uint64_t now = uv_now(&d->loop);
     absence->newest = *why;
     if (!absence->told) {
-        log_warning("database", "%s; %s: %s", what, goes_on(d), why->message);
+        log_warning("database", "%s (%s): %s", what, goes_on(d), why->message);
         absence->since_ms = now;
     } else if (now - absence->told_at_ms >= SAME_ABSENCE_MS &&
                strcmp(absence->why.message, why->message) != 0) {
@@ -92,7 +92,7 @@ on_still_away(uv_timer_t *timer)
     int64_t shown_ms = (int64_t)lasted_ms;
     if (shown_ms > 1000)
         shown_ms -= shown_ms % (shown_ms > 60 * 1000 ? 60 * 1000 : 1000);
-    log_error("database", "%s for %s; %s: %s",
+    log_error("database", "%s for %s (%s): %s",
               daemon_is_starting(d) ? "not reachable" : "unavailable",
               jobq__duration_show(shown_ms).text, goes_on(d),
               d->database_down.newest.message);

@@ -146,7 +146,7 @@ static void
 on_embedded_down(void *owner, const char *why)
 {
     (void)owner;
-    log_warning("postgres", "exited unexpectedly; restarting it: %s", why);
+    log_warning("postgres", "exited unexpectedly: %s; restarting it", why);
 }
 
 static void

@@ -14,7 +14,8 @@
 static void
 stop_at_once(struct daemon *d)
 {
-    log_info("jobqd", "stopping now: killing the running jobs and releasing them");
+    log_info("jobqd", "stopping now: killing running jobs and returning them to "
+                      "their queues");
     d->at_once = true;
     daemon_drain(d, 0);
 }

@@ -136,8 +136,8 @@ daemon_on_upgrade_signal(struct daemon *d)
         upgrade_begin(d->upgrade);
         return;
     }
-    log_warning("upgrade", "not now: %s", why);
-    snprintf(text, sizeof text, "not now: %s", why);
+    log_warning("upgrade", "refused for now: %s", why);
+    snprintf(text, sizeof text, "refused for now: %s", why);
     on_upgrade_failed(d, text);
 }
 

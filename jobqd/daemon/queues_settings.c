@@ -30,8 +30,8 @@ set_paused(struct slot *slot, bool paused)
     if (slot->paused == paused)
         return;
     slot->paused = paused;
-    log_info(slot->subject, paused ? "paused: claims no more jobs until jobq.resume"
-                                   : "resumed: claims jobs again");
+    log_info(slot->subject, paused ? "paused: claiming no jobs until `jobqd resume`"
+                                   : "resumed: claiming jobs again");
 }
 
 void

@@ -40,7 +40,7 @@ queues_slot_resize(struct slot *slot, int by)
     int n = slot->workers + by;
     if (by == 0 || n < 1 || n > QUEUES_MAX_WORKERS)
         return;
-    log_info(slot->subject, "resized from %d to %d workers", slot->workers, n);
+    log_info(slot->subject, "number of workers changed from %d to %d", slot->workers, n);
     slot->workers = n;
     producer_resize(slot->producer, n);
 }
@@ -52,8 +52,8 @@ queues_slot_scale(struct slot *slot, int scaled)
         return;
     slot->scaled = scaled;
     int workers = queues_slot_base(slot, slot->queue);
-    log_info(slot->subject, "scaled from %d to %d workers%s", slot->workers, workers,
-             scaled < 0 ? ", as configured" : "");
+    log_info(slot->subject, "number of workers scaled from %d to %d%s", slot->workers,
+             workers, scaled < 0 ? ", as configured" : "");
     slot->workers = workers;
     producer_resize(slot->producer, workers);
 }

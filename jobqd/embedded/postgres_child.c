@@ -333,7 +333,7 @@ void
 postgres_child_describe(int status, char *text, size_t size)
 {
     if (WIFSIGNALED(status))
-        snprintf(text, size, "was ended by signal %d (%s)", WTERMSIG(status),
+        snprintf(text, size, "was killed by signal %d (%s)", WTERMSIG(status),
                  strsignal(WTERMSIG(status)));
     else
         snprintf(text, size, "exited with code %d", WEXITSTATUS(status));

@@ -49,7 +49,7 @@ int postgres_child_adopt(struct postgres_child **out, uv_loop_t *loop, pid_t pid
 pid_t postgres_child_pid(const struct postgres_child *child);
 void postgres_child_signal(struct postgres_child *child, int signal);
 
-/* "was ended by signal 9 (Killed)", "exited with code 1": for log lines. */
+/* "was killed by signal 9 (Killed)", "exited with code 1": for log lines. */
 void postgres_child_describe(int status, char *text, size_t size);
 
 #endif

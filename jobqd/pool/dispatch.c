@@ -194,9 +194,11 @@ static void
 refuse_too_large(struct pool *pool, const struct worker *worker, struct job *job)
 {
     char error[160];
-    snprintf(error, sizeof error,
-             "its args and meta of %zu bytes do not fit into a frame: max_frame is %zu",
-             job->args_len + job->meta_len, worker->program->max_frame);
+    snprintf(
+        error, sizeof error,
+        "args and meta take %zu bytes, too many for a message to a worker (max_frame = "
+        "%zu bytes)",
+        job->args_len + job->meta_len, worker->program->max_frame);
     dispatch_refuse(pool, job, VERDICT_DISCARD,
                     error); /* no attempt would end otherwise */
 }

@@ -269,7 +269,7 @@ check_queue(const struct config *config, const struct queue_config *queue,
         jobq_error where;
         rc = refuse_queue(config, queue, limits_option(&limits, step), &why, &where);
         if (why.code == JOBQ_ESTATE && use == LAUNCH_STARTS) {
-            log_error("jobqd", "%s: its queue is not served until this is fixed",
+            log_error("jobqd", "%s; the queue runs no jobs until this is fixed",
                       where.message);
             rc = 0;
         } else if (err) {

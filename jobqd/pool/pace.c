@@ -46,7 +46,8 @@ pool_note_bad_end(struct pool *pool)
         return;
     const struct queue_config *queue = pool->program->queue;
     log_error(pool->subject,
-              "more than %d processes failed within %s; starting none for %s",
+              "process failures exceeded max_restarts = %d within %s; starting no "
+              "processes for %s",
               queue->max_restarts, jobq__duration_show(queue->max_seconds_ms).text,
               jobq__duration_show(pause_ms).text);
     pool->needs_reconcile = true; /* the workerset knows when the pause is over */

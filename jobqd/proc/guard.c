@@ -253,8 +253,8 @@ tell_of_strikes(struct guard *guard)
         return;
     log_error(
         "guard",
-        "has killed %llu process groups: jobqd was stopped, hung or starved and did "
-        "not renew its lease in time",
+        "process groups killed: %llu; jobqd was stopped, hung or starved of CPU time and "
+        "did not renew its lease in time",
         (unsigned long long)(strikes - guard->strikes));
     guard->strikes = strikes;
 }

@@ -158,8 +158,8 @@ strike_for_lease(struct guard *guard)
     atomic_fetch_add(&table->strikes, struck);
     if (can_speak())
         log_error("guard",
-                  "killed %u process groups of jobqd (pid %d): it did not renew its "
-                  "lease in time and has not responded for %s",
+                  "process groups killed: %u; jobqd (pid %d) did not renew its lease in "
+                  "time and has not responded for %s",
                   struck, (int)table->jobqd, jobq__duration_show(silent_ms).text);
 }
 
@@ -241,8 +241,8 @@ outlive(struct guard *guard)
     bool again = !ended && guard->again;
     if (!ended && can_speak())
         log_error("guard",
-                  "jobqd (pid %d) is gone; killed %u process groups that it left%s", pid,
-                  struck, again ? "; starting it again" : "");
+                  "jobqd (pid %d) died; process groups left behind and killed: %u%s", pid,
+                  struck, again ? "; restarting jobqd" : "");
     if (again)
         return become_jobqd(guard);
     log_flush();

@@ -182,13 +182,13 @@ exec_handoff_document(int *out, jobq_error *err)
     if (self.document == GARBLED)
         return jobq__error(err, JOBQ_EINVAL,
                            "the environment's " DOCUMENT
-                           " is not a descriptor: only jobqd sets it, for the program "
-                           "that takes its place");
+                           " is not a file descriptor: only a running jobqd sets it, for "
+                           "an upgrade; unset it");
     if (self.document >= 0 && fcntl(self.document, F_GETFD) < 0)
         return jobq__error(err, JOBQ_EINVAL,
                            "the environment's " DOCUMENT
-                           " is %d, which is not open: only jobqd sets it, for the "
-                           "program that takes its place",
+                           " is %d, which is not an open file descriptor: only a running "
+                           "jobqd sets it, for an upgrade; unset it",
                            self.document);
     *out = self.document;
     return 0;

@@ -332,8 +332,11 @@ find(const struct handover_entry *entry, const char *name, jobq_error *err)
     const struct field *field = look_up(entry, name);
     if (field)
         return field;
-    jobq__error(err, JOBQ_EINVAL, "the handover's record \"%s\" has no field \"%s\"",
-                entry->name, name);
+    jobq__error(
+        err, JOBQ_EINVAL,
+        "the state handed over by the old jobqd is incomplete: record \"%s\" has no "
+        "field \"%s\"",
+        entry->name, name);
     return NULL;
 }
 

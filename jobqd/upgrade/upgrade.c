@@ -136,7 +136,7 @@ rehearsed(struct upgrade *upgrade, const struct child_end *end)
     const size_t promise = sizeof PROMISE - 1;
     char why[600];
     if (end->exit_code == 0 && strncmp(line, PROMISE, promise) == 0) {
-        log_info(SUBJECT, "jobqd %s can take over; freezing the queues for it",
+        log_info(SUBJECT, "jobqd %s can take over; pausing all queues for the switch",
                  line + promise);
         freeze(upgrade);
         return;

@@ -532,7 +532,7 @@ COMMENT ON FUNCTION @schema@._rescue_these IS 'Makes these orphaned jobs availab
 CREATE OR REPLACE FUNCTION @schema@._orphaned(attempt int, attempted_at timestamptz, node bigint) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT jsonb_build_object('claimed_at', attempted_at, 'node', n.name, 'kind', 'orphaned',
-                              'error', format('node %s ended while it held the job', n.name))
+                              'error', format('node %s died while it held the job', n.name))
       FROM (SELECT coalesce((SELECT regexp_replace(n.name, '^removed-[0-9]+ ', '') FROM @schema@.nodes n WHERE n.id = $3),
                             $3::text) AS name) n
 $$;

@@ -295,7 +295,7 @@ BEGIN
                 IF @schema@._is_passing(SQLSTATE) THEN
                     RAISE;
                 END IF;
-                RAISE WARNING 'cron %: it cannot fire, and the database refuses to record this error: %', cron.name, fault
+                RAISE WARNING 'cron %: cannot enqueue its job, and the database refuses to record the reason: %', cron.name, fault
                     USING ERRCODE = '01JQ1';
             END;
         END;

@@ -73,7 +73,7 @@ def test_a_dead_node_is_found_in_time_although_the_database_s_clock_was_set_back
     server_clock.set("-3600")
     wait_all_finished(db, 12, timeout=30)
     assert set(check_completed(db, ledger, ids)) == {"orphaned"}
-    other.wait_log("lifeline: removed 1 node whose lease had ended")
+    other.wait_log("lifeline: removed 1 node whose lease expired")
     wait_for(lambda: db.value(leads) == other.folder.name)
 
 

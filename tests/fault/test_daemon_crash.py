@@ -44,7 +44,7 @@ def test_a_node_that_never_comes_back_is_buried_by_the_other(db, jobqd, programs
     kinds = check_completed(db, ledger, ids)
     assert set(kinds) == {"orphaned"}
     errors = db.query("SELECT e FROM jobq.finished_jobs, jsonb_array_elements(errors) e")
-    assert {entry["error"] for entry, in errors} == {"node node1 ended while it held the job"}
+    assert {entry["error"] for entry, in errors} == {"node node1 died while it held the job"}
     assert db.query("SELECT name FROM jobq.nodes") == [("node2",)]
     assert survivor.running
 

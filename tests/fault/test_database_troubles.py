@@ -99,7 +99,7 @@ def test_a_standby_takes_over_when_the_primary_s_host_dies(cluster, jobqd, progr
         ids = enqueue_crowd(db, JOBS)
         wait_ended(ledger, 300)
         cluster.kill_all()
-        node.wait_log("database: unavailable; running jobs continue")
+        node.wait_log("database: unavailable \\(running jobs continue")
         node.wait_log("database: .*session is read-only")
         assert ledger.read().ended < JOBS
         standby.promote()
@@ -150,7 +150,7 @@ def test_others_have_taken_all_connections(cluster, role, jobqd, programs, ledge
     others = take_all_connections(db, role)
     node.signal(signal.SIGCONT)
     # Which of the two it is depends on whether it read or wrote first.
-    node.wait_log("database: unavailable; running jobs continue: (terminating connection|server closed the connection)")
+    node.wait_log("database: unavailable \\(running jobs continue\\): (terminating connection|server closed the connection)")
     node.wait_log(f"database: still unavailable: .*({NO_ROOM})")
     for other in others:
         other.close()

@@ -87,7 +87,7 @@ def test_no_room_for_the_log(cluster, disk, jobqd, programs, ledger):
         while True:
             db.query("SELECT pg_logical_emit_message(true, 'test', 'test')")
             db.query("SELECT pg_switch_wal()")
-    node.wait_log("database: unavailable; running jobs continue: ")
+    node.wait_log(r"database: unavailable \(running jobs continue\): ")
     wait_for(lambda: cluster.process.poll() is not None, what=cluster.log)
     assert ledger.read().ended < JOBS
     assert "PANIC:  could not write to file" in cluster.log()

@@ -69,7 +69,7 @@ def test_a_stopped_jobqd_s_workers_and_their_children_are_dead_before_its_lease_
         left_ms = (end_ns - boottime_ns()) // 1_000_000
         print(f"the last process was gone {left_ms} ms before the lease's end")
         assert left_ms > 0, "they outlived the lease"
-        node.wait_log(r"guard: killed \d+ process groups of jobqd")
+        node.wait_log(r"guard: process groups killed: \d+; jobqd")
         wait_all_finished(db, 3)
         first_again = min(run.start_ns for run in ledger.read().runs if run.worker.parent == other.pid)
         assert first_again > end_ns
@@ -92,7 +92,7 @@ def test_a_jobqd_that_goes_on_after_the_guard_has_struck_knows_it(db, jobqd, fam
     node.signal(signal.SIGSTOP)
     wait_for(lambda: all(map(is_gone, pids)))
     node.signal(signal.SIGCONT)
-    node.wait_log(r"guard: has killed 1 process groups")
+    node.wait_log(r"guard: process groups killed: 1")
     node.wait_log(r"was killed by the guard: jobqd did not renew its lease in time|must stop its jobs: ")
     # It is run again, whoever gave it back: jobqd, or the lifeline with the old lease.
     db.wait_for_states({"completed": 1})
@@ -109,7 +109,7 @@ def test_kill_9_of_jobqd_takes_a_script_s_own_children_along(db, jobqd, family):
     node.kill()
     wait_for(lambda: all(map(is_gone, pids)))
     wait_for(lambda: is_gone(guard))
-    node.wait_log(r"guard: jobqd \(pid \d+\) is gone; killed 1 process groups that it left$")
+    node.wait_log(r"guard: jobqd \(pid \d+\) died; process groups left behind and killed: 1$")
     node.start()
     node.expected_exit = 0
     db.wait_for_states({"completed": 1})
@@ -177,7 +177,7 @@ def test_a_guard_that_is_lost_is_replaced_and_the_workers_notice_nothing(db, job
     pids = [worker.pid for worker in ledger.workers]
     node.kill()
     wait_for(lambda: all(map(is_gone, pids)))
-    node.wait_log(r"guard: jobqd \(pid \d+\) is gone")
+    node.wait_log(r"guard: jobqd \(pid \d+\) died")
     node.start()
     node.expected_exit = 0
 
@@ -304,11 +304,11 @@ def test_with_respawn_a_jobqd_that_was_killed_is_started_again_by_its_guard(db, 
         seen.add(guard)
     wait_all_finished(db, 400)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
-    assert len(seen) == 4 and node.log().count("starting it again") == 3
+    assert len(seen) == 4 and node.log().count("restarting jobqd") == 3
     # An end in order is an end.
     os.kill(jobqds(node)[0], signal.SIGTERM)
     wait_for(lambda: not processes_with(node.token), what=lambda: node.log())
-    assert node.log().count("starting it again") == 3
+    assert node.log().count("restarting jobqd") == 3
     node.expected_exit = -signal.SIGKILL
 
 
@@ -343,7 +343,7 @@ def test_respawn_does_not_bring_back_a_jobqd_that_refuses_to_start(empty_db, job
     node.wait()
     node.expected_exit = 69
     wait_for(lambda: not processes_with(node.token))
-    assert "starting it again" not in node.log()
+    assert "restarting jobqd" not in node.log()
 
 
 # --- its table ---

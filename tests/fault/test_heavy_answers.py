@@ -92,7 +92,7 @@ def test_args_that_fit_into_no_frame_are_not_fetched(db, jobqd, programs):
     print("highest resident memory:", node.peak_kb() // 1024, "MB")
     assert node.peak_kb() < 100 * 1024
     error = db.value("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = %s", [jobs[0]])
-    assert "do not fit into a frame: max_frame is 4194304" in error
+    assert "too many for a message to a worker (max_frame = 4194304 bytes)" in error
     assert all(e for e, in db.query("SELECT errors -> -1 ->> 'error' FROM jobq.finished_jobs WHERE id = ANY (%s)", [evil]))
 
 

@@ -449,7 +449,7 @@ def test_what_proc_hides_from_the_guard_is_killed_nevertheless(db, jobqd, unpriv
         wait_for(lambda: all(map(is_gone, pids)), what=lambda: f"{pids} to be killed by the guard:\n{node.log()}")
     finally:
         node.signal(signal.SIGCONT)
-    node.wait_log("guard: has killed 1 process groups")
+    node.wait_log("guard: process groups killed: 1")
     assert ended(db, job)[0] == "discarded"
     _, pids = run_shy()
     guard, = node.guards()

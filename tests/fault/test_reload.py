@@ -330,7 +330,7 @@ def test_a_reload_ends_a_back_off(db, jobqd, programs, tmp_path):
     program.chmod(0o755)
     queue = {"command": program, "concurrency": 1, "max_restarts": 0}
     node = jobqd(db, {"default": queue})
-    wait_for(lambda: len(log_of(node, r"starting none for [\d.]+ s")) >= 2)
+    wait_for(lambda: len(log_of(node, r"starting no processes for [\d.]+ s")) >= 2)
     job = db.enqueue("noop")
     node.reload({"default": {**queue, "command": programs("noop_worker")}})
     wait_done(db, job)
@@ -550,7 +550,7 @@ def test_ttin_adds_a_worker_and_ttou_takes_one(db, jobqd, programs, tmp_path):
     wait_for(lambda: len(node.workers()) == 3)
     node.signal(signal.SIGTTIN)
     wait_for(lambda: len(node.workers()) == 5)
-    node.wait_log("queue default: resized from 2 to 3 workers")
+    node.wait_log("queue default: number of workers changed from 2 to 3")
     jobs = [start_one(db, "sleep", tmp_path / f"began{n}", ms=500) for n in range(3)]
     for workers in (3, 2, 2):  # at least one is left in each
         node.signal(signal.SIGTTOU)

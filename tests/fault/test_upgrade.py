@@ -432,7 +432,7 @@ def test_the_number_of_workers_stays_as_it_was_set(db, jobqd, jobqd_program, pro
                  env={"JOBQ_TEST_HANDOVER_LACKS": lacks})
     for n in (2, 3):
         node.signal(signal.SIGTTIN)
-        node.wait_log(f"resized from {n - 1} to {n} workers")
+        node.wait_log(f"number of workers changed from {n - 1} to {n}")
     wait_for(lambda: node.log().count("ready after") == 3, what=node.log)
     before = set(node.workers())
     upgrade(node, jobqd_program, installed)
@@ -566,8 +566,8 @@ def test_what_takes_a_restart_is_refused(db, jobqd, jobqd_program, programs, ins
     assert finish(db, db.enqueue("ok")) == ("completed", 1, [])
 
 
-@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is not a descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not open"),
-                                        ("0", "JOBQ_HANDOVER is not a descriptor")])
+@pytest.mark.parametrize("value, why", [("nonsense", "JOBQ_HANDOVER is not a file descriptor"), ("77", "JOBQ_HANDOVER is 77, which is not an open file descriptor"),
+                                        ("0", "JOBQ_HANDOVER is not a file descriptor")])
 def test_a_handover_that_is_none_is_an_error(db, jobqd, programs, value, why):
     node = jobqd(db, {"default": {"command": programs("fault_worker")}}, ready=False,
                  env={"JOBQ_HANDOVER": value, "JOBQ_HANDOVER_FROM": "78"})
@@ -582,8 +582,8 @@ def refuse(node, db, cli, jobqd_program, installed, why):
     """The command learns it at once, and says why; so does the log."""
     replace(installed, jobqd_program)
     done = cli("upgrade", "--node", "node1", db=db, code=None)
-    assert done.returncode != 0 and f"of node node1 keeps running: not now: {why}" in done.stderr, done.stderr
-    node.wait_log(f"WARNING upgrade: not now: {why}")
+    assert done.returncode != 0 and f"of node node1 keeps running: refused for now: {why}" in done.stderr, done.stderr
+    node.wait_log(f"WARNING upgrade: refused for now: {why}")
     assert not runs_newest(node, installed)
 
 

@@ -366,7 +366,7 @@ def test_a_queue_that_cannot_start_backs_off_alone(db, jobqd, cli, programs, tmp
         "sound": {"command": programs("fault_worker"), "concurrency": 2},
     }, lease="1s")
     waiting = db.enqueue("ok", queue="broken")
-    node.wait_log(r"ERROR queue broken: more than 2 processes failed within 10 s; starting none for [\d.]+ m?s")
+    node.wait_log(r"ERROR queue broken: process failures exceeded max_restarts = 2 within 10 s; starting no processes for [\d.]+ m?s")
     node.wait_log(re.escape(words))
     for _ in range(20):
         assert wait_finished(db, db.enqueue("ok", queue="sound")) == ("completed", 1, [])
@@ -393,7 +393,7 @@ def test_a_queue_that_cannot_start_holds_no_jobs_behind_a_long_one(db, jobqd, pr
         connection.execute("INSERT INTO jobq.jobs (kind) SELECT 'ok' FROM generate_series(1, 6000)")
     wait_for(lambda: db.value("SELECT count(*) > 50 FROM jobq.finished_jobs"))
     os.kill(other, signal.SIGKILL)
-    node.wait_log("starting none for")
+    node.wait_log("starting no processes for")
     jobqd(db, {"default": {**queue, "command": programs("fault_worker")}}, shutdown_grace="100ms")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs") == 1, timeout=30,
              what=lambda: db.query("SELECT state::text, attempted_by, count(*) FROM jobq.jobs GROUP BY 1, 2"))
@@ -406,7 +406,7 @@ def test_a_queue_comes_back_when_its_program_is_mended(db, jobqd, programs, tmp_
     program.chmod(0o755)
     node = jobqd(db, {"default": {"command": program, "concurrency": 1, "max_restarts": 1}})
     job = db.enqueue("ok")
-    node.wait_log("starting none for")
+    node.wait_log("starting no processes for")
     program.write_text(f"#!/bin/sh\nexec {programs('fault_worker')}\n")
     assert wait_finished(db, job) == ("completed", 1, [])
 
@@ -424,7 +424,7 @@ def test_an_exec_program_that_cannot_start_charges_no_job(db, jobqd, tmp_path):
     program.chmod(0o755)
     node = jobqd(db, {"default": {"exec": program, "concurrency": 1, "max_restarts": 1}})
     job = db.enqueue("work")
-    node.wait_log("starting none for")
+    node.wait_log("starting no processes for")
     wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (job,))
              == [("available", 0, [])])
     program.write_text("#!/bin/sh\nexit 0\n")

@@ -131,7 +131,7 @@ class Daemon:
     def complaints(self):
         """The log's lines of level WARNING and ERROR, but for the one that root's workers are worth at the start."""
         return [line for line in self.log().splitlines() if re.search(r"^\S+ (WARNING|ERROR) ", line)
-                and " run as root; give each queue a user" not in line]
+                and "; set a dedicated user for each queue" not in line]
 
     def wait_log(self, pattern, timeout=LIMIT_S):
         """Waits for a match (re.M) in the log and returns it."""

@@ -14,9 +14,9 @@ ENDS = {
                   ("WARNING", "retryable", 1, "timeout", "ran longer than its timeout of 200 ms", True)),
     "bad protocol": (("garbage", {"error": "hm\n"}, {}), ("WARNING", "retryable", 1, "protocol", "", True)),
     "an unhandled kind": (("none", {}, {}), ("WARNING", "retryable", 1, "unhandled", "no handler for kind", False)),
-    "a rescue": (("orphan", {}, {}), ("WARNING", "available", 1, "orphaned", "node dead ended while it held the job", False)),
+    "a rescue": (("orphan", {}, {}), ("WARNING", "available", 1, "orphaned", "node dead died while it held the job", False)),
     "a rescue, the last": (("orphan", {}, {"max_attempts": 1}),
-                           ("ERROR", "discarded", 1, "orphaned", "node dead ended while it held the job", False)),
+                           ("ERROR", "discarded", 1, "orphaned", "node dead died while it held the job", False)),
     "an expiry": (("ok", {}, {"queue": "idle"}), ("WARNING", "cancelled", 0, "expired", "not started by ", False)),
 }
 

@@ -136,7 +136,7 @@ def story(ledger, nodes, troubles, ids, kinds, refused, lasted, lease_s):
         f"{len(ids)} jobs, each completed once; {len(ledger.runs)} runs in {len(ledger.workers)} worker processes, "
         f"{cut_short} cut short; {moved} jobs ran under more than one jobqd",
         f"errors: {dict(kinds)}; answers refused since the nodes registered last: {refused}",
-        f"leases lost: {log.count('must stop its jobs: ')}; strikes of the guards: {log.count('guard: killed ')}, "
-        f"jobqd gone: {log.count(') is gone; ')}",
+        f"leases lost: {log.count('must stop its jobs: ')}; strikes of the guards: {log.count('guard: process groups killed: ')}, "
+        f"jobqd gone: {log.count(') died; ')}",
         f"no two runs of a job overlapped: {len(ledger.conflicts)} times one waited for a killed process to be gone",
     ])

@@ -250,7 +250,7 @@ def test_job_says_where_an_attempt_ran_how_it_ended_and_what_it_used(cli, db):
     errors = [{"attempt": 1, "at": "2026-11-22T10:00:01Z", "kind": "crash", "error": "was killed", "node": "web-1",
                "claimed_at": "2026-11-22T10:00:00Z", "signal": "SIGKILL", "run_ms": 1204, "cpu_ms": 810, "max_rss_kb": 14541,
                "output": "last words", "discarded": "crashed 3 workers", "own": 1},
-              {"attempt": 2, "at": "2026-11-22T10:01:00Z", "kind": "orphaned", "error": "node web-1 ended while it held the job",
+              {"attempt": 2, "at": "2026-11-22T10:01:00Z", "kind": "orphaned", "error": "node web-1 died while it held the job",
                "node": "web-1", "cancelled": "by request", "exit_code": 3, "run_ms": 12}]
     with db.connect() as conn:
         conn.execute("UPDATE jobq.jobs SET errors = %s::jsonb, attempt = 2", (json.dumps(errors),))
@@ -264,7 +264,7 @@ def test_job_says_where_an_attempt_ran_how_it_ended_and_what_it_used(cli, db):
         "    discarded as poison: crashed 3 workers; a retry by hand begins a new count\n"
         "    more:\n"
         '      {"own": 1}\n'
-        "  attempt 2  2026-11-22T10:01:00Z  orphaned: node web-1 ended while it held the job\n"
+        "  attempt 2  2026-11-22T10:01:00Z  orphaned: node web-1 died while it held the job\n"
         "    on web-1, ran 12 ms, exit status 3\n"
         "    cancelled by request\n")
 

@@ -937,7 +937,7 @@ def test_a_locked_reboot_row_holds_up_no_section(db, jobqd):
         write_crons(node, {"a": EXAMPLE})
         node.wait_ready()
         node.reload()
-        node.wait_log("cron: another transaction has locked crons or queues of the configuration; retrying every 5 s")
+        node.wait_log("cron: cannot apply the configuration's crons and queues yet: another transaction has locked their rows; retrying every 5 s")
         wait_for(lambda: "a" in crons(db))
         assert slots(db, "boot") == []
     wait_for(lambda: len(slots(db, "boot")) == 1)

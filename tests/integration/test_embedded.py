@@ -190,7 +190,7 @@ def test_a_killed_server_is_started_again_and_no_job_is_lost(embedded, home):
             except psycopg.OperationalError:
                 return False
         wait_for(all_done, 60)
-    daemon.wait_log(r"was ended by signal 9 \(Killed\)")
+    daemon.wait_log(r"was killed by signal 9 \(Killed\)")
 
 
 def test_kill_9_of_jobqd_leaves_no_server_and_the_next_starts_at_once(embedded, home):

@@ -116,7 +116,7 @@ def test_quit_stops_at_once_and_releases_what_runs(db, jobqd, programs, tmp_path
     wait_for(began.exists)
     node.signal(signal.SIGQUIT)
     assert node.wait() == 0
-    node.wait_log("jobqd: stopping now: killing the running jobs and releasing them")
+    node.wait_log("jobqd: stopping now: killing running jobs and returning them to their queues")
     assert db.query("SELECT state::text, attempt, errors FROM jobq.jobs") == [("available", 0, [])]
 
 
@@ -168,7 +168,7 @@ def test_without_proc_jobs_run_and_it_is_said_once_what_is_missing(db, jobqd, pr
         wait_for(lambda: not alive(worker))
     finally:
         node.signal(signal.SIGCONT)
-    node.wait_log("guard: has killed [12] process groups")
+    node.wait_log("guard: process groups killed: [12]")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (job,)) == "discarded")
 
 
@@ -194,7 +194,7 @@ def test_without_proc_a_limit_that_needs_it_is_refused(cli, programs, without_pr
 ELF = pathlib.Path("/bin/true").read_bytes()
 FAULTY = {
     "CRLF": (b"#!/bin/sh\r\nexit 0\r\n", "its first line ends in a carriage return"),
-    "no interpreter": (b"exit 0\n", "it is not a program, and a script must begin with #! and its interpreter, such as #!/bin/sh"),
+    "no interpreter": (b"exit 0\n", "it is neither an executable binary nor a script that begins with #! and its interpreter, such as #!/bin/sh"),
     "a missing interpreter": (b"#!/opt/no/python3\n", "its interpreter /opt/no/python3: No such file or directory"),
     "empty": (b"", "it is empty"),
     "another processor": (ELF[:18] + (0x16).to_bytes(2, "little") + ELF[20:], "it is built for another kind of processor"),
@@ -248,7 +248,7 @@ def test_a_program_that_is_no_good_stops_only_its_queue(db, jobqd, programs, tmp
     node = jobqd(db, {"broken": broken, "sound": sound})
     node.wait_log(r"ERROR jobqd: .*\[queue broken\] " + re.escape(f"{mode}: cannot run {program}: {why}"))
     waiting = db.enqueue("noop", queue="broken")
-    node.wait_log("ERROR queue broken: .*starting none for")
+    node.wait_log("ERROR queue broken: .*starting no processes for")
     wait_for(lambda: db.query("SELECT state::text, attempt, errors FROM jobq.jobs WHERE id = %s", (waiting,)) == [("available", 0, [])])
     done = db.enqueue("noop", queue="sound")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.all_jobs WHERE id = %s", (done,)) == "completed")

@@ -165,7 +165,7 @@ def test_a_pause_outlives_the_database(cluster, jobqd, worker, how):
     db = cluster.db
     node = jobqd(db, worker, lease="5s")
     db.value("SELECT jobq.pause('mail')")
-    node.wait_log("queue mail: paused: claims no more jobs until jobq.resume")
+    node.wait_log("queue mail: paused: claiming no jobs until `jobqd resume`")
     job = db.enqueue("ok", queue="mail")
     getattr(cluster, how)()
     cluster.start()
@@ -284,7 +284,7 @@ def test_scaled_up_and_down_while_jobs_run(db, jobqd, programs, tmp_path):
     running = [db.enqueue("sleep", json.dumps({"ms": 3000, "file": f"{tmp_path}/{i}"}), queue="mail") for i in range(5)]
     wait_for(lambda: all((tmp_path / str(i)).exists() for i in range(5)))
     assert db.value("SELECT jobq.scale('mail', 1)") is True
-    node.wait_log("queue mail: scaled from 5 to 1 workers")
+    node.wait_log("queue mail: number of workers scaled from 5 to 1")
     behind = db.enqueue("ok", queue="mail")
     for job in [*running, behind]:
         completed(db, job)
@@ -307,7 +307,7 @@ def test_scaled_to_nothing_and_back(db, jobqd, programs, tmp_path, kind):
     running = [db.enqueue("sleep", '{"ms": 1500}', queue="mail") for _ in range(2)] if kind != "preload" else []
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.jobs WHERE state = 'executing'") == len(running))
     db.value("SELECT jobq.scale('mail', 0)")
-    node.wait_log("queue mail: scaled from 2 to 0 workers")
+    node.wait_log("queue mail: number of workers scaled from 2 to 0")
     for job in running:
         completed(db, job)
     waiting = [db.enqueue("ok" if kind != "preload" else "facts", queue="mail") for _ in range(20)]

@@ -45,7 +45,7 @@ def warnings_of(cli, conf):
     said = re.findall(r"^jobqd config: warning: (.*)$", done.stderr, re.M)
     assert done.stdout.startswith(f"{conf}: ok") and len(said) == len(done.stderr.splitlines())
     assert json.loads(cli("config", "check", "--json", "-c", conf).stdout)["warnings"] == said
-    about_root = [text for text in said if "as root; give each queue a user" in text]
+    about_root = [text for text in said if "; set a dedicated user for each queue" in text]
     assert len(about_root) == (1 if ROOT else 0)
     return [text for text in said if text not in about_root]
 
@@ -54,7 +54,7 @@ def test_nothing_is_said_where_all_is_well(cli, conf):
     assert warnings_of(cli, conf) == []
     if ROOT:
         said = cli("config", "check", "-c", conf).stderr
-        assert said == "jobqd config: warning: the programs of queue default run as root; give each queue a user of its own: user = NAME\n"
+        assert said == "jobqd config: warning: programs run as root in queue default; set a dedicated user for each queue: user = NAME\n"
         conf.write_text(conf.read_text() + "user = nobody\n")
         assert cli("config", "check", "-c", conf).stderr == ""
 

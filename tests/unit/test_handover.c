@@ -84,8 +84,10 @@ a_field_that_is_missing_or_wrong_is_named(void **state)
                                      "must be a number from 0 to 9");
     assert_int_equal(handover_get_int(e, "slot", 0, 7, &value, &err), JOBQ_EINVAL);
     assert_int_equal(handover_get_int(e, "fd", 0, 7, &value, &err), JOBQ_EINVAL);
-    assert_string_equal(err.message,
-                        "the handover's record \"worker\" has no field \"fd\"");
+    assert_string_equal(
+        err.message,
+        "the state handed over by the old jobqd is incomplete: record \"worker\" has no "
+        "field \"fd\"");
     assert_int_equal(handover_get_bytes(e, "name", &bytes, NULL, &err), JOBQ_EINVAL);
     assert_int_equal(value, 5);
     handover_close(r);

@@ -77,8 +77,10 @@ args_that_fit_into_no_frame_are_refused(void **state)
     int64_t id = give_args(b, "ok", args);
     run_until(b, all_returned);
     assert_int_equal(b->records[id].kind, VERDICT_DISCARD);
-    assert_string_equal(b->records[id].error, "its args and meta of 1048579 bytes do not "
-                                              "fit into a frame: max_frame is 1048576");
+    assert_string_equal(
+        b->records[id].error,
+        "args and meta take 1048579 bytes, too many for a message to a worker "
+        "(max_frame = 1048576 bytes)");
     assert_int_equal(result_of(b, "ok")->kind, VERDICT_OK);
     finish(b);
     free(args);

@@ -592,7 +592,7 @@ an_end_is_described(void **state)
     postgres_child_describe(W_EXITCODE(1, 0), text, sizeof text);
     assert_string_equal(text, "exited with code 1");
     postgres_child_describe(W_EXITCODE(0, 9), text, sizeof text);
-    assert_string_equal(text, "was ended by signal 9 (Killed)");
+    assert_string_equal(text, "was killed by signal 9 (Killed)");
 }
 
 #define IN_BASE(test) cmocka_unit_test_setup_teardown(test, make_base, remove_base)

@@ -115,11 +115,11 @@ scripts_are_read(void **state)
          "env would look for a program called \"sh -e\": use env -S", 0},
         {"#!\necho\n", "its #! names no interpreter", ENOEXEC},
         {"#!   \necho\n", "its #! names no interpreter", ENOEXEC},
-        {"echo no interpreter\n", "it is not a program, and a script must begin",
-         ENOEXEC},
+        {"echo no interpreter\n",
+         "it is neither an executable binary nor a script that begins", ENOEXEC},
         {"\xef\xbb\xbf#!/bin/sh\n", "it has a byte order mark before its #!", ENOEXEC},
         {"", "it is empty", ENOEXEC},
-        {"x", "it is not a program", ENOEXEC},
+        {"x", "it is neither an executable binary nor a script", ENOEXEC},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         write_program(rows[i].text, strlen(rows[i].text));

@@ -59,7 +59,7 @@ me AS (
     UNION ALL
     SELECT 'pg_ts_dict'::regclass, oid, dictowner FROM pg_ts_dict WHERE dictnamespace = (SELECT oid FROM place)
 ), strangers (nth, found, remedy, is_grant, who) AS (
-    SELECT 1, format('schema %s belongs to role %s, but jobq''s tables in it to role %s: the former may replace jobq''s '
+    SELECT 1, format('schema %s belongs to role %s, but jobq''s tables in it belong to role %s: the schema''s owner may replace jobq''s '
                      'functions with its own', o.nspname, pg_get_userbyid(o.holder), pg_get_userbyid(o.owner)),
            format('ALTER SCHEMA %I OWNER TO %I', o.nspname, pg_get_userbyid(o.owner)), false, o.holder
       FROM owned o WHERE o.holder <> o.owner

@@ -33,9 +33,9 @@
 #include "libjobq/error.h"
 #include "libjobq/wire.h"
 
-/* LINE_MAX: jobqd's messages to a forkserver are short. NOT_BORN: the exit
+/* REQUEST_MAX: jobqd's messages to a forkserver are short. NOT_BORN: the exit
  * code of a worker that nobody waits for. */
-enum { LINE_MAX = 512, NOT_BORN = 127 };
+enum { REQUEST_MAX = 512, NOT_BORN = 127 };
 
 enum { THE_SOCKET, THE_OUTPUT, N_PASSED };
 
@@ -43,7 +43,7 @@ struct forkserver {
     int fd;
     int wake_fd;
     pid_t pid;
-    char line[LINE_MAX];
+    char line[REQUEST_MAX];
     size_t len;           /* of what has been read */
     int passed[N_PASSED]; /* descriptors that came with it; -1: none */
 };
@@ -98,7 +98,7 @@ receive(struct forkserver *forkserver, size_t *got, jobq_error *err)
         char bytes[CMSG_SPACE(N_PASSED * sizeof(int))];
     } control;
     struct iovec part = {.iov_base = forkserver->line + forkserver->len,
-                         .iov_len = LINE_MAX - forkserver->len};
+                         .iov_len = REQUEST_MAX - forkserver->len};
     struct msghdr message = {.msg_iov = &part,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
@@ -124,10 +124,10 @@ wait_for_line(struct forkserver *forkserver, char **newline, bool *stop, jobq_er
         struct pollfd fds[] = {{.fd = forkserver->fd, .events = POLLIN},
                                {.fd = forkserver->wake_fd, .events = POLLIN}};
         size_t got = 0;
-        if (forkserver->len == LINE_MAX)
+        if (forkserver->len == REQUEST_MAX)
             return jobq__error(err, JOBQ_EPROTO,
                                "forkserver: jobqd sent a line of more than %d bytes",
-                               LINE_MAX);
+                               REQUEST_MAX);
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
             return jobq__error(err, JOBQ_EIO, "forkserver: poll: %s", strerror(errno));
         if (fds[1].revents) {

@@ -17,7 +17,7 @@
 #include "libjobq/error.h"
 #include "libjobq/forkserver.h"
 
-enum { NAME_MAX = 128 };
+enum { KIND_MAX = 128 };
 #define MAX_FRAME_MIN ((size_t)1024)
 #define MAX_FRAME_MAX ((size_t)64 * 1024 * 1024)
 
@@ -243,8 +243,8 @@ jobq__worker_check_kinds(const jobq_worker_kind *kinds, size_t n, bool without_h
         return jobq__error(err, JOBQ_EINVAL, "worker: kinds must have at least one row");
     for (size_t i = 0; i < n; i++) {
         const jobq_worker_kind *row = &kinds[i];
-        size_t len = row->kind ? strnlen(row->kind, NAME_MAX + 1) : 1;
-        if (len == 0 || len > NAME_MAX)
+        size_t len = row->kind ? strnlen(row->kind, KIND_MAX + 1) : 1;
+        if (len == 0 || len > KIND_MAX)
             return jobq__error(err, JOBQ_EINVAL,
                                "worker: kinds[%zu].kind must be 1 to 128 bytes, got %s",
                                i, len ? "more" : "0");

@@ -64,7 +64,9 @@ on_answer(void *data, const struct store_answer *answer)
         rounds_sleep(&leader->rounds, 0);
         return;
     }
-    rounds_answered(&leader->rounds, percent(leader, TRY_PERCENT));
+    int64_t took_ms = (int64_t)((clock_ns() - leader->sent_ns) / 1000000u);
+    int64_t pause_ms = percent(leader, TRY_PERCENT) - took_ms; /* from the sending on */
+    rounds_answered(&leader->rounds, pause_ms > 0 ? pause_ms : 0);
     if (answer->code == 0) {
         if (answer->rows > 0)
             leader->ends_ns =

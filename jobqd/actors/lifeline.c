@@ -65,6 +65,7 @@ tell_left(struct lifeline *lifeline, long long left, const char *first)
                 left, left == 1 ? "" : "s", first ? first : "");
 }
 
+static int64_t look_ms(const struct lifeline *lifeline);
 static int64_t next_look_ms(const struct lifeline *lifeline);
 
 static void
@@ -86,6 +87,8 @@ on_reaped(void *data, const struct store_answer *answer)
     tell_left(lifeline, left, answer->note);
     if (left > 0 && lifeline->looks.state == ROUNDS_SLEEPING)
         rounds_sleep(&lifeline->looks, next_look_ms(lifeline));
+    if (left > 0 && lifeline->cancels.state == ROUNDS_SLEEPING)
+        rounds_sleep(&lifeline->cancels, look_ms(lifeline));
     failures_note_stories(lifeline->options.failures, answer->stories);
     if (removed == 0 && again == 0 && ended == 0)
         return;
@@ -292,8 +295,8 @@ lifeline_lead(struct lifeline *lifeline, bool leads)
 void
 lifeline_stop(struct lifeline *lifeline)
 {
+    rounds_stop(&lifeline->looks); /* first, so that nothing is asked any more */
     lifeline_lead(lifeline, false);
-    rounds_stop(&lifeline->looks);
     failure_detector_clear(&lifeline->detector);
 }
 

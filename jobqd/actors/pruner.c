@@ -187,6 +187,8 @@ pruner_start(struct pruner *pruner)
 {
     rounds_start(&pruner->days);
     rounds_start(&pruner->steps);
+    if (pruner->steps.state == ROUNDS_SLEEPING)
+        rounds_sleep(&pruner->steps, PRUNE_NEXT_MS);
 }
 
 void

@@ -7,7 +7,9 @@ static void
 ask(struct rounds *rounds)
 {
     rounds->state = ROUNDS_ASKING;
-    if (!rounds->options.ask(rounds->options.owner))
+    if (rounds->options.ask(rounds->options.owner))
+        return;
+    if (rounds_take(rounds)) /* or its owner stopped it */
         rounds_sleep(rounds, rounds->options.idle_ms);
 }
 

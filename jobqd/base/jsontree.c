@@ -103,13 +103,17 @@ void
 tree_print(cJSON *document)
 {
     char *text = cJSON_PrintUnformatted(document);
-    if (text) {
-        escape_print_json(stdout, text);
-        putchar('\n');
+    struct jobq__buf out = {0};
+    if (text)
+        escape_put_json(&out, text, strlen(text));
+    jobq__buf_addc(&out, '\n');
+    if (text && !out.failed) {
+        fwrite(out.data, 1, out.len, stdout);
     } else {
         fputs("jobqd: out of memory for the answer\n", stderr);
         print_failed = true;
     }
+    jobq__buf_clear(&out);
     cJSON_free(text);
     cJSON_Delete(document);
 }

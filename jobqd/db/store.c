@@ -46,7 +46,7 @@ static const char maintenance_batch_setup[] =
 
 /* A cycle takes milliseconds, but the audit of a new session reads the table through; so
  * does the lifeline. */
-enum { WORK_DEAD_AFTER_MS = 60 * 1000, HOUSE_DEAD_AFTER_MS = 600 * 1000 };
+enum { WORK_DEAD_AFTER_MS = 60 * 1000, MAINTENANCE_DEAD_AFTER_MS = 600 * 1000 };
 
 /* ---- the connections ---- */
 
@@ -173,7 +173,7 @@ connect_all(struct store *store, uv_loop_t *loop)
     maintenance.batch_setup = maintenance_batch_setup;
     maintenance.on_ready = on_maintenance_ready;
     maintenance.on_lost = on_maintenance_lost;
-    maintenance.dead_after_ms = HOUSE_DEAD_AFTER_MS;
+    maintenance.dead_after_ms = MAINTENANCE_DEAD_AFTER_MS;
     int rc = pgconn_new(&store->control, loop, &control);
     if (rc == 0)
         rc = pgconn_new(&store->maintenance, loop, &maintenance);

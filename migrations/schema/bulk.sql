@@ -166,10 +166,10 @@ COMMENT ON FUNCTION @schema@._bulk_pause IS 'Waits a moment, longer each time; a
 -- A batch with locked rows is rolled back, which releases its rows, and tried again in smaller batches: at last that row by
 -- itself, until it is free. Jobs that run by then are left out. skip: locked jobs are left out as well. A job that the
 -- database refuses to change is left out and named in a warning; after a hundred of them that is an error, and nothing was
--- changed. house: it is never an error, and neither is a lock that a change waits for (of rows that go with the job, for
+-- changed. sweep: it is never an error, and neither is a lock that a change waits for (of rows that go with the job, for
 -- example); jobs that are left after a second are for the next call.
 CREATE OR REPLACE FUNCTION @schema@._bulk_waiting(act text, matches text, ids bigint[], skip boolean DEFAULT false,
-    house boolean DEFAULT false) RETURNS bigint
+    sweep boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_variable
 DECLARE
@@ -180,7 +180,7 @@ DECLARE
     at int := 1;
     done bigint := 0;
     refused int := 0;
-    used int := 0; -- house: more than 60 subtransactions slow down the snapshots of all sessions
+    used int := 0; -- sweep: more than 60 subtransactions slow down the snapshots of all sessions
     until CONSTANT timestamptz := clock_timestamp() + interval '1 second';
     statement text;
     locked bigint;
@@ -215,7 +215,7 @@ BEGIN
         END,
         CASE act WHEN 'retry' THEN ', (SELECT @schema@._wake(array_agg(DISTINCT a.queue)) FROM again a)' ELSE '' END,
         CASE act WHEN 'retry' THEN 'again' ELSE 'gone' END);
-    WHILE at <= cardinality(ids) AND NOT (house AND (used >= 60 OR clock_timestamp() > until)) LOOP
+    WHILE at <= cardinality(ids) AND NOT (sweep AND (used >= 60 OR clock_timestamp() > until)) LOOP
         BEGIN
             EXECUTE statement INTO locked, seen, written USING ids[at : at + size - 1];
             IF written < locked THEN
@@ -236,7 +236,7 @@ BEGIN
                 END IF;
                 size := greatest(size / 4, 1);
             WHEN OTHERS OR assert_failure THEN
-                IF @schema@._is_passing(SQLSTATE) OR NOT house AND (SQLSTATE = '55P03' OR refused >= 100) THEN
+                IF @schema@._is_passing(SQLSTATE) OR NOT sweep AND (SQLSTATE = '55P03' OR refused >= 100) THEN
                     RAISE;
                 END IF;
                 IF SQLSTATE = '55P03' THEN
@@ -394,9 +394,9 @@ COMMENT ON FUNCTION @schema@._bulk_ended_at_once IS
     'Deletes finished jobs that match, or makes them available again; returns their ids.';
 
 -- Jobs that the database refuses to change are found by halving, and each is named in a warning. After a hundred of them
--- that is an error, and nothing was changed. house: as in _bulk_waiting.
+-- that is an error, and nothing was changed. sweep: as in _bulk_waiting.
 CREATE OR REPLACE FUNCTION @schema@._bulk_ended(act text, matches text, most bigint, by_id boolean, locked text DEFAULT 'wait',
-    house boolean DEFAULT false) RETURNS bigint[]
+    sweep boolean DEFAULT false) RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -415,7 +415,7 @@ BEGIN
     BEGIN
         RETURN @schema@._bulk_ended_at_once(act, matches, most, by_id, locked);
     EXCEPTION WHEN OTHERS OR assert_failure THEN
-        IF @schema@._is_passing(SQLSTATE) OR NOT house AND SQLSTATE = '55P03' THEN
+        IF @schema@._is_passing(SQLSTATE) OR NOT sweep AND SQLSTATE = '55P03' THEN
             RAISE;
         END IF;
         IF SQLSTATE = '55P03' THEN
@@ -426,7 +426,7 @@ BEGIN
                    CASE act WHEN 'retry' THEN ' AND j.attempt < 1000' ELSE '' END, coalesce(most::text, 'ALL')) INTO ids;
     highs := ARRAY[cardinality(ids)];
     WHILE cardinality(lows) > 0 AND cardinality(ids) > 0
-          AND NOT (house AND (used >= 60 OR clock_timestamp() > until)) LOOP
+          AND NOT (sweep AND (used >= 60 OR clock_timestamp() > until)) LOOP
         low := lows[cardinality(lows)];
         high := highs[cardinality(highs)];
         lows := lows[1 : cardinality(lows) - 1];
@@ -439,7 +439,7 @@ BEGIN
                 by_id OR high - low < 200, locked);
             used := used + 1;
         EXCEPTION WHEN OTHERS OR assert_failure THEN
-            IF @schema@._is_passing(SQLSTATE) OR NOT house AND (SQLSTATE = '55P03' OR refused >= 100) THEN
+            IF @schema@._is_passing(SQLSTATE) OR NOT sweep AND (SQLSTATE = '55P03' OR refused >= 100) THEN
                 RAISE;
             END IF;
             IF SQLSTATE = '55P03' THEN

@@ -21,7 +21,7 @@ COMMENT ON FUNCTION @schema@._story IS 'What a node reports of a failed attempt 
 -- completed jobs go to the history. fate: accepted; refused: the attempt had ended before, or is not this node's; locked:
 -- another session has locked the row, and nothing was done. became: the state of the job. due: when it is tried again.
 -- hooks: a hook enqueued the job. node: 0 is a test's drain, whose transaction may be much older than `at`, the time of the
--- attempts' end.
+-- attempts' end; it wakes no node.
 --
 -- A delay of 0 makes the job available at once, without the stager. Released and snoozed attempts do not count. A failed job
 -- without attempts left is discarded. So is a job that has crashed max_crashes workers since it was last retried by hand; a
@@ -105,10 +105,10 @@ BEGIN
               FROM again a
              UNION ALL
             SELECT e.id, e.queue, e.next, 0, NULL, e.next = 'discarded' AND @schema@._is_hooks(e.meta) FROM ended e) w;
-    IF woken IS NOT NULL THEN
+    IF woken IS NOT NULL AND $10 <> 0 THEN
         PERFORM @schema@._wake(woken);
     END IF;
-    IF soon THEN
+    IF soon AND $10 <> 0 THEN
         PERFORM pg_notify('@channel@', 'stage');
     END IF;
     RETURN QUERY SELECT u.id, 'accepted'::text, u.became, u.due, u.hooks

@@ -158,7 +158,7 @@ def test_workers_that_a_template_has_forked_stay(db, jobqd, jobqd_program, progr
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")
     assert finish(db, db.enqueue("segfault", json.dumps({"times": 1})))[:2] == ("completed", 2)
-    wait_for(lambda: len(node.workers()) == 2, what=lambda: f"one template and one worker: {node.workers()}")
+    wait_for(lambda: len(node.workers()) == 2, what=lambda: f"one forkserver and one worker: {node.workers()}")
     wait_for(lambda: not zombies_of(node.pid), what=lambda: str(zombies_of(node.pid)))
 
 

@@ -16,6 +16,7 @@ struct world {
     struct rounds rounds;
     int asked;
     bool refuses; /* ask sends nothing */
+    bool stops;   /* ask stops its own rounds, and sends nothing */
     bool closed;
 };
 
@@ -24,7 +25,9 @@ on_ask(void *owner)
 {
     struct world *world = owner;
     world->asked++;
-    return !world->refuses;
+    if (world->stops)
+        rounds_stop(&world->rounds);
+    return !world->refuses && !world->stops;
 }
 
 static void
@@ -137,6 +140,21 @@ the_pause_after_refusals_doubles_up_to_its_most(void **state)
 }
 
 static void
+who_stops_while_it_asks_stays_off(void **state)
+{
+    struct world *world = *state;
+    world->stops = true;
+    rounds_start(&world->rounds);
+    run_until_asked(world, 1);
+    assert_int_equal(world->rounds.state, ROUNDS_OFF);
+    assert_false(uv_is_active((uv_handle_t *)&world->rounds.timer));
+    world->stops = false;
+    rounds_start(&world->rounds);
+    run_until_asked(world, 2);
+    assert_true(rounds_take(&world->rounds));
+}
+
+static void
 where_nothing_was_sent_it_tries_again(void **state)
 {
     struct world *world = *state;
@@ -188,6 +206,7 @@ main(void)
         TEST(a_poke_while_it_asks_makes_it_ask_again_at_once),
         TEST(the_pause_after_refusals_doubles_up_to_its_most),
         TEST(where_nothing_was_sent_it_tries_again),
+        TEST(who_stops_while_it_asks_stays_off),
         TEST(an_answer_after_the_stop_does_not_count),
         TEST(started_again_before_the_answer_it_goes_on),
     };

@@ -28,7 +28,7 @@ def test_a_job_that_a_foreign_key_holds_stops_no_other(db, jobqd, programs, cli,
     more = db.enqueue("noop")
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs WHERE id = %s", [more]) == 1)
     said = cli("doctor", db=db, code=None).stdout
-    assert f"the database refuses to write 1 job, of which 1 ended already; job {held} (settle): " in said
+    assert f"the database refuses to write 1 job (1 of them already ended); job {held} (settle): " in said
     assert "exports" in said
     db.query("DELETE FROM exports")
     wait_for(lambda: db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [held]) == "completed")
@@ -75,7 +75,7 @@ def test_a_job_that_cannot_be_claimed_stops_no_other(db, jobqd, programs, cli, s
     jobs = [db.enqueue("noop") for _ in range(20)]
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 2}})
     wait_for(lambda: db.value("SELECT count(*) FROM jobq.finished_jobs") == len(jobs))
-    node.wait_log(rf"job {bad} \(kind bad\) cannot be claimed, the database refuses it: not this one")
+    node.wait_log(rf"job {bad} \(kind bad\) cannot be claimed, because the database refuses it: not this one")
     assert db.value("SELECT state::text FROM jobq.jobs WHERE id = %s", [bad]) == "available"
     cli("cancel", str(bad), db=db)
     assert db.value("SELECT state::text FROM jobq.finished_jobs WHERE id = %s", [bad]) == "cancelled"
@@ -314,7 +314,7 @@ def test_a_note_goes_when_its_job_goes_on(db, cli):
     db.query("SELECT jobq.cancel(%s)", [gone])
     db.query("SELECT jobq._sweep()")
     assert db.query("SELECT job_id FROM jobq.refusals") == [(still,)]
-    assert f"the database refuses to write 1 job, of which 0 ended already; job {still} (claim): the books are closed" in \
+    assert f"the database refuses to write 1 job (0 of them already ended); job {still} (claim): the books are closed" in \
         cli("doctor", db=db, code=None).stdout
 
 
@@ -475,7 +475,7 @@ def test_a_database_that_takes_its_time_is_told_of(db, jobqd, programs):
     db.query("CREATE TRIGGER slow BEFORE DELETE ON jobq.jobs FOR EACH ROW WHEN (old.kind = 'slow') EXECUTE FUNCTION public.slow()")
     node = jobqd(db, {"default": {"command": programs("noop_worker"), "concurrency": 1}}, lease="6s")
     db.enqueue("slow")
-    node.wait_log(r"WARNING queue default: the database has not answered for \d\.\d s; under way: 1 answer \(0 KiB\)")
+    node.wait_log(r"WARNING queue default: the database has not answered for \d\.\d s; waiting for it to confirm 1 answer \(0 KiB\)")
     db.wait_for_states({"completed": 1})
     db.enqueue("noop")
     db.wait_for_states({"completed": 2})

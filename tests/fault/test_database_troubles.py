@@ -56,7 +56,7 @@ def test_a_server_turns_read_only_and_takes_writes_again(cluster, jobqd, program
     ids = enqueue_crowd(db, JOBS)
     wait_ended(ledger, 200)
     set_read_only(db, "on")
-    node.wait_log("running jobs continue: .*session is read-only")
+    node.wait_log("running jobs continue\\): .*session is read-only")
     set_read_only(db, "off")
     check_unharmed(db, ledger, ids, node)
 
@@ -81,7 +81,7 @@ def test_a_server_is_read_only_for_longer_than_the_lease(cluster, jobqd, program
     set_read_only(db, "off")
     wait_all_finished(db, JOBS)
     assert set(check_completed(db, ledger, ids)) <= {"orphaned"}
-    assert node.log().count("available again") == node.log().count("database: unavailable; ")
+    assert node.log().count("available again") == node.log().count("database: unavailable (")
     assert node.running
 
 
@@ -169,7 +169,7 @@ def test_one_of_its_connections_finds_no_room(cluster, role, jobqd, programs, le
     wait_for(lambda: db.value(f"SELECT count(*) {backends}", (role,)) == 4)
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT 3")
     db.query(f"SELECT pg_terminate_backend(pid) {backends} AND application_name = %s", (role, f"jobqd {name}"))
-    node.wait_log(f"database: without the {name} connection.*running jobs continue: .*too many connections for role")
+    node.wait_log(f"database: without the {name} connection.*running jobs continue\\): .*too many connections for role")
     db.query(f"ALTER ROLE {role} CONNECTION LIMIT -1")
     node.wait_log(f"database: the {name} connection is back")
     check_unharmed(db, ledger, ids, node)

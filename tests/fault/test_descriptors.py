@@ -81,7 +81,7 @@ def test_a_limit_too_small_for_its_workers_costs_workers_alone(db, jobqd, jobqd_
     node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 40},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}}, program=program)
     node.wait_log("queue default: cannot start a process: .*Too many open files")
-    node.wait_log("queue default: more than 5 processes failed")
+    node.wait_log("queue default: process failures exceeded max_restarts = 5")
     jobs = [db.enqueue("ok", queue=queue) for queue in ("default", "other") for _ in range(20)]
     db.wait_for_states({"completed": len(jobs)})
     assert db.query("SELECT DISTINCT attempt, errors FROM jobq.finished_jobs") == [(1, [])]

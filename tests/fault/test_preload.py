@@ -291,7 +291,7 @@ def test_a_program_that_cannot_preload_stops_its_queue_alone(db, jobqd, programs
     node = jobqd(db, {"default": {"command": programs("rude_worker"), "concurrency": 4, "preload": "true", "max_restarts": 2},
                       "other": {"command": programs("fault_worker"), "concurrency": 1}})
     node.wait_log("does not support preload; set preload = off")
-    node.wait_log("queue default: more than 2 processes failed")
+    node.wait_log("queue default: process failures exceeded max_restarts = 2")
     assert result_of(db, db.enqueue("ok", queue="other")) is None
 
 

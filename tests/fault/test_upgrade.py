@@ -419,7 +419,7 @@ def test_a_program_that_misses_a_field_leaves_the_workers_as_they_were(db, jobqd
     wait_for((tmp_path / "run").exists)
     replace(installed, jobqd_program)
     node.signal(signal.SIGUSR2)
-    node.wait_log('could not start: the handover.s record "worker" has no field "complaint"')
+    node.wait_log('could not start: the state handed over by the old jobqd is incomplete: record "worker" has no field "complaint"')
     node.wait_log("upgrade: failed, .* keeps running: .*it exited with code")
     assert finish(db, job) == ("completed", 1, [])
     one_run(tmp_path / "run")

@@ -266,7 +266,7 @@ def test_a_job_too_large_for_a_frame_is_discarded_at_once(db, jobqd, programs):
     jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, max_frame="64KiB")
     job = db.enqueue("ok", '{"text": "%s"}' % ("x" * 70_000))
     state, _, (error,) = wait_finished(db, job)
-    assert (state, error["kind"]) == ("discarded", "error") and "max_frame is 65536" in error["error"]
+    assert (state, error["kind"]) == ("discarded", "error") and "max_frame = 65536" in error["error"]
     assert wait_finished(db, db.enqueue("ok"))[0] == "completed"
 
 

@@ -540,7 +540,7 @@ def test_a_schema_that_was_taken_over(db, cli, doctor, paste, role):
     """As it was left where migrate went into another's schema: his, with our tables."""
     mallory = role()
     db.query(f"ALTER SCHEMA jobq OWNER TO {mallory}")
-    refused_by_up(cli, db.uri, f"schema jobq belongs to role {mallory}, but jobq's tables in it to role admin")
+    refused_by_up(cli, db.uri, f"schema jobq belongs to role {mallory}, but jobq's tables in it belong to role admin")
     assert the(doctor(db.uri), "owner", "fail", f"^schema jobq belongs to role {mallory}") == "ALTER SCHEMA jobq OWNER TO admin"
     mend(db, doctor, paste)
     cli("migrate", "up", db=db)
@@ -728,7 +728,7 @@ def test_roles_that_may_not_be_their_member(empty_db, cli, role):
 
 
 @pytest.mark.parametrize("how, words", [
-    ("ALTER SCHEMA jobq OWNER TO {mallory}", "schema jobq belongs to role {mallory}, but jobq's tables in it to role admin"),
+    ("ALTER SCHEMA jobq OWNER TO {mallory}", "schema jobq belongs to role {mallory}, but jobq's tables in it belong to role admin"),
     ("GRANT USAGE, CREATE ON SCHEMA jobq TO {mallory}", "role {mallory} may create objects in schema jobq: REVOKE CREATE"),
     ("GRANT CREATE ON SCHEMA jobq TO PUBLIC", "every role may create objects in schema jobq: REVOKE CREATE"),
     ("CREATE VIEW jobq.mine AS SELECT 1; ALTER VIEW jobq.mine OWNER TO {mallory}", "view jobq.mine belongs to role {mallory}, not to"),

@@ -96,7 +96,7 @@ def test_what_passes_is_waited_for(cluster, jobqd):
     db.query(f'ALTER DATABASE "{db.name}" SET default_transaction_read_only = on')
     cluster.stop()
     node = jobqd(db, {"default": {"exec": "/bin/true"}}, ready=False)
-    node.wait_log("WARNING database: not reachable; running no jobs, retrying: ")
+    node.wait_log(r"WARNING database: not reachable \(running no jobs, retrying\): ")
     cluster.start()
     node.wait_log("read-only")
     with db.connect() as conn:
@@ -110,8 +110,8 @@ def test_a_database_that_stays_away_is_said_again(cluster, jobqd):
     minute = {"JOBQ_TEST_AWAY_MS": "100"}
     cluster.stop()
     node = jobqd(cluster.db, {"default": {"exec": "/bin/true"}}, ready=False, env=minute)
-    node.wait_log("WARNING database: not reachable; running no jobs, retrying: ")
-    node.wait_log(r"(?s)(ERROR database: not reachable for \d\S* m?s; running no jobs, retrying: .*){3}")
+    node.wait_log(r"WARNING database: not reachable \(running no jobs, retrying\): ")
+    node.wait_log(r"(?s)(ERROR database: not reachable for \d\S* m?s \(running no jobs, retrying\): .*){3}")
     assert "running jobs continue" not in node.log()
     cluster.start()
     node.wait_log("INFO database: reached")

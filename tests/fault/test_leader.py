@@ -2,6 +2,7 @@
 believe that they lead: each piece of it is one statement that the database itself keeps apart from the others."""
 
 import random
+import re
 import time
 from collections import Counter
 
@@ -183,6 +184,23 @@ def test_the_lead_passes_at_once_when_the_leader_stops(db, jobqd, programs, noti
     took = seconds_until(db, "node2", first.stop)
     print(f"stop, notify {notify}: {took:.2f} s of a lease of 30 s")
     assert took < most_s
+
+
+def test_a_leader_that_stops_asks_nothing_more(db, postgres, jobqd, programs):
+    """Its housekeeping ends with its first step: a rescue that it began then might be committed, and reported nowhere."""
+    db.query(f'ALTER DATABASE "{db.name}" SET log_statement = \'all\'')
+    start = postgres.log_size()
+    node = jobqd(db, {"default": {"command": programs("fault_worker"), "concurrency": 1}}, lease="10m")
+    leads(db, "node1")
+    housekeeping = ("watch", "strays", "cancel_again")
+
+    def asked():
+        log = postgres.log(start)
+        return {name: len(re.findall(rf"execute {name}\b", log)) for name in housekeeping}
+    # The first look, and one more when it leads; the next is 100 s off.
+    before = wait_for(lambda: asked() if all(asked().values()) and asked()["watch"] > 1 else None)
+    node.stop()
+    assert asked() == before
 
 
 @pytest.mark.parametrize("notify,most_s", [("on", 5), ("off", 20)])

@@ -27,14 +27,20 @@ rounds_init(struct rounds *rounds, const struct rounds_options *options)
     rounds->timer.data = rounds;
 }
 
-void
-rounds_sleep(struct rounds *rounds, int64_t ms)
+static void
+sleep_for(struct rounds *rounds, int64_t ms)
 {
     rounds->state = ROUNDS_SLEEPING;
     if (ms == ROUNDS_NEVER)
         uv_timer_stop(&rounds->timer);
     else
         uv_timer_start(&rounds->timer, on_timer, (uint64_t)(ms > 0 ? ms : 0), 0);
+}
+
+void
+rounds_sleep(struct rounds *rounds, int64_t ms)
+{
+    sleep_for(rounds, rounds->state == ROUNDS_ASKED_AGAIN ? 0 : ms);
 }
 
 void
@@ -91,7 +97,7 @@ void
 rounds_answered(struct rounds *rounds, int64_t ms)
 {
     rounds->retry_ms = 0;
-    rounds_sleep(rounds, rounds->state == ROUNDS_ASKED_AGAIN ? 0 : ms);
+    rounds_sleep(rounds, ms);
 }
 
 int64_t
@@ -102,7 +108,7 @@ rounds_refused(struct rounds *rounds)
         rounds->retry_ms > 0 ? rounds->retry_ms * 2 : rounds->options.retry_first_ms;
     if (rounds->retry_ms > most_ms)
         rounds->retry_ms = most_ms;
-    rounds_sleep(rounds, rounds->retry_ms);
+    sleep_for(rounds, rounds->retry_ms);
     return rounds->retry_ms;
 }
 

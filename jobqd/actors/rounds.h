@@ -62,7 +62,8 @@ bool rounds_take(struct rounds *rounds);
 /* The answer is good: the next round in `ms` (ROUNDS_NEVER: when poked), or at once if a
  * poke came meanwhile. */
 void rounds_answered(struct rounds *rounds, int64_t ms);
-/* There is no answer, and nothing is known to be wrong: the next round in `ms`. */
+/* There is no answer, and nothing is known to be wrong: the next round in `ms`, or at once
+ * if a poke came meanwhile: the connection may be back since. */
 void rounds_sleep(struct rounds *rounds, int64_t ms);
 /* The database refused: backs off. Returns the pause in ms, for the log. */
 int64_t rounds_refused(struct rounds *rounds);

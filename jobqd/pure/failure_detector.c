@@ -41,10 +41,14 @@ failure_detector_clear(struct failure_detector *detector)
     memset(detector, 0, sizeof *detector);
 }
 
+/* A hundred years: a row may say anything, and nanoseconds end at 292. */
+static const int64_t LEASE_MAX_MS = INT64_C(3155760000000);
+
 static int64_t
 death_ns(const struct sight *sight, int percent)
 {
-    return sight->since_ns + sight->lease_ms * 10000 * percent;
+    int64_t lease_ms = sight->lease_ms < LEASE_MAX_MS ? sight->lease_ms : LEASE_MAX_MS;
+    return sight->since_ns + lease_ms * 10000 * percent;
 }
 
 size_t

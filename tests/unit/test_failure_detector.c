@@ -47,6 +47,21 @@ one_that_stands_still_for_its_lease_is_dead(void **state)
 }
 
 static void
+one_whose_lease_lasts_for_ages_lives(void **state)
+{
+    (void)state;
+    struct failure_detector detector = {0};
+    struct sight out[4];
+    const struct sight seen[] = {{.id = 1, .lease_ms = INT64_C(251000000000000)},
+                                 {.id = 2, .lease_ms = INT64_MAX}};
+    assert_int_equal(failure_detector_look(&detector, seen, 2, 500 * MS), 0);
+    assert_int_equal(failure_detector_dead(&detector, 1000000 * MS, 100, out, 4), 0);
+    assert_int_equal(failure_detector_dead(&detector, 1000000 * MS, 150, out, 4), 0);
+    assert_true(failure_detector_next_ns(&detector, 500 * MS, 150) > 1000000 * MS);
+    failure_detector_clear(&detector);
+}
+
+static void
 a_mark_that_goes_back_is_a_renewal_too(void **state)
 {
     (void)state;
@@ -83,6 +98,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_that_renews_lives),
         cmocka_unit_test(one_that_stands_still_for_its_lease_is_dead),
+        cmocka_unit_test(one_whose_lease_lasts_for_ages_lives),
         cmocka_unit_test(a_mark_that_goes_back_is_a_renewal_too),
         cmocka_unit_test(who_has_left_and_come_back_starts_anew),
     };

@@ -117,6 +117,22 @@ a_poke_while_it_asks_makes_it_ask_again_at_once(void **state)
 }
 
 static void
+a_poke_before_a_lost_answer_is_not_lost(void **state)
+{
+    struct world *world = *state;
+    rounds_start(&world->rounds);
+    run_until_asked(world, 1);
+    rounds_poke_now(&world->rounds); /* the connection is back ... */
+    assert_true(rounds_take(&world->rounds));
+    rounds_sleep(&world->rounds,
+                 ROUNDS_NEVER); /* ... and what was asked before is lost */
+    run_until_asked(world, 2);
+    assert_true(rounds_take(&world->rounds));
+    rounds_sleep(&world->rounds, ROUNDS_NEVER);
+    assert_false(uv_is_active((uv_handle_t *)&world->rounds.timer));
+}
+
+static void
 the_pause_after_refusals_doubles_up_to_its_most(void **state)
 {
     struct world *world = *state;
@@ -204,6 +220,7 @@ main(void)
         TEST(asks_once_it_is_started),
         TEST(sleeps_for_as_long_as_the_answer_says),
         TEST(a_poke_while_it_asks_makes_it_ask_again_at_once),
+        TEST(a_poke_before_a_lost_answer_is_not_lost),
         TEST(the_pause_after_refusals_doubles_up_to_its_most),
         TEST(where_nothing_was_sent_it_tries_again),
         TEST(who_stops_while_it_asks_stays_off),

@@ -137,7 +137,7 @@ def test_a_queue_that_becomes_an_exec_queue_keeps_no_template(db, jobqd, program
     node.wait_log("reload complete: all workers run the new configuration")
     wait_for(lambda: not any(name.startswith("fault_worker") for name in children_of(node.pid).values()),
              what=lambda: f"the forkserver to go: {children_of(node.pid)}")
-    assert forkserver_pids(node) == [first] and "starting none" not in node.log()
+    assert forkserver_pids(node) == [first] and "starting no processes" not in node.log()
 
 
 def test_a_template_goes_when_its_queue_becomes_an_exec_queue(db, jobqd, programs):

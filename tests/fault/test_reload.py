@@ -213,7 +213,7 @@ def test_a_new_program_that_never_says_hello_stops_nothing(db, jobqd, programs, 
     node.wait_log(re.escape(words))
     wait_done(db, db.enqueue("ok"))
     assert old <= set(node.workers())
-    assert "starting none" not in node.log(), "only replacements wait"
+    assert "starting no processes" not in node.log(), "only replacements wait"
 
 
 @pytest.mark.parametrize("how", ["another protocol", "garbage", "memory"])
@@ -234,7 +234,7 @@ def test_whatever_ends_the_new_program_before_its_hello_the_old_one_is_started_a
     for job in [db.enqueue("segfault", '{"times": 1}') for _ in range(2)]:
         wait_done(db, job)
     wait_for(lambda: list(node.workers().values()).count(fault) == 2, what=node.workers)
-    assert not log_of(node, "starting none")
+    assert not log_of(node, "starting no processes")
 
 
 def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, programs):
@@ -244,7 +244,7 @@ def test_a_program_from_before_an_exec_program_does_not_come_back(db, jobqd, pro
     node.reload({"default": {"exec": "/bin/true", "concurrency": 1}})
     wait_rolled(node)
     node.reload({"default": {"command": "/bin/false", "concurrency": 1}})
-    wait_for(lambda: log_of(node, "starting none") or len(log_of(node, "ready after")) > 1)
+    wait_for(lambda: log_of(node, "starting no processes") or len(log_of(node, "ready after")) > 1)
     assert len(log_of(node, "ready after")) == 1
 
 
@@ -539,7 +539,7 @@ def test_a_replacement_that_fails_leaves_the_old_worker(db, jobqd, programs, tmp
         wait_done(db, db.enqueue("noop"))
     node.wait_log("a replacement failed to start; keeping the old workers")
     wait_done(db, db.enqueue("noop"))
-    assert len(log_of(node, "ready after")) == 1 and not log_of(node, "starting none")
+    assert len(log_of(node, "ready after")) == 1 and not log_of(node, "starting no processes")
 
 
 # ---- one worker more, one less ----

@@ -209,9 +209,10 @@ def test_one_of_two_nodes(db, jobqd, worker):
 
 
 def test_resume_lifts_the_pauses_of_single_nodes_too(db, jobqd, worker):
-    jobqd(db, worker, lease="1s")
+    node = jobqd(db, worker, lease="1s")
     db.value("SELECT jobq.pause('mail')")
     db.value("SELECT jobq.pause('mail', 'node1')")
+    node.wait_log("queue mail: paused")
     job = db.enqueue("ok", queue="mail")
     with pytest.raises(ObjectNotInPrerequisiteState):
         db.value("SELECT jobq.resume('mail', 'node1')")

@@ -123,7 +123,7 @@ end_life(struct forkserver *forkserver)
     if (end.by_guard)
         forkserver->intent = INTENT_GUARD;
     judge(forkserver, &end, &outcome);
-    /* Nobody told it to go: it is missed, however clean its exit was. */
+    /* It ended unasked: that counts as a failure, even with exit code 0. */
     bool missed = forkserver->wanted == WANTED_OPEN && forkserver->intent < INTENT_KILL;
     if (missed)
         log_warning(forkserver->subject, "%s: %s", outcome_name(outcome.kind),

@@ -41,7 +41,7 @@ enum forkserver_state {
 struct forkserver; /* private to forkserver.c */
 struct worker_program;
 
-/* Somebody who wants to be forked. */
+/* A worker that is to be forked. */
 struct forkserver_request {
     struct list link; /* list_init'ed */
     /* Either child: forked, now the callee's, and waiting for the start message. Or NULL,
